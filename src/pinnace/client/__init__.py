@@ -1,0 +1,1 @@
+"""The one way to the API: REST client, informers, work queue, event recorder, leader election, kubeconfig."""

@@ -1,0 +1,91 @@
+"""What the API server asks of its state: etcd's contract, cut to what Kubernetes uses.
+
+Every successful write takes the next revision. A write says which revision of its key it replaces and fails if another
+came first (compare-and-swap). Changes are delivered in revision order, none missing, none twice, and a write returns only
+after every subscriber has been handed it: who reads a cache after a write has returned sees that write. A write that has
+returned is on stable storage. Specified by https://etcd.io/docs/latest/learning/api/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+
+class KeyValue(NamedTuple):
+    """One key as it stands at some revision."""
+
+    key: str
+    value: bytes
+    create_revision: int  # of the write that made the key
+    mod_revision: int  # of the write that gave it this value
+
+
+class Change(NamedTuple):
+    """One write, as watchers see it."""
+
+    key: str
+    value: bytes | None  # None: the key was deleted
+    previous: bytes | None  # what the write replaced; None: the key is new
+    create_revision: int
+    revision: int
+
+
+Subscriber = Callable[[Sequence[Change]], None]
+"""Takes consecutive changes, oldest first; called in the event loop, must not block and must not raise."""
+
+
+class StoreError(Exception):
+    """The backend could not do it (disk full, read-only, connection lost); nothing was written."""
+
+
+class RevisionConflict(StoreError):
+    """The key's revision is not the expected one; `current` is how it stands now (None: no such key)."""
+
+    def __init__(self, key: str, expected: int, current: KeyValue | None) -> None:
+        found = current.mod_revision if current else 0
+        super().__init__(f"{key}: expected revision {expected}, found {found}")
+        self.current = current
+
+
+class Compacted(StoreError):
+    """History before `oldest` is gone: the reader must list again."""
+
+    def __init__(self, asked: int, oldest: int) -> None:
+        super().__init__(f"revision {asked} has been compacted, the oldest kept is {oldest}")
+        self.oldest = oldest
+
+
+class Store(Protocol):
+    """A revisioned key-value store; one instance belongs to one event loop."""
+
+    @property
+    def revision(self) -> int:
+        """The revision of the newest write that subscribers have been handed; only grows, also over restarts."""
+
+    async def get(self, key: str) -> KeyValue | None:
+        """The key as it stands now."""
+
+    async def range(self, prefix: str) -> tuple[list[KeyValue], int]:
+        """Every key below `prefix` in key order, and the revision at which that was true."""
+
+    async def put(self, key: str, value: bytes, expected: int) -> int:
+        """Write and return the new revision; `expected` is the key's current `mod_revision`, 0 for a new key.
+
+        Raises RevisionConflict, or StoreError when the write could not be made durable.
+        """
+
+    async def delete(self, key: str, expected: int) -> int:
+        """Delete and return the revision of the deletion. Raises as `put` does; a missing key is a conflict."""
+
+    def subscribe(self, prefix: str, after: int, subscriber: Subscriber) -> Callable[[], None]:
+        """Hand `subscriber` every change below `prefix` with a revision greater than `after`; returns the way out.
+
+        Changes already made are handed over before this returns. Raises Compacted when `after` is too old.
+        """
+
+    async def compact(self, revision: int) -> None:
+        """Forget superseded values and deletions up to `revision`; the newest value of each key stays."""
+
+    async def close(self) -> None:
+        """Finish what was accepted and release the backend. Writes after this raise StoreError."""

@@ -1,0 +1,108 @@
+"""Requests and responses as every server here sees them, whatever the protocol under them.
+
+A handler takes a `Request` and returns a `Response` at once (reads served from memory cost no task), or an awaitable of
+one. A response that goes on (`StreamingResponse`) is given a `Writer`; one that leaves HTTP (`UpgradeResponse`) is given
+the raw connection. RFC 9110 and RFC 9112 specify the messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+from urllib.parse import parse_qsl
+
+Headers = Sequence[tuple[str, str]]
+
+
+@dataclass(slots=True)
+class Peer:
+    """Who is at the other end of a connection."""
+
+    address: str  # IP address, empty for a Unix socket
+    certificate: bytes | None = None  # DER of the verified client certificate, None if none was shown
+
+
+@dataclass(slots=True)
+class Request:
+    """One request, its body complete."""
+
+    method: str  # upper case
+    path: str  # percent-decoded, without the query
+    query: str  # raw, without the question mark
+    headers: Mapping[str, str]  # names in lower case; values of repeated headers joined by ", "
+    body: bytes
+    peer: Peer
+    raw_path: str = ""  # as it came, for proxies
+
+    def params(self) -> dict[str, str]:
+        """The query as a dict; of a repeated name the first value."""
+        found: dict[str, str] = {}
+        for name, value in parse_qsl(self.query, keep_blank_values=True):
+            found.setdefault(name, value)
+        return found
+
+    def param_list(self, name: str) -> list[str]:
+        """Every value of a query parameter, in order (`?command=ls&command=-l`)."""
+        return [value for key, value in parse_qsl(self.query, keep_blank_values=True) if key == name]
+
+
+class Writer(Protocol):
+    """The open end of a response body."""
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes; each call becomes one chunk. After `closed` this does nothing."""
+
+    async def drain(self) -> None:
+        """Wait until the peer has taken most of what was queued."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the peer is gone or was cut off for being too slow."""
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Call back once when the peer goes away before the body is complete."""
+
+
+class RawConnection(Protocol):
+    """A connection that has left HTTP: bytes both ways."""
+
+    async def read(self, limit: int = 65536) -> bytes:
+        """The next bytes; empty at the end of the stream. Bytes that followed the upgrade request come first."""
+
+    def write(self, data: bytes) -> None: ...
+
+    async def drain(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Response:
+    """A complete response. `Content-Length` and `Date` are the server's business."""
+
+    status: int = 200
+    headers: Headers = ()
+    body: bytes = b""
+
+
+@dataclass(slots=True)
+class StreamingResponse:
+    """A response whose body is written over time, chunked; `run` ends it by returning."""
+
+    run: Callable[[Writer], Awaitable[None]]
+    status: int = 200
+    headers: Headers = ()
+
+
+@dataclass(slots=True)
+class UpgradeResponse:
+    """`101 Switching Protocols`, then the connection belongs to `run`, which must close it."""
+
+    run: Callable[[RawConnection], Awaitable[None]]
+    headers: Headers = field(default_factory=tuple)
+    status: int = 101
+
+
+AnyResponse = Response | StreamingResponse | UpgradeResponse
+Handler = Callable[[Request], AnyResponse | Awaitable[AnyResponse]]
