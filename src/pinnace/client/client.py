@@ -12,6 +12,10 @@ from pinnace.client.transport import JSON, MERGE_PATCH, Params, Transport
 from pinnace.machinery.meta import GVR, Obj, name_of, namespace_of
 
 
+Patch = Obj | list[Obj]
+"""The body of a PATCH: an object, or the operations of a JSON patch."""
+
+
 def _given(**params: str | int | bool | None) -> dict[str, str]:
     """Query parameters without those that were left at None, empty or False."""
     return {
@@ -92,7 +96,7 @@ class Client:
         self,
         resource: GVR,
         name: str,
-        patch: Obj | list[Obj],
+        patch: Patch,
         namespace: str = "",
         *,
         content_type: str = MERGE_PATCH,
@@ -100,9 +104,7 @@ class Client:
         params: Params | None = None,
     ) -> Obj:
         path = resource.path(namespace, name, subresource)
-        return await self.transport.request(
-            "PATCH", path, params=params, body=patch, content_type=content_type
-        )
+        return await self.transport.request("PATCH", path, params=params, body=patch, content_type=content_type)
 
     async def delete(
         self,

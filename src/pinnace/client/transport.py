@@ -75,9 +75,7 @@ class LoopbackTransport:
         body: Obj | list[Obj] | None = None,
         content_type: str = JSON,
     ) -> Obj:
-        return await self._handler.loopback_request(
-            self._user, method, path, params or {}, body, content_type
-        )
+        return await self._handler.loopback_request(self._user, method, path, params or {}, body, content_type)
 
     def watch(self, path: str, params: Params) -> AsyncIterator[Obj]:
         return self._handler.loopback_watch(self._user, path, params)

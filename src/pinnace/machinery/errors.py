@@ -155,11 +155,9 @@ def method_not_allowed() -> ApiError:
 
 def unsupported_media_type(content_type: str, supported: Iterable[str]) -> ApiError:
     message = (
-        "the body of the request was in an unknown format - accepted media types include: "
-        + ", ".join(supported)
+        "the body of the request was in an unknown format - accepted media types include: " + ", ".join(supported)
         if content_type
-        else "the body of the request was empty of a media type - accepted media types include: "
-        + ", ".join(supported)
+        else "the body of the request was empty of a media type - accepted media types include: " + ", ".join(supported)
     )
     return ApiError(415, "UnsupportedMediaType", message)
 
@@ -231,9 +229,7 @@ def invalid_value(field: str, value: Any, detail: str) -> Cause:
 
 def not_supported(field: str, value: Any, supported: Iterable[str]) -> Cause:
     quoted = ", ".join(f'"{option}"' for option in sorted(supported))
-    return Cause(
-        "FieldValueNotSupported", f"Unsupported value: {show_value(value)}: supported values: {quoted}", field
-    )
+    return Cause("FieldValueNotSupported", f"Unsupported value: {show_value(value)}: supported values: {quoted}", field)
 
 
 def duplicate(field: str, value: Any) -> Cause:
