@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator
 from pinnace.client.transport import JSON, MERGE_PATCH, Params, Transport
 from pinnace.machinery.meta import GVR, Obj, name_of, namespace_of
 
-
 Patch = Obj | list[Obj]
 """The body of a PATCH: an object, or the operations of a JSON patch."""
 

@@ -1,0 +1,123 @@
+"""The shape that all controllers share: informers feed a queue of keys, workers reconcile one key at a time.
+
+A controller says in `setup` what it watches and which keys an object concerns, and in `reconcile` what to do about a
+key. It keeps no state but what the API holds, so a key may be reconciled at any time, any number of times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from pinnace.client.client import Client
+from pinnace.client.informer import Informer, InformerFactory
+from pinnace.client.workqueue import WorkQueue
+from pinnace.machinery.errors import ApiError
+from pinnace.machinery.meta import GVR, Obj, controller_of, key_of, namespace_of
+
+_log = structlog.get_logger()
+
+KeysOf = Callable[[Obj], Iterable[str]]
+"""The keys to reconcile when this object comes, changes or goes."""
+
+
+def itself(obj: Obj) -> Iterable[str]:
+    """The object's own key."""
+    return (key_of(obj),)
+
+
+def its_controller(kind: str) -> KeysOf:
+    """The key of the `kind` that controls the object, if one does."""
+
+    def keys(obj: Obj) -> Iterable[str]:
+        owner = controller_of(obj)
+        if owner is None or owner["kind"] != kind:
+            return ()
+        namespace = namespace_of(obj)
+        return (f"{namespace}/{owner['name']}" if namespace else owner["name"],)
+
+    return keys
+
+
+class Controller:
+    """One control loop; subclasses give `name`, `setup` and `reconcile`."""
+
+    name = "controller"
+    workers = 5  # keys reconciled at the same time
+
+    def __init__(self, client: Client, informers: InformerFactory) -> None:
+        self.client = client
+        self.informers = informers
+        self.queue = WorkQueue()
+        self._watched: list[Informer] = []
+        self.setup()
+
+    # For subclasses.
+
+    def setup(self) -> None:
+        """Declare what to watch; called once, before anything runs."""
+        raise NotImplementedError
+
+    async def reconcile(self, key: str) -> float | None:
+        """Bring the world one step closer to what `key` asks; seconds after which to look again, if not None.
+
+        Any exception brings the key back after a growing pause.
+        """
+        raise NotImplementedError
+
+    def watch(self, resource: GVR, keys_of: KeysOf = itself) -> Informer:
+        """Reconcile `keys_of(obj)` whenever an object of the resource comes, changes or goes."""
+        informer = self.use(resource)
+
+        def one(obj: Obj) -> None:
+            for key in keys_of(obj):
+                self.queue.add(key)
+
+        def both(old: Obj, new: Obj) -> None:
+            one(old)
+            one(new)
+
+        informer.add_handler(one, both, one)
+        return informer
+
+    def use(self, resource: GVR) -> Informer:
+        """The shared informer of a resource that is looked up but causes nothing by itself."""
+        informer = self.informers.informer(resource)
+        self._watched.append(informer)
+        return informer
+
+    # Running.
+
+    async def run(self) -> None:
+        """Work until cancelled; the informers must be running."""
+        await asyncio.gather(*(informer.wait_synced() for informer in self._watched))
+        tasks = [asyncio.create_task(self._work(), name=f"{self.name} {n}") for n in range(self.workers)]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self.queue.close()
+
+    async def _work(self) -> None:
+        while True:
+            key = await self.queue.get()
+            try:
+                again = await self.reconcile(key)
+            except ApiError as error:
+                # A conflict or a name already taken means that the cache is behind: the next look will see it.
+                level = "debug" if error.is_conflict or error.is_already_exists else "warning"
+                getattr(_log, level)("reconcile failed", controller=self.name, key=key, error=error.message)
+                self.queue.add_rate_limited(key)
+            except Exception:
+                _log.exception("reconcile failed", controller=self.name, key=key)
+                self.queue.add_rate_limited(key)
+            else:
+                self.queue.forget(key)
+                if again is not None:
+                    self.queue.add_after(key, again)
+            finally:
+                self.queue.done(key)
