@@ -1,9 +1,9 @@
 """What the API server asks of its state: etcd's contract, cut to what Kubernetes uses.
 
-Every successful write takes the next revision. A write says which revision of its key it replaces and fails if another
-came first (compare-and-swap). Changes are delivered in revision order, none missing, none twice, and a write returns only
-after every subscriber has been handed it: who reads a cache after a write has returned sees that write. A write that has
-returned is on stable storage. Specified by https://etcd.io/docs/latest/learning/api/.
+Every successful write takes the next revision. A write says which revision of its key it replaces and fails if
+another came first (compare-and-swap). Changes are delivered in revision order, none missing, none twice, and a write
+returns only after every subscriber has been handed it: who reads a cache after a write has returned sees that write.
+A write that has returned is on stable storage. Specified by https://etcd.io/docs/latest/learning/api/.
 """
 
 from __future__ import annotations

@@ -1,0 +1,477 @@
+"""The store on one SQLite file: an append-only log of writes, its newest values in memory, one thread that commits.
+
+A write is decided (compare-and-swap, revision) in the event loop the moment it is asked for, in that order; the thread
+commits whatever has gathered since its last commit as one transaction (group commit), and one call back into the loop
+hands the batch to subscribers, then to the writers. Exactly one connection of one thread of one process touches the
+file (a lock file sees to it), which SQLite before 3.51.3 needs to be safe in WAL mode. https://sqlite.org/wal.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import contextlib
+import fcntl
+import os
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future as ThreadFuture
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from pinnace.store.contract import Change, Compacted, KeyValue, RevisionConflict, StoreError, Subscriber
+
+MAX_BATCH = 512  # writes in one transaction
+ROWS_PER_STATEMENT = 64  # one INSERT of many rows leaves and takes the interpreter lock once, not once a row
+COMPACT_BATCH = 1000  # rows a compaction deletes before it lets writes through again
+HISTORY_CHANGES = 4096  # kept in memory for subscribers that come late
+HISTORY_BYTES = 16 << 20
+CHECKPOINT_IDLE = 1.0  # seconds without a write before the log file is folded into the database
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS log (
+    rev INTEGER PRIMARY KEY, key TEXT NOT NULL, create_rev INTEGER NOT NULL, deleted INTEGER NOT NULL, value BLOB
+);
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+
+class _Write:
+    """One accepted write on its way to the disk; `value` is None for a deletion."""
+
+    __slots__ = ("create_revision", "epoch", "future", "key", "previous", "replaces", "revision", "value")
+
+    def __init__(
+        self,
+        key: str,
+        value: bytes | None,
+        previous: bytes | None,
+        replaces: int,
+        create_revision: int,
+        revision: int,
+        epoch: int,
+        future: asyncio.Future[int],
+    ) -> None:
+        self.key = key
+        self.value = value
+        self.previous = previous
+        self.replaces = replaces  # revision of the value it replaces, 0 for none
+        self.create_revision = create_revision
+        self.revision = revision
+        self.epoch = epoch  # writes accepted on top of one that failed fail with it
+        self.future = future
+
+
+class _Job:
+    """Work for the thread besides writes."""
+
+    __slots__ = ("done", "run")
+
+    def __init__(self, run: Callable[[], Any]) -> None:
+        self.run = run
+        self.done: ThreadFuture[Any] = ThreadFuture()
+
+
+class SqliteStore:
+    """`pinnace.store.contract.Store` on the SQLite file at `path`; made by `SqliteStore.open` in a running loop."""
+
+    def __init__(self, path: Path, loop: asyncio.AbstractEventLoop) -> None:
+        self._path = path
+        self._loop = loop
+        self._lock_fd = _lock(path)
+        # What has been committed and handed to subscribers. Owned by the event loop.
+        self._current: dict[str, KeyValue] = {}
+        self._keys: list[str] = []  # of _current, sorted
+        self._revision = 0
+        self._compacted = 0
+        self._history: deque[Change] = deque()
+        self._history_bytes = 0
+        self._history_floor = 0  # every change after this revision is in _history
+        self._subscribers: dict[int, tuple[str, Subscriber]] = {}
+        self._next_subscriber = 0
+        # What has been accepted but not committed. Owned by the event loop.
+        self._pending: dict[str, _Write] = {}  # the newest accepted write of a key
+        self._unsettled: deque[_Write] = deque()
+        self._last_accepted = 0
+        self._epoch = 1
+        self._closing = False
+        # Owned by the thread once it runs.
+        self._superseded: deque[tuple[int, int]] = deque()  # (revision that made it so, revision no longer needed)
+        self._failed_epoch = 0
+        self._queue: SimpleQueue[_Write | _Job | None] = SimpleQueue()
+        try:
+            self._connection = _connect(path)
+            self._load()
+        except sqlite3.Error as error:
+            os.close(self._lock_fd)
+            raise StoreError(f"{path}: {error}") from error
+        self._thread = threading.Thread(target=self._run, name="pinnace-store", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def open(cls, path: Path) -> SqliteStore:
+        """Open or make the file. Raises StoreError when it is damaged, not writable, or open in another process."""
+        return cls(path, asyncio.get_running_loop())
+
+    # The contract: reads, from memory.
+
+    @property
+    def revision(self) -> int:
+        return self._revision
+
+    @property
+    def compacted(self) -> int:
+        """The revision up to which history has been forgotten."""
+        return self._compacted
+
+    async def get(self, key: str) -> KeyValue | None:
+        return self._current.get(key)
+
+    async def range(self, prefix: str) -> tuple[list[KeyValue], int]:
+        keys = self._keys
+        start = bisect.bisect_left(keys, prefix)
+        found: list[KeyValue] = []
+        for index in range(start, len(keys)):
+            if not keys[index].startswith(prefix):
+                break
+            found.append(self._current[keys[index]])
+        return found, self._revision
+
+    # The contract: writes.
+
+    async def put(self, key: str, value: bytes, expected: int) -> int:
+        return await self._write(key, value, expected)
+
+    async def delete(self, key: str, expected: int) -> int:
+        return await self._write(key, None, expected)
+
+    async def _write(self, key: str, value: bytes | None, expected: int) -> int:
+        while True:
+            if self._closing:
+                raise StoreError(f"{self._path}: the store is closed")
+            pending = self._pending.get(key)
+            if pending is None:
+                current = self._current.get(key)
+                found = current.mod_revision if current else 0
+            else:
+                found = pending.revision if pending.value is not None else 0
+            if found == expected and (value is not None or found):
+                return await self._accept(key, value, pending)
+            if pending is None:
+                raise RevisionConflict(key, expected, self._current.get(key))
+            # Lost against a write that is not on disk yet: say so only once it is, for it may still fail.
+            await asyncio.wait([pending.future])
+
+    def _accept(self, key: str, value: bytes | None, pending: _Write | None) -> asyncio.Future[int]:
+        revision = self._last_accepted = self._last_accepted + 1
+        if pending is not None:
+            previous, replaces, created = pending.value, pending.revision, pending.create_revision
+            if previous is None:
+                replaces, created = 0, revision
+        elif (current := self._current.get(key)) is not None:
+            previous, replaces, created = current.value, current.mod_revision, current.create_revision
+        else:
+            previous, replaces, created = None, 0, revision
+        future: asyncio.Future[int] = self._loop.create_future()
+        write = _Write(key, value, previous, replaces, created, revision, self._epoch, future)
+        self._pending[key] = write
+        self._unsettled.append(write)
+        self._queue.put(write)
+        return future
+
+    def _committed(self, count: int) -> None:
+        """In the loop: the next `count` accepted writes are on disk."""
+        writes = [self._unsettled.popleft() for _ in range(count)]
+        changes: list[Change] = []
+        for write in writes:
+            self._apply(write)
+            change = Change(write.key, write.value, write.previous, write.create_revision, write.revision)
+            changes.append(change)
+            self._remember(change)
+        self._revision = changes[-1].revision
+        for prefix, subscriber in list(self._subscribers.values()):
+            matching = [change for change in changes if change.key.startswith(prefix)]
+            if matching:
+                subscriber(matching)
+        for write in writes:
+            if not write.future.done():
+                write.future.set_result(write.revision)
+
+    def _apply(self, write: _Write) -> None:
+        key = write.key
+        if self._pending.get(key) is write:
+            del self._pending[key]
+        if write.value is None:
+            del self._current[key]
+            del self._keys[bisect.bisect_left(self._keys, key)]
+        else:
+            if key not in self._current:
+                bisect.insort(self._keys, key)
+            self._current[key] = KeyValue(key, write.value, write.create_revision, write.revision)
+
+    def _failed(self, epoch: int, reason: str) -> None:
+        """In the loop: a commit failed; so does everything accepted on top of it."""
+        if epoch != self._epoch:
+            return
+        self._epoch += 1
+        writes = list(self._unsettled)
+        self._unsettled.clear()
+        self._pending.clear()
+        self._last_accepted = self._revision
+        for write in writes:
+            if not write.future.done():
+                write.future.set_exception(StoreError(f"{self._path}: {reason}"))
+
+    # The contract: subscriptions.
+
+    def subscribe(self, prefix: str, after: int, subscriber: Subscriber) -> Callable[[], None]:
+        if after < self._compacted:
+            raise Compacted(after, self._compacted)
+        if after < self._revision:
+            missed = self._since(after) if after >= self._history_floor else self._read_back(after)
+            matching = [change for change in missed if change.key.startswith(prefix)]
+            if matching:
+                subscriber(matching)
+        number = self._next_subscriber = self._next_subscriber + 1
+        self._subscribers[number] = (prefix, subscriber)
+        return lambda: self._subscribers.pop(number, None) and None
+
+    def _since(self, after: int) -> list[Change]:
+        return [change for change in self._history if change.revision > after]
+
+    def _read_back(self, after: int) -> list[Change]:
+        """The changes after `after` from the file. Blocks the loop, so it is for a subscriber's late start only."""
+        upto = self._revision
+        job = _Job(lambda: self._changes_between(after, upto))
+        self._queue.put(job)
+        changes: list[Change] = job.done.result()
+        return changes
+
+    def _remember(self, change: Change) -> None:
+        history = self._history
+        history.append(change)
+        self._history_bytes += len(change.value or b"")
+        while len(history) > HISTORY_CHANGES or self._history_bytes > HISTORY_BYTES:
+            oldest = history.popleft()
+            self._history_bytes -= len(oldest.value or b"")
+            self._history_floor = oldest.revision
+
+    # The contract: compaction and closing.
+
+    async def compact(self, revision: int) -> None:
+        if revision > self._revision:
+            raise StoreError(f"cannot compact to revision {revision}, which is after the newest, {self._revision}")
+        if self._closing:
+            raise StoreError(f"{self._path}: the store is closed")
+        if revision <= self._compacted:
+            return
+        await self._in_thread(lambda: self._execute("INSERT OR REPLACE INTO meta VALUES ('compacted', ?)", (revision,)))
+        self._compacted = max(self._compacted, revision)
+        while await self._in_thread(lambda: self._forget_some(revision)):
+            pass
+
+    async def close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            self._queue.put(None)
+        await self._loop.run_in_executor(None, self._thread.join)
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    async def _in_thread(self, run: Callable[[], Any]) -> Any:
+        job = _Job(run)
+        self._queue.put(job)
+        try:
+            return await asyncio.wrap_future(job.done)
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._path}: {error}") from error
+
+    # The thread.
+
+    def _run(self) -> None:
+        dirty = False
+        while True:
+            try:
+                item = self._queue.get(timeout=CHECKPOINT_IDLE if dirty else None)
+            except Empty:
+                dirty = False
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                continue
+            while isinstance(item, _Write):
+                batch, item = self._gather(item)
+                self._commit(batch)
+                dirty = True
+            if isinstance(item, _Job) and item is not _NOTHING:
+                self._do(item)
+                dirty = True
+            elif item is None:
+                break
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.close()
+
+    def _gather(self, first: _Write) -> tuple[list[_Write], _Write | _Job | None]:
+        """Writes that wait already, and the first thing after them that is no write (`_NOTHING`: the queue ran dry)."""
+        batch = [first]
+        while len(batch) < MAX_BATCH:
+            try:
+                item = self._queue.get_nowait()
+            except Empty:
+                return batch, _NOTHING
+            if not isinstance(item, _Write):
+                return batch, item
+            batch.append(item)
+        return batch, _NOTHING
+
+    def _commit(self, batch: list[_Write]) -> None:
+        batch = [write for write in batch if write.epoch > self._failed_epoch]
+        if not batch:
+            return
+        try:
+            self._insert(batch)
+        except Exception as error:
+            self._failed_epoch = batch[-1].epoch
+            self._call_loop(self._failed, self._failed_epoch, str(error))
+            return
+        for write in batch:
+            if write.replaces:
+                self._superseded.append((write.revision, write.replaces))
+            if write.value is None:
+                self._superseded.append((write.revision, write.revision))
+        self._call_loop(self._committed, len(batch))
+
+    def _insert(self, batch: Sequence[_Write]) -> None:
+        if len(batch) <= ROWS_PER_STATEMENT:
+            self._execute(_insert_of(len(batch)), _parameters(batch))  # its own transaction
+            return
+        self._execute("BEGIN IMMEDIATE")
+        try:
+            for start in range(0, len(batch), ROWS_PER_STATEMENT):
+                part = batch[start : start + ROWS_PER_STATEMENT]
+                self._execute(_insert_of(len(part)), _parameters(part))
+            self._execute("COMMIT")
+        except Exception:
+            if self._connection.in_transaction:
+                self._execute("ROLLBACK")
+            raise
+
+    def _execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        self._connection.execute(sql, parameters)
+
+    def _do(self, job: _Job) -> None:
+        try:
+            job.done.set_result(job.run())
+        except Exception as error:
+            job.done.set_exception(error)
+
+    def _call_loop(self, callback: Callable[..., None], *arguments: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback, *arguments)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            pass
+
+    def _forget_some(self, revision: int) -> bool:
+        """Delete some rows that `revision` and later do not need; whether there may be more."""
+        doomed: list[tuple[int]] = []
+        for by, old in self._superseded:
+            if by > revision or len(doomed) == COMPACT_BATCH:
+                break
+            doomed.append((old,))
+        if not doomed:
+            return False
+        self._execute("BEGIN IMMEDIATE")
+        try:
+            self._connection.executemany("DELETE FROM log WHERE rev = ?", doomed)
+            self._execute("COMMIT")
+        except Exception:
+            if self._connection.in_transaction:
+                self._execute("ROLLBACK")
+            raise
+        for _ in doomed:
+            self._superseded.popleft()
+        return len(doomed) == COMPACT_BATCH
+
+    def _changes_between(self, after: int, upto: int) -> list[Change]:
+        """Every change with `after` < revision <= `upto`; `previous` is reconstructed from the rows before."""
+        rows = self._connection.execute(
+            "SELECT rev, key, create_rev, deleted, value FROM log WHERE rev > ? AND rev <= ? ORDER BY rev",
+            (after, upto),
+        ).fetchall()
+        standing: dict[str, bytes | None] = {row[1]: None for row in rows}
+        before = self._connection.execute("SELECT key, deleted, value FROM log WHERE rev <= ? ORDER BY rev", (after,))
+        for key, deleted, value in before:
+            if key in standing:
+                standing[key] = None if deleted else value
+        changes = []
+        for rev, key, created, deleted, value in rows:
+            new = None if deleted else value
+            changes.append(Change(key, new, standing[key], created, rev))
+            standing[key] = new
+        return changes
+
+    def _load(self) -> None:
+        """Read the log into memory. Runs before the thread does."""
+        for name, value in self._connection.execute("SELECT name, value FROM meta"):
+            if name == "compacted":
+                self._compacted = value
+        revision = self._compacted
+        current = self._current
+        for rev, key, created, deleted, value in self._connection.execute(
+            "SELECT rev, key, create_rev, deleted, value FROM log ORDER BY rev"
+        ):
+            replaced = current.get(key)
+            if replaced is not None:
+                self._superseded.append((rev, replaced.mod_revision))
+            if deleted:
+                current.pop(key, None)
+                self._superseded.append((rev, rev))
+            else:
+                current[key] = KeyValue(key, value, created, rev)
+            revision = rev
+        self._keys = sorted(current)
+        self._revision = self._last_accepted = self._history_floor = max(revision, self._compacted)
+
+
+_NOTHING = _Job(lambda: None)  # what `_gather` returns when the queue has run dry
+
+
+def _insert_of(rows: int) -> str:
+    return "INSERT INTO log VALUES " + ",".join(["(?,?,?,?,?)"] * rows)
+
+
+def _parameters(batch: Iterable[_Write]) -> list[Any]:
+    values: list[Any] = []
+    for write in batch:
+        values += (write.revision, write.key, write.create_revision, write.value is None, write.value)
+    return values
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, cached_statements=ROWS_PER_STATEMENT + 16, timeout=1
+    )
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA wal_autocheckpoint=4000")
+    connection.executescript(_SCHEMA)
+    return connection
+
+
+def _lock(path: Path) -> int:
+    """Take the lock file beside the database. The database itself cannot carry the lock: closing any descriptor of it
+    would drop SQLite's own."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise StoreError(f"{path} is in use by another process") from None
+    return fd
