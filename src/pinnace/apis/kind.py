@@ -1,7 +1,7 @@
 """What one kind is to the API server: names, scope, verbs, and the functions that give it its behaviour.
 
-Each kind's file makes one `Kind` and gives it what its schema cannot say. Functions here are pure: they take JSON objects
-and return them or say what is wrong with them.
+Each kind's file makes one `Kind` and gives it what its schema cannot say. Functions here are pure: they take JSON
+objects and return them or say what is wrong with them.
 """
 
 from __future__ import annotations
@@ -44,6 +44,24 @@ Row = Callable[[Obj, datetime], list[Any]]
 """The cells of one object, one for each column; the moment is for ages."""
 
 
+Convert = Callable[[Obj], Obj]
+"""An object in another version; the one given is left as it is."""
+
+NameRule = Callable[[str, bool], list[str]]
+"""What is wrong with a name, `(name, is_prefix)`; a prefix is a `generateName`, which may end where a name may not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subresource:
+    """One path below an object: `pods/eviction`. The kind named is what is sent or got there."""
+
+    name: str
+    kind: str
+    verbs: tuple[str, ...]
+    group: str = ""  # group and version of the kind, where they are not the parent's
+    version: str = ""
+
+
 @dataclass(slots=True, kw_only=True)
 class Kind:
     """One resource of one version, as the API serves it."""
@@ -68,6 +86,10 @@ class Kind:
     prepare: Prepare | None = None
     selectable_fields: Mapping[str, Callable[[Obj], str]] = field(default_factory=dict)  # besides metadata.*
     storage_version: str = ""  # the version it is stored as, where several are served
+    stored_as: GVR | None = None  # where the objects are kept, if under another version or group than this
+    to_storage: Convert | None = None  # this version -> `stored_as`; None where only apiVersion differs
+    from_storage: Convert | None = None  # `stored_as` -> this version
+    subresources: tuple[Subresource, ...] = ()  # besides /status and /scale
 
     def __post_init__(self) -> None:
         if not self.singular:
@@ -82,6 +104,16 @@ class Kind:
         return GVR(self.group, self.version, self.plural)
 
     @property
+    def storage(self) -> GVR:
+        """Where objects are kept: the resource itself, unless it is a second view of another."""
+        return self.stored_as or self.gvr
+
+    @property
+    def is_stored(self) -> bool:
+        """False for reviews and the like, which are answered and forgotten."""
+        return "get" in self.verbs
+
+    @property
     def qualified(self) -> str:
         """`deployments.apps`, or `pods`."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
@@ -94,3 +126,22 @@ class ScalePaths:
     spec_replicas: str = "spec.replicas"
     status_replicas: str = "status.replicas"
     selector: str = "spec.selector"  # a LabelSelector, or a plain map of labels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What one kind's file says of it, beyond its names and its schema.
+
+    Metadata is not the rules' to check: `registry` joins its validation, with `name` for the name, to `validate` and
+    `validate_update`, and runs `validate` on updates too.
+    """
+
+    name: NameRule | None = None  # a DNS subdomain unless given
+    columns: tuple[Column, ...] = ()
+    row: Row | None = None
+    default: Default | None = None
+    validate: Validate | None = None
+    validate_update: ValidateUpdate | None = None
+    validate_when_updated: Validate | None = None  # in place of `validate` on updates, where old objects may keep more
+    prepare: Prepare | None = None
+    selectable_fields: Mapping[str, Callable[[Obj], str]] = field(default_factory=dict)

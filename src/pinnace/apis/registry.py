@@ -1,0 +1,129 @@
+"""Every kind that one minor of Kubernetes serves by default, with its names and its rules joined.
+
+`builtin` says which kinds there are and what they are called; the kinds' own files say how they behave. A kind without
+rules of its own still has its metadata validated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+from pinnace.apis import builtin, names
+from pinnace.apis.builtin import Names
+from pinnace.apis.kind import Kind, NameRule, Rules, Validate, ValidateUpdate
+from pinnace.apis.metadata import validate_metadata, validate_metadata_update
+from pinnace.apis.rules import RULES, VIEWS
+from pinnace.machinery.errors import Cause
+from pinnace.machinery.meta import GVK, GVR, Obj
+
+_NO_RULES = Rules()
+
+
+class Registry:
+    """What `minor` (30 for Kubernetes 1.30) serves; raises ValueError for a minor that is not known."""
+
+    def __init__(self, minor: int = builtin.NEWEST) -> None:
+        if not builtin.OLDEST <= minor <= builtin.NEWEST:
+            known = f"1.{builtin.OLDEST} to 1.{builtin.NEWEST}"
+            raise ValueError(f"Kubernetes 1.{minor} is not known; these are: {known}")
+        self.minor = minor
+        served = [row for row in builtin.KINDS if row.since <= minor <= row.until]
+        self._groups = _groups_in_order({(row.group, row.version) for row in served})
+        rank = {gv: place for place, gv in enumerate((g, v) for g, versions in self._groups for v in versions)}
+        served.sort(key=lambda row: (rank[row.group, row.version], row.plural))
+        self.kinds: list[Kind] = [_join(row, minor) for row in served]
+        self._by_gvr = {kind.gvr: kind for kind in self.kinds}
+        self._by_gvk = {kind.gvk: kind for kind in self.kinds}
+
+    def by_gvr(self, gvr: GVR) -> Kind | None:
+        return self._by_gvr.get(gvr)
+
+    def by_gvk(self, gvk: GVK) -> Kind | None:
+        """The kind with a collection of its own; `Eviction`, `Scale` and `TokenRequest` have none."""
+        return self._by_gvk.get(gvk)
+
+    def groups(self) -> list[tuple[str, tuple[str, ...]]]:
+        """`(group, versions)` in the order discovery shows them, the preferred version first."""
+        return self._groups
+
+    def in_version(self, group: str, version: str) -> list[Kind]:
+        """The kinds of one group and version, by plural."""
+        return [kind for kind in self.kinds if kind.group == group and kind.version == version]
+
+
+def _groups_in_order(served: set[tuple[str, str]]) -> list[tuple[str, tuple[str, ...]]]:
+    groups = []
+    for group, versions in builtin.GROUPS:
+        present = tuple(version for version in versions if (group, version) in served)
+        if present:
+            groups.append((group, present))
+    return groups
+
+
+def _join(row: Names, minor: int) -> Kind:
+    """One kind, its validation made whole with that of its metadata."""
+    rules = RULES.get((row.group, row.kind), _NO_RULES)
+    kind = Kind(
+        group=row.group,
+        version=row.version,
+        kind=row.kind,
+        plural=row.plural,
+        short_names=row.short,
+        categories=row.categories,
+        namespaced=row.namespaced,
+        verbs=row.verbs,
+        has_status=row.status,
+        scale=row.scale,
+        has_generation=row.generation,
+        columns=rules.columns,
+        row=rules.row,
+        default=rules.default,
+        prepare=rules.prepare,
+        selectable_fields=rules.selectable_fields,
+        subresources=tuple(
+            path for path in row.subresources if minor >= builtin.SUBRESOURCE_SINCE.get((row.plural, path.name), 0)
+        ),
+    )
+    if kind.is_stored:
+        kind.validate = _whole_validate(rules, row.namespaced)
+        kind.validate_update = _whole_validate_update(rules)
+    else:
+        kind.validate = rules.validate
+    if view := VIEWS.get((row.group, row.version, row.kind)):
+        kind.stored_as, kind.to_storage, kind.from_storage = view
+    return kind
+
+
+def _whole_validate(rules: Rules, namespaced: bool) -> Validate:
+    rule: NameRule = rules.name or names.name_is_subdomain
+    own = rules.validate
+
+    def validate(obj: Obj) -> list[Cause]:
+        errors = validate_metadata(obj["metadata"], namespaced, rule)
+        if own is not None:
+            errors += own(obj)
+        return errors
+
+    return validate
+
+
+def _whole_validate_update(rules: Rules) -> ValidateUpdate:
+    own: Callable[[Obj], list[Cause]] | None = rules.validate_when_updated or rules.validate
+    change = rules.validate_update
+
+    def validate_update(new: Obj, old: Obj) -> list[Cause]:
+        errors = validate_metadata_update(new["metadata"], old["metadata"])
+        if own is not None:
+            errors += own(new)
+        if change is not None:
+            errors += change(new, old)
+        return errors
+
+    return validate_update
+
+
+@cache
+def registry(minor: int = builtin.NEWEST) -> Registry:
+    """The registry of one minor, made once."""
+    return Registry(minor)
