@@ -47,11 +47,19 @@ class Request:
         return [value for key, value in parse_qsl(self.query, keep_blank_values=True) if key == name]
 
 
+def frame_chunk(data: bytes) -> bytes:
+    """`data` as one chunk of the chunked transfer coding (RFC 9112, 7.1); `data` must not be empty."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
 class Writer(Protocol):
     """The open end of a response body."""
 
     def write(self, data: bytes) -> None:
         """Queue bytes; each call becomes one chunk. After `closed` this does nothing."""
+
+    def write_framed(self, chunk: bytes) -> None:
+        """Queue one chunk that `frame_chunk` made: many watchers of one event share the same bytes object."""
 
     async def drain(self) -> None:
         """Wait until the peer has taken most of what was queued."""
@@ -88,7 +96,10 @@ class Response:
 
 @dataclass(slots=True)
 class StreamingResponse:
-    """A response whose body is written over time, chunked; `run` ends it by returning."""
+    """A response whose body is written over time, chunked; `run` ends it by returning.
+
+    When the peer goes away `run` is cancelled, after the callbacks of `Writer.on_close` ran.
+    """
 
     run: Callable[[Writer], Awaitable[None]]
     status: int = 200

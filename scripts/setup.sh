@@ -1,0 +1,66 @@
+# Sourced by the other scripts: makes .venv and installs the system programs that are missing.
+# Asks for nothing but Python 3.11 and, for system programs, Debian's or Ubuntu's apt.
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+
+fail() {
+    echo "$(basename "$0"): $1" >&2
+    exit 1
+}
+
+find_python() {
+    for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
+        if command -v "$candidate" >/dev/null 2>&1 &&
+            "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+# install_packages PACKAGE…: through apt, as root; the package lists are fetched only when they are needed.
+install_packages() {
+    [ "$(id -u)" = 0 ] || fail "these packages are missing: $*. Install them, or run this with sudo"
+    command -v apt-get >/dev/null 2>&1 || fail "install these with your package manager: $*"
+    echo "Installing $*" >&2
+    apt_install "$@" >/dev/null 2>&1 || {
+        apt-get update >&2
+        apt_install "$@" >&2
+    }
+}
+
+apt_install() {
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
+}
+
+# need_program PROGRAM PACKAGE: install the package unless the program is there.
+need_program() {
+    PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null 2>&1 || install_packages "$2"
+}
+
+# make_venv GROUP…: .venv with the project (editable) and the given dependency groups, made anew only when they changed.
+make_venv() {
+    python=$(find_python) || {
+        install_packages python3
+        python=$(find_python) || fail "Python 3.11 or newer is needed"
+    }
+    stamp="$("$python" -V) $* $(cksum <"$root/pyproject.toml")"
+    [ "$(cat "$root/.venv/.stamp" 2>/dev/null)" = "$stamp" ] && return
+    # Debian's python3 comes without ensurepip: then a venv cannot be made until python3-venv is there.
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        install_packages python3-venv
+    fi
+    echo "Setting up $root/.venv" >&2
+    "$python" -m venv --clear "$root/.venv"
+    groups=""
+    for group in "$@"; do
+        groups="$groups --group $root/pyproject.toml:$group"
+    done
+    "$root/.venv/bin/pip" install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+    # shellcheck disable=SC2086 - the groups are words
+    "$root/.venv/bin/pip" install --quiet --disable-pip-version-check --editable "$root" $groups
+    echo "$stamp" >"$root/.venv/.stamp"
+    # A venv made through sudo stays usable by who called it.
+    [ -z "${SUDO_UID:-}" ] || chown -R "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" "$root/.venv"
+}

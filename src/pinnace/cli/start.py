@@ -1,0 +1,47 @@
+"""`pinnace start`."""
+
+from __future__ import annotations
+
+import click
+
+from pinnace.cli.options import open_profile, output_option, profile_option, progress_for
+
+
+@click.command("start")
+@profile_option
+@output_option
+@click.option("--kubernetes-version", default="", help="For example v1.37.0, 1.36 or latest.  [default: the newest]")
+@click.option("--apiserver-port", type=int, default=None, help="Port of the API server.  [default: 8443 or a free one]")
+@click.option("--dns-domain", default="cluster.local", show_default=True, help="The domain of the cluster's DNS.")
+@click.option("--wait-timeout", type=float, default=120.0, show_default=True, help="Seconds to wait for a Ready node.")
+@click.option("--keep-context", is_flag=True, help="Leave kubectl's current context as it is.")
+@click.option("-v", "--verbosity", type=int, default=0, help="Log level of the servers, as in klog.")
+def command(
+    profile_name: str,
+    output: str,
+    kubernetes_version: str,
+    apiserver_port: int | None,
+    dns_domain: str,
+    wait_timeout: float,
+    keep_context: bool,
+    verbosity: int,
+) -> None:
+    """Start a cluster, or create it first.
+
+    Ends when the node is Ready. What runs already is left alone.
+    """
+    from pinnace.cluster.progress import reported
+    from pinnace.cluster.start import TOTAL_STEPS, StartOptions, start
+
+    progress = progress_for(output, TOTAL_STEPS)
+    profile = open_profile(profile_name, progress)
+    options = StartOptions(
+        kubernetes_version=kubernetes_version,
+        api_server_port=apiserver_port,
+        dns_domain=dns_domain,
+        wait_timeout=wait_timeout,
+        keep_context=keep_context,
+        verbosity=verbosity,
+    )
+    with reported(progress):
+        start(profile, options, progress)

@@ -1,0 +1,96 @@
+"""The kernel as watchdog: when the last process of a profile's servers is gone, the kernel starts the supervisor again.
+
+A cgroup v1 hierarchy without controllers, mounted for the profile alone, holds the supervisor and the servers; its
+release agent is a script that starts the supervisor (https://docs.kernel.org/admin-guide/cgroup-v1/cgroups.html, §1.4).
+So even `kill -9` of everything at once brings the cluster back, with nothing of ours left running to see to it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from pinnace.cluster.profile import Profile
+
+_MS_NOSUID_NODEV_NOEXEC = 2 | 4 | 8
+_MNT_DETACH = 2
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def arm(profile: Profile) -> bool:
+    """Put this process under guard; False where the kernel does not offer it (then only a new `start` helps)."""
+    root = _root(profile)
+    if not root.is_mount() and not _mount(root, f"pinnace-{profile.id}"):
+        return False
+    agent = profile.run_dir / "release-agent"
+    command = shlex.join([sys.executable, "-m", "pinnace.cluster.supervisor", str(profile.directory)])
+    environment = " ".join(f"{name}={shlex.quote(value)}" for name, value in _environment().items())
+    agent.write_text(f"#!/bin/sh\nexec env {environment} {command} </dev/null >/dev/null 2>&1\n")
+    agent.chmod(0o700)
+    try:
+        (root / "release_agent").write_text(str(agent))
+        servers = root / "servers"
+        servers.mkdir(exist_ok=True)
+        (servers / "notify_on_release").write_text("1")
+        (servers / "cgroup.procs").write_text(str(os.getpid()))
+    except OSError:
+        return False
+    return True
+
+
+def disarm(profile: Profile) -> None:
+    """Let the servers end for good."""
+    try:
+        (_root(profile) / "servers" / "notify_on_release").write_text("0")
+    except OSError:
+        pass  # never armed
+
+
+def release(profile: Profile, pid: int) -> None:
+    """Take a process out of the guarded group: it outlives the servers."""
+    try:
+        (_root(profile) / "cgroup.procs").write_text(str(pid))
+    except OSError:
+        pass  # never armed, or the process is gone
+
+
+def processes(profile: Profile) -> list[int]:
+    """The pids of the servers and of their supervisor."""
+    try:
+        return [int(pid) for pid in (_root(profile) / "servers" / "cgroup.procs").read_text().split()]
+    except OSError:
+        return []
+
+
+def remove(profile: Profile) -> None:
+    """Unmount the hierarchy; its group must be empty."""
+    root = _root(profile)
+    if not root.is_mount():
+        return
+    try:
+        (root / "servers").rmdir()
+    except OSError:
+        pass
+    _libc.umount2(os.fsencode(root), _MNT_DETACH)
+    root.rmdir()
+
+
+def _root(profile: Profile) -> Path:
+    return profile.run_dir / "guard"
+
+
+def _mount(root: Path, name: str) -> bool:
+    root.mkdir(parents=True, exist_ok=True)
+    options = f"none,name={name}".encode()
+    flags = _MS_NOSUID_NODEV_NOEXEC
+    failed: int = _libc.mount(name.encode(), os.fsencode(root), b"cgroup", flags, options)
+    return failed == 0
+
+
+def _environment() -> dict[str, str]:
+    """The kernel starts the agent with next to no environment: hand on what the supervisor runs with."""
+    kept = ("PATH", "HOME", "PYTHONPATH", "LANG", "PINNACE_HOME", "PINNACE_VERBOSITY")
+    return {name: os.environ[name] for name in kept if name in os.environ}

@@ -1,0 +1,129 @@
+"""What must hold before a cluster can start; each check raises a ClusterError that says what to do."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+from pathlib import Path
+
+from pinnace.cluster.reasons import (
+    DOWNGRADE_UNSUPPORTED,
+    HOME_PERMISSION,
+    MISSING_FEATURE,
+    NEEDS_ROOT,
+    PORT_IN_USE,
+    VERSION_UNSUPPORTED,
+    ClusterError,
+)
+
+DEFAULT_PORT = 8443
+
+
+def require_root() -> None:
+    if os.geteuid() != 0:
+        raise ClusterError(
+            NEEDS_ROOT,
+            "Running containers on this machine needs root privileges",
+            "Run the command again with sudo",
+        )
+
+
+def require_writable_home(home: Path) -> None:
+    """The home, or what will hold it, must be a directory we may write to."""
+    nearest = home
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    advice = "Set PINNACE_HOME to a directory of yours"
+    if not nearest.is_dir():
+        raise ClusterError(HOME_PERMISSION, f"{nearest} is not a directory", advice)
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o755)
+        probe = home / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ClusterError(HOME_PERMISSION, f"{home} is not writable: {error.strerror}", advice) from error
+
+
+def require_features() -> None:
+    """Kernel features and programs without which no pod can run."""
+    if "overlay" not in Path("/proc/filesystems").read_text() and not Path("/sys/module/overlay").exists():
+        raise ClusterError(MISSING_FEATURE, "This kernel has no overlayfs", "Load it: sudo modprobe overlay")
+    for namespace in ("net", "mnt", "pid", "uts", "ipc"):
+        if not Path(f"/proc/self/ns/{namespace}").exists():
+            raise ClusterError(MISSING_FEATURE, f"This kernel has no {namespace} namespaces")
+    if not shutil.which("nft", path=search_path()):
+        raise ClusterError(MISSING_FEATURE, "nft was not found", "Install nftables: sudo apt-get install nftables")
+
+
+def search_path() -> str:
+    """PATH and the places of system programs, which a user's PATH may lack."""
+    return os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
+
+
+def choose_port(wanted: int | None) -> int:
+    """The API server's port: the wanted one if it is free, else the default one, else any that is free."""
+    if wanted is not None:
+        if not 1 <= wanted <= 65535:
+            raise ClusterError(PORT_IN_USE, f"{wanted} is not a port number", "Choose one from 1 to 65535")
+        if not port_is_free(wanted):
+            raise ClusterError(
+                PORT_IN_USE,
+                f"Port {wanted} on 127.0.0.1 is in use by another program",
+                "Choose another one with --apiserver-port, or none to have a free one chosen",
+            )
+        return wanted
+    if port_is_free(DEFAULT_PORT):
+        return DEFAULT_PORT
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free: int = probe.getsockname()[1]
+        return free
+
+
+def port_is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def choose_version(wanted: str, minors: list[int], existing: str = "") -> str:
+    """`v1.37.0` of what the user wrote (`v1.37.0`, `1.37`, `stable`, `latest`, or nothing for the newest or the
+    profile's own)."""
+    newest = max(minors)
+    if not wanted:
+        return existing or f"v1.{newest}.0"
+    if wanted in ("stable", "latest"):
+        version = f"v1.{newest}.0"
+    else:
+        match = re.fullmatch(r"v?1\.(\d+)(?:\.(\d+))?", wanted)
+        if not match:
+            raise ClusterError(
+                VERSION_UNSUPPORTED,
+                f'"{wanted}" is not a Kubernetes version',
+                f"Write it like v1.{newest}.0, 1.{newest} or latest",
+            )
+        if int(match[1]) not in minors:
+            raise ClusterError(
+                VERSION_UNSUPPORTED,
+                f"Kubernetes {wanted} is not supported",
+                f"Choose a version from v1.{min(minors)} to v1.{newest}",
+            )
+        version = f"v1.{match[1]}.{match[2] or 0}"
+    if existing and _number(version) < _number(existing):
+        raise ClusterError(
+            DOWNGRADE_UNSUPPORTED,
+            f"The cluster runs Kubernetes {existing} and cannot go back to {version}",
+            "Delete it first (pinnace delete), or use another profile (-p)",
+        )
+    return version
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.lstrip("v").split("."))

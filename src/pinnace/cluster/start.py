@@ -1,0 +1,223 @@
+"""`pinnace start`: from nothing, from a stopped cluster, after a crash or a reboot, to a Ready node.
+
+Idempotent: what is there and good is kept. A first start that fails leaves nothing behind; a later one leaves the
+cluster's data as it was.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Network
+
+from pinnace.cluster import control, guard, preflight, subnets
+from pinnace.cluster.profile import Profile, ProfileConfig, list_profiles
+from pinnace.cluster.progress import Progress
+from pinnace.cluster.reasons import (
+    APISERVER_TIMEOUT,
+    NODE_TIMEOUT,
+    PKI,
+    PORT_IN_USE,
+    START_FAILED,
+    ClusterError,
+)
+
+TOTAL_STEPS = 6
+CRASHES_THAT_FAIL_A_START = 3
+
+
+@dataclass(frozen=True, slots=True)
+class StartOptions:
+    """What the command line asked for."""
+
+    kubernetes_version: str = ""  # empty: the profile's own, or the newest
+    api_server_port: int | None = None
+    dns_domain: str = "cluster.local"
+    wait_timeout: float = 120.0  # seconds
+    keep_context: bool = False  # leave kubectl's current context alone
+    verbosity: int = 0
+
+
+def start(profile: Profile, options: StartOptions, progress: Progress) -> ProfileConfig:
+    """Bring the cluster up and return what it is. Raises ClusterError."""
+    preflight.require_root()
+    preflight.require_writable_home(profile.home)
+    preflight.require_features()
+    with _locked(profile):
+        fresh = not profile.exists()
+        progress.step("Profile", f'{"Creating" if fresh else "Loading"} profile "{profile.name}"')
+        config = _decide(profile, options)
+        try:
+            _bring_up(profile, config, options, progress)
+        except ClusterError:
+            if fresh:
+                _undo(profile)
+            raise
+        progress.step("Kubeconfig", f'Writing context "{profile.name}" to the kubeconfig')
+        _write_kubeconfig(profile, config, options)
+    progress.done(f'Kubernetes {config.kubernetes_version} is ready: kubectl now uses context "{profile.name}"')
+    return config
+
+
+@contextmanager
+def _locked(profile: Profile) -> Iterator[None]:
+    """Two starts (or a start and a delete) of one profile take turns."""
+    profile.run_dir.parent.mkdir(parents=True, exist_ok=True)
+    lock = profile.run_dir.parent / f"{profile.id}.lock"
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _decide(profile: Profile, options: StartOptions) -> ProfileConfig:
+    """The stored configuration with the allowed changes, or a new one; saved."""
+    from pinnace.machinery.schema import Schemas
+
+    stored = profile.load() if profile.exists() else None
+    version = preflight.choose_version(
+        options.kubernetes_version, Schemas.minors(), stored.kubernetes_version if stored else ""
+    )
+    if stored is not None:
+        running = bool(control.snapshot(profile))
+        port = stored.api_server_port
+        if options.api_server_port not in (None, port):
+            raise ClusterError(
+                PORT_IN_USE,
+                f"The cluster's API server has port {port}, which cannot be changed",
+                "Delete the cluster first, or leave --apiserver-port out",
+            )
+        if not running and not guard.processes(profile):
+            preflight.choose_port(port)
+        config = replace(stored, kubernetes_version=version)
+    else:
+        port = preflight.choose_port(options.api_server_port)
+        free = subnets.choose([*subnets.networks_in_use(), *_networks_of_profiles(profile)])
+        config = ProfileConfig(
+            name=profile.name,
+            kubernetes_version=version,
+            node_name=profile.name.lower(),
+            node_ip=str(free.machines[1]),
+            machine_cidr=str(free.machines),
+            pod_cidr=str(free.pods),
+            service_cidr=str(free.services),
+            dns_domain=options.dns_domain,
+            api_server_port=port,
+        )
+    if config != stored:
+        profile.save(config)
+    return config
+
+
+def _networks_of_profiles(profile: Profile) -> Iterator[IPv4Network]:
+    """What the home's other profiles reserve, running or not."""
+    for name in list_profiles(profile.home):
+        try:
+            other = Profile(name, profile.home).load()
+        except ClusterError:
+            continue  # a corrupt profile reserves nothing
+        yield from (IPv4Network(cidr) for cidr in (other.machine_cidr, other.pod_cidr, other.service_cidr))
+
+
+def _bring_up(profile: Profile, config: ProfileConfig, options: StartOptions, progress: Progress) -> None:
+    progress.step("Certificates", "Checking certificates and keys")
+    _ensure_pki(profile, config)
+    progress.step("Servers", "Starting the control plane and the node")
+    supervisor = control.connect(profile) or _spawn_supervisor(profile, options)
+    try:
+        _wait_until_ready(profile, supervisor, options, progress)
+    finally:
+        supervisor.close()
+
+
+def _ensure_pki(profile: Profile, config: ProfileConfig) -> None:
+    from pinnace.kubeadm.certs import ClusterNames, ensure_certificates
+    from pinnace.kubeadm.pki import PkiError
+    from pinnace.machinery.meta import utc_now
+
+    names = ClusterNames(config.node_name, config.node_ip, config.service_cidr, config.dns_domain)
+    try:
+        ensure_certificates(profile.pki_dir, names, utc_now())
+    except PkiError as error:
+        raise ClusterError(PKI, str(error), "Restore the file, or delete the cluster and start anew") from error
+
+
+def _spawn_supervisor(profile: Profile, options: StartOptions) -> control.Control:
+    """Start the supervisor, detached from this terminal, and connect to it."""
+    profile.run_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
+    environment = os.environ | {"PINNACE_VERBOSITY": str(options.verbosity)}
+    environment["PATH"] = preflight.search_path()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pinnace.cluster.supervisor", str(profile.directory)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env=environment,
+    )
+    deadline = time.monotonic() + options.wait_timeout
+    while time.monotonic() < deadline:
+        if (connection := control.connect(profile)) is not None:
+            return connection
+        if process.poll() is not None:
+            raise ClusterError(START_FAILED, "The supervisor ended at once", _log_tail(profile, "supervisor"))
+        time.sleep(0.01)  # the socket is about to be made by a process that has no other way to say so
+    raise ClusterError(START_FAILED, "The supervisor does not answer", _log_tail(profile, "supervisor"))
+
+
+def _wait_until_ready(profile: Profile, supervisor: control.Control, options: StartOptions, progress: Progress) -> None:
+    ready: set[str] = set()
+    crashes: dict[str, int] = {}
+    try:
+        for state in supervisor.events(time.monotonic() + options.wait_timeout):
+            if state.state == "ready" and state.component not in ready:
+                ready.add(state.component)
+                if state.component == "control-plane":
+                    progress.step("Node", "Waiting for the node to be Ready")
+            if ready >= {"control-plane", "node"}:
+                return
+            if state.state == "backoff":
+                ready.discard(state.component)
+                crashes[state.component] = crashes.get(state.component, 0) + 1
+                if crashes[state.component] >= CRASHES_THAT_FAIL_A_START:
+                    what = "node's server" if state.component == "node" else "control plane"
+                    raise ClusterError(
+                        START_FAILED, f"The {what} ends again and again", _log_tail(profile, state.component)
+                    )
+    except TimeoutError:
+        missing, reason = ("API server", APISERVER_TIMEOUT)
+        if "control-plane" in ready:
+            missing, reason = ("node", NODE_TIMEOUT)
+        raise ClusterError(
+            reason, f"The {missing} was not ready within {options.wait_timeout:.0f} s", "See: pinnace logs"
+        ) from None
+    except OSError as error:
+        raise ClusterError(START_FAILED, f"The supervisor went away: {error}", "See: pinnace logs") from error
+
+
+def _log_tail(profile: Profile, name: str, lines: int = 5) -> str:
+    try:
+        text = (profile.logs_dir / f"{name}.log").read_text(errors="replace")
+    except OSError:
+        return "There is no log"
+    return "Last lines of its log:\n    " + "\n    ".join(text.splitlines()[-lines:])
+
+
+def _write_kubeconfig(profile: Profile, config: ProfileConfig, options: StartOptions) -> None:
+    from pinnace.cluster.context import write_context
+
+    write_context(profile, config, make_current=not options.keep_context)
+
+
+def _undo(profile: Profile) -> None:
+    from pinnace.cluster.teardown import tear_down
+
+    tear_down(profile)
