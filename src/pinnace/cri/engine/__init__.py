@@ -1,0 +1,1 @@
+"""The embedded container engine: sandboxes, containers and images on Linux, without any other daemon."""
