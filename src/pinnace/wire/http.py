@@ -1,8 +1,8 @@
 """Requests and responses as every server here sees them, whatever the protocol under them.
 
-A handler takes a `Request` and returns a `Response` at once (reads served from memory cost no task), or an awaitable of
-one. A response that goes on (`StreamingResponse`) is given a `Writer`; one that leaves HTTP (`UpgradeResponse`) is given
-the raw connection. RFC 9110 and RFC 9112 specify the messages.
+A handler takes a `Request` and returns a `Response` at once (reads served from memory cost no task), or an awaitable
+of one. A response that goes on (`StreamingResponse`) is given a `Writer`; one that leaves HTTP (`UpgradeResponse`) is
+given the raw connection. RFC 9110 and RFC 9112 specify the messages.
 """
 
 from __future__ import annotations

@@ -1,0 +1,566 @@
+"""HTTP/1.1 over one connection: bytes in, requests to a handler, responses out, in order.
+
+It relies on `httptools` (llhttp) for parsing and on a `Channel` for sending, owns no socket, and answers at once inside
+`data_received` whatever the handler can answer at once. Specified by RFC 9110 and RFC 9112; limits and the wording of
+protocol errors are those of Go's net/http.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+import httptools
+
+from pinnace.wire.http import (
+    AnyResponse,
+    Handler,
+    Headers,
+    Peer,
+    Request,
+    Response,
+    StreamingResponse,
+    UpgradeResponse,
+    frame_chunk,
+)
+from pinnace.wire.raw import RawStream
+
+STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
+BODYLESS = frozenset({204, 304})
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+PIPELINE_LIMIT = 64  # requests waiting behind one that takes time; above it reading stops
+HEADS_KEPT = 512
+NAMES_KEPT = 1024
+
+
+def plain_error(status: int, message: str) -> Response:
+    """A protocol error as Go's net/http words it: plain text."""
+    return Response(status, (("Content-Type", "text/plain; charset=utf-8"),), message.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Limits of one server, and how it words the errors that no handler sees."""
+
+    header_bytes: int = 1 << 20  # request line and headers; above: 431
+    body_bytes: int = 3 << 20  # above: 413
+    slow_peer_bytes: int = 4 << 20  # what a streaming response may have queued when more is written; above: cut off
+    idle_seconds: float = 90.0  # a connection without a request
+    request_seconds: float = 32.0  # from the first byte of a request to the end of its headers
+    error: Callable[[int, str], Response] = plain_error
+
+
+class Channel(Protocol):
+    """The sending half of a connection: what `transport.Transport` offers to a protocol."""
+
+    buffered: int
+
+    def write(self, data: bytes) -> None: ...
+
+    def close(self, *, linger: bool = False) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    async def drain(self) -> None: ...
+
+
+class _Heads:
+    """Response heads by status and headers: the same few are sent over and over."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, Headers], bytes] = {}
+        self._date = b""
+        self._date_second = 0
+
+    def get(self, status: int, headers: Headers) -> bytes:
+        """Status line, headers and date; the caller adds the body's framing and the empty line."""
+        key = (status, headers if type(headers) is tuple else tuple(headers))
+        made = self._made.get(key)
+        if made is None:
+            if len(self._made) >= HEADS_KEPT:
+                self._made.clear()
+            made = self._made[key] = _encode_head(status, headers)
+        second = int(time.time())
+        if second != self._date_second:
+            self._date_second = second
+            self._date = f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
+        return made + self._date
+
+
+def _encode_head(status: int, headers: Headers) -> bytes:
+    lines = [STATUS_LINES.get(status) or f"HTTP/1.1 {status} status code {status}\r\n"]
+    for name, value in headers:
+        if "\n" in value or "\r" in value:
+            value = value.replace("\r", " ").replace("\n", " ")
+        lines.append(f"{name}: {value}\r\n")
+    return "".join(lines).encode("latin-1", "replace")
+
+
+_heads = _Heads()
+_header_names: dict[bytes, str] = {}
+
+
+def _header_name(raw: bytes) -> str:
+    name = _header_names.get(raw)
+    if name is None:
+        name = raw.decode("latin-1").lower()
+        if len(_header_names) < NAMES_KEPT:
+            _header_names[raw] = name
+    return name
+
+
+class _Incoming:
+    """A request with what the connection must know to answer it."""
+
+    __slots__ = ("chunked_ok", "keep_alive", "request", "upgrade")
+
+    def __init__(self, request: Request, keep_alive: bool, chunked_ok: bool, upgrade: bool) -> None:
+        self.request = request
+        self.keep_alive = keep_alive
+        self.chunked_ok = chunked_ok  # HTTP/1.0 knows no chunks
+        self.upgrade = upgrade
+
+
+class Http1Connection:
+    """One server connection. `Transport` calls `data_received`, `eof_received` and `connection_lost`."""
+
+    def __init__(self, handler: Handler, settings: Settings, channel: Channel, peer: Peer) -> None:
+        self._handler = handler
+        self._settings = settings
+        self._channel = channel
+        self._peer = peer
+        self._parser: Any = httptools.HttpRequestParser(self)
+        # of the message being parsed
+        self._url = b""
+        self._headers: dict[str, str] = {}
+        self._head_done = False
+        self._head_bytes = 0
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._upgrade_request: _Incoming | None = None  # complete, its response waits for the bytes behind it
+        # of the connection
+        self._waiting: deque[_Incoming | Response] = deque()  # behind the one being answered; a Response is a refusal
+        self._current: _Incoming | None = None  # being answered by a task
+        self._task: asyncio.Task[None] | None = None
+        self._stream: _ChunkWriter | None = None
+        self._raw: RawStream | None = None  # set when the connection has left HTTP
+        self._tail: bytearray | None = None  # bytes behind an upgrade request whose answer is not known yet
+        self._out: list[bytes] | None = None  # responses of one read leave in one write
+        self._continue_due = False
+        self._refused = False  # a protocol error was answered; nothing more is parsed
+        self._last = False  # the response being sent is the last
+        self._lost = False
+        self.wants_more = False
+        self.closing = False  # the server goes down: every answer is the last
+        self.activity = 0  # requests answered and pieces of bodies seen; with `busy` it tells how idle this is
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered, or the connection has left HTTP."""
+        return self._current is not None or self._raw is not None
+
+    @property
+    def in_request(self) -> bool:
+        """Whether part of a request has come and its end has not."""
+        return self._head_bytes > 0 or self._head_done
+
+    @property
+    def streaming(self) -> bool:
+        """Whether the answer may be silent for as long as it likes."""
+        return self._stream is not None or self._raw is not None
+
+    def close_when_done(self) -> None:
+        """Close now if idle, else after the response being sent."""
+        self.closing = True
+        if not self.busy and not self._waiting and not self.in_request:
+            self._channel.close()
+
+    # From the transport.
+
+    def data_received(self, data: bytes) -> None:
+        if self._raw is not None:
+            self._raw.feed(data)
+            return
+        if self._tail is not None:
+            self._keep_tail(data)
+            return
+        if self._refused or self._last:
+            return
+        if not self._head_done:
+            self._head_bytes += len(data)
+        self._out = []
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._start_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            if not (self._refused or self._last):
+                self._refuse(plain_error(400, "400 Bad Request"))
+        if self._head_bytes > self._settings.header_bytes and not self._head_done and not self._refused:
+            self._refuse(plain_error(431, "431 Request Header Fields Too Large"))
+        out, self._out = self._out, None
+        if out:
+            self._channel.write(out[0] if len(out) == 1 else b"".join(out))
+        if self._last and self._current is None and self._raw is None:
+            self._channel.close(linger=self._refused)
+        self.wants_more = self._head_done or self._raw is not None
+
+    def eof_received(self) -> None:
+        if self._raw is not None:
+            self._raw.feed_eof()
+        elif self._stream is not None or self._current is None:
+            self._channel.abort()
+        else:
+            self._last = True  # a client may half-close after its last request; it still gets the answer
+            self._waiting.clear()
+
+    def connection_lost(self) -> None:
+        self._lost = True
+        self._parser = None
+        self._waiting.clear()
+        if self._raw is not None:
+            self._raw.feed_eof()
+        if self._stream is not None:
+            self._stream.lost()
+            if self._task is not None:
+                self._task.cancel()
+
+    # From the parser.
+
+    def on_message_begin(self) -> None:
+        self._url = b""
+        self._headers = {}
+        self._body = []
+        self._body_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head_done:
+            return  # a trailer
+        key = _header_name(name)
+        headers = self._headers
+        if key in headers:
+            headers[key] += ("; " if key == "cookie" else ", ") + value.decode("latin-1")
+        else:
+            headers[key] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        self._head_done = True
+        headers = self._headers
+        if "host" not in headers and self._parser.get_http_version() == "1.1":
+            self._refuse(plain_error(400, "400 Bad Request: missing required Host header"))
+        length = headers.get("content-length")
+        if length is not None and length.isdecimal() and int(length) > self._settings.body_bytes:
+            self._refuse_body()
+        elif headers.get("expect", "").lower() == "100-continue":
+            self._continue_due = True
+            if self._current is None and not self._waiting:
+                self._send_continue()
+
+    def on_body(self, data: bytes) -> None:
+        if self._refused:
+            return
+        self.activity += 1
+        self._body_bytes += len(data)
+        if self._body_bytes > self._settings.body_bytes:
+            self._refuse_body()
+            return
+        self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        self._head_done = False
+        self._head_bytes = 0
+        self._continue_due = False
+        if self._refused:
+            return
+        incoming = self._take_request()
+        if incoming is None:
+            return
+        if incoming.upgrade:
+            self._upgrade_request = (
+                incoming  # its answer needs the bytes behind it, which only the end of parsing tells
+            )
+        elif self._current is None and not self._waiting:
+            self._answer(incoming)
+        else:
+            self._enqueue(incoming)
+
+    def _take_request(self) -> _Incoming | None:
+        parser = self._parser
+        body = self._body
+        raw = self._url.decode("latin-1")
+        path, query = raw, ""
+        if not raw.startswith("/") and raw != "*":
+            try:
+                parts = urlsplit(raw)
+            except ValueError:
+                self._refuse(plain_error(400, "400 Bad Request"))
+                return None
+            raw = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        if "?" in raw:
+            path, _, query = raw.partition("?")
+        else:
+            path = raw
+        request = Request(
+            parser.get_method().decode("latin-1"),
+            unquote(path) if "%" in path else path,
+            query,
+            self._headers,
+            body[0] if len(body) == 1 else b"".join(body),
+            self._peer,
+            path,
+        )
+        upgrade = parser.should_upgrade()
+        if upgrade and self._headers.get("content-length", "0").strip("0"):
+            self._refuse(plain_error(400, "400 Bad Request"))
+            return None
+        http11 = parser.get_http_version() == "1.1"
+        return _Incoming(request, parser.should_keep_alive() and not upgrade, http11, upgrade)
+
+    # Refusing.
+
+    def _refuse_body(self) -> None:
+        limit = self._settings.body_bytes
+        self._refuse(self._settings.error(413, f"Request entity too large: limit is {limit}"))
+
+    def _refuse(self, response: Response) -> None:
+        """Answer a protocol error after whatever is being answered; then the connection ends."""
+        if self._refused:
+            return
+        self._refused = True
+        if self._current is None and not self._waiting:
+            self._send_last(response)
+        else:
+            self._waiting.append(response)
+
+    def _send_last(self, response: Response) -> None:
+        self._last = True
+        self._write(self._render(response, keep_alive=False, head_only=False))
+        if self._out is None:
+            self._channel.close(linger=True)
+
+    # Answering.
+
+    def _enqueue(self, incoming: _Incoming) -> None:
+        self._waiting.append(incoming)
+        if len(self._waiting) > PIPELINE_LIMIT:
+            self._channel.pause_reading()
+
+    def _write(self, data: bytes) -> None:
+        if self._out is None:
+            self._channel.write(data)
+        else:
+            self._out.append(data)
+
+    def _flush(self) -> None:
+        if self._out:
+            self._channel.write(b"".join(self._out))
+            self._out.clear()
+
+    def _send_continue(self) -> None:
+        self._continue_due = False
+        self._write(CONTINUE)
+
+    def _answer(self, incoming: _Incoming) -> None:
+        self.activity += 1
+        try:
+            result = self._handler(incoming.request)
+        except Exception:
+            result = self._failure(incoming)
+        if type(result) is Response:
+            self._send(incoming, result)
+        else:
+            self._current = incoming
+            self._flush()
+            self._task = asyncio.get_running_loop().create_task(self._answer_later(incoming, result))
+
+    async def _answer_later(self, incoming: _Incoming, result: AnyResponse | Awaitable[AnyResponse]) -> None:
+        """Finish a response that takes time; whatever happens the connection goes on or is closed."""
+        try:
+            if not isinstance(result, (Response, StreamingResponse, UpgradeResponse)):
+                try:
+                    result = await result
+                except Exception:
+                    result = self._failure(incoming)
+            if isinstance(result, StreamingResponse):
+                await self._send_stream(incoming, result)
+            elif isinstance(result, UpgradeResponse):
+                await self._hand_over(result)
+            else:
+                self._send(incoming, result)
+        except asyncio.CancelledError:
+            self._channel.abort()
+            if not self._lost:
+                raise
+        except Exception:
+            self._log_failure(incoming)
+            self._channel.abort()
+        else:
+            self._finished()
+
+    def _finished(self) -> None:
+        self._current = None
+        self._task = None
+        if self._lost or self._raw is not None:
+            return
+        if self._last:
+            self._channel.close()
+            return
+        self._out = []
+        while self._waiting and self._current is None and not self._last:
+            following = self._waiting.popleft()
+            if isinstance(following, Response):
+                self._send_last(following)
+            else:
+                self._answer(following)
+        if self._continue_due and self._current is None:
+            self._send_continue()
+        out, self._out = self._out, None
+        if out:
+            self._channel.write(b"".join(out))
+        if self._last and self._current is None:
+            self._channel.close(linger=self._refused)
+        elif len(self._waiting) <= PIPELINE_LIMIT and self._tail is None:
+            self._channel.resume_reading()
+        if self.closing and not self.busy:
+            self._channel.close()
+
+    def _send(self, incoming: _Incoming, response: Response) -> None:
+        keep_alive = incoming.keep_alive and not self.closing and not self._last
+        if not keep_alive:
+            self._last = True
+        self._write(self._render(response, keep_alive, incoming.request.method == "HEAD", incoming.chunked_ok))
+
+    def _render(self, response: Response, keep_alive: bool, head_only: bool, http11: bool = True) -> bytes:
+        head = _heads.get(response.status, response.headers)
+        if not keep_alive:
+            head += b"Connection: close\r\n"
+        elif not http11:
+            head += b"Connection: keep-alive\r\n"
+        if response.status in BODYLESS:
+            return head + b"\r\n"
+        body = response.body
+        if head_only:
+            return b"%bContent-Length: %d\r\n\r\n" % (head, len(body))
+        return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+
+    async def _send_stream(self, incoming: _Incoming, response: StreamingResponse) -> None:
+        keep_alive = incoming.keep_alive and incoming.chunked_ok and not self.closing and not self._last
+        if not keep_alive:
+            self._last = True
+        head = _heads.get(response.status, response.headers)
+        if incoming.chunked_ok:
+            head += b"Transfer-Encoding: chunked\r\n"
+        self._channel.write(head + (b"\r\n" if keep_alive else b"Connection: close\r\n\r\n"))
+        if incoming.request.method == "HEAD" or self._lost:
+            return
+        self._stream = _ChunkWriter(self._channel, self._settings.slow_peer_bytes, incoming.chunked_ok)
+        try:
+            await response.run(self._stream)
+            self._stream.end()
+        finally:
+            self._stream = None
+
+    def _failure(self, incoming: _Incoming) -> Response:
+        self._log_failure(incoming)
+        return self._settings.error(500, "Internal Server Error")
+
+    def _log_failure(self, incoming: _Incoming) -> None:
+        import structlog
+
+        request = incoming.request
+        structlog.get_logger().exception("request handler failed", method=request.method, path=request.path)
+
+    # Leaving HTTP.
+
+    def _start_upgrade(self, tail: bytes) -> None:
+        incoming, self._upgrade_request = self._upgrade_request, None
+        if incoming is None:
+            return  # refused while it was parsed
+        self._tail = bytearray(tail)
+        if self._current is None and not self._waiting:
+            self._answer(incoming)
+        else:
+            self._enqueue(incoming)
+
+    def _keep_tail(self, data: bytes) -> None:
+        assert self._tail is not None
+        self._tail += data
+        if len(self._tail) > 65536:
+            self._channel.pause_reading()
+
+    async def _hand_over(self, response: UpgradeResponse) -> None:
+        """Send the 101 and give the connection to `run`; it does not come back."""
+        lines = [STATUS_LINES.get(response.status) or f"HTTP/1.1 {response.status} status code {response.status}\r\n"]
+        lines += [f"{name}: {value}\r\n" for name, value in response.headers]
+        self._channel.write("".join([*lines, "\r\n"]).encode("latin-1"))
+        self._raw = RawStream(self._channel, bytes(self._tail or b""))
+        if self._lost:
+            self._raw.feed_eof()
+        self.wants_more = True
+        self._channel.resume_reading()
+        try:
+            await response.run(self._raw)
+        finally:
+            self._raw.close()
+
+
+class _ChunkWriter:
+    """The `Writer` of a streaming response."""
+
+    def __init__(self, channel: Channel, limit: int, chunked: bool) -> None:
+        self._channel = channel
+        self._limit = limit
+        self._chunked = chunked
+        self._callbacks: list[Callable[[], None]] = []
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        if data:
+            self._put(frame_chunk(data) if self._chunked else data)
+
+    def write_framed(self, chunk: bytes) -> None:
+        self._put(chunk if self._chunked else chunk[chunk.index(b"\n") + 1 : -2])
+
+    def _put(self, data: bytes) -> None:
+        if self.closed:
+            return
+        if self._channel.buffered > self._limit:
+            self._channel.abort()  # too slow to be worth the memory; connection_lost calls `lost`
+            return
+        self._channel.write(data)
+
+    async def drain(self) -> None:
+        await self._channel.drain()
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        if self.closed:
+            callback()
+        else:
+            self._callbacks.append(callback)
+
+    def lost(self) -> None:
+        self.closed = True
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    def end(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._callbacks.clear()
+            if self._chunked:
+                self._channel.write(b"0\r\n\r\n")

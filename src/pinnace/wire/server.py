@@ -1,0 +1,217 @@
+"""Listening sockets and the connections they bring: start, accept, time out, close gracefully.
+
+The only module of `wire` that listens. A slow timer looks after idle and stuck connections, so that a request costs no
+timer of its own. Closing follows what Kubernetes' servers do: stop accepting, let what runs finish, then abort.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+from collections.abc import Sequence
+
+from pinnace.wire.http import Handler, Peer
+from pinnace.wire.http1 import Http1Connection, Settings
+from pinnace.wire.tls import TlsConfig
+from pinnace.wire.transport import Transport
+
+ACCEPTS_PER_WAKE = 64
+BACKLOG = 1024
+SWEEP_SECONDS = 5.0
+STUCK_SECONDS = 120.0  # a complete response that the peer has not taken any of for so long
+HANDSHAKE_SECONDS = 10.0
+
+
+class _Tracked:
+    """A connection and how long nothing has changed on it."""
+
+    __slots__ = ("activity", "http", "progress", "since", "stuck_since", "transport")
+
+    def __init__(self, transport: Transport, now: float) -> None:
+        self.transport = transport
+        self.http: Http1Connection | None = None  # None until TLS is agreed
+        self.since = now  # when `activity` last changed
+        self.activity = 0
+        self.stuck_since = now
+        self.progress = 0
+
+
+class Server:
+    """Listeners and connections of one handler. Made by `serve`."""
+
+    def __init__(self, handler: Handler, tls: TlsConfig | None, settings: Settings) -> None:
+        self._handler = handler
+        self._tls = tls
+        self._settings = settings
+        self._context: ssl.SSLContext | None = tls.server_context() if tls else None
+        self._loop = asyncio.get_running_loop()
+        self._listeners: list[socket.socket] = []
+        self._connections: dict[Transport, _Tracked] = {}
+        self._emptied = asyncio.Event()
+        self._closing = False
+        self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+        self.addresses: list[tuple[str, int]] = []  # where it listens, real ports
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open, handshakes included."""
+        return len(self._connections)
+
+    def listen(self, sock: socket.socket) -> None:
+        """Accept connections from a bound, listening socket; the server owns it from now on."""
+        sock.setblocking(False)
+        self._listeners.append(sock)
+        name = sock.getsockname()
+        self.addresses.append((name[0], name[1]) if isinstance(name, tuple) else (str(name), 0))
+        self._loop.add_reader(sock.fileno(), self._accept, sock)
+
+    def reload_certificate(self) -> None:
+        """Read the certificate files again; connections made from now on use them."""
+        if self._tls is not None:
+            self._context = self._tls.server_context()
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(ACCEPTS_PER_WAKE):
+            try:
+                sock, address = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    self._rest(listener)
+                return
+            self._open(sock, address[0] if isinstance(address, tuple) else "")
+
+    def _rest(self, listener: socket.socket) -> None:
+        """Out of descriptors or memory: a level-triggered listener would spin, so look again in a second."""
+        self._loop.remove_reader(listener.fileno())
+
+        def resume() -> None:
+            if listener in self._listeners:
+                self._loop.add_reader(listener.fileno(), self._accept, listener)
+
+        self._loop.call_later(1.0, resume)
+
+    def _open(self, sock: socket.socket, address: str) -> None:
+        try:
+            sock.setblocking(False)
+            if sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._context is not None:
+                sock = self._context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        except OSError:
+            sock.close()
+            return
+        transport = Transport(self._loop, sock, address, self._connected, self._gone)
+        self._connections[transport] = _Tracked(transport, self._loop.time())
+        transport.start(HANDSHAKE_SECONDS)
+
+    def _connected(self, transport: Transport, peer: Peer) -> Http1Connection:
+        http = Http1Connection(self._handler, self._settings, transport, peer)
+        http.closing = self._closing
+        self._connections[transport].http = http
+        return http
+
+    def _gone(self, transport: Transport) -> None:
+        self._connections.pop(transport, None)
+        if not self._connections:
+            self._emptied.set()
+
+    # Time-outs.
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+        for tracked in list(self._connections.values()):
+            self._look_at(tracked, now)
+
+    def _look_at(self, tracked: _Tracked, now: float) -> None:
+        http, transport = tracked.http, tracked.transport
+        if http is None or http.streaming:
+            return
+        if not transport.buffered or transport.progress != tracked.progress:
+            tracked.progress = transport.progress
+            tracked.stuck_since = now
+        elif now - tracked.stuck_since > STUCK_SECONDS:
+            transport.abort()
+            return
+        if http.busy or http.activity != tracked.activity:
+            tracked.activity = http.activity
+            tracked.since = now
+            return
+        limit = self._settings.request_seconds if http.in_request else self._settings.idle_seconds
+        if now - tracked.since > limit:
+            transport.close()
+
+    # Ending.
+
+    async def close(self, grace: float = 5.0) -> None:
+        """Stop accepting, close idle connections, let the others finish for `grace` seconds, then abort them.
+
+        Streaming responses and upgraded connections end when their `run` returns: whoever runs them ends them first.
+        """
+        if self._closing:
+            return
+        self._closing = True
+        self._sweeper.cancel()
+        for listener in self._listeners:
+            self._loop.remove_reader(listener.fileno())
+            listener.close()
+        self._listeners.clear()
+        for tracked in list(self._connections.values()):
+            if tracked.http is None:
+                tracked.transport.abort()
+            else:
+                tracked.http.close_when_done()
+        if self._connections and grace > 0:
+            self._emptied.clear()
+            try:
+                await asyncio.wait_for(self._emptied.wait(), grace)
+            except TimeoutError:
+                pass
+        for transport in list(self._connections):
+            transport.abort()
+
+
+def _bind(host: str, port: int, dual_stack: bool) -> socket.socket:
+    family, kind, proto, _, address = socket.getaddrinfo(
+        host or "0.0.0.0", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
+    )[0]
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual_stack else 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def serve(
+    handler: Handler,
+    addresses: Sequence[tuple[str, int]] = (),
+    tls: TlsConfig | None = None,
+    *,
+    settings: Settings | None = None,
+    sockets: Sequence[socket.socket] = (),
+) -> Server:
+    """Listen on `addresses` (port 0: any free one) and on `sockets` (bound and listening already); serve until closed.
+
+    Raises OSError when an address cannot be had; then nothing is left open.
+    """
+    server = Server(handler, tls, settings or Settings())
+    dual_stack = all(":" in host for host, _ in addresses)
+    try:
+        for host, port in addresses:
+            server.listen(_bind(host, port, dual_stack))
+        for sock in sockets:
+            server.listen(sock)
+    except BaseException:
+        await server.close(0)
+        raise
+    return server
