@@ -1,0 +1,54 @@
+"""How long something took or has been, as `kubectl` writes it: `45s`, `3m20s`, `5h`, `2d4h`, `1y20d`.
+
+The shorter the time, the finer the unit; two units at most
+(https://pkg.go.dev/k8s.io/apimachinery/pkg/util/duration#HumanDuration).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pinnace.machinery.meta import parse_time
+
+
+def human_duration(seconds: float) -> str:
+    """A span in two units at most, the second left out where it is zero or too fine to matter."""
+    whole = int(seconds)
+    if whole < -1:
+        return "<invalid>"
+    if whole < 0:
+        return "0s"
+    if whole < 120:
+        return f"{whole}s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 10:
+        return _two(minutes, "m", rest, "s")
+    if minutes < 180:
+        return f"{minutes}m"
+    hours = minutes // 60
+    if hours < 8:
+        return _two(hours, "h", minutes % 60, "m")
+    if hours < 48:
+        return f"{hours}h"
+    days = hours // 24
+    if hours < 24 * 8:
+        return _two(days, "d", hours % 24, "h")
+    if days < 365 * 2:
+        return f"{days}d"
+    if days < 365 * 8:
+        return _two(days // 365, "y", days % 365, "d")
+    return f"{days // 365}y"
+
+
+def _two(great: int, great_unit: str, small: int, small_unit: str) -> str:
+    return f"{great}{great_unit}{small}{small_unit}" if small else f"{great}{great_unit}"
+
+
+def since(timestamp: str | None, now: datetime) -> str:
+    """The time from an API timestamp until `now`; `<unknown>` where there is none or it cannot be read."""
+    if not timestamp:
+        return "<unknown>"
+    try:
+        return human_duration((now - parse_time(timestamp)).total_seconds())
+    except ValueError:
+        return "<unknown>"
