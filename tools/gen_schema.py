@@ -1,12 +1,12 @@
 """Write what Kubernetes' OpenAPI definitions say, one compact file for each minor, as data of `pinnace.machinery`.
 
-The source is the installed PyPI package `kubernetes-validate`, which carries every minor's definitions in a form bent for
-JSON Schema validators: optional types allow null, `kind` and `apiVersion` carry enums, `IntOrString` and `Quantity` became
-`oneOf`. This script undoes that and keeps facts alone (fields, types, formats, required fields, merge and list keys,
-group-version-kinds); descriptions stay in the package and are read from there at run time.
+The source is the installed PyPI package `kubernetes-validate`, which carries every minor's definitions in a form bent
+for JSON Schema validators: optional types allow null, `kind` and `apiVersion` carry enums, `IntOrString` and
+`Quantity` became `oneOf`. This script undoes that and keeps facts alone (fields, types, formats, required fields,
+merge and list keys, group-version-kinds); descriptions stay in the package and are read from there at run time.
 
-A file is deflated text: its first line is the JSON index `[[group, version, kind, definition], ...]`, every other line is
-`definition<TAB>JSON`, sorted, so that a reader can find a definition without parsing the rest.
+A file is deflated text: its first line is the JSON index `[[group, version, kind, definition], ...]`, every other
+line is `definition<TAB>JSON`, sorted, so that a reader can find a definition without parsing the rest.
 
     tools/gen_schema.py            write the files
     tools/gen_schema.py --check    exit 1 where a file is not what this script would write

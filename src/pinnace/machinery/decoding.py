@@ -1,8 +1,9 @@
-"""Reading documents as Kubernetes' typed JSON decoders do: what is accepted, what is dropped, and the words of refusal.
+"""Reading documents as Kubernetes' typed JSON decoders do: what is accepted, dropped, refused, and in what words.
 
-Two readers stand behind `decode`. The first is compiled, one closure for each definition, and only says yes to a document
-that needs no change at all, which is nearly every one; on anything else the second walks the document with its path at hand,
-drops, converts, warns or refuses. The wording is that of Go's `encoding/json` and of sigs.k8s.io/json.
+Two readers stand behind `decode`. The first is compiled, one closure for each definition, and only says yes to a
+document that needs no change at all, which is nearly every one; on anything else the second walks the document with
+its path at hand, drops, converts, warns or refuses. The wording is that of Go's `encoding/json` and of
+sigs.k8s.io/json.
 """
 
 from __future__ import annotations
@@ -131,10 +132,7 @@ def _compile_map(schema: Schema) -> Accept:
         def check_plain(value: Any) -> bool:
             if type(value) is not dict:
                 return False
-            for item in value.values():
-                if type(item) is not plain:
-                    return False
-            return True
+            return all(type(item) is plain for item in value.values())
 
         return check_plain
     inner = schema.items
@@ -156,10 +154,7 @@ def _compile_list(schema: Schema) -> Accept:
         def check_plain(value: Any) -> bool:
             if type(value) is not list:
                 return False
-            for item in value:
-                if type(item) is not plain:
-                    return False
-            return True
+            return all(type(item) is plain for item in value)
 
         return check_plain
     inner = schema.items

@@ -1,7 +1,7 @@
 """Resource quantities: exact numbers with the suffixes of `resource.Quantity`, in canonical form.
 
-A quantity keeps its family of suffixes (decimal `m k M`, binary `Ki Mi`, exponent `e3`) through arithmetic, as Kubernetes'
-own type does. The grammar and the canonical form are specified at
+A quantity keeps its family of suffixes (decimal `m k M`, binary `Ki Mi`, exponent `e3`) through arithmetic, as
+Kubernetes' own type does. The grammar and the canonical form are specified at
 https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/.
 """
 

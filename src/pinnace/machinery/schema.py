@@ -1,8 +1,8 @@
 """What each kind looks like: fields, types, required fields, merge and list keys, for every minor of Kubernetes served.
 
-The facts come from package data that `tools/gen_schema.py` writes. One minor's text is a third of a megabyte and stays
-undecoded; a definition is parsed when something first asks for it. `Schema.decode` reads a document as Kubernetes' typed
-decoders do: `decoding.py` has its rules. OpenAPI's extensions are described at
+The facts come from package data that `tools/gen_schema.py` writes. One minor's text is a third of a megabyte and
+stays undecoded; a definition is parsed when something first asks for it. `Schema.decode` reads a document as
+Kubernetes' typed decoders do: `decoding.py` has its rules. OpenAPI's extensions are described at
 https://kubernetes.io/docs/reference/using-api/server-side-apply/#merge-strategy.
 """
 
@@ -107,10 +107,11 @@ class Schema:
     def decode(self, obj: Any, strict: bool = False, gvk: GVK | None = None) -> tuple[Obj, list[str]]:
         """Read a document of this kind: `(object, warnings)`.
 
-        The object has no unknown fields, no nulls and no empty optional lists or maps; times and quantities are in canonical
-        form. It is `obj` itself where there was nothing to change, and otherwise shares what did not change: `obj` is never
-        modified. A warning is `unknown field "spec.foo"`. Raises `DecodeError` (400) for a value of the wrong type and, if
-        `strict`, for unknown fields. `gvk` says what the error calls the document; else its own `apiVersion` and `kind` do.
+        The object has no unknown fields, no nulls and no empty optional lists or maps; times and quantities are in
+        canonical form. It is `obj` itself where there was nothing to change, and otherwise shares what did not
+        change: `obj` is never modified. A warning is `unknown field "spec.foo"`. Raises `DecodeError` (400) for a
+        value of the wrong type and, if `strict`, for unknown fields. `gvk` says what the error calls the document;
+        else its own `apiVersion` and `kind` do.
         """
         from pinnace.machinery import decoding
 
@@ -136,7 +137,7 @@ class Schemas:
 
     @staticmethod
     def load(minor: int | None = None) -> Schemas:
-        """The definitions of `1.<minor>`, the newest by default; kept and shared. Raises LookupError for one not carried."""
+        """The definitions of `1.<minor>`, the newest by default; shared. Raises LookupError for one not carried."""
         return _load(Schemas.minors()[-1] if minor is None else minor)
 
     def for_gvk(self, gvk: GVK) -> Schema | None:
@@ -149,7 +150,7 @@ class Schemas:
         return [name.decode() for name in self._lines]
 
     def raw(self, name: str) -> Obj:
-        """A definition as OpenAPI writes it, without descriptions; references are bare definition names. A fresh copy."""
+        """A definition as OpenAPI writes it, a fresh copy without descriptions; references are bare names."""
         raw: Obj = orjson.loads(self._lines[name.encode()])
         return raw
 
