@@ -1,0 +1,104 @@
+"""Which objects a controller's object owns: those it made, those it may adopt, and those it must let go.
+
+An owner adopts what its selector picks and nobody controls; it lets go of what its selector no longer picks. See
+https://kubernetes.io/docs/concepts/architecture/garbage-collection/ and the ReplicaSet documentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+
+from pinnace.client.client import Client
+from pinnace.machinery.errors import ApiError
+from pinnace.machinery.meta import (
+    GVR,
+    Obj,
+    controller_of,
+    is_deleting,
+    labels_of,
+    name_of,
+    namespace_of,
+    owner_reference,
+    uid_of,
+)
+from pinnace.machinery.selectors import LabelSelector
+
+
+class Claim(Enum):
+    """What an owner does about one object."""
+
+    KEEP = "keep"
+    ADOPT = "adopt"
+    RELEASE = "release"
+    IGNORE = "ignore"
+
+
+def claim(owner: Obj, selector: LabelSelector, obj: Obj) -> Claim:
+    """What the owner does about `obj`."""
+    current = controller_of(obj)
+    matches = selector.matches(labels_of(obj))
+    if current is not None:
+        if current["uid"] != uid_of(owner):
+            return Claim.IGNORE
+        if matches:
+            return Claim.KEEP
+        return Claim.IGNORE if is_deleting(owner) else Claim.RELEASE
+    if not matches or is_deleting(owner) or is_deleting(obj):
+        return Claim.IGNORE
+    return Claim.ADOPT
+
+
+async def claim_all(
+    client: Client, owner_resource: GVR, owner: Obj, selector: LabelSelector, resource: GVR, objs: Iterable[Obj]
+) -> list[Obj]:
+    """The objects that are the owner's, after adopting and releasing what it must."""
+    owned: list[Obj] = []
+    may_adopt = False
+    for obj in objs:
+        decision = claim(owner, selector, obj)
+        if decision is Claim.KEEP:
+            owned.append(obj)
+        elif decision is Claim.RELEASE:
+            await _release(client, owner, resource, obj)
+        elif decision is Claim.ADOPT:
+            if not may_adopt:
+                await _check_alive(client, owner_resource, owner)
+                may_adopt = True
+            adopted = await _adopt(client, owner, resource, obj)
+            if adopted is not None:
+                owned.append(adopted)
+    return owned
+
+
+async def _check_alive(client: Client, resource: GVR, owner: Obj) -> None:
+    """The cache may be behind: an owner that is gone, or another of its name, must adopt nothing."""
+    fresh = await client.get(resource, name_of(owner), namespace_of(owner))
+    if uid_of(fresh) != uid_of(owner) or is_deleting(fresh):
+        kind, name = owner["kind"], name_of(owner)
+        raise ApiError(409, "Conflict", f"original {kind} {namespace_of(owner)}/{name} is gone or being deleted")
+
+
+async def _adopt(client: Client, owner: Obj, resource: GVR, obj: Obj) -> Obj | None:
+    references = [*(obj["metadata"].get("ownerReferences") or ()), owner_reference(owner)]
+    return await _set_owners(client, resource, obj, references)
+
+
+async def _release(client: Client, owner: Obj, resource: GVR, obj: Obj) -> None:
+    references = [ref for ref in obj["metadata"]["ownerReferences"] if ref["uid"] != uid_of(owner)]
+    await _set_owners(client, resource, obj, references)
+
+
+async def _set_owners(client: Client, resource: GVR, obj: Obj, references: list[Obj]) -> Obj | None:
+    """Replace the owner references of exactly this version of `obj`; None if it is gone."""
+    metadata: Obj = {
+        "uid": uid_of(obj),
+        "resourceVersion": obj["metadata"]["resourceVersion"],
+        "ownerReferences": references or None,
+    }
+    try:
+        return await client.patch(resource, name_of(obj), {"metadata": metadata}, namespace_of(obj))
+    except ApiError as error:
+        if error.is_not_found:
+            return None
+        raise
