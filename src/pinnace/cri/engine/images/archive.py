@@ -43,6 +43,7 @@ class _Files:
         self._descriptor = region.descriptor
         self._regions: dict[str, Region] = {}
         self._links: dict[str, str] = {}
+        os.lseek(region.descriptor, region.offset, os.SEEK_SET)
         try:
             with (
                 os.fdopen(os.dup(region.descriptor), "rb") as file,
