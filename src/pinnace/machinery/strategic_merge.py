@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from pinnace.machinery.errors import ApiError, bad_request
 from pinnace.machinery.json_patch import same
 from pinnace.machinery.meta import Obj
@@ -35,7 +37,8 @@ def apply(original: Obj, patch: Obj, schema: Schema) -> Obj:
 def _merge_map(original: Obj, patch: Obj, schema: Schema | None) -> Obj:
     directive = patch.get(_PATCH)
     if directive == "replace":
-        return _plain({key: value for key, value in patch.items() if key != _PATCH})
+        replaced: Obj = _plain({key: value for key, value in patch.items() if key != _PATCH})
+        return replaced
     if directive == "delete":
         return {}
     if _PATCH in patch and directive != "merge":
@@ -112,7 +115,8 @@ def _retain_keys(original: Obj, patch: Obj) -> Obj:
 def _without(before: Any, deleted: Any) -> Any:
     if not isinstance(before, list) or not isinstance(deleted, list):
         raise bad_request(_BAD_PRIMITIVE_LIST)
-    return [item for item in before if not _contains(deleted, item)]
+    gone = set(map(_token, deleted))
+    return [item for item in before if _token(item) not in gone]
 
 
 # Lists.
@@ -128,17 +132,18 @@ def _merge_list(before: list[Any], patch: list[Any], schema: Schema | None) -> l
     key = schema.patch_merge_key if schema else ""
     if not key:
         name = schema.items.short_name if schema and schema.items else ""
-        raise ApiError(500, "InternalError", f"cannot merge lists without merge key for {name}")
+        raise bad_request(f"cannot merge lists without merge key for {name}")
     item_schema = schema.items if schema else None
     kept, additions = _obey_item_directives(before, patch, key)
     merged = list(kept)
+    ranks = _ranks(merged, key)
     for item in additions:
-        value = _key_of(item, key)
-        found = next((index for index, old in enumerate(merged) if _key_is(old, key, value)), None)
-        if found is None:
-            merged.append(_merge_map({}, item, item_schema))
+        token = _token(_key_of(item, key))
+        if token in ranks:
+            merged[ranks[token]] = _merge_map(merged[ranks[token]], item, item_schema)
         else:
-            merged[found] = _merge_map(merged[found], item, item_schema)
+            ranks[token] = len(merged)
+            merged.append(_merge_map({}, item, item_schema))
     return _in_order(merged, additions, kept, key)
 
 
@@ -156,7 +161,7 @@ def _obey_item_directives(before: list[Any], patch: list[Any], key: str) -> tupl
         elif directive == "replace":
             replace = True
         elif directive == "merge":
-            raise ApiError(500, "InternalError", "merging lists cannot yet be specified in the patch")
+            raise bad_request("merging lists cannot yet be specified in the patch")
         else:
             raise _unknown_directive(directive, item)
     return ([] if replace else before), additions
@@ -191,42 +196,54 @@ def _merge_ordered_lists(merged: Obj, patch: Obj, schema: Schema | None) -> set[
 
 def _check_order(change: list[Any], order: list[Any], key: str) -> None:
     """The items of the patch must come in the order that the directive gives."""
+    wanted = [_item_token(item, key) for item in order]
     position = 0
     for item in change:
         if _has_directive(item):
             continue
-        while position < len(order) and not _same_item(order[position], item, key):
+        token = _item_token(item, key)
+        while position < len(wanted) and wanted[position] != token:
             position += 1
-        if position == len(order):
+        if position == len(wanted):
             raise bad_request(_BAD_ORDER)
 
 
 def _in_order(items: list[Any], order: list[Any], before: list[Any], key: str) -> list[Any]:
     """Items named in `order` in that order; the others keep their places relative to `before`."""
-    named = sorted(
-        (item for item in items if _position(order, item, key) >= 0), key=lambda item: _position(order, item, key)
-    )
-    others = [item for item in items if _position(order, item, key) < 0]
-    others.sort(key=lambda item: _position(before, item, key))
+    wanted, old = _ranks(order, key), _ranks(before, key)
+    ranked = [(wanted.get(token, -1), old.get(token, -1), item) for item in items for token in [_item_token(item, key)]]
+    named = sorted((entry for entry in ranked if entry[0] >= 0), key=lambda entry: entry[0])
+    others = sorted((entry for entry in ranked if entry[0] < 0), key=lambda entry: entry[1])
     result: list[Any] = []
-    while named and others:
-        other, mine = _position(before, others[0], key), _position(before, named[0], key)
-        other_first = 0 <= other < mine
-        result.append((others if other_first else named).pop(0))
-    return result + named + others
+    first = 0
+    for entry in named:
+        while first < len(others) and 0 <= others[first][1] < entry[1]:
+            result.append(others[first][2])
+            first += 1
+        result.append(entry[2])
+    return result + [entry[2] for entry in others[first:]]
 
 
-def _position(items: list[Any], wanted: Any, key: str) -> int:
+def _ranks(items: list[Any], key: str) -> dict[Any, int]:
+    """Where each item first stands."""
+    ranks: dict[Any, int] = {}
     for index, item in enumerate(items):
-        if _same_item(item, wanted, key):
-            return index
-    return -1
+        ranks.setdefault(_item_token(item, key), index)
+    return ranks
 
 
-def _same_item(left: Any, right: Any, key: str) -> bool:
-    if not key:
-        return same(left, right)
-    return isinstance(right, dict) and key in right and _key_is(left, key, right[key])
+def _item_token(item: Any, key: str) -> Any:
+    """What tells an item from others: the value of its merge key, or itself."""
+    if key:
+        return _token(item[key]) if isinstance(item, dict) and key in item else ("keyless", id(item))
+    return _token(item)
+
+
+def _token(value: Any) -> Any:
+    """A hashable stand-in for a JSON value; true is not 1."""
+    if isinstance(value, dict | list):
+        return ("compound", orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
+    return (isinstance(value, bool), value)
 
 
 def _key_is(item: Any, key: str, value: Any) -> bool:
@@ -239,17 +256,9 @@ def _key_of(item: Any, key: str) -> Any:
     return item[key]
 
 
-def _contains(items: list[Any], wanted: Any) -> bool:
-    return any(same(item, wanted) for item in items)
-
-
 def _unique(items: list[Any]) -> list[Any]:
-    found: list[Any] = []
-    for item in items:
-        if not _contains(found, item):
-            found.append(item)
-    return found
+    return list({_token(item): item for item in reversed(items)}.values())[::-1]
 
 
 def _unknown_directive(directive: Any, patch: Obj) -> ApiError:
-    return ApiError(500, "InternalError", f"unknown patch type: {directive} in map: {patch}")
+    return bad_request(f"unknown patch type: {directive} in map: {patch}")
