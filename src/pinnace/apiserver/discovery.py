@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import orjson
 
@@ -41,14 +42,10 @@ class Discovery:
         self._builders: dict[str, Callable[[], Obj]] = {"/api": self._core_versions, "/apis": self._group_list}
         for group, versions in groups:
             if group:
-                self._builders[f"/apis/{group}"] = lambda group=group, versions=versions: {
-                    "kind": "APIGroup",
-                    "apiVersion": "v1",
-                    **_group(group, versions),
-                }
+                self._builders[f"/apis/{group}"] = partial(self._one_group, group, versions)
             for version in versions:
                 path = f"/apis/{group}/{version}" if group else f"/api/{version}"
-                self._builders[path] = lambda group=group, version=version: self._resource_list(group, version)
+                self._builders[path] = partial(self._resource_list, group, version)
         self._made: dict[tuple[str, str], Document] = {}
 
     def document(self, path: str, accept: str) -> Document | None:
@@ -84,6 +81,9 @@ class Discovery:
         groups = [_group(group, versions) for group, versions in self._groups if group]
         return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
+    def _one_group(self, group: str, versions: Sequence[str]) -> Obj:
+        return {"kind": "APIGroup", "apiVersion": "v1", **_group(group, versions)}
+
     def _resource_list(self, group: str, version: str) -> Obj:
         resources = [entry for kind in self._versions.get((group, version), ()) for entry in _resources(kind)]
         head: Obj = {"kind": "APIResourceList"}
@@ -97,7 +97,7 @@ class Discovery:
         items = [
             {
                 "metadata": {"name": group, "creationTimestamp": None} if group else {"creationTimestamp": None},
-                "versions": [self._aggregated_version(group, each) for each in versions],
+                "versions": [self._version_entry(group, each) for each in versions],
             }
             for group, versions in self._groups
             if bool(group) == (path == "/apis")
@@ -105,7 +105,7 @@ class Discovery:
         api_version = f"apidiscovery.k8s.io/{version}"
         return {"kind": "APIGroupDiscoveryList", "apiVersion": api_version, "metadata": {}, "items": items}
 
-    def _aggregated_version(self, group: str, version: str) -> Obj:
+    def _version_entry(self, group: str, version: str) -> Obj:
         resources = [_aggregated_resource(kind) for kind in self._versions.get((group, version), ())]
         return {"version": version, "resources": resources, "freshness": "Current"}
 
