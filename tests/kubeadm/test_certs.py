@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from cryptography import x509
 from pinnace.kubeadm.certs import ClusterNames, ensure_certificates
 from pinnace.kubeadm.pki import PkiError, load_certificate
 
-NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CLUSTER = ClusterNames("node-1", "192.168.49.1", "10.96.0.0/16")
 
 

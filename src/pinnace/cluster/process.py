@@ -1,16 +1,24 @@
-"""What a supervised server needs of its parent: to die with it, to say when it is ready, and the sockets it opened.
+"""What every server process needs: to end on a signal and to log; and, under the supervisor, to die with it, to say
+when it is ready and to take over the sockets it opened.
 
 Readiness uses sd_notify's datagrams (https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html).
 """
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
+import gc
+import logging
 import os
 import signal
 import socket
+import sys
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
 LISTEN_FDS = "PINNACE_LISTEN_FDS"
+VERBOSITY = "PINNACE_VERBOSITY"
 _PR_SET_PDEATHSIG = 1
 
 
@@ -38,3 +46,49 @@ def inherited_sockets() -> list[socket.socket]:
     """The listening sockets that the supervisor keeps open across restarts of this server."""
     numbers = os.environ.get(LISTEN_FDS, "")
     return [socket.socket(fileno=int(number)) for number in numbers.split(",") if number]
+
+
+def configure_logging(verbosity: int) -> None:
+    """One line a fact on standard error: warnings and news, with `-v 2` and above also what helps to debug."""
+    import structlog
+
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbosity >= 2 else logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def calm_collector() -> None:
+    """Keep the garbage collector off what start-up made, and let it run rarely: our data has few cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+async def run_together(parts: Mapping[str, Coroutine[Any, Any, None]]) -> None:
+    """Run all parts until SIGTERM or SIGINT; then cancel them, the last first, and wait for their clean-up.
+
+    A part that ends or fails by itself ends the others, and its error is raised: whoever supervises starts anew.
+    """
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    tasks = [asyncio.create_task(coroutine, name=name) for name, coroutine in parts.items()]
+    stopping = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+    for task in reversed(tasks):
+        task.cancel()
+        await asyncio.wait([task])
+    for task in done:
+        if task is not stopping:
+            task.result()
+            raise RuntimeError(f"{task.get_name()} ended by itself")

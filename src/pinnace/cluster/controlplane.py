@@ -1,0 +1,74 @@
+"""The control plane of a local cluster: API server, controllers and scheduler in one process.
+
+The controllers and the scheduler are clients like any other; their calls go to the API server without a wire between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from pinnace.apiserver.options import Options
+from pinnace.apiserver.server import ApiServer
+from pinnace.client.client import Client
+from pinnace.client.transport import LoopbackTransport
+from pinnace.cluster import process
+from pinnace.cluster.addons import ensure_addons
+from pinnace.cluster.profile import Profile, ProfileConfig, from_directory
+from pinnace.controllers.manager import ControllerManager
+from pinnace.controllers.manager import Options as ControllerOptions
+from pinnace.scheduler.scheduler import Scheduler
+from pinnace.store.sqlite import SqliteStore
+
+
+def api_server_options(profile: Profile, config: ProfileConfig) -> Options:
+    """The profile's choices as kube-apiserver's options."""
+    pki = profile.pki_dir
+    return Options(
+        bind=[],
+        sockets=process.inherited_sockets(),
+        cert_file=pki / "apiserver.crt",
+        key_file=pki / "apiserver.key",
+        client_ca_file=pki / "ca.crt",
+        service_account_signing_key_file=pki / "sa.key",
+        service_account_issuer=f"https://kubernetes.default.svc.{config.dns_domain}",
+        service_cluster_ip_range=config.service_cidr,
+        advertise_address=config.node_ip,
+        advertise_port=config.api_server_port,
+        kubelet_client_certificate=pki / "apiserver-kubelet-client.crt",
+        kubelet_client_key=pki / "apiserver-kubelet-client.key",
+        kubelet_certificate_authority=pki / "ca.crt",
+        minor=config.minor,
+    )
+
+
+async def run(profile: Profile, config: ProfileConfig) -> None:
+    store = await SqliteStore.open(profile.store_file)
+    server = ApiServer(api_server_options(profile, config), store)
+    await server.start()
+    try:
+        controllers = ControllerManager(
+            Client(LoopbackTransport(server, "system:kube-controller-manager")),
+            ControllerOptions(cluster_cidr=config.pod_cidr, root_ca=(profile.pki_dir / "ca.crt").read_text()),
+        )
+        scheduler = Scheduler(Client(LoopbackTransport(server, "system:kube-scheduler")))
+        await ensure_addons(Client(LoopbackTransport(server, "system:kube-addons")), config)
+        process.calm_collector()
+        process.notify("READY=1")
+        await process.run_together({"controllers": controllers.run(), "scheduler": scheduler.run()})
+    finally:
+        await server.stop()
+        await store.close()
+
+
+def main() -> None:
+    process.die_with_parent()
+    process.configure_logging(int(os.environ.get(process.VERBOSITY, "0")))
+    profile = from_directory(Path(sys.argv[1]))
+    asyncio.run(run(profile, profile.load()))
+
+
+if __name__ == "__main__":
+    main()

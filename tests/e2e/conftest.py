@@ -1,0 +1,90 @@
+"""A real cluster, started as a user starts it, with real kubectl pointed at it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.images import busybox_archive
+
+PINNACE = str(Path(sys.executable).with_name("pinnace"))
+IMAGES = ("busybox:1.36", "busybox:1.37")
+Result = subprocess.CompletedProcess[str]
+
+
+class Cluster:
+    """A profile in a home of its own."""
+
+    def __init__(self, home: Path, profile: str) -> None:
+        self.home = home
+        self.profile = profile
+        self.directory = home / "profiles" / profile
+        self.kubeconfig = home.with_name(home.name + ".kubeconfig")
+        self.environment = os.environ | {"PINNACE_HOME": str(home), "KUBECONFIG": str(self.kubeconfig)}
+
+    def pinnace(self, command: str, *arguments: str, check: bool = True, timeout: float = 180) -> Result:
+        return self._run([PINNACE, command, "-p", self.profile, *arguments], check=check, timeout=timeout)
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True, timeout: float = 180) -> Result:
+        return self._run(["kubectl", *arguments], stdin=stdin, check=check, timeout=timeout)
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.kubectl(*arguments, "-o", "json").stdout)
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        self.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+
+    def process(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """A kubectl that goes on; the caller ends it."""
+        return subprocess.Popen(["kubectl", *arguments], env=self.environment, text=True, **options)
+
+    def load_images(self, directory: Path) -> None:
+        for name in IMAGES:
+            archive = busybox_archive(directory / f"{name.replace(':', '-')}.tar", name)
+            self.pinnace("image", "load", str(archive))
+
+    def _run(self, command: list[str], *, stdin: str | None = None, check: bool, timeout: float) -> Result:
+        result = subprocess.run(
+            command, input=stdin, capture_output=True, text=True, timeout=timeout, env=self.environment, check=False
+        )
+        if check and result.returncode != 0:
+            pytest.fail(f"{' '.join(command)} ended with {result.returncode}\n{result.stdout}\n{result.stderr}")
+        return result
+
+
+@pytest.fixture(scope="session")
+def scratch() -> Iterator[Path]:
+    """A directory on a real disk, with a path short enough for sockets."""
+    directory = Path(tempfile.mkdtemp(prefix="pn-", dir="/var/tmp"))
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def cluster(scratch: Path) -> Iterator[Cluster]:
+    """One cluster for all tests that leave it as they found it."""
+    made = Cluster(scratch / "home", "e2e")
+    try:
+        made.pinnace("start")
+        made.load_images(scratch)
+        yield made
+    finally:
+        made.pinnace("delete", check=False)
+
+
+@pytest.fixture
+def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace for one test."""
+    name = request.node.name.replace("_", "-").split("[")[0][:50].strip("-").lower()
+    cluster.kubectl("create", "namespace", name)
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
