@@ -12,7 +12,7 @@ LOW_WATER = 64 << 10
 class _Channel(Protocol):
     def write(self, data: bytes) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self, *, linger: bool = False) -> None: ...
 
     def pause_reading(self) -> None: ...
 
@@ -69,5 +69,5 @@ class RawStream:
 
     def close(self) -> None:
         self._eof = True
-        self._channel.close()
+        self._channel.close(linger=True)  # what the peer still sends must not turn our last bytes into a reset
         self._wake()

@@ -1,0 +1,271 @@
+"""Passing a request on to another server: a plain response streamed back, or an upgraded connection copied both ways.
+
+The API server reaches the kubelet's logs, exec and port-forward, nodes, pods and services in this way, and the kubelet
+the runtime's streaming server. Headers follow RFC 9110, 7.6: those of one hop stay behind, `X-Forwarded-For` grows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import httptools
+
+from pinnace.wire.http import Headers, RawConnection, Request, Response, StreamingResponse, UpgradeResponse, Writer
+
+HOP_BY_HOP = frozenset(
+    [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "expect",
+        "content-length",
+        "host",
+    ]
+)
+SECRETS = frozenset({"authorization", "impersonate-user", "impersonate-group", "impersonate-uid"})
+WHOLE_BYTES = 1 << 20  # an answer no longer than this is passed on in one piece
+HEAD_SECONDS = 30.0
+
+
+class BackendError(Exception):
+    """The other server could not be reached, or did not speak HTTP."""
+
+
+async def http_proxy(
+    request: Request, url: str, ssl_context: ssl.SSLContext | None = None, headers: Headers = ()
+) -> Response | StreamingResponse:
+    """Send the request to `url` (whole: scheme, host, path, query) and pass the answer on as it comes.
+
+    `headers` are added and win over the client's. The caller's credentials (`Authorization`, `Impersonate-*`) are not
+    passed on. Raises BackendError when there is no answer; errors that the backend answers are passed on unchanged.
+    """
+    backend = await _Backend.connect(url, ssl_context)
+    try:
+        backend.send(request, [*_forwarded(request, headers), ("Connection", "close")], with_body=True)
+        await backend.read_head(request.method)
+        fields = backend.response_headers()
+        if backend.length is not None and backend.length <= WHOLE_BYTES:
+            body = b"".join([chunk async for chunk in backend.body()])
+            backend.close()
+            return Response(backend.status, fields, body)
+    except BaseException:
+        backend.close()
+        raise
+
+    async def run(writer: Writer) -> None:
+        writer.on_close(backend.close)
+        try:
+            async for chunk in backend.body():
+                writer.write(chunk)
+                await writer.drain()
+        finally:
+            backend.close()
+
+    return StreamingResponse(run, backend.status, fields)
+
+
+async def upgrade_proxy(
+    request: Request, url: str, ssl_context: ssl.SSLContext | None = None, headers: Headers = ()
+) -> UpgradeResponse | Response:
+    """Pass an upgrade request on; when the backend agrees, bytes are copied both ways until either end closes.
+
+    A backend that does not agree has its answer passed on. Raises BackendError when there is no answer.
+    """
+    backend = await _Backend.connect(url, ssl_context)
+    upgrade = [("Connection", "Upgrade"), ("Upgrade", request.headers.get("upgrade", ""))]
+    try:
+        backend.send(request, [*_forwarded(request, headers), *upgrade], with_body=False)
+        await backend.read_head(request.method)
+        if backend.status != 101:
+            body = b"".join([chunk async for chunk in backend.body(limit=WHOLE_BYTES)])
+            backend.close()
+            return Response(backend.status, backend.response_headers(), body)
+    except BaseException:
+        backend.close()
+        raise
+
+    async def run(connection: RawConnection) -> None:
+        try:
+            await backend.join(connection)
+        finally:
+            backend.close()
+            connection.close()
+
+    return UpgradeResponse(run, tuple(backend.headers))
+
+
+def _forwarded(request: Request, headers: Headers) -> list[tuple[str, str]]:
+    """The client's headers as the backend shall see them, then `headers`."""
+    replaced = {name.lower() for name, _ in headers} | {"x-forwarded-for"}
+    dropped = HOP_BY_HOP | SECRETS | replaced
+    dropped |= {token.strip().lower() for token in request.headers.get("connection", "").split(",")}
+    fields = [(name, value) for name, value in request.headers.items() if name not in dropped]
+    seen = request.headers.get("x-forwarded-for")
+    if request.peer.address:
+        fields.append(("X-Forwarded-For", f"{seen}, {request.peer.address}" if seen else request.peer.address))
+    return [*fields, *headers]
+
+
+class _Backend:
+    """One connection to the other server and the response that comes over it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: str, host: str) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._target = target
+        self._host = host
+        self._parser: Any = httptools.HttpResponseParser(self)
+        self._chunks: deque[bytes] = deque()
+        self._head_done = False
+        self._ended = False
+        self._complete = False  # the body came whole
+        self._rest = b""  # bytes behind a 101
+        self._bodyless = False
+        self._framed = False  # the body says where it ends, unlike one that the end of the connection ends
+        self.status = 0
+        self.headers: list[tuple[str, str]] = []
+        self.length: int | None = None  # of the body, when the backend told
+
+    @classmethod
+    async def connect(cls, url: str, ssl_context: ssl.SSLContext | None) -> _Backend:
+        parts = urlsplit(url)
+        secure = parts.scheme == "https"
+        port = parts.port or (443 if secure else 80)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        try:
+            reader, writer = await asyncio.open_connection(
+                parts.hostname, port, ssl=(ssl_context or ssl.create_default_context()) if secure else None
+            )
+        except (OSError, ValueError) as error:
+            raise BackendError(f"error dialing backend: dial tcp {parts.hostname}:{port}: {error}") from error
+        return cls(reader, writer, target, parts.netloc.rpartition("@")[2])
+
+    def send(self, request: Request, fields: list[tuple[str, str]], *, with_body: bool) -> None:
+        lines = [f"{request.method} {self._target} HTTP/1.1", f"Host: {self._host}"]
+        lines += [f"{name}: {value}" for name, value in fields]
+        body = request.body if with_body else b""
+        if body or request.method in ("POST", "PUT", "PATCH"):
+            lines.append(f"Content-Length: {len(body)}")
+        self._writer.write("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
+
+    async def read_head(self, method: str) -> None:
+        """Receive until the status and headers of the final response are known."""
+        self._bodyless = method == "HEAD"
+        try:
+            async with asyncio.timeout(HEAD_SECONDS):
+                while not self._head_done:
+                    await self._receive()
+                    if self._ended and not self._head_done:
+                        raise BackendError("error dialing backend: the server closed the connection without an answer")
+        except TimeoutError:
+            raise BackendError("error dialing backend: timed out waiting for an answer") from None
+
+    async def _receive(self) -> None:
+        try:
+            data = await self._reader.read(65536)
+        except OSError:
+            data = b""
+        if not data:
+            self._ended = True
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._rest = data[upgrade.args[0] :]
+        except httptools.HttpParserError as error:
+            if not self._head_done:
+                raise BackendError(f"error dialing backend: malformed HTTP response: {error}") from error
+            self._ended = True
+
+    def response_headers(self) -> tuple[tuple[str, str], ...]:
+        """The headers to pass on: without those of this hop."""
+        dropped = HOP_BY_HOP | {"date"}
+        return tuple((name, value) for name, value in self.headers if name.lower() not in dropped)
+
+    async def body(self, limit: int | None = None) -> Any:
+        """The body as it comes; at most about `limit` bytes of it."""
+        taken = 0
+        while True:
+            while self._chunks:
+                chunk = self._chunks.popleft()
+                taken += len(chunk)
+                yield chunk
+            if self._bodyless or (limit is not None and taken >= limit):
+                return
+            if self._ended:
+                if self._framed and not self._complete:
+                    raise BackendError("the backend closed the connection in the middle of its answer")
+                return
+            await self._receive()
+
+    async def join(self, connection: RawConnection) -> None:
+        """Copy both ways until one end closes."""
+        tasks = [
+            asyncio.ensure_future(_copy(connection.read, self._writer.write, self._writer.drain)),
+            asyncio.ensure_future(self._copy_back(connection)),
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _copy_back(self, connection: RawConnection) -> None:
+        if self._rest:
+            connection.write(self._rest)
+        await _copy(lambda: self._reader.read(65536), connection.write, connection.drain)
+
+    def close(self) -> None:
+        self._writer.close()
+
+    # From the parser.
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._head_done:
+            self.headers.append((name.decode("latin-1"), value.decode("latin-1")))
+
+    def on_headers_complete(self) -> None:
+        status: int = self._parser.get_status_code()
+        if 100 <= status < 200 and status != 101:
+            self.headers.clear()  # an interim response
+            return
+        self.status = status
+        self._head_done = True
+        self._bodyless = self._bodyless or status in (204, 304)
+        for name, value in self.headers:
+            if name.lower() == "content-length" and value.isdecimal():
+                self.length = int(value)
+            elif name.lower() == "transfer-encoding":
+                self._framed = True
+        self._framed = self._framed or self.length is not None
+        if self._bodyless:
+            self.length = 0
+
+    def on_body(self, data: bytes) -> None:
+        self._chunks.append(data)
+
+    def on_message_complete(self) -> None:
+        if self._head_done:
+            self._ended = self._complete = True
+
+
+async def _copy(
+    read: Callable[[], Awaitable[bytes]], write: Callable[[bytes], None], drain: Callable[[], Awaitable[None]]
+) -> None:
+    with suppress(OSError):
+        while data := await read():
+            write(data)
+            await drain()
