@@ -67,9 +67,11 @@ class Controller:
         """
         raise NotImplementedError
 
-    def watch(self, resource: GVR, keys_of: KeysOf = itself) -> Informer:
+    def watch(
+        self, resource: GVR, keys_of: KeysOf = itself, *, namespace: str = "", field_selector: str = ""
+    ) -> Informer:
         """Reconcile `keys_of(obj)` whenever an object of the resource comes, changes or goes."""
-        informer = self.use(resource)
+        informer = self.use(resource, namespace=namespace, field_selector=field_selector)
 
         def one(obj: Obj) -> None:
             for key in keys_of(obj):
@@ -82,9 +84,9 @@ class Controller:
         informer.add_handler(one, both, one)
         return informer
 
-    def use(self, resource: GVR) -> Informer:
+    def use(self, resource: GVR, *, namespace: str = "", field_selector: str = "") -> Informer:
         """The shared informer of a resource that is looked up but causes nothing by itself."""
-        informer = self.informers.informer(resource)
+        informer = self.informers.informer(resource, namespace, field_selector=field_selector)
         self._watched.append(informer)
         return informer
 

@@ -1,7 +1,7 @@
 """Carries a client's calls to an API server over HTTPS.
 
 It relies on aiohttp, imported when the first call is made. Every failure is an ApiError: what the server said, or, when
-it cannot be reached, one with reason ServiceUnavailable, which callers may retry. Watches are read line by line and hold
+it cannot be reached, one with reason ServiceUnavailable, which callers may retry. Watches are read by line and hold
 back the server when their reader is slow.
 """
 

@@ -1,8 +1,8 @@
 """How many replicas each ReplicaSet of a Deployment should have now: the arithmetic of rollouts and of scaling.
 
 Pure functions from a Deployment and its ReplicaSets to resizes. `new` is the set with the current template, `old` are
-the others. Specified by https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#updating-a-deployment and,
-for scaling in the middle of a rollout, #proportional-scaling.
+the others. Specified by https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#updating-a-deployment,
+and for scaling in the middle of a rollout, #proportional-scaling.
 """
 
 from __future__ import annotations

@@ -1,0 +1,189 @@
+"""Empties a namespace that is being deleted, then lets it go.
+
+Everything in it is deleted, pods first; what is kept by finalizers of its own is waited for and named in conditions.
+Specified by https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/ and KEP-5080.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from pinnace.apis.resources import NAMESPACES, PODS
+from pinnace.client.client import Client
+from pinnace.client.controller import Controller, itself
+from pinnace.client.informer import InformerFactory
+from pinnace.controllers.conditions import with_condition
+from pinnace.controllers.served import Resource, ServedResources
+from pinnace.machinery.errors import ApiError
+from pinnace.machinery.meta import (
+    Obj,
+    format_time,
+    get_in,
+    is_deleting,
+    key_of,
+    name_of,
+    namespace_of,
+    replace_in,
+    uid_of,
+    utc_now,
+)
+
+_FINALIZER = "kubernetes"
+_LOOK_AGAIN = 1.0  # seconds; content that goes by itself takes about so long
+
+
+def is_active(namespace: Obj) -> bool:
+    """Whether objects may still be made in it."""
+    return not is_deleting(namespace) and get_in(namespace, "status", "phase", default="Active") == "Active"
+
+
+@dataclass(slots=True)
+class Content:
+    """What was found in a namespace after everything was asked to go."""
+
+    remaining: Counter[str] = field(default_factory=Counter)  # `pods.`, `deployments.apps`: how many
+    finalizers: Counter[str] = field(default_factory=Counter)  # how many objects each finalizer keeps
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def empty(self) -> bool:
+        return not self.remaining and not self.failures
+
+
+def deletion_conditions(status: Obj, content: Content, now: datetime) -> list[Obj]:
+    """The conditions that say how far the deletion is."""
+    conditions: Sequence[Obj] = status.get("conditions") or ()
+    for fresh in _conditions(content):
+        conditions = with_condition(conditions, {**fresh, "lastTransitionTime": format_time(now)})
+    return list(conditions)
+
+
+def _conditions(content: Content) -> Iterable[Obj]:
+    yield _says(
+        "NamespaceDeletionDiscoveryFailure", False, "ResourcesDiscovered", "All resources successfully discovered"
+    )
+    yield _says(
+        "NamespaceDeletionGroupVersionParsingFailure",
+        False,
+        "ParsedGroupVersions",
+        "All legacy kube types successfully parsed",
+    )
+    if content.failures:
+        message = "Failed to delete all resource types, %d remaining: %s"
+        text = message % (len(content.failures), ", ".join(sorted(content.failures)))
+        yield _says("NamespaceDeletionContentFailure", True, "ContentDeletionFailed", text)
+    else:
+        text = "All content successfully deleted, may be waiting on finalization"
+        yield _says("NamespaceDeletionContentFailure", False, "ContentDeleted", text)
+    if content.remaining:
+        parts = [f"{what} has {count} resource instances" for what, count in sorted(content.remaining.items())]
+        text = f"Some resources are remaining: {', '.join(parts)}"
+        yield _says("NamespaceContentRemaining", True, "SomeResourcesRemain", text)
+    else:
+        yield _says("NamespaceContentRemaining", False, "ContentRemoved", "All content successfully removed")
+    if content.finalizers:
+        parts = [f"{name} in {count} resource instances" for name, count in sorted(content.finalizers.items())]
+        text = f"Some content in the namespace has finalizers remaining: {', '.join(parts)}"
+        yield _says("NamespaceFinalizersRemaining", True, "SomeFinalizersRemain", text)
+    else:
+        text = "All content-preserving finalizers finished"
+        yield _says("NamespaceFinalizersRemaining", False, "ContentHasNoFinalizers", text)
+
+
+def _says(type: str, status: bool, reason: str, message: str) -> Obj:  # noqa: A002
+    return {"type": type, "status": "True" if status else "False", "reason": reason, "message": message}
+
+
+class NamespaceController(Controller):
+    """One key is one namespace."""
+
+    name = "namespace-controller"
+
+    def __init__(self, client: Client, informers: InformerFactory, served: ServedResources) -> None:
+        self._served = served
+        super().__init__(client, informers)
+
+    def setup(self) -> None:
+        self.namespaces = self.watch(NAMESPACES, itself)
+        self.pods = self.watch(PODS, self._going_namespace)
+
+    def _going_namespace(self, pod: Obj) -> Iterable[str]:
+        """A pod that goes may be the last thing its namespace waits for."""
+        namespace = self.namespaces.store.get(namespace_of(pod))
+        return (key_of(namespace),) if namespace is not None and is_deleting(namespace) else ()
+
+    async def reconcile(self, key: str) -> float | None:
+        namespace = self.namespaces.store.get(key)
+        if namespace is None or not is_deleting(namespace):
+            return None
+        if _FINALIZER not in get_in(namespace, "spec", "finalizers", default=()):
+            return None
+        content = await self._empty(key)
+        status = namespace.get("status") or {}
+        conditions = deletion_conditions(status, content, utc_now())
+        if conditions != status.get("conditions") and not (content.empty and not status.get("conditions")):
+            changed = replace_in(namespace, conditions, "status", "conditions")
+            namespace = await self.client.update_status(NAMESPACES, changed)
+        if not content.empty:
+            return _LOOK_AGAIN
+        await self._let_go(namespace)
+        return None
+
+    async def _empty(self, namespace: str) -> Content:
+        """Ask everything in the namespace to go: pods, and when none is left the rest."""
+        content = Content()
+        namespaced = [one for one in self._served.list() if one.namespaced]
+        pods_first = sorted(namespaced, key=lambda one: one.gvr != PODS)
+        for resource in pods_first:
+            await self._empty_of(resource, namespace, content)
+            if resource.gvr == PODS and content.remaining:
+                break
+        return content
+
+    async def _empty_of(self, resource: Resource, namespace: str, content: Content) -> None:
+        try:
+            found = await self._found(resource, namespace)
+            if not found:
+                return
+            await self._delete(resource, namespace, found)
+            left = await self._found(resource, namespace)
+        except ApiError as error:
+            if not error.is_not_found:  # the resource itself may have gone
+                content.failures.append(error.message)
+            return
+        if left:
+            content.remaining[f"{resource.gvr.resource}.{resource.gvr.group}"] += len(left)
+        for obj in left:
+            content.finalizers.update(obj["metadata"].get("finalizers") or ())
+
+    async def _found(self, resource: Resource, namespace: str) -> list[Obj]:
+        listed = await self.client.list(resource.gvr, namespace)
+        items: list[Obj] = listed.get("items") or []
+        return items
+
+    async def _delete(self, resource: Resource, namespace: str, found: list[Obj]) -> None:
+        if resource.collection:
+            await self.client.delete_collection(resource.gvr, namespace)
+            return
+        for obj in found:
+            try:
+                await self.client.delete(
+                    resource.gvr, name_of(obj), namespace, uid=uid_of(obj), propagation_policy="Background"
+                )
+            except ApiError as error:
+                if not error.is_not_found:
+                    raise
+
+    async def _let_go(self, namespace: Obj) -> None:
+        """Take our finalizer off, which ends the namespace unless others hold it."""
+        finalizers = [one for one in get_in(namespace, "spec", "finalizers", default=()) if one != _FINALIZER]
+        try:
+            await self.client.update(
+                NAMESPACES, replace_in(namespace, finalizers, "spec", "finalizers"), subresource="finalize"
+            )
+        except ApiError as error:
+            if not error.is_not_found:
+                raise

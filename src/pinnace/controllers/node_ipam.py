@@ -1,0 +1,115 @@
+"""Gives every node its own range of pod addresses, cut from the cluster's.
+
+Pure choice of a free range, then one patch. Specified by `--allocate-node-cidrs` of
+https://kubernetes.io/docs/reference/command-line-tools-reference/kube-controller-manager/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+from pinnace.apis.resources import NODES
+from pinnace.client.client import Client
+from pinnace.client.controller import Controller, itself
+from pinnace.client.events import EventRecorder
+from pinnace.client.informer import InformerFactory
+from pinnace.machinery.meta import Obj, get_in, name_of
+
+Network = IPv4Network | IPv6Network
+
+_MASK = {4: 24, 6: 64}
+
+
+class ClusterRange:
+    """One range of the cluster and the pieces of it that are taken."""
+
+    def __init__(self, cidr: str, mask: int = 0) -> None:
+        self.network: Network = ip_network(cidr)
+        self.mask = max(mask or _MASK[self.network.version], self.network.prefixlen)
+        self._taken: set[int] = set()
+        self._next = 0  # nothing below is free
+
+    def _number(self, piece: Network) -> int | None:
+        """Which piece of the range it is; None for one outside."""
+        offset = int(piece.network_address) - int(self.network.network_address)
+        size = 1 << (self.network.max_prefixlen - self.mask)
+        inside = piece.version == self.network.version and 0 <= offset < self.network.num_addresses
+        return offset // size if inside else None
+
+    def take(self, cidr: str) -> None:
+        """Note that a node has this piece."""
+        number = self._number(ip_network(cidr, strict=False))
+        if number is not None:
+            self._taken.add(number)
+
+    def give_back(self, cidr: str) -> None:
+        number = self._number(ip_network(cidr, strict=False))
+        if number is not None:
+            self._taken.discard(number)
+            self._next = min(self._next, number)
+
+    def allocate(self) -> str | None:
+        """The lowest piece that is free, now taken; None when all are."""
+        while self._next in self._taken:
+            self._next += 1
+        number = self._next
+        if number >= 1 << (self.mask - self.network.prefixlen):
+            return None
+        self._taken.add(number)
+        size = 1 << (self.network.max_prefixlen - self.mask)
+        first = self.network.network_address + number * size
+        return f"{first}/{self.mask}"
+
+
+def cidrs_of(node: Obj) -> Sequence[str]:
+    found: Sequence[str] = get_in(node, "spec", "podCIDRs", default=())
+    single = get_in(node, "spec", "podCIDR")
+    return found or ([single] if single else [])
+
+
+class NodeIpamController(Controller):
+    """One key is one node; a node keeps its ranges until it is deleted."""
+
+    name = "node-ipam-controller"
+    workers = 1  # the choice of a range must not be made twice at once
+
+    def __init__(
+        self, client: Client, informers: InformerFactory, recorder: EventRecorder, cluster_cidrs: Iterable[str]
+    ) -> None:
+        self._recorder = recorder
+        self.ranges = [ClusterRange(cidr) for cidr in cluster_cidrs]
+        super().__init__(client, informers)
+
+    def setup(self) -> None:
+        self.nodes = self.watch(NODES, itself)
+        self.nodes.add_handler(self._note, lambda _, new: self._note(new), self._forget)
+
+    def _note(self, node: Obj) -> None:
+        for cidr in cidrs_of(node):
+            for one in self.ranges:
+                one.take(cidr)
+
+    def _forget(self, node: Obj) -> None:
+        for cidr in cidrs_of(node):
+            for one in self.ranges:
+                one.give_back(cidr)
+
+    async def reconcile(self, key: str) -> float | None:
+        node = self.nodes.store.get(key)
+        if node is None or cidrs_of(node):
+            return None
+        cidrs = [one.allocate() for one in self.ranges]
+        given = [cidr for cidr in cidrs if cidr is not None]
+        try:
+            if len(given) < len(self.ranges):
+                message = f"Node {name_of(node)} status is now: CIDRNotAvailable"
+                self._recorder.event(node, "Normal", "CIDRNotAvailable", message)
+                raise RuntimeError(f"no range of pod addresses is left for node {name_of(node)}")
+            await self.client.patch(NODES, key, {"spec": {"podCIDR": given[0], "podCIDRs": given}})
+        except Exception:
+            for one, cidr in zip(self.ranges, cidrs, strict=True):
+                if cidr is not None:
+                    one.give_back(cidr)
+            raise
+        return None
