@@ -5,21 +5,13 @@ Specified by https://kubernetes.io/docs/reference/kubernetes-api/common-definiti
 
 from __future__ import annotations
 
-from typing import Any
-
-from pinnace.apis import names
+from pinnace.apis.checks import NOT_NEGATIVE, every
 from pinnace.apis.kind import NameRule
-from pinnace.machinery.errors import Cause, field_forbidden, invalid_value, required, too_long
+from pinnace.machinery import names
+from pinnace.machinery.errors import Cause, field_forbidden, invalid_value, required
 from pinnace.machinery.meta import Obj
 
-ANNOTATIONS_LIMIT = 256 * 1024  # bytes of all keys and values
-
 _STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
-
-
-def invalid_all(field: str, value: Any, messages: list[str]) -> list[Cause]:
-    """One error for each message about the same value."""
-    return [invalid_value(field, value, message) for message in messages]
 
 
 def validate_metadata(meta: Obj, namespaced: bool, rule: NameRule, path: str = "metadata") -> list[Cause]:
@@ -27,18 +19,18 @@ def validate_metadata(meta: Obj, namespaced: bool, rule: NameRule, path: str = "
     errors: list[Cause] = []
     generate_name = meta.get("generateName")
     if generate_name:
-        errors += invalid_all(f"{path}.generateName", generate_name, rule(generate_name, True))
+        errors += every(f"{path}.generateName", generate_name, rule(generate_name, True))
     name = meta.get("name")
     if not name:
         errors.append(required(f"{path}.name", "name or generateName is required"))
     else:
-        errors += invalid_all(f"{path}.name", name, rule(name, False))
+        errors += every(f"{path}.name", name, rule(name, False))
     namespace = meta.get("namespace")
     if namespaced:
         if not namespace:
             errors.append(required(f"{path}.namespace"))
         else:
-            errors += invalid_all(f"{path}.namespace", namespace, names.dns_label(namespace))
+            errors += every(f"{path}.namespace", namespace, names.is_dns_label(namespace))
     elif namespace:
         errors.append(field_forbidden(f"{path}.namespace", "not allowed on this type"))
     return errors + _validate_common(meta, path)
@@ -47,11 +39,11 @@ def validate_metadata(meta: Obj, namespaced: bool, rule: NameRule, path: str = "
 def _validate_common(meta: Obj, path: str) -> list[Cause]:
     errors: list[Cause] = []
     if (meta.get("generation") or 0) < 0:
-        errors.append(invalid_value(f"{path}.generation", meta["generation"], names.NOT_NEGATIVE))
+        errors.append(invalid_value(f"{path}.generation", meta["generation"], NOT_NEGATIVE))
     if labels := meta.get("labels"):
-        errors += validate_labels(labels, f"{path}.labels")
+        errors += names.label_errors(labels, f"{path}.labels")
     if annotations := meta.get("annotations"):
-        errors += validate_annotations(annotations, f"{path}.annotations")
+        errors += names.annotation_errors(annotations, f"{path}.annotations")
     if owners := meta.get("ownerReferences"):
         errors += _validate_owners(owners, f"{path}.ownerReferences")
     if finalizers := meta.get("finalizers"):
@@ -59,25 +51,31 @@ def _validate_common(meta: Obj, path: str) -> list[Cause]:
     return errors
 
 
-def validate_labels(labels: dict[str, str], path: str) -> list[Cause]:
-    errors: list[Cause] = []
-    for key, value in labels.items():
-        errors += invalid_all(path, key, names.qualified_name(key))
-        errors += invalid_all(path, value, names.label_value(value))
-    return errors
+def name_is_subdomain(name: str, prefix: bool) -> list[str]:
+    return names.is_dns_subdomain(_masked(name, prefix))
 
 
-def validate_annotations(annotations: dict[str, str], path: str) -> list[Cause]:
-    errors: list[Cause] = []
-    size = 0
-    for key, value in annotations.items():
-        errors += invalid_all(path, key, names.qualified_name(key.lower()))
-        size += len(key) + len(value)
-    if size * 4 > ANNOTATIONS_LIMIT:  # only then can bytes matter: a character is four at most
-        size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
-        if size > ANNOTATIONS_LIMIT:
-            errors.append(too_long(path, ANNOTATIONS_LIMIT))
-    return errors
+def name_is_label(name: str, prefix: bool) -> list[str]:
+    return names.is_dns_label(_masked(name, prefix))
+
+
+def name_is_label_1035(name: str, prefix: bool) -> list[str]:
+    return names.is_dns_1035_label(_masked(name, prefix))
+
+
+def name_is_path_segment(name: str, prefix: bool) -> list[str]:
+    """Any one segment of a URL path; a prefix may be `.`, since more will follow it."""
+    return [] if prefix and name in (".", "..") else names.is_path_segment(name)
+
+
+def name_is_anything(name: str, prefix: bool) -> list[str]:  # noqa: ARG001 (a NameRule's shape)
+    """Names that only the kind's own rules judge."""
+    return []
+
+
+def _masked(name: str, prefix: bool) -> str:
+    """A prefix may end in a dash, since more will follow it."""
+    return name[:-2] + "a" if prefix and len(name) > 1 and name.endswith("-") else name
 
 
 def _validate_owners(owners: list[Obj], path: str) -> list[Cause]:
@@ -108,8 +106,8 @@ def _validate_owners(owners: list[Obj], path: str) -> list[Cause]:
 def _validate_finalizers(finalizers: list[str], path: str) -> list[Cause]:
     errors: list[Cause] = []
     for finalizer in finalizers:
-        bad = names.qualified_name(finalizer)
-        errors += invalid_all(path, finalizer, bad)
+        bad = names.is_qualified_name(finalizer)
+        errors += every(path, finalizer, bad)
         if not bad and "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
             why = "name is neither a standard finalizer name nor is it fully qualified"
             errors.append(invalid_value(path, finalizer, why))

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 
-from pinnace.apis import builtin, names
+from pinnace.apis import builtin
 from pinnace.apis.builtin import Names
 from pinnace.apis.kind import Kind, NameRule, Rules, Validate, ValidateUpdate
-from pinnace.apis.metadata import validate_metadata, validate_metadata_update
+from pinnace.apis.metadata import name_is_subdomain, validate_metadata, validate_metadata_update
 from pinnace.apis.rules import RULES, VIEWS
 from pinnace.machinery.errors import Cause
 from pinnace.machinery.meta import GVK, GVR, Obj
@@ -96,7 +96,7 @@ def _join(row: Names, minor: int) -> Kind:
 
 
 def _whole_validate(rules: Rules, namespaced: bool) -> Validate:
-    rule: NameRule = rules.name or names.name_is_subdomain
+    rule: NameRule = rules.name or name_is_subdomain
     own = rules.validate
 
     def validate(obj: Obj) -> list[Cause]:
