@@ -1,0 +1,318 @@
+"""OpenAPI: `/openapi/v2`, and `/openapi/v3` with one document for each group and version.
+
+Structure comes from the generated schemas and the registry; descriptions are read, while a document is built, from
+the installed package `kubernetes-validate`, and are simply missing where it is. A document is built when it is first
+asked for, and only its compressed bytes are kept: megabytes of JSON come to some tens of kilobytes. Specified at
+https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-interface-definition.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import importlib.util
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pinnace.apis.kind import Kind
+from pinnace.apiserver import openapi_proto
+from pinnace.apiserver.openapi_paths import PATCH, Operation, operations_of
+from pinnace.machinery.meta import GVK, Obj
+from pinnace.machinery.schema import Schemas
+
+JSON = "application/json"
+PROTOBUF_ACCEPT = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+
+_META = "io.k8s.apimachinery.pkg.apis.meta.v1."
+_PATCH_DEFINITION = _META + "Patch"
+_MEDIA = (JSON, "application/yaml")
+_PATCH_MEDIA = (
+    "application/apply-patch+yaml",
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+)
+_CODE_WORDS = {200: "OK", 201: "Created", 202: "Accepted", 401: "Unauthorized"}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenApiDocument:
+    """One answer. Send `Vary: Accept, Accept-Encoding` with it."""
+
+    content_type: str
+    body: bytes
+    etag: str  # in its quotes
+    content_encoding: str = ""  # gzip, or nothing
+    immutable: bool = False  # the URL named this very content: it may be cached for ever
+
+
+class OpenApi:
+    """The OpenAPI documents of one set of kinds. When the kinds change, make a new one.
+
+    `document` may take a few hundred milliseconds when it builds: call it in a thread.
+    """
+
+    def __init__(self, schemas: Schemas, kinds: Iterable[Kind], version: str) -> None:
+        self._schemas = schemas
+        self._kinds = list(kinds)
+        self._version = version  # v1.37.0
+        self._packed: dict[str, bytes] = {}
+        self._names = dict(schemas.kinds)
+        self._names[PATCH] = _PATCH_DEFINITION
+
+    def document(
+        self, path: str, accept: str = "", accept_encoding: str = "", hash_asked: str = ""
+    ) -> OpenApiDocument | None:
+        """What a GET of `path` answers, None if there is no such document; `hash_asked` is the query's `hash`."""
+        path = path.rstrip("/")
+        if path == "/openapi/v3":
+            return OpenApiDocument(JSON, self._index, self._etag(path))
+        key, content_type = path, JSON
+        if path == "/openapi/v2":
+            if _wants_protobuf(accept):
+                key, content_type = "/openapi/v2+protobuf", openapi_proto.CONTENT_TYPE
+        elif path not in self._group_versions:
+            return None
+        packed = self._packed.get(key)
+        if packed is None:
+            packed = self._packed[key] = gzip.compress(self._build(key), 6, mtime=0)
+        etag = self._etag(key)
+        immutable = bool(hash_asked) and hash_asked == etag.strip('"')
+        if "gzip" in accept_encoding:
+            return OpenApiDocument(content_type, packed, etag, "gzip", immutable)
+        return OpenApiDocument(content_type, gzip.decompress(packed), etag, "", immutable)
+
+    # What there is.
+
+    @cached_property
+    def _group_versions(self) -> dict[str, list[Kind]]:
+        """Kinds by the path of their group and version's document."""
+        found: dict[str, list[Kind]] = {}
+        for kind in self._kinds:
+            found.setdefault(f"/openapi/v3{kind.gvr.prefix}", []).append(kind)
+        return found
+
+    @cached_property
+    def _index(self) -> bytes:
+        paths = {
+            path.removeprefix("/openapi/v3/"): {"serverRelativeURL": f"{path}?hash={self._etag(path).strip(chr(34))}"}
+            for path in sorted(self._group_versions)
+        }
+        return orjson.dumps({"paths": paths})
+
+    def _etag(self, path: str) -> str:
+        """Names the content without building it: a hash of all that it is made from."""
+        return f'"{hashlib.sha512(self._fingerprint + path.encode()).hexdigest().upper()}"'
+
+    @cached_property
+    def _fingerprint(self) -> bytes:
+        digest = hashlib.sha512(self._version.encode())
+        for module in ("openapi", "openapi_paths", "openapi_proto"):
+            digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
+        for kind in self._kinds:
+            names = [each.name for each in kind.subresources]
+            digest.update(repr((kind.gvr, kind.kind, kind.verbs, kind.has_status, bool(kind.scale), names)).encode())
+        source = _prose_file(self._schemas.minor)
+        digest.update(repr((self._schemas.minor, source and source.stat().st_size)).encode())
+        return digest.digest()
+
+    # Building.
+
+    def _build(self, key: str) -> bytes:
+        prose = _read_prose(self._schemas.minor)
+        if key.startswith("/openapi/v2"):
+            document = self._build_v2(prose)
+            return openapi_proto.encode(document) if key.endswith("protobuf") else orjson.dumps(document)
+        return orjson.dumps(self._build_v3(self._group_versions[key], prose))
+
+    def _build_v2(self, prose: Obj) -> Obj:
+        paths: Obj = {}
+        operations = [operation for kind in self._kinds for operation in operations_of(kind)]
+        for operation in sorted(operations, key=lambda each: each.path):
+            paths.setdefault(operation.path, {})[operation.method] = self._operation_v2(operation)
+        names = self._closure(operations, self._kinds)
+        definitions = {name: self._definition(name, prose, _to_v2) for name in names}
+        info = {"title": "Kubernetes", "version": self._version}
+        return {"swagger": "2.0", "info": info, "paths": paths, "definitions": definitions}
+
+    def _build_v3(self, kinds: list[Kind], prose: Obj) -> Obj:
+        paths: Obj = {}
+        operations = [operation for kind in kinds for operation in operations_of(kind)]
+        for operation in sorted(operations, key=lambda each: each.path):
+            paths.setdefault(operation.path, {})[operation.method] = self._operation_v3(operation)
+        names = self._closure(operations, kinds)
+        schemas = {name: self._definition(name, prose, _to_v3) for name in names}
+        info = {"title": "Kubernetes", "version": self._version}
+        return {"openapi": "3.0.0", "info": info, "paths": paths, "components": {"schemas": schemas}}
+
+    def _closure(self, operations: Iterable[Operation], kinds: Iterable[Kind]) -> list[str]:
+        """The definitions that the operations speak of, and those that these speak of, by name."""
+        asked = {kind.gvk for kind in kinds}
+        for operation in operations:
+            asked |= {gvk for gvk in (operation.body, operation.answer) if gvk}
+        waiting = [self._names[gvk] for gvk in asked if gvk in self._names]
+        found: set[str] = set()
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                waiting.extend(_references(self._schemas.raw(name)))
+        return sorted(found)
+
+    def _definition(self, name: str, prose: Obj, convert: Any) -> Obj:
+        node: Obj = convert(self._schemas.raw(name), prose.get(name) or {})
+        gvks = self._gvks.get(name)
+        if gvks:
+            node["x-kubernetes-group-version-kind"] = gvks
+        return node
+
+    @cached_property
+    def _gvks(self) -> dict[str, list[Obj]]:
+        found: dict[str, list[Obj]] = {}
+        for gvk, name in self._schemas.kinds.items():
+            found.setdefault(name, []).append(gvk._asdict())
+        return found
+
+    # Operations.
+
+    def _operation_v2(self, operation: Operation) -> Obj:
+        parameters: list[Obj] = []
+        if operation.body:
+            schema = self._reference(operation.body, "#/definitions/")
+            required = operation.method != "delete"
+            parameters.append({"name": "body", "in": "body", "required": required, "schema": schema})
+        parameters += [
+            {"name": name, "in": "path", "required": True, "type": "string"} for name in operation.path_parameters
+        ]
+        parameters += [{"name": name, "in": "query", "type": kind} for name, kind in operation.query]
+        answer: Obj = {}
+        if operation.answer:
+            answer = {"schema": self._reference(operation.answer, "#/definitions/")}
+        responses: Obj = {str(code): {"description": _CODE_WORDS[code], **answer} for code in operation.codes}
+        responses["401"] = {"description": _CODE_WORDS[401]}
+        return {
+            **_head(operation),
+            "consumes": list(_PATCH_MEDIA) if operation.method == "patch" else ["*/*"],
+            "produces": list(_MEDIA) if operation.answer else ["*/*"],
+            "schemes": ["https"],
+            "parameters": parameters,
+            "responses": responses,
+        }
+
+    def _operation_v3(self, operation: Operation) -> Obj:
+        parameters: list[Obj] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string", "uniqueItems": True}}
+            for name in operation.path_parameters
+        ]
+        parameters += [
+            {"name": name, "in": "query", "schema": {"type": kind, "uniqueItems": True}}
+            for name, kind in operation.query
+        ]
+        answer: Obj = {}
+        if operation.answer:
+            schema = self._reference(operation.answer, "#/components/schemas/")
+            answer = {"content": {media: {"schema": schema} for media in _MEDIA}}
+        responses: Obj = {str(code): {"description": _CODE_WORDS[code], **answer} for code in operation.codes}
+        responses["401"] = {"description": _CODE_WORDS[401]}
+        built = {**_head(operation), "parameters": parameters, "responses": responses}
+        if operation.body:
+            schema = self._reference(operation.body, "#/components/schemas/")
+            media = _PATCH_MEDIA if operation.method == "patch" else ("*/*",)
+            built["requestBody"] = {"content": {each: {"schema": schema} for each in media}}
+            if operation.method != "delete":
+                built["requestBody"]["required"] = True
+        return built
+
+    def _reference(self, gvk: GVK, prefix: str) -> Obj:
+        name = self._names.get(gvk)
+        return {"$ref": prefix + name} if name else {"type": "object"}
+
+
+def _head(operation: Operation) -> Obj:
+    return {
+        "tags": [operation.tag],
+        "description": operation.description,
+        "operationId": operation.operation_id,
+        "x-kubernetes-action": operation.action,
+        "x-kubernetes-group-version-kind": operation.gvk._asdict(),
+    }
+
+
+def _wants_protobuf(accept: str) -> bool:
+    """Whether protobuf comes before JSON among what the client takes; newer clients write `.v1.0` for `@v1.0`."""
+    for offer in accept.split(","):
+        media = offer.partition(";")[0].strip()
+        if media in (PROTOBUF_ACCEPT, openapi_proto.CONTENT_TYPE):
+            return True
+        if media in (JSON, "application/*", "*/*"):
+            return False
+    return False
+
+
+# Definitions.
+
+
+def _references(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "$ref" and isinstance(value, str):
+                yield value
+            else:
+                yield from _references(value)
+
+
+def _to_v2(node: Obj, prose: Obj) -> Obj:
+    """A schema as version 2 writes it, descriptions added."""
+    if node.get("format") == "quantity":
+        node = {"type": "string"}
+    if "$ref" in node:
+        node["$ref"] = f"#/definitions/{node['$ref']}"
+    return _described(node, prose, _to_v2)
+
+
+def _to_v3(node: Obj, prose: Obj) -> Obj:
+    """A schema as version 3 writes it: what stands beside a reference moves around it."""
+    if node.get("format") == "quantity":
+        node = {"oneOf": [{"type": "string"}, {"type": "number"}]}
+    elif node.get("format") == "int-or-string":
+        node = {"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]}
+    if "$ref" in node:
+        reference = {"$ref": f"#/components/schemas/{node.pop('$ref')}"}
+        node = {**node, "allOf": [reference]} if node or "description" in prose else reference
+    return _described(node, prose, _to_v3)
+
+
+def _described(node: Obj, prose: Obj, convert: Any) -> Obj:
+    """The node with its own description and its children's; `node` is a fresh copy and may change."""
+    if "properties" in node:
+        told = prose.get("properties") or {}
+        node["properties"] = {
+            field: convert(child, told.get(field) or {}) for field, child in node["properties"].items()
+        }
+    for key in ("items", "additionalProperties"):
+        if key in node:
+            node[key] = convert(node[key], prose.get(key) or {})
+    description = prose.get("description")
+    return {"description": description, **node} if description else node
+
+
+def _prose_file(minor: int) -> Path | None:
+    spec = importlib.util.find_spec("kubernetes_validate")
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).parent / "kubernetes-json-schema" / f"v1.{minor}.0-local" / "_definitions.json"
+    return path if path.exists() else None
+
+
+def _read_prose(minor: int) -> Obj:
+    """The package's definitions, from which only descriptions are taken; let go of it soon."""
+    path = _prose_file(minor)
+    if path is None:
+        return {}
+    found: Obj = orjson.loads(path.read_bytes())["$defs"]
+    return found
