@@ -298,14 +298,18 @@ class InformerFactory:
                 self._run(scope)
         return informer
 
-    async def drop_metadata_informer(self, resource: GVR) -> None:
+    def drop_metadata_informer(self, resource: GVR) -> None:
         """Stop what `metadata_informer` started, when a resource is no longer served."""
         scope = _Scope(resource, "", "", "", True)
         self._informers.pop(scope, None)
         task = self._tasks.pop(scope, None)
         if task is not None:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+
+    @property
+    def started(self) -> bool:
+        """Whether informers asked for run at once."""
+        return self._started
 
     def start(self) -> None:
         """Run every informer asked for, now and from now on."""

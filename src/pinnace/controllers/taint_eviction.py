@@ -1,0 +1,148 @@
+"""Deletes pods from nodes whose NoExecute taints they do not tolerate, or tolerate no longer.
+
+Specified by https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/#taint-based-evictions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from pinnace.apis.resources import NODES, PODS
+from pinnace.client.client import Client
+from pinnace.client.controller import Controller
+from pinnace.client.events import EventRecorder
+from pinnace.client.informer import InformerFactory
+from pinnace.controllers.conditions import with_condition
+from pinnace.controllers.node_lifecycle import by_node
+from pinnace.controllers.pods import is_finished
+from pinnace.machinery.errors import ApiError
+from pinnace.machinery.meta import (
+    Obj,
+    format_time,
+    get_in,
+    is_deleting,
+    key_of,
+    name_of,
+    namespace_of,
+    parse_time,
+    replace_in,
+    uid_of,
+    utc_now,
+)
+
+# Decisions.
+
+
+def tolerates(toleration: Obj, taint: Obj) -> bool:
+    """Whether a toleration is for this taint."""
+    if toleration.get("effect") and toleration["effect"] != taint["effect"]:
+        return False
+    if toleration.get("key") and toleration["key"] != taint["key"]:
+        return False
+    if toleration.get("operator", "Equal") == "Exists":
+        return True
+    return bool(toleration.get("key")) and toleration.get("value", "") == taint.get("value", "")
+
+
+def evicted_at(pod: Obj, taints: Iterable[Obj], now: datetime) -> datetime | None:
+    """When the pod must go because of these NoExecute taints; None while it may stay."""
+    tolerations: Sequence[Obj] = get_in(pod, "spec", "tolerations", default=())
+    moments = []
+    for taint in taints:
+        fitting = [one for one in tolerations if tolerates(one, taint)]
+        if not fitting:
+            return now
+        limits = [one["tolerationSeconds"] for one in fitting if one.get("tolerationSeconds") is not None]
+        if limits:
+            since = parse_time(taint["timeAdded"]) if taint.get("timeAdded") else now
+            moments.append(since + timedelta(seconds=max(0, min(limits))))
+    return min(moments, default=None)
+
+
+def no_execute(node: Obj) -> list[Obj]:
+    taints = get_in(node, "spec", "taints", default=())
+    return [taint for taint in taints if taint.get("effect") == "NoExecute"]
+
+
+# Carrying them out.
+
+
+class TaintEvictionController(Controller):
+    """One key is one pod."""
+
+    name = "taint-eviction-controller"
+
+    def __init__(self, client: Client, informers: InformerFactory, recorder: EventRecorder) -> None:
+        self._recorder = recorder
+        self._marked: set[str] = set()  # keys of pods that are to go at some time
+        super().__init__(client, informers)
+
+    def setup(self) -> None:
+        self.nodes = self.use(NODES)
+        self.nodes.add_handler(self._node_added, self._node_changed)
+        self.pods = self.use(PODS)
+        self.pods.add_index("node", by_node)
+        self.pods.add_handler(self._pod_placed, lambda _, new: self._pod_placed(new), self._pod_gone)
+
+    def _node_added(self, node: Obj) -> None:
+        if no_execute(node):
+            self._look_at_pods(node)
+
+    def _node_changed(self, old: Obj, new: Obj) -> None:
+        if no_execute(old) != no_execute(new):
+            self._look_at_pods(new)
+
+    def _look_at_pods(self, node: Obj) -> None:
+        for pod in self.pods.store.by_index("node", name_of(node)):
+            self.queue.add(key_of(pod))
+
+    def _pod_placed(self, pod: Obj) -> None:
+        node = self.nodes.store.get(get_in(pod, "spec", "nodeName", default=""))
+        if node is not None and no_execute(node):
+            self.queue.add(key_of(pod))
+
+    def _pod_gone(self, pod: Obj) -> None:
+        self._marked.discard(key_of(pod))
+
+    async def reconcile(self, key: str) -> float | None:
+        pod = self.pods.store.get(key)
+        node = self.nodes.store.get(get_in(pod, "spec", "nodeName", default=""))
+        if pod is None or node is None or is_deleting(pod) or is_finished(pod):
+            return None
+        due = evicted_at(pod, no_execute(node), utc_now())
+        if due is None:
+            self._unmark(pod)
+            return None
+        self._mark(pod)
+        left = (due - utc_now()).total_seconds()
+        if left > 0:
+            return left
+        await self._evict(pod)
+        return None
+
+    def _mark(self, pod: Obj) -> None:
+        if key_of(pod) not in self._marked:
+            self._marked.add(key_of(pod))
+            self._recorder.event(pod, "Normal", "TaintManagerEviction", f"Marking for deletion Pod {key_of(pod)}")
+
+    def _unmark(self, pod: Obj) -> None:
+        if key_of(pod) in self._marked:
+            self._marked.discard(key_of(pod))
+            self._recorder.event(pod, "Normal", "TaintManagerEviction", f"Cancelling deletion of Pod {key_of(pod)}")
+
+    async def _evict(self, pod: Obj) -> None:
+        target = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "DeletionByTaintManager",
+            "message": "Taint manager: deleting due to NoExecute taint",
+            "lastTransitionTime": format_time(utc_now()),
+        }
+        conditions = with_condition(get_in(pod, "status", "conditions", default=()), target)
+        try:
+            await self.client.update_status(PODS, replace_in(pod, conditions, "status", "conditions"))
+            await self.client.delete(PODS, name_of(pod), namespace_of(pod), uid=uid_of(pod))
+        except ApiError as error:
+            if not error.is_not_found:
+                raise
