@@ -1,0 +1,207 @@
+"""kube-proxy: watches Services and EndpointSlices and keeps the node's nftables rules in step.
+
+Deciding is pure (`services`, `endpoints`, `nftables`); this shell gathers, applies one transaction at a time and tries
+again when the kernel refuses. A change that comes alone is applied at once, those of a burst together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from pinnace.apis.resources import ENDPOINT_SLICES, SERVICES
+from pinnace.client.client import Client
+from pinnace.client.informer import InformerFactory
+from pinnace.machinery.meta import Obj, labels_of, namespace_of
+from pinnace.proxy import conntrack
+from pinnace.proxy.endpoints import Choice, choose, endpoints_of
+from pinnace.proxy.nftables import RuleOptions, Ruleset, base, difference, service_rules
+from pinnace.proxy.services import ServicePort, is_ours, service_ports
+
+_log = structlog.get_logger()
+
+_SERVICE_LABEL = "kubernetes.io/service-name"
+_RETRY = 1.0  # seconds after the kernel refused a transaction
+
+
+class ApplyError(Exception):
+    """nft refused a transaction; its words."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyOptions:
+    """How one node's proxy works."""
+
+    rules: RuleOptions = field(default_factory=RuleOptions)
+    service_cidr: str = ""  # given with a bridge: routed there, so that this host reaches cluster IPs without a default
+    min_sync_interval: float = 0.05  # seconds between transactions
+    nft: tuple[str, ...] = ("nft",)
+
+
+def snapshot(services: Iterable[Obj], slices: Iterable[Obj], node_name: str) -> dict[ServicePort, Choice]:
+    """Every service port with the endpoints its traffic may go to, in a stable order."""
+    by_service: dict[str, list[Obj]] = {}
+    for piece in sorted(slices, key=lambda piece: str(piece["metadata"]["name"])):
+        if is_ours(piece):
+            for key in _service_of(piece):
+                by_service.setdefault(key, []).append(piece)
+    found: dict[ServicePort, Choice] = {}
+    for service in services:
+        for port in service_ports(service):
+            pieces = by_service.get(f"{port.namespace}/{port.name}", ())
+            found[port] = choose(endpoints_of(pieces, port.port_name, port.protocol, node_name))
+    return dict(sorted(found.items(), key=lambda item: item[0].key))
+
+
+def _service_of(piece: Obj) -> tuple[str, ...]:
+    name = labels_of(piece).get(_SERVICE_LABEL)
+    return (f"{namespace_of(piece)}/{name}",) if name else ()
+
+
+class Proxier:
+    """The proxy of one node, in the network namespace of this process."""
+
+    def __init__(
+        self,
+        client: Client,
+        node_name: str,
+        options: ProxyOptions | None = None,
+        informers: InformerFactory | None = None,
+    ) -> None:
+        self.options = options or ProxyOptions()
+        self._node_name = node_name
+        self._own_informers = informers is None
+        self._informers = informers or InformerFactory(client)
+        self._services = self._informers.informer(SERVICES)
+        self._slices = self._informers.informer(ENDPOINT_SLICES)
+        self._changed = asyncio.Event()
+        self._state: dict[ServicePort, Choice] = {}  # what the rules in the kernel say
+        self._pieces: dict[ServicePort, tuple[Choice, Ruleset]] = {}  # rules made before, to be used again
+        self._applied: Ruleset | None = None  # None: the kernel's table is not ours yet, or in doubt
+        self._routed = False
+        self.synced = asyncio.Event()  # set once the first rules stand; for tests and health
+
+    async def run(self) -> None:
+        """Keep the rules until cancelled. They stay in the kernel then: traffic flows on while the proxy restarts."""
+        for informer in (self._services, self._slices):
+            informer.add_handler(added=self._touch, updated=self._touch_updated, deleted=self._touch)
+        if self._own_informers:
+            self._informers.start()
+        try:
+            await self._services.wait_synced()
+            await self._slices.wait_synced()
+            self._open_loopback()
+            self._changed.set()
+            while True:
+                await self._changed.wait()
+                self._changed.clear()
+                started = time.monotonic()
+                try:
+                    await self.sync()
+                except ApplyError as error:
+                    _log.warning("cannot apply rules", error=str(error))
+                    self._applied = None  # from nothing, next time
+                    self._changed.set()
+                    await asyncio.sleep(_RETRY)
+                await asyncio.sleep(max(0.0, self.options.min_sync_interval - (time.monotonic() - started)))
+        finally:
+            if self._own_informers:
+                await self._informers.stop()
+
+    def _touch(self, _: Obj) -> None:
+        self._changed.set()
+
+    def _touch_updated(self, _: Obj, __: Obj) -> None:
+        self._changed.set()
+
+    async def sync(self) -> None:
+        """Make the rules what the informers know now; ApplyError where the kernel refuses."""
+        state = snapshot(self._services.store.list(), self._slices.store.list(), self._node_name)
+        wanted = self._ruleset(state)
+        rules = self.options.rules
+        if self._applied is None:
+            text = base(rules) + difference(Ruleset(), wanted, rules)
+        else:
+            text = difference(self._applied, wanted, rules)
+        if text:
+            await self._nft(text)
+            _log.debug("rules applied", services=len(state), bytes=len(text))
+        flows = conntrack.stale(self._state, state)
+        self._applied, self._state = wanted, state
+        if flows:
+            await self._forget(flows)
+        if not self._routed:
+            self._routed = await self._route_services()
+        self.synced.set()
+
+    def _ruleset(self, state: Mapping[ServicePort, Choice]) -> Ruleset:
+        pieces: dict[ServicePort, tuple[Choice, Ruleset]] = {}
+        whole = Ruleset()
+        for port, choice in state.items():
+            known = self._pieces.get(port)
+            made = known[1] if known and known[0] == choice else service_rules(port, choice, self.options.rules)
+            pieces[port] = choice, made
+            whole.include(made)
+        self._pieces = pieces
+        return whole
+
+    async def cleanup(self) -> None:
+        """Take the table, and the route to cluster IPs, away; idempotent."""
+        table = self.options.rules.table
+        await self._nft(f"add table ip {table}\ndelete table ip {table}\n")
+        if self._routed and self.options.service_cidr and self.options.rules.bridge:
+            await self._run("ip", "route", "del", self.options.service_cidr, "dev", self.options.rules.bridge)
+        self._applied, self._state, self._pieces, self._routed = None, {}, {}, False
+
+    # The kernel.
+
+    async def _nft(self, text: str) -> None:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self.options.nft, "-f", "-", stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+            )
+        except OSError as error:
+            raise ApplyError(f"cannot run {self.options.nft[0]}: {error.strerror}") from error
+        _, errors = await process.communicate(text.encode())
+        if process.returncode:
+            raise ApplyError(errors.decode(errors="replace").strip()[:2000])
+
+    async def _run(self, *command: str) -> bool:
+        try:
+            process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
+        except OSError:
+            return False
+        return await process.wait() == 0
+
+    async def _route_services(self) -> bool:
+        """Lead cluster IPs to the bridge; whether that is settled. The bridge may come later than the proxy."""
+        bridge, cidr = self.options.rules.bridge, self.options.service_cidr
+        if not bridge or not cidr:
+            return True
+        return await self._run("ip", "route", "replace", cidr, "dev", bridge)
+
+    def _open_loopback(self) -> None:
+        """Let packets from 127.0.0.1 leave this host when their destination was rewritten; the table guards it."""
+        rules = self.options.rules
+        if not rules.localhost_node_ports:
+            return
+        for interface in (rules.bridge, *rules.interfaces) if rules.interfaces else ("all",):
+            setting = Path("/proc/sys/net/ipv4/conf") / interface / "route_localnet"
+            try:
+                setting.write_text("1")
+            except OSError as error:
+                _log.info("no node ports on 127.0.0.1", interface=interface, error=error.strerror)
+
+    async def _forget(self, flows: list[conntrack.StaleFlows]) -> None:
+        try:
+            count = await asyncio.to_thread(conntrack.forget, flows)
+        except Exception as error:  # netlink without the conntrack module: UDP clients wait for their time-out
+            _log.info("cannot forget stale UDP flows", error=str(error))
+        else:
+            if count:
+                _log.debug("stale UDP flows forgotten", count=count)
