@@ -176,6 +176,11 @@ class EventRecorder:
         if self._writer is not None:
             await asyncio.gather(self._writer, return_exceptions=True)
 
+    def cancel(self) -> None:
+        """Drop what is not written yet."""
+        if self._writer is not None:
+            self._writer.cancel()
+
     async def _write_all(self) -> None:
         """Write what is queued, then end: a silent recorder holds no task."""
         while not self._queue.empty():

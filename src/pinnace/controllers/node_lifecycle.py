@@ -163,7 +163,7 @@ class NodeLifecycleController(Controller):
         self._heard.setdefault(name_of(node), time.monotonic())
 
     def _hear_status(self, old: Obj, new: Obj) -> None:
-        if _heartbeat(old) != _heartbeat(new):
+        if _heartbeats(new) - _heartbeats(old):
             self._heard[name_of(new)] = time.monotonic()
 
     def _node_gone(self, node: Obj) -> None:
@@ -242,7 +242,7 @@ def by_node(pod: Obj) -> Iterable[str]:
     return (node,) if node else ()
 
 
-def _heartbeat(node: Obj) -> list[tuple[str, str]]:
+def _heartbeats(node: Obj) -> set[tuple[str, str]]:
     """What only a kubelet changes: each condition's heartbeat."""
     conditions = get_in(node, "status", "conditions", default=())
-    return [(one["type"], one.get("lastHeartbeatTime", "")) for one in conditions if one.get("status") != "Unknown"]
+    return {(one["type"], one.get("lastHeartbeatTime", "")) for one in conditions if one.get("status") != "Unknown"}

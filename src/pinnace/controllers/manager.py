@@ -1,0 +1,162 @@
+"""Runs the control loops of a cluster in one process, as kube-controller-manager does.
+
+All share one set of informers. A loop that fails is started again after a growing pause, and never takes others down.
+Names and `--controllers` follow https://kubernetes.io/docs/reference/command-line-tools-reference/kube-controller-manager/.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from pinnace.apis import builtin
+from pinnace.apis.registry import Registry
+from pinnace.client.client import Client
+from pinnace.client.controller import Controller
+from pinnace.client.events import EventRecorder
+from pinnace.client.informer import Backoff, InformerFactory
+from pinnace.client.leader_election import LeadershipLost, LeaseLock, run_as_leader
+from pinnace.controllers.deployment import DeploymentController
+from pinnace.controllers.endpoints import EndpointsController
+from pinnace.controllers.endpointslice import EndpointSliceController
+from pinnace.controllers.garbage_collector import GarbageCollector
+from pinnace.controllers.job import JobController
+from pinnace.controllers.namespace import NamespaceController
+from pinnace.controllers.node_ipam import NodeIpamController
+from pinnace.controllers.node_lifecycle import GRACE_SECONDS, NodeLifecycleController
+from pinnace.controllers.podgc import PodGcController
+from pinnace.controllers.replicaset import ReplicaSetController
+from pinnace.controllers.replicationcontroller import ReplicationControllerController
+from pinnace.controllers.root_ca import RootCaController
+from pinnace.controllers.served import ServedResources
+from pinnace.controllers.serviceaccount import ServiceAccountController
+from pinnace.controllers.taint_eviction import TaintEvictionController
+from pinnace.controllers.ttl_after_finished import TtlAfterFinishedController
+
+_log = structlog.get_logger()
+
+
+@dataclass(slots=True, kw_only=True)
+class Options:
+    """What the loops need to know of the cluster."""
+
+    controllers: Sequence[str] = ("*",)  # names to run; `*` all, `-name` all but that
+    root_ca: str = ""  # PEM, published to every namespace; nothing is published without
+    cluster_cidrs: Sequence[str] = ()  # one range, or one of each family; nodes get none without
+    allocate_node_cidrs: bool = True
+    kubernetes_minor: int = builtin.NEWEST
+    node_monitor_grace_seconds: float = GRACE_SECONDS
+    terminated_pod_gc_threshold: int = 12500
+    leader_elect: bool = False
+    leader_elect_namespace: str = "kube-system"
+    leader_elect_name: str = "kube-controller-manager"
+    identity: str = field(default_factory=lambda: f"{socket.gethostname()}_{os.getpid()}")
+
+
+def selected(name: str, controllers: Iterable[str]) -> bool:
+    """Whether `--controllers` asks for this one: its own name decides before `*` does."""
+    listed = set(controllers)
+    if name in listed:
+        return True
+    return f"-{name}" not in listed and "*" in listed
+
+
+class ControllerManager:
+    """Every control loop that the options select."""
+
+    def __init__(self, client: Client, options: Options | None = None) -> None:
+        self._client = client
+        self._options = options or Options()
+
+    async def run(self) -> None:
+        """Work until cancelled; with leader election, while this process holds the lease.
+
+        Raises LeadershipLost when the lease is lost: the process should end and be started again.
+        """
+        if not self._options.leader_elect:
+            await self._run()
+            return
+        options = self._options
+        lock = LeaseLock(self._client, options.leader_elect_namespace, options.leader_elect_name, options.identity)
+        try:
+            await run_as_leader(lock, self._run)
+        except LeadershipLost:
+            _log.error("leadership lost", lease=options.leader_elect_name)
+            raise
+
+    async def _run(self) -> None:
+        informers = InformerFactory(self._client)
+        recorders: list[EventRecorder] = []
+        makers = self._makers(informers, recorders)
+        # All are made before any informer runs: who needs whole objects must ask before who needs metadata only.
+        chosen = {name: make for name, make in makers.items() if selected(name, self._options.controllers)}
+        loops = {name: make() for name, make in chosen.items()}
+        informers.start()
+        _log.info("controllers started", controllers=sorted(loops))
+        try:
+            await asyncio.gather(*(self._keep(name, loop) for name, loop in loops.items()))
+        finally:
+            await informers.stop()
+            for recorder in recorders:
+                recorder.cancel()
+
+    async def _keep(self, name: str, loop: Controller) -> None:
+        """Run one loop, again and again should it fail; what it queued is kept."""
+        backoff = Backoff(first=1.0, last=60.0)
+        while True:
+            try:
+                await loop.run()
+            except Exception:
+                _log.exception("controller failed", controller=name)
+            await asyncio.sleep(backoff.next())
+
+    def _makers(
+        self, informers: InformerFactory, recorders: list[EventRecorder]
+    ) -> dict[str, Callable[[], Controller]]:
+        """The controllers by name; the garbage collector last, because it watches what is watched by others anyway."""
+        client, options = self._client, self._options
+        served = ServedResources(Registry(options.kubernetes_minor), informers)
+
+        def recorder(component: str) -> EventRecorder:
+            recorders.append(EventRecorder(client, component))
+            return recorders[-1]
+
+        makers: dict[str, Callable[[], Controller]] = {
+            "deployment-controller": lambda: DeploymentController(client, informers, recorder("deployment-controller")),
+            "replicaset-controller": lambda: ReplicaSetController(client, informers, recorder("replicaset-controller")),
+            "replicationcontroller-controller": lambda: ReplicationControllerController(
+                client, informers, recorder("replication-controller")
+            ),
+            "job-controller": lambda: JobController(client, informers, recorder("job-controller")),
+            "ttl-after-finished-controller": lambda: TtlAfterFinishedController(client, informers),
+            "namespace-controller": lambda: NamespaceController(client, informers, served),
+            "serviceaccount-controller": lambda: ServiceAccountController(client, informers),
+            "endpoints-controller": lambda: EndpointsController(client, informers, recorder("endpoint-controller")),
+            "endpointslice-controller": lambda: EndpointSliceController(
+                client, informers, recorder("endpoint-slice-controller")
+            ),
+            "node-lifecycle-controller": lambda: NodeLifecycleController(
+                client, informers, recorder("node-controller"), grace=options.node_monitor_grace_seconds
+            ),
+            "taint-eviction-controller": lambda: TaintEvictionController(
+                client, informers, recorder("taint-eviction-controller")
+            ),
+            "pod-garbage-collector-controller": lambda: PodGcController(
+                client, informers, threshold=options.terminated_pod_gc_threshold
+            ),
+        }
+        if options.root_ca:
+            makers["root-ca-certificate-publisher-controller"] = lambda: RootCaController(
+                client, informers, options.root_ca
+            )
+        if options.allocate_node_cidrs and options.cluster_cidrs:
+            makers["node-ipam-controller"] = lambda: NodeIpamController(
+                client, informers, recorder("cidrAllocator"), options.cluster_cidrs
+            )
+        makers["garbage-collector-controller"] = lambda: GarbageCollector(client, informers, served)
+        return makers
