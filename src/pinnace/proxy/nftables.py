@@ -31,7 +31,7 @@ CLUSTER_IPS = "cluster-ips"  # a set: every cluster IP that is in use
 class RuleOptions:
     """What the rules of one cluster on one machine are confined to."""
 
-    table: str = "pinnace"
+    table: str = "pinnace-proxy"
     bridge: str = ""  # the pods' bridge on this node
     interfaces: tuple[str, ...] = ()  # heed only packets that come in here, besides this host's own; empty: anywhere
     cluster_cidr: str = ""  # pod addresses of all nodes: traffic from others to cluster IPs is masqueraded

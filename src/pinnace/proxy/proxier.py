@@ -27,6 +27,7 @@ _log = structlog.get_logger()
 
 _SERVICE_LABEL = "kubernetes.io/service-name"
 _RETRY = 1.0  # seconds after the kernel refused a transaction
+_CHECK = 30.0  # seconds between looks whether somebody has flushed our table
 
 
 class ApplyError(Exception):
@@ -97,21 +98,34 @@ class Proxier:
             await self._slices.wait_synced()
             self._open_loopback()
             self._changed.set()
-            while True:
-                await self._changed.wait()
-                self._changed.clear()
-                started = time.monotonic()
-                try:
-                    await self.sync()
-                except ApplyError as error:
-                    _log.warning("cannot apply rules", error=str(error))
-                    self._applied = None  # from nothing, next time
-                    self._changed.set()
-                    await asyncio.sleep(_RETRY)
-                await asyncio.sleep(max(0.0, self.options.min_sync_interval - (time.monotonic() - started)))
+            await asyncio.gather(self._follow(), self._watch_table())
         finally:
             if self._own_informers:
                 await self._informers.stop()
+
+    async def _follow(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            started = time.monotonic()
+            try:
+                await self.sync()
+            except ApplyError as error:
+                _log.warning("cannot apply rules", error=str(error))
+                if self._applied is None:
+                    await asyncio.sleep(_RETRY)
+                self._applied = None  # from nothing, next time
+                self._changed.set()
+            await asyncio.sleep(max(0.0, self.options.min_sync_interval - (time.monotonic() - started)))
+
+    async def _watch_table(self) -> None:
+        """Put the rules back when another program has flushed them, as firewalls do when they reload."""
+        while True:
+            await asyncio.sleep(_CHECK)
+            table = self.options.rules.table
+            if not await self._run(*self.options.nft, "list", "chain", "ip", table, "mark-for-masquerade"):
+                self._applied = None
+                self._changed.set()
 
     def _touch(self, _: Obj) -> None:
         self._changed.set()
@@ -173,7 +187,9 @@ class Proxier:
 
     async def _run(self, *command: str) -> bool:
         try:
-            process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
+            process = await asyncio.create_subprocess_exec(
+                *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+            )
         except OSError:
             return False
         return await process.wait() == 0
