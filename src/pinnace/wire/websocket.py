@@ -125,6 +125,7 @@ class WebSocket:
             for event in self._protocol.events_received():
                 self._frames.append(event)  # type: ignore[arg-type]
             self._flush()
+            self._ended = self._ended or self._protocol.close_expected()  # the peer closed, or broke the protocol
 
     def _assemble(self, frame: Frame) -> bytes | str | None:
         """A message when this frame is its last, else None."""
@@ -175,8 +176,6 @@ class WebSocket:
         data = self._protocol.data_to_send()
         if data:
             self._connection.write(data[0] if len(data) == 1 else b"".join(data))
-        if self._protocol.close_expected() and self._ended:
-            self._connection.close()
 
 
 class WebSocketStream:
