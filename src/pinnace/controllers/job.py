@@ -148,31 +148,32 @@ class JobController(Controller):
         """Make or delete pods; seconds until failures allow more to be made."""
         superfluous = job_status.superfluous(job, now_at)
         if superfluous:
-            error = await self._control.delete(job, superfluous)
-            gone = {uid_of(pod) for pod in superfluous}
-            now_at.active = [pod for pod in now_at.active if uid_of(pod) not in gone]
-            if error is not None:
-                raise error
+            await self._stop(job, now_at, superfluous)
         wanted, active = job_status.wanted_active(job, now_at), len(now_at.active)
         if active > wanted:
             doomed = first_to_go(now_at.active, now_at.active, utc_now())[: min(active - wanted, BURST)]
-            error = await self._control.delete(job, doomed)
-            if error is not None:
-                raise error
-            gone = {uid_of(pod) for pod in doomed}
-            now_at.active = [pod for pod in now_at.active if uid_of(pod) not in gone]
-            now_at.terminating += len(doomed)
+            await self._stop(job, now_at, doomed)
             return None
         missing = wanted - active
-        if get_in(job, "spec", "podReplacementPolicy") == "Failed":
+        if job_status.replaces_failed_only(job):
             missing -= now_at.terminating
         if missing <= 0:
             return None
-        wait = job_status.backoff_left(pods, utc_now())
+        wait = job_status.backoff_left(job, pods, utc_now())
         if wait > 0:
             return wait
         await self._create(job, now_at, min(missing, BURST))
         return None
+
+    async def _stop(self, job: Obj, now_at: Progress, pods: Sequence[Obj]) -> None:
+        """Delete pods that are not needed; without our finalizer, for they did not fail."""
+        await self._release(pods)
+        error = await self._control.delete(job, pods)
+        gone = {uid_of(pod) for pod in pods}
+        now_at.active = [pod for pod in now_at.active if uid_of(pod) not in gone]
+        now_at.terminating += len(pods)
+        if error is not None:
+            raise error
 
     async def _create(self, job: Obj, now_at: Progress, count: int) -> None:
         indexes: Sequence[int | None] = [None] * count

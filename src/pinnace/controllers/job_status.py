@@ -104,9 +104,16 @@ def format_indexes(indexes: Iterable[int]) -> str:
     return ",".join(parts)
 
 
-def has_failed(pod: Obj) -> bool:
-    """Whether the pod counts as a failure: so it ended, or it is being deleted and never will."""
-    return phase(pod) == "Failed" or (is_deleting(pod) and phase(pod) != "Succeeded" and has_finalizer(pod))
+def replaces_failed_only(job: Obj) -> bool:
+    """Whether a pod that is being deleted holds its place until it has ended."""
+    return bool(get_in(job, "spec", "podReplacementPolicy") == "Failed" or get_in(job, "spec", "podFailurePolicy"))
+
+
+def has_failed(job: Obj, pod: Obj) -> bool:
+    """Whether the pod counts as a failure: so it ended, or somebody deletes it before it could."""
+    if phase(pod) == "Failed":
+        return True
+    return is_deleting(pod) and phase(pod) != "Succeeded" and has_finalizer(pod) and not replaces_failed_only(job)
 
 
 def progress(job: Obj, pods: Sequence[Obj]) -> Progress:
@@ -116,7 +123,7 @@ def progress(job: Obj, pods: Sequence[Obj]) -> Progress:
     known = set(uncounted.get("succeeded") or ()) | set(uncounted.get("failed") or ())
     fresh = [pod for pod in pods if has_finalizer(pod) and uid_of(pod) not in known]
     newly_succeeded = [pod for pod in fresh if phase(pod) == "Succeeded"]
-    newly_failed = [pod for pod in fresh if has_failed(pod)]
+    newly_failed = [pod for pod in fresh if has_failed(job, pod)]
     succeeded = status.get("succeeded", 0) + len(uncounted.get("succeeded") or ()) + len(newly_succeeded)
     indexes: set[int] = set()
     if is_indexed(job):
@@ -222,14 +229,15 @@ def free_indexes(job: Obj, now_at: Progress, count: int) -> list[int]:
     return [index for index in range(completions_of(job) or 0) if index not in taken][:count]
 
 
-def backoff_left(pods: Iterable[Obj], now: datetime) -> float:
+def backoff_left(job: Obj, pods: Iterable[Obj], now: datetime) -> float:
     """Seconds to wait before new pods are made, after failures that no success has followed."""
-    finished = [(finish_time(pod), has_failed(pod)) for pod in pods if is_finished(pod) or has_failed(pod)]
+    ended = [pod for pod in pods if is_finished(pod) or has_failed(job, pod)]
+    finished = [(finish_time(pod), has_failed(job, pod)) for pod in ended]
     last_success = max((when for when, failed in finished if not failed and when), default=None)
     failures = [when for when, failed in finished if failed and when and (last_success is None or when > last_success)]
     if not failures:
         return 0.0
-    pause = min(_FIRST_BACKOFF * 2 ** min(len(failures) - 1, 16), _LONGEST_BACKOFF)
+    pause: float = min(_FIRST_BACKOFF * 2 ** min(len(failures) - 1, 16), _LONGEST_BACKOFF)
     return max(0.0, pause - (now - max(failures)).total_seconds())
 
 
