@@ -126,13 +126,15 @@ async def test_kubectl_port_forward(pki: Pki, tmp_path: Path, target: int, webso
     async with serving(forwarding(target), pki.server()) as server:
         process = await asyncio.create_subprocess_exec(
             KUBECTL, "--server", f"https://localhost:{server.addresses[0][1]}", "--certificate-authority", str(pki.ca),
+            "--client-certificate", str(pki.client_cert), "--client-key", str(pki.client_key),
             "--cache-dir", str(tmp_path), "port-forward", "--address=127.0.0.1", "pod/p", ":80",
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             env={"HOME": str(tmp_path), "KUBECONFIG": "/dev/null", "KUBECTL_PORT_FORWARD_WEBSOCKETS": websockets},
         )  # fmt: skip
         try:
             assert process.stdout is not None
             line = (await asyncio.wait_for(process.stdout.readline(), PATIENCE)).decode()
+            assert "127.0.0.1:" in line, line
             port = int(line.split("127.0.0.1:")[1].split(" ")[0])
 
             async def talk(number: int) -> bytes:
