@@ -1,0 +1,331 @@
+"""The engine: CRI's two services over sandboxes, containers, images and sessions; thin, it only joins them.
+
+Made once per node. `start` takes up whatever runs already, `stop` leaves it running, `destroy` removes everything the
+engine ever made. Specified by https://github.com/kubernetes/cri-api.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pinnace
+from pinnace.cri.api import (
+    AttachRequest,
+    AuthConfig,
+    Container,
+    ContainerConfig,
+    ContainerEvent,
+    ContainerEventType,
+    ContainerState,
+    ContainerStats,
+    ContainerStatus,
+    CriError,
+    ExecRequest,
+    ExecSyncResponse,
+    FilesystemUsage,
+    Image,
+    ImageSpec,
+    LinuxContainerResources,
+    PodSandbox,
+    PodSandboxConfig,
+    PodSandboxStatus,
+    RuntimeCondition,
+    Version,
+)
+from pinnace.cri.engine import monitor
+from pinnace.cri.engine.cgroups import Cgroups
+from pinnace.cri.engine.containers import Containers
+from pinnace.cri.engine.images.service import Images
+from pinnace.cri.engine.images.snapshots import Snapshots
+from pinnace.cri.engine.images.store import ImageStore
+from pinnace.cri.engine.monitor_client import MonitorClient
+from pinnace.cri.engine.network import BridgeNetwork, NetworkOptions
+from pinnace.cri.engine.records import ContainerRecord, SandboxRecord
+from pinnace.cri.engine.sandboxes import Sandboxes
+from pinnace.cri.engine.streaming import Sessions, StreamingServer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """What differs between engines on one machine."""
+
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    cgroup_prefix: str = ""  # put before every cgroup_parent
+
+
+class Engine:
+    """`RuntimeService` and `ImageService`. `root` is kept over reboots, `state` need not be (/run)."""
+
+    def __init__(
+        self,
+        root: Path,
+        state: Path,
+        options: EngineOptions | None = None,
+        images: ImageStore | None = None,
+    ) -> None:
+        self.options = options or EngineOptions()
+        self.root = root
+        self.state = state
+        root.mkdir(parents=True, exist_ok=True)
+        state.mkdir(parents=True, exist_ok=True, mode=0o711)
+        self.images = images or ImageStore(root / "images")
+        self.image_service = Images(self.images)
+        self.cgroups = Cgroups(self.options.cgroup_prefix)
+        self.network = BridgeNetwork(root / "network", self.options.network)
+        self.monitor = MonitorClient(state, self._on_event)
+        self.monitor.on_reconnect = self._on_new_monitor
+        self.sandboxes = Sandboxes(root, state, self.monitor, self.cgroups, self.network, self._emit)
+        self.containers = Containers(
+            root,
+            state,
+            self.monitor,
+            self.cgroups,
+            self.sandboxes,
+            self.images,
+            Snapshots(self.images.root),
+            self._emit,
+        )
+        self.sessions = Sessions(self.monitor)
+        self.streaming = StreamingServer()
+        self._subscribers: set[asyncio.Queue[ContainerEvent | None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # Life.
+
+    async def start(self) -> None:
+        """Connect to the monitor (starting it) and take up the sandboxes and containers that are there."""
+        await self.monitor.start()
+        await self.sandboxes.load()
+        await self.containers.load()
+
+    async def stop(self) -> None:
+        """Let go; everything that runs goes on."""
+        for queue in self._subscribers:
+            queue.put_nowait(None)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.streaming.close()
+        await self.image_service.close()
+        await self.monitor.close()
+
+    async def destroy(self) -> None:
+        """Remove every sandbox, container, mount, link, rule and cgroup, and end the monitor; images stay in `root`.
+
+        Call on a started engine; afterwards it is stopped.
+        """
+        await asyncio.gather(*(self.remove_pod_sandbox(id_) for id_ in list(self.sandboxes.records)))
+        for record in list(self.containers.records.values()):
+            await self.containers.remove(record)
+        await asyncio.to_thread(self.network.destroy)
+        await asyncio.to_thread(self.cgroups.destroy)
+        await self.monitor.shutdown()
+        await self.stop()
+        for name in ("monitor.lock", "monitor.json", "monitor.sock"):
+            (self.state / name).unlink(missing_ok=True)
+
+    def _on_event(self, event: dict[str, Any]) -> None:
+        if event["event"] == "exit":
+            self.containers.on_exit(event["id"], event)
+        elif event["event"] == "exec_exit":
+            self.sessions.on_exec_exit(event)
+
+    def _on_new_monitor(self) -> None:
+        self.sessions.fail_all()
+        task = asyncio.get_running_loop().create_task(self.containers.synchronize())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # Events.
+
+    def _emit(self, kind: ContainerEventType, id_: str, sandbox: SandboxRecord) -> None:
+        event = ContainerEvent(
+            container_id=id_,
+            container_event_type=kind,
+            created_at=time.time_ns(),
+            pod_sandbox_id=sandbox.id,
+            pod_uid=sandbox.config.metadata.uid,
+        )
+        for queue in self._subscribers:
+            queue.put_nowait(event)
+
+    def get_container_events(self) -> AsyncIterator[ContainerEvent]:
+        queue: asyncio.Queue[ContainerEvent | None] = asyncio.Queue()
+        self._subscribers.add(queue)  # now, not at the first `anext`: nothing in between is missed
+
+        async def events() -> AsyncIterator[ContainerEvent]:
+            try:
+                while (event := await queue.get()) is not None:
+                    yield event
+            finally:
+                self._subscribers.discard(queue)
+
+        return events()
+
+    # Sandboxes.
+
+    async def run_pod_sandbox(self, config: PodSandboxConfig, runtime_handler: str = "") -> str:
+        if runtime_handler not in ("", "runc", "pinnace"):
+            raise CriError("UNKNOWN", f'no runtime for "{runtime_handler}" is configured')
+        return await self.sandboxes.run(config)
+
+    async def stop_pod_sandbox(self, pod_sandbox_id: str) -> None:
+        record = self._sandbox_or_none(pod_sandbox_id)
+        if record is None:
+            return
+        members = self.containers.of_sandbox(record.id)
+        await asyncio.gather(*(self.containers.stop(member, 0) for member in members))
+        await self.sandboxes.take_down(record)
+
+    async def remove_pod_sandbox(self, pod_sandbox_id: str) -> None:
+        record = self._sandbox_or_none(pod_sandbox_id)
+        if record is None:
+            return
+        await self.stop_pod_sandbox(record.id)
+        await asyncio.gather(*(self.containers.remove(member) for member in self.containers.of_sandbox(record.id)))
+        await self.sandboxes.forget(record)
+
+    def _sandbox_or_none(self, id_: str) -> SandboxRecord | None:
+        try:
+            return self.sandboxes.get(id_)
+        except CriError:
+            return None
+
+    async def pod_sandbox_status(self, pod_sandbox_id: str) -> PodSandboxStatus:
+        return self.sandboxes.status(self.sandboxes.get(pod_sandbox_id))
+
+    async def list_pod_sandbox(self) -> list[PodSandbox]:
+        return self.sandboxes.all()
+
+    # Containers.
+
+    async def create_container(
+        self,
+        pod_sandbox_id: str,
+        config: ContainerConfig,
+        sandbox_config: PodSandboxConfig,  # noqa: ARG002  (the sandbox has its own)
+    ) -> str:
+        return await self.containers.create(self.sandboxes.get(pod_sandbox_id), config)
+
+    async def start_container(self, container_id: str) -> None:
+        await self.containers.start(self.containers.get(container_id))
+
+    async def stop_container(self, container_id: str, timeout: int) -> None:
+        record = self._container_or_none(container_id)
+        if record:
+            await self.containers.stop(record, timeout)
+
+    async def remove_container(self, container_id: str) -> None:
+        record = self._container_or_none(container_id)
+        if record:
+            await self.containers.remove(record)
+
+    def _container_or_none(self, id_: str) -> ContainerRecord | None:
+        try:
+            return self.containers.get(id_)
+        except CriError:
+            return None
+
+    async def list_containers(self) -> list[Container]:
+        return self.containers.all()
+
+    async def container_status(self, container_id: str) -> ContainerStatus:
+        return self.containers.status(self.containers.get(container_id))
+
+    async def update_container_resources(self, container_id: str, linux: LinuxContainerResources) -> None:
+        await self.containers.update(self.containers.get(container_id), linux)
+
+    async def reopen_container_log(self, container_id: str) -> None:
+        await self.containers.reopen_log(self.containers.get(container_id))
+
+    async def list_container_stats(self) -> list[ContainerStats]:
+        return await self.containers.stats()
+
+    # Sessions.
+
+    def _running(self, container_id: str) -> ContainerRecord:
+        record = self.containers.get(container_id)
+        if record.state != ContainerState.RUNNING:
+            raise CriError("UNKNOWN", f"container is in {record.state.value} state")
+        return record
+
+    def _process(self, record: ContainerRecord, cmd: list[str], terminal: bool) -> dict[str, Any]:
+        """An OCI process like the container's own, but for the command."""
+        document = monitor.read_json(str(self.state / "containers" / record.id / "config.json"))
+        process: dict[str, Any] = document["process"]
+        environment = process["env"]
+        if terminal and not any(pair.startswith("TERM=") for pair in environment):
+            environment = [*environment, "TERM=xterm"]
+        return {**process, "args": cmd, "terminal": terminal, "env": environment}
+
+    async def exec_sync(self, container_id: str, cmd: list[str], timeout: float = 0) -> ExecSyncResponse:
+        record = self._running(container_id)
+        return await self.sessions.exec_sync(record.id, self._process(record, cmd, False), timeout)
+
+    async def exec(self, request: ExecRequest) -> str:
+        record = self._running(request.container_id)
+        process = self._process(record, request.cmd, request.tty)
+        return await self.streaming.exec_url(request, lambda streams: self.sessions.exec(record.id, process, streams))
+
+    async def attach(self, request: AttachRequest) -> str:
+        record = self._running(request.container_id)
+        request.tty = record.config.tty
+        request.stdin = request.stdin and record.config.stdin
+        path = str(self.state / "containers" / record.id / "stdin")
+
+        def session(streams: Any) -> Any:
+            exited = self.containers.exit_of(record.id)
+            return self.sessions.attach(record.id, exited, path, record.config.stdin_once, record.config.tty, streams)
+
+        return await self.streaming.attach_url(request, session)
+
+    async def port_forward(self, pod_sandbox_id: str, ports: list[int]) -> str:  # noqa: ARG002  (the client names them)
+        record = self.sandboxes.get(pod_sandbox_id)
+        if not record.ready:
+            raise CriError("UNKNOWN", f'sandbox "{record.id}" is not ready')
+        metadata = record.config.metadata
+        pod = f"{metadata.name}_{metadata.namespace}, uid {metadata.uid}"
+        return await self.streaming.port_forward_url(self.sandboxes.network_namespace(record), pod)
+
+    # The runtime itself.
+
+    async def version(self) -> Version:
+        return Version(version="0.1.0", runtime_name="pinnace", runtime_version=pinnace.__version__)
+
+    async def status(self) -> list[RuntimeCondition]:
+        network = self.network.configured
+        return [
+            RuntimeCondition(type="RuntimeReady", status=True),
+            RuntimeCondition(
+                type="NetworkReady",
+                status=network,
+                reason="" if network else "NetworkPluginNotReady",
+                message="" if network else "Network plugin returns error: cni plugin not initialized",
+            ),
+        ]
+
+    async def update_runtime_config(self, pod_cidr: str) -> None:
+        if pod_cidr:
+            self.network.configure([cidr for cidr in pod_cidr.split(",") if cidr])
+
+    # Images.
+
+    async def list_images(self) -> list[Image]:
+        return await self.image_service.list_images()
+
+    async def image_status(self, image: ImageSpec) -> Image | None:
+        return await self.image_service.image_status(image)
+
+    async def pull_image(self, image: ImageSpec, auth: AuthConfig | None = None) -> str:
+        return await self.image_service.pull_image(image, auth)
+
+    async def remove_image(self, image: ImageSpec) -> None:
+        await self.image_service.remove_image(image)
+
+    async def image_fs_info(self) -> list[FilesystemUsage]:
+        return await self.image_service.image_fs_info()

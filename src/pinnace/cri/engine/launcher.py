@@ -1,0 +1,328 @@
+"""What a fork of the monitor does to become a container's process, or a process exec'd in one.
+
+The fork has been made a child of the right PID namespace by the monitor; here it joins or leaves the other namespaces,
+enters its cgroups, builds its root, becomes its user and calls execve. Errors go back over a socket in runc's words,
+because people search for them. The order of steps follows the OCI runtime specification ("Lifecycle").
+"""
+
+# ruff: noqa: PTH103, PTH110, PTH112, PTH116, PTH118, PTH123
+# Descriptors, mounts and /proc files: `os` is the interface here, and pathlib would cost memory in every container.
+from __future__ import annotations
+
+import errno
+import json
+import os
+import select
+import signal
+import socket
+import stat
+from typing import Any
+
+from pinnace.cri.engine import _syscalls as sys_
+from pinnace.cri.engine import identity, rootfs
+
+Spec = dict[str, Any]
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+NAMESPACES = {
+    "network": sys_.CLONE_NEWNET,
+    "ipc": sys_.CLONE_NEWIPC,
+    "uts": sys_.CLONE_NEWUTS,
+    "cgroup": sys_.CLONE_NEWCGROUP,
+}
+
+
+class LaunchError(Exception):
+    """The process cannot be started; the text is what runc would say."""
+
+
+def report(channel: socket.socket, message: dict[str, Any], fds: list[int] | None = None) -> None:
+    """Tell the monitor; nobody is there to listen if it was killed, and the container goes on."""
+    try:
+        socket.send_fds(channel, [json.dumps(message).encode()], fds or [])
+    except OSError:
+        return
+
+
+def run(channel: socket.socket, work: Any) -> None:
+    """Call `work` in the fork, report what it raises and end; returns never."""
+    try:
+        work()
+    except (LaunchError, identity.UserError) as error:
+        report(channel, {"error": str(error)})
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        report(channel, {"error": f"{(error.strerror or str(error)).lower()}{where}"})
+    except BaseException as error:
+        report(channel, {"error": f"{type(error).__name__}: {error}"})
+    finally:
+        os._exit(128)
+
+
+def join_cgroups(paths: list[str]) -> None:
+    """Put this process into cgroups; before execve, so that nothing of the container ever runs outside."""
+    for path in paths:
+        with open(f"{path}/cgroup.procs", "w") as file:
+            file.write("0")
+
+
+def reset_signals() -> None:
+    for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def container(channel: socket.socket, bundle: str, spec: Spec, request: dict[str, Any]) -> None:
+    """Build the container, report `created`, wait for the gate and execve."""
+    process = spec["process"]
+    os.setsid()
+    reset_signals()
+    join_cgroups(request["cgroups"])
+    identity.set_oom_score(process.get("oomScoreAdj"))
+    sources = rootfs.open_sources(spec)
+    cgroups = rootfs.open_cgroups(request["cgroups"])
+    gate = os.open(f"{bundle}/gate", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    stdio = [] if process.get("terminal") else _open_stdio(bundle, request.get("stdin", ""))
+    _enter_namespaces(spec)
+    rootfs.enter(f"{bundle}/{spec['root']['path']}", request.get("rootfs"))
+    rootfs.populate(spec, sources, cgroups)
+    fds: list[int] = []
+    if process.get("terminal"):
+        master, slave = rootfs.open_console()
+        rootfs.bind_console(slave)
+        fds, stdio = [master], [slave, slave, slave]
+    uid, gid, groups, home = identity.resolve_user(process["user"])
+    _make_working_directory(process.get("cwd") or "/", uid, gid)
+    rootfs.finish(spec)
+    environment = _environment(process, home)
+    executable = find_executable(process["args"][0], environment.get("PATH", DEFAULT_PATH), process.get("cwd") or "/")
+    report(channel, {"created": True}, fds)
+    for fd in fds:
+        os.close(fd)
+    _wait_gate(gate)
+    _take_over_stdio(stdio, uid, terminal=bool(process.get("terminal")))
+    _finish(channel, spec["linux"].get("seccomp"), process, (uid, gid, groups), executable, environment)
+
+
+def executed(channel: socket.socket, spec: Spec, request: dict[str, Any], target: int, stdio: list[int]) -> None:
+    """Become a process in a running container; `target` is a pidfd of its init."""
+    process = request["process"]
+    os.setsid()
+    reset_signals()
+    join_cgroups(request["cgroups"])
+    identity.set_oom_score(spec["process"].get("oomScoreAdj"))
+    sys_.setns(
+        target,
+        sys_.CLONE_NEWNS | sys_.CLONE_NEWIPC | sys_.CLONE_NEWUTS | sys_.CLONE_NEWNET | sys_.CLONE_NEWCGROUP,
+    )
+    os.close(target)
+    fds: list[int] = []
+    if process.get("terminal"):
+        master, slave = rootfs.open_console()
+        fds, stdio = [master], [slave, slave, slave]
+    uid, gid, groups, home = identity.resolve_user(process["user"])
+    environment = _environment(process, home)
+    cwd = process.get("cwd") or "/"
+    executable = find_executable(process["args"][0], environment.get("PATH", DEFAULT_PATH), cwd)
+    report(channel, {"created": True}, fds)
+    for fd in fds:
+        os.close(fd)
+    _take_over_stdio(stdio, uid, terminal=bool(process.get("terminal")))
+    _finish(channel, spec["linux"].get("seccomp"), process, (uid, gid, groups), executable, environment)
+
+
+def sandbox(channel: socket.socket, request: dict[str, Any]) -> None:
+    """Make a sandbox's namespaces and pin them by bind mounts; with `pid`, stay as the namespace's init."""
+    directory = request["directory"]
+    flags = 0
+    for name in request["namespaces"]:
+        flags |= NAMESPACES[name]
+    if flags:
+        sys_.unshare(flags)
+    if "uts" in request["namespaces"] and request.get("hostname"):
+        socket.sethostname(request["hostname"])
+    for name, value in request.get("sysctls", {}).items():
+        _write_sysctl(name, value)
+    files = {"network": "net", "ipc": "ipc", "uts": "uts"}
+    for name in request["namespaces"]:
+        pin = f"{directory}/{name}"
+        os.close(os.open(pin, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o600))
+        sys_.mount(f"/proc/self/ns/{files[name]}", pin, None, sys_.MS_BIND)
+    if not request.get("pid"):
+        report(channel, {"created": True})
+        os._exit(0)
+    join_cgroups(request["cgroups"])
+    _pause(channel)
+
+
+def _pause(channel: socket.socket) -> None:
+    """Be PID 1 of a shared PID namespace: reap orphans, have no powers and see no files."""
+    sys_.unshare(sys_.CLONE_NEWNS)
+    sys_.mount(None, "/", None, sys_.MS_PRIVATE | sys_.MS_REC)
+    # A process of the pod may look at /proc/1/root: it shall find nothing there.
+    sys_.mount("tmpfs", "/tmp" if os.path.isdir("/tmp") else "/run", "tmpfs", sys_.MS_RDONLY, "size=4k")
+    os.chdir("/tmp" if os.path.isdir("/tmp") else "/run")
+    sys_.pivot_root(".", ".")
+    sys_.umount(".", sys_.MNT_DETACH)
+    sys_.prctl(sys_.PR_SET_NO_NEW_PRIVS, 1)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ignored children are reaped by the kernel
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGINT, lambda *_: os._exit(0))
+    for number in range(64):
+        try:
+            sys_.prctl(sys_.PR_CAPBSET_DROP, number)
+        except OSError:
+            break
+    sys_.capset(0, 0, 0)
+    os.setsid()
+    report(channel, {"created": True})
+    channel.close()
+    for fd in (0, 1, 2):
+        os.close(fd)
+    while True:
+        signal.pause()
+
+
+def _write_sysctl(name: str, value: str) -> None:
+    path = "/proc/sys/" + (name if "/" in name else name.replace(".", "/"))
+    try:
+        with open(path, "w") as file:
+            file.write(value)
+    except OSError as error:
+        raise LaunchError(f"write sysctl key {name}: open {path}: {(error.strerror or '').lower()}") from None
+
+
+def _enter_namespaces(spec: Spec) -> None:
+    new = sys_.CLONE_NEWNS
+    for namespace in spec["linux"]["namespaces"]:
+        flag = NAMESPACES.get(namespace["type"])
+        if flag is None:
+            continue  # mount is always new; pid was the monitor's to do
+        if namespace.get("path"):
+            fd = os.open(namespace["path"], os.O_RDONLY | os.O_CLOEXEC)
+            sys_.setns(fd, flag)
+            os.close(fd)
+        else:
+            new |= flag
+    sys_.unshare(new)
+
+
+def _open_stdio(bundle: str, stdin: str) -> list[int]:
+    """Standard input, output and error. The writers hold a reader's end too: no SIGPIPE while no monitor reads."""
+    if stdin == "once":
+        first = os.open(f"{bundle}/stdin", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.set_blocking(first, True)
+    else:
+        first = os.open(f"{bundle}/stdin" if stdin else "/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    return [first] + [os.open(f"{bundle}/{name}", os.O_RDWR | os.O_CLOEXEC) for name in ("stdout", "stderr")]
+
+
+def _wait_gate(gate: int) -> None:
+    poll = select.poll()
+    poll.register(gate, select.POLLIN)
+    while True:
+        ready = poll.poll()
+        if any(events & select.POLLIN for _, events in ready) and os.read(gate, 1):
+            os.close(gate)
+            return
+        # Only a hang-up: an opener went away without a word. Wait for the next one without spinning.
+        select.select([], [], [], 0.05)
+
+
+def _take_over_stdio(stdio: list[int], uid: int, *, terminal: bool) -> None:
+    if terminal:
+        import fcntl
+        import termios
+
+        fcntl.ioctl(stdio[0], termios.TIOCSCTTY, 0)
+    for number, fd in enumerate(stdio):
+        if uid or terminal:
+            # So that the user may open /dev/stdout anew; a shared /dev/null stays as it is.
+            mode = os.fstat(fd).st_mode
+            if stat.S_ISFIFO(mode) or terminal:
+                os.fchown(fd, uid, -1)
+        os.dup2(fd, number)
+
+
+def _make_working_directory(path: str, uid: int, gid: int) -> None:
+    if os.path.isdir(path):
+        return
+    if os.path.exists(path):
+        raise LaunchError(f"mkdir {path}: not a directory")
+    os.makedirs(path, 0o755)
+    os.chown(path, uid, gid)
+
+
+def _environment(process: Spec, home: str) -> dict[str, str]:
+    environment: dict[str, str] = {}
+    for pair in process.get("env") or []:
+        name, _, value = pair.partition("=")
+        environment[name] = value
+    environment.setdefault("HOME", home)
+    return environment
+
+
+def find_executable(name: str, path: str, cwd: str) -> str:
+    """Look a command up as execvp would, with Go's (hence runc's) error texts."""
+    if "/" in name:
+        candidate = name if name.startswith("/") else os.path.join(cwd, name)
+        try:
+            mode = os.stat(candidate).st_mode
+        except OSError as error:
+            raise LaunchError(f'exec: "{name}": stat {name}: {(error.strerror or "").lower()}') from None
+        if stat.S_ISDIR(mode):
+            raise LaunchError(f'exec: "{name}": is a directory')
+        if not mode & 0o111:
+            raise LaunchError(f'exec: "{name}": permission denied')
+        return candidate
+    for directory in path.split(":"):
+        candidate = os.path.join(directory or ".", name)
+        try:
+            mode = os.stat(candidate).st_mode
+        except OSError:
+            continue
+        if stat.S_ISREG(mode) and mode & 0o111:
+            return candidate
+    raise LaunchError(f'exec: "{name}": executable file not found in $PATH')
+
+
+def _finish(
+    channel: socket.socket,
+    seccomp: Spec | None,
+    process: Spec,
+    who: tuple[int, int, list[int]],
+    executable: str,
+    environment: dict[str, str],
+) -> None:
+    """The last steps, none of which may touch the host: limits, identity, filter, execve."""
+    uid, gid, groups = who
+    identity.set_rlimits(process.get("rlimits") or [])
+    program = b""
+    if seccomp:
+        from pinnace.cri.engine import seccomp as filters
+
+        program = filters.compile_filter(seccomp)
+    no_new_privileges = bool(process.get("noNewPrivileges"))
+    if program and not no_new_privileges:
+        sys_.set_seccomp_filter(program)  # needs CAP_SYS_ADMIN, which is about to go
+    cwd = process.get("cwd") or "/"
+    identity.become(uid, gid, groups, process.get("capabilities") or {})
+    try:
+        os.chdir(cwd)
+    except OSError as error:
+        raise LaunchError(
+            f'chdir to cwd ("{cwd}") set in config.json failed: {(error.strerror or "").lower()}'
+        ) from None
+    if no_new_privileges:
+        sys_.prctl(sys_.PR_SET_NO_NEW_PRIVS, 1)
+        if program:
+            sys_.set_seccomp_filter(program)
+    try:
+        os.execve(executable, process["args"], environment)
+    except OSError as error:
+        if error.errno in (errno.ENOEXEC, errno.ENOENT):
+            # A missing interpreter or a binary of another architecture: runc lets the container say so itself.
+            os.write(2, f"exec {executable}: {(error.strerror or '').lower()}\n".encode())
+            channel.close()
+            os._exit(255)
+        raise LaunchError(f'exec: "{process["args"][0]}": {(error.strerror or "").lower()}') from None

@@ -1,0 +1,223 @@
+"""The engine's side of the conversation with the monitor: start it where it is not there, ask, listen.
+
+One connection, requests answered in any order, events handed to a callback. When the monitor is killed, the waiting
+requests fail, a new monitor is started and takes the containers over; terminals, which it cannot reopen by itself, are
+given back to it from the copies kept here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pinnace.cri.engine import monitor
+
+_SOURCE = str(Path(__file__).resolve().parents[3])  # the directory that holds the package
+
+
+class MonitorError(Exception):
+    """A verb failed; the text is the launcher's."""
+
+
+class MonitorClient:
+    """A connection to the monitor of a state directory."""
+
+    def __init__(self, state: Path, on_event: Callable[[dict[str, Any]], None]) -> None:
+        self._state = state
+        self._on_event = on_event
+        self._socket: socket.socket | None = None
+        self._waiting: dict[int, asyncio.Future[tuple[dict[str, Any], list[int]]]] = {}
+        self._number = 0
+        self._outgoing: list[tuple[bytes, list[int]]] = []
+        self._closing = False
+        self._reconnecting: asyncio.Task[None] | None = None
+        self._connected = asyncio.Event()
+        self.terminals: dict[str, int] = {}  # container id -> a copy of its terminal
+        self.on_reconnect: Callable[[], None] = lambda: None  # after a new monitor took over
+
+    async def start(self) -> None:
+        """Connect, starting the monitor if there is none."""
+        if not self._try_connect():
+            await asyncio.to_thread(self._spawn)
+            if not self._try_connect():
+                raise MonitorError("the containers' monitor does not start")
+
+    def _spawn(self) -> None:
+        code = "import sys; sys.path.insert(0, sys.argv[2])\n"
+        code += "from pinnace.cri.engine.monitor import main; main(sys.argv[1])"
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", code, str(self._state), _SOURCE],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            check=False,
+        )
+        if done.returncode:
+            raise MonitorError(f"the containers' monitor ended with status {done.returncode}")
+
+    def _try_connect(self) -> bool:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sock.setblocking(False)
+        directory = os.open(self._state, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            # Through /proc, for a socket's address holds only 107 bytes and state directories can be deep.
+            sock.connect(f"/proc/self/fd/{directory}/monitor.sock")
+        except OSError:
+            sock.close()
+            return False
+        finally:
+            os.close(directory)
+        for option in (33, 32):  # SO_RCVBUFFORCE, SO_SNDBUFFORCE
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, option, monitor.MESSAGE_LIMIT)
+        self._socket = sock
+        asyncio.get_running_loop().add_reader(sock.fileno(), self._readable)
+        self._connected.set()
+        return True
+
+    @property
+    def monitor_pid(self) -> int:
+        """The monitor's process id, 0 if it does not run."""
+        record = monitor.read_json(f"{self._state}/monitor.json")
+        return record["pid"] if record and monitor.start_time(record["pid"]) == record["start"] else 0
+
+    async def call(self, verb: str, fds: list[int] | None = None, **arguments: Any) -> tuple[dict[str, Any], list[int]]:
+        """Ask; the answer and the descriptors that came with it (the caller's to close). Raises MonitorError."""
+        await asyncio.wait_for(self._connected.wait(), 10)
+        self._number += 1
+        number = self._number
+        future: asyncio.Future[tuple[dict[str, Any], list[int]]] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        message = json.dumps({"n": number, "verb": verb, **arguments}).encode()
+        self._outgoing.append((message, [os.dup(fd) for fd in fds or []]))
+        self._flush()
+        try:
+            answer, received = await future
+        finally:
+            self._waiting.pop(number, None)
+        if "error" in answer:
+            for fd in received:
+                os.close(fd)
+            raise MonitorError(answer["error"])
+        return answer, received
+
+    def _flush(self) -> None:
+        while self._outgoing and self._socket:
+            data, fds = self._outgoing[0]
+            try:
+                socket.send_fds(self._socket, [data], fds)
+            except BlockingIOError:
+                asyncio.get_running_loop().add_writer(self._socket.fileno(), self._flush)
+                return
+            except OSError:
+                self._lost()
+                return
+            self._outgoing.pop(0)
+            for fd in fds:
+                os.close(fd)
+        if self._socket:
+            asyncio.get_running_loop().remove_writer(self._socket.fileno())
+
+    def _readable(self) -> None:
+        while self._socket:
+            try:
+                data, fds, _, _ = socket.recv_fds(self._socket, monitor.MESSAGE_LIMIT, 16, socket.MSG_CMSG_CLOEXEC)
+            except BlockingIOError:
+                return
+            except OSError:
+                data, fds = b"", []
+            if not data:
+                self._lost()
+                return
+            message = json.loads(data)
+            if "event" in message:
+                self._on_event(message)
+                continue
+            future = self._waiting.get(message["n"])
+            if future and not future.done():
+                future.set_result((message, list(fds)))
+            else:
+                for fd in fds:
+                    os.close(fd)
+
+    def _lost(self) -> None:
+        self._disconnect()
+        if not self._closing:
+            self._reconnecting = asyncio.get_running_loop().create_task(self._reconnect())
+
+    def _disconnect(self) -> None:
+        self._connected.clear()
+        if self._socket:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._socket.fileno())
+            loop.remove_writer(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+        for _, fds in self._outgoing:
+            for fd in fds:
+                os.close(fd)
+        self._outgoing.clear()
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(MonitorError("the containers' monitor was restarted"))
+
+    async def _reconnect(self) -> None:
+        await self.start()
+        for id_, fd in list(self.terminals.items()):
+            with contextlib.suppress(MonitorError):
+                await self.call("adopt", [fd], id=id_)
+        self.on_reconnect()
+
+    def keep_terminal(self, id_: str, fd: int) -> None:
+        """Keep a container's terminal (taken over by this object) against the monitor's death."""
+        self.drop_terminal(id_)
+        self.terminals[id_] = fd
+
+    def drop_terminal(self, id_: str) -> None:
+        fd = self.terminals.pop(id_, None)
+        if fd is not None:
+            os.close(fd)
+
+    async def close(self) -> None:
+        """Disconnect; the monitor and the containers go on."""
+        self._closing = True
+        if self._reconnecting:
+            self._reconnecting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reconnecting
+        self._disconnect()
+        for id_ in list(self.terminals):
+            self.drop_terminal(id_)
+
+    async def shutdown(self) -> None:
+        """End the monitor itself, once no container is left."""
+        self._closing = True
+        pid = self.monitor_pid
+        with contextlib.suppress(MonitorError, TimeoutError):
+            pidfd = os.pidfd_open(pid) if pid else -1
+            await self.call("shutdown")
+            if pidfd >= 0:
+                await asyncio.to_thread(_wait_or_kill, pidfd)
+        await self.close()
+
+
+def _wait_or_kill(pidfd: int) -> None:
+    import select
+
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    if not poll.poll(5000):
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        poll.poll(5000)
+    os.close(pidfd)

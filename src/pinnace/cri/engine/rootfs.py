@@ -1,0 +1,254 @@
+"""A container's file system, built inside its own mount namespace: overlay root, mounts, devices, masked paths.
+
+Runs in a fork of the monitor. Sources of bind mounts are opened as detached mounts (open_tree) before the namespace is
+left, and attached after pivot_root: destinations then resolve inside the new root, so no symbolic link in an image can
+point a mount at the host. Nothing is mounted on the host, hence nothing is left when the last process ends.
+What to mount is said by the OCI runtime specification ("Mounts", "Linux default devices").
+"""
+
+# ruff: noqa: PTH102, PTH103, PTH116, PTH120, PTH211
+# Descriptors, mounts and /proc files: `os` is the interface here, and pathlib would cost memory in every container.
+from __future__ import annotations
+
+import os
+import stat
+from typing import Any
+
+from pinnace.cri.engine import _syscalls as sys_
+
+Spec = dict[str, Any]
+
+_FLAGS = {
+    "ro": sys_.MS_RDONLY,
+    "nosuid": sys_.MS_NOSUID,
+    "nodev": sys_.MS_NODEV,
+    "noexec": sys_.MS_NOEXEC,
+    "noatime": sys_.MS_NOATIME,
+    "relatime": sys_.MS_RELATIME,
+    "strictatime": sys_.MS_STRICTATIME,
+}
+_ATTRIBUTES = {"ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8}  # MOUNT_ATTR_*
+_PROPAGATION = {
+    "rprivate": sys_.MS_PRIVATE,
+    "private": sys_.MS_PRIVATE,
+    "rslave": sys_.MS_SLAVE,
+    "slave": sys_.MS_SLAVE,
+    "rshared": sys_.MS_SHARED,
+    "shared": sys_.MS_SHARED,
+}
+_NOT_DATA = {"rw", "suid", "dev", "exec", "bind", "rbind", *_FLAGS, *_PROPAGATION}
+
+_DEFAULT_DEVICES = (
+    ("/dev/null", 1, 3),
+    ("/dev/zero", 1, 5),
+    ("/dev/full", 1, 7),
+    ("/dev/random", 1, 8),
+    ("/dev/urandom", 1, 9),
+    ("/dev/tty", 5, 0),
+)
+_DEV_LINKS = (
+    ("/proc/self/fd", "/dev/fd"),
+    ("/proc/self/fd/0", "/dev/stdin"),
+    ("/proc/self/fd/1", "/dev/stdout"),
+    ("/proc/self/fd/2", "/dev/stderr"),
+    ("pts/ptmx", "/dev/ptmx"),
+)
+
+
+def is_bind(mount: Spec) -> bool:
+    return mount.get("type") == "bind" or "bind" in mount["options"] or "rbind" in mount["options"]
+
+
+def open_sources(spec: Spec) -> dict[int, tuple[int, bool]]:
+    """The bind mounts' sources by index, as (detached mount, is a directory). Call before leaving the namespace."""
+    sources: dict[int, tuple[int, bool]] = {}
+    for index, mount in enumerate(spec.get("mounts") or []):
+        if is_bind(mount):
+            directory = stat.S_ISDIR(os.stat(mount["source"]).st_mode)
+            sources[index] = sys_.open_tree(mount["source"], recursive="bind" not in mount["options"]), directory
+    return sources
+
+
+def enter(target: str, layers: Spec | None) -> None:
+    """Mount the root (`lower` topmost first, `upper`, `work`; or the directory itself) and make it `/`."""
+    sys_.mount(None, "/", None, sys_.MS_SLAVE | sys_.MS_REC)
+    if layers is None:
+        sys_.mount(target, target, None, sys_.MS_BIND | sys_.MS_REC)
+    else:
+        _mount_overlay(target, layers)
+    os.chdir(target)
+    sys_.pivot_root(".", ".")
+    sys_.umount(".", sys_.MNT_DETACH)
+    os.chdir("/")
+
+
+def _mount_overlay(target: str, layers: Spec) -> None:
+    lower: list[str] = layers["lower"]
+    upper, work = layers.get("upper"), layers.get("work")
+    paths = [*lower, *([upper, work] if upper and work else [])]
+    # A mount's options must fit in a page: paths are given relative to what they have in common.
+    base = os.path.commonpath(paths) if len(paths) > 1 else os.path.dirname(paths[0])
+    if any(path == base for path in paths):
+        base = os.path.dirname(base)
+    os.chdir(base)
+
+    def relative(path: str) -> str:
+        return os.path.relpath(path, base)
+
+    options = "lowerdir=" + ":".join(relative(path) for path in lower)
+    if upper and work:
+        options += f",upperdir={relative(upper)},workdir={relative(work)}"
+    sys_.mount("overlay", target, "overlay", 0, options)
+
+
+def populate(spec: Spec, sources: dict[int, tuple[int, bool]], cgroups: dict[str, int]) -> None:
+    """Do the mounts in order, make the devices, mask and write-protect; `/` is the container's root by now."""
+    old_umask = os.umask(0)
+    for index, mount in enumerate(spec.get("mounts") or []):
+        if index in sources:
+            fd, directory = sources[index]
+            _attach(fd, mount, directory)
+        elif mount["type"] == "cgroup":
+            _mount_cgroups(mount, cgroups)
+        else:
+            _mount_filesystem(mount)
+        if mount["destination"] == "/dev" and mount["type"] == "tmpfs":
+            make_devices(spec)
+    linux = spec["linux"]
+    for path in linux.get("readonlyPaths") or []:
+        _make_readonly(path)
+    for path in linux.get("maskedPaths") or []:
+        _mask(path)
+    os.umask(old_umask)
+
+
+def finish(spec: Spec) -> None:
+    """Write-protect the root itself where that was asked for, last of all."""
+    if spec["root"].get("readonly"):
+        sys_.mount(None, "/", None, sys_.MS_REMOUNT | sys_.MS_BIND | sys_.MS_RDONLY)
+
+
+def _destination(path: str, directory: bool) -> str:
+    """The mount point, made if it is missing; links are followed within the root."""
+    real = os.path.realpath(path)
+    if os.path.lexists(real):
+        return real
+    if directory:
+        os.makedirs(real, 0o755)
+    else:
+        os.makedirs(os.path.dirname(real), 0o755, exist_ok=True)
+        os.close(os.open(real, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+    return real
+
+
+def _attach(fd: int, mount: Spec, directory: bool) -> None:
+    options = mount["options"]
+    propagation = next((_PROPAGATION[o] for o in options if o in _PROPAGATION), sys_.MS_PRIVATE)
+    attributes = sum(_ATTRIBUTES[o] for o in set(options) if o in _ATTRIBUTES)
+    if attributes:
+        sys_.mount_setattr(fd, set_=attributes)
+    if propagation != sys_.MS_SHARED:
+        sys_.mount_setattr(fd, propagation=propagation, recursive=True)
+    sys_.move_mount(fd, _destination(mount["destination"], directory))
+    os.close(fd)
+
+
+def _mount_filesystem(mount: Spec) -> None:
+    flags = 0
+    data = []
+    for option in mount["options"]:
+        if option in _FLAGS:
+            flags |= _FLAGS[option]
+        elif option not in _NOT_DATA:
+            data.append(option)
+    target = _destination(mount["destination"], True)
+    sys_.mount(mount["source"], target, mount["type"], flags, ",".join(data) or None)
+
+
+def open_cgroups(paths: list[str]) -> dict[str, int]:
+    """The container's version 1 cgroup directories as detached mounts, by controller; none on a unified hierarchy.
+
+    Call before leaving the namespace.
+    """
+    trees = {}
+    for path in paths:
+        parts = path.split("/")
+        if path.startswith("/sys/fs/cgroup/") and len(parts) > 5 and parts[4] != "unified":
+            trees[parts[4]] = sys_.open_tree(path)
+    return trees
+
+
+def _mount_cgroups(mount: Spec, trees: dict[str, int]) -> None:
+    target = _destination(mount["destination"], True)
+    readonly = "ro" in mount["options"]
+    guard = sys_.MS_NOSUID | sys_.MS_NODEV | sys_.MS_NOEXEC
+    if not trees:
+        try:
+            sys_.mount("cgroup", target, "cgroup2", guard | (sys_.MS_RDONLY if readonly else 0))
+        except OSError:
+            return  # a machine without cgroups: the directory stays empty
+        return
+    sys_.mount("tmpfs", target, "tmpfs", guard, "mode=755")
+    for name, fd in trees.items():
+        os.mkdir(f"{target}/{name}")
+        sys_.mount_setattr(fd, set_=_ATTRIBUTES["ro"] if readonly else 0, propagation=sys_.MS_PRIVATE, recursive=True)
+        sys_.move_mount(fd, f"{target}/{name}")
+        os.close(fd)
+    if readonly:
+        sys_.mount(None, target, None, sys_.MS_REMOUNT | sys_.MS_BIND | guard | sys_.MS_RDONLY)
+
+
+def make_devices(spec: Spec) -> None:
+    """The default devices and links, then those of the spec."""
+    for path, major, minor in _DEFAULT_DEVICES:
+        os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(major, minor))
+    for source, link in _DEV_LINKS:
+        os.symlink(source, link)
+    for device in spec["linux"].get("devices") or []:
+        path = device["path"]
+        if os.path.lexists(path):
+            continue
+        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+        kind = stat.S_IFBLK if device["type"] == "b" else stat.S_IFCHR
+        os.mknod(path, device.get("fileMode", 0o666) | kind, os.makedev(device["major"], device["minor"]))
+        os.chown(path, device.get("uid", 0), device.get("gid", 0))
+
+
+def _make_readonly(path: str) -> None:
+    try:
+        fd = sys_.open_tree(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    sys_.mount_setattr(fd, set_=_ATTRIBUTES["ro"], recursive=True)
+    sys_.move_mount(fd, path)
+    os.close(fd)
+
+
+def _mask(path: str) -> None:
+    try:
+        directory = stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError:
+        return
+    if directory:
+        sys_.mount("tmpfs", path, "tmpfs", sys_.MS_RDONLY, "size=0k")
+    else:
+        sys_.mount("/dev/null", path, None, sys_.MS_BIND)
+
+
+def open_console() -> tuple[int, int]:
+    """A pseudo-terminal of the container's own devpts, as (master, slave)."""
+    import fcntl
+    import struct
+    import termios
+
+    master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    fcntl.ioctl(master, termios.TIOCSPTLCK if hasattr(termios, "TIOCSPTLCK") else 0x40045431, struct.pack("i", 0))
+    number = struct.unpack("i", fcntl.ioctl(master, 0x80045430, struct.pack("i", 0)))[0]  # TIOCGPTN
+    slave = os.open(f"/dev/pts/{number}", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    return master, slave
+
+
+def bind_console(slave: int) -> None:
+    """Make /dev/console the container's terminal."""
+    os.close(os.open("/dev/console", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    sys_.mount(os.ttyname(slave), "/dev/console", None, sys_.MS_BIND)
