@@ -1,0 +1,114 @@
+"""What every part of one kubelet shares: the runtime, the API, the caches; made once by `Kubelet`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pinnace.client.client import Client
+from pinnace.client.events import EventRecorder
+from pinnace.cri.api import ContainerStatus, CriError, DNSConfig, RuntimeService
+from pinnace.kubelet.backoff import Backoff
+from pinnace.kubelet.compute import restarts
+from pinnace.kubelet.container_status import Report, Waiting
+from pinnace.kubelet.env import PodFacts, node_allocatable, service_environment
+from pinnace.kubelet.images import ImagePuller
+from pinnace.kubelet.network_files import parse_resolv_conf
+from pinnace.kubelet.objects import ObjectFetcher
+from pinnace.kubelet.options import KubeletOptions
+from pinnace.kubelet.pods import field_path
+from pinnace.kubelet.probes import Probes
+from pinnace.kubelet.runtime_status import RuntimeCache
+from pinnace.kubelet.status_writer import StatusWriter
+from pinnace.kubelet.termination import TerminationMessages
+from pinnace.kubelet.volumes.context import VolumeContext
+from pinnace.kubelet.volumes.tokens import Tokens
+from pinnace.machinery.meta import Obj, utc_now
+from pinnace.machinery.quantity import Quantity
+
+
+@dataclass(slots=True, kw_only=True)
+class Node:
+    """One node's services, as its pod workers use them."""
+
+    options: KubeletOptions
+    client: Client
+    runtime: RuntimeService
+    puller: ImagePuller
+    cache: RuntimeCache
+    probes: Probes
+    events: EventRecorder
+    statuses: StatusWriter
+    objects: ObjectFetcher
+    tokens: Tokens
+    services: Callable[[], list[Obj]]  # every Service, for service links
+    node_object: Callable[[], Obj | None]  # this node, as the API has it
+    messages: TerminationMessages = field(default_factory=TerminationMessages)
+    crashes: Backoff = field(default_factory=lambda: Backoff(time.time))
+    starts: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(8))
+
+    def tell(self, pod: Obj, kind: str, reason: str, message: str) -> None:
+        """An event about a pod."""
+        self.events.event(pod, kind, reason, message)
+
+    def tell_container(self, pod: Obj, name: str, kind: str, reason: str, message: str) -> None:
+        """An event about one container of a pod."""
+        self.events.event(pod, kind, reason, message, field_path=field_path(pod, name))
+
+    def host_dns(self) -> DNSConfig:
+        try:
+            return parse_resolv_conf(self.options.resolv_conf.read_text())
+        except OSError:
+            return DNSConfig()
+
+    def memory_capacity(self) -> int:
+        """Bytes of memory of the node, as its Node object says."""
+        node = self.node_object()
+        text = ((node or {}).get("status") or {}).get("capacity", {}).get("memory")
+        return Quantity.parse(str(text)).value() if text else 0
+
+    def facts(self, pod: Obj, pod_ips: list[str]) -> PodFacts:
+        return PodFacts(
+            pod,
+            host_ips=self.options.node_ips,
+            pod_ips=pod_ips,
+            allocatable=node_allocatable(self.node_object()),
+            cluster_domain=self.options.cluster_domain,
+        )
+
+    def volume_context(self, pod: Obj) -> VolumeContext:
+        return VolumeContext(
+            pod=pod,
+            pods_dir=self.options.pods_dir,
+            facts=self.facts(pod, []),
+            fetch=self.objects.fetch,
+            tokens=self.tokens,
+            client=self.client,
+        )
+
+    def service_links(self, pod: Obj) -> dict[str, str]:
+        enabled = pod["spec"].get("enableServiceLinks") is not False
+        return service_environment(self.services(), pod["metadata"]["namespace"], enabled)
+
+    def report(self, pod: Obj, waiting: dict[str, Waiting], *, terminating: bool) -> Report:
+        """What `pod_status` needs besides the pod and its containers."""
+        return Report(
+            now=utc_now(),
+            health=self.probes.health,
+            waiting=waiting,
+            messages=self.messages,
+            host_ips=self.options.node_ips,
+            scheme=self.options.container_runtime,
+            terminating=terminating,
+            restarts=lambda container, status: restarts(pod, container, status.exit_code),
+        )
+
+    async def refresh(self, status: ContainerStatus, uid: str) -> None:
+        """Ask the runtime anew about one container."""
+        sandbox = self.cache.get(uid).sandbox_of.get(status.id, "")
+        try:
+            await self.cache.refresh_container(status.id, sandbox)
+        except CriError:
+            return  # the next runtime event or relist brings it

@@ -1,0 +1,331 @@
+"""The kubelet: joins pod sources, the runtime's events and the workers of pods, and runs them until cancelled.
+
+Needs a client to an API server and the two services of the CRI. Nothing is remembered between runs but what the API
+and the runtime hold: a kubelet that was killed takes over the running containers when it is started anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+
+import structlog
+
+from pinnace.apis.resources import NODES, PODS, SERVICES
+from pinnace.client.client import Client
+from pinnace.client.events import EventRecorder
+from pinnace.client.informer import InformerFactory
+from pinnace.cri.api import ContainerState, CriError, ImageService, RuntimeService
+from pinnace.kubelet import admission, gc, logs
+from pinnace.kubelet.context import Node
+from pinnace.kubelet.images import ImagePuller
+from pinnace.kubelet.lease import NodeLease
+from pinnace.kubelet.node_status import NodeStatus
+from pinnace.kubelet.objects import ObjectFetcher
+from pinnace.kubelet.options import KubeletOptions
+from pinnace.kubelet.pleg import Pleg
+from pinnace.kubelet.pod_workers import PodWorker, Stage
+from pinnace.kubelet.pods import is_mirror, is_static
+from pinnace.kubelet.probes import Probes
+from pinnace.kubelet.runtime_status import PodRuntimeStatus, RuntimeCache, container_name
+from pinnace.kubelet.static_pods import Mirrors, StaticPods
+from pinnace.kubelet.status_writer import StatusWriter
+from pinnace.kubelet.volumes.tokens import Tokens
+from pinnace.machinery.meta import Obj, get_in, key_of, name_of, uid_of, utc_now
+
+_log = structlog.get_logger()
+
+
+class Kubelet:
+    """One node's agent. `run()` is everything; `pods()` and `node` are for its HTTP server."""
+
+    def __init__(self, client: Client, runtime: RuntimeService, images: ImageService, options: KubeletOptions) -> None:
+        self.options = options
+        options.root_dir.mkdir(parents=True, exist_ok=True)
+        options.pods_dir.mkdir(parents=True, exist_ok=True)
+        options.pod_logs_dir.mkdir(parents=True, exist_ok=True)
+        self._client = client
+        self._factory = InformerFactory(client)
+        self._pods = self._factory.informer(PODS, field_selector=f"spec.nodeName={options.node_name}")
+        self._nodes = self._factory.informer(NODES, field_selector=f"metadata.name={options.node_name}")
+        self._services = self._factory.informer(SERVICES)
+        events = EventRecorder(client, "kubelet", options.node_name)
+        cache = RuntimeCache(runtime)
+        self.node = Node(
+            options=options,
+            client=client,
+            runtime=runtime,
+            puller=ImagePuller(images, parallel=options.max_parallel_image_pulls),
+            cache=cache,
+            probes=Probes(runtime, self._tell, self._poke),
+            events=events,
+            statuses=StatusWriter(client, self._api_object),
+            objects=ObjectFetcher(client),
+            tokens=Tokens(client, utc_now),
+            services=self._services.store.list,
+            node_object=self.node_object,
+            starts=asyncio.Semaphore(options.max_parallel_starts),
+        )
+        self.workers: dict[str, PodWorker] = {}
+        self._listeners: dict[str, set[Callable[[], None]]] = {}  # pod UID -> who wants to know of changes
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._static: StaticPods | None = None
+        if options.manifest_dir is not None:
+            self._static = StaticPods(
+                options.manifest_dir, options.node_name, self._static_changed, options.file_check_frequency
+            )
+        self._mirrors = Mirrors(client, self._mirror_pods, self.node_object)
+        self._mirrors_due = asyncio.Event()
+        self._pleg = Pleg(runtime, cache, self._poke, options.relist_period)
+        self.node_status = NodeStatus(client, runtime, images, options, events, self.node_object)
+        self._lease = NodeLease(client, options.node_name, options.node_lease_duration, self.node_object)
+
+    # What others ask.
+
+    def node_object(self) -> Obj | None:
+        """This node as the API has it."""
+        return self._nodes.store.get(self.options.node_name)
+
+    def pods(self) -> list[Obj]:
+        """Every pod this kubelet looks after, with the status it decided."""
+        return [{**one.pod, "status": self.node.statuses.shown(one.pod)} for one in self.workers.values()]
+
+    def find_pod(self, namespace: str, name: str, uid: str = "") -> Obj | None:
+        """A pod by its names; a static one also by its mirror's UID."""
+        found = None
+        for pod in self.pods():
+            if name_of(pod) == name and pod["metadata"].get("namespace") == namespace:
+                if not uid or uid_of(pod) == uid:
+                    return pod
+                found = pod if is_static(pod) else found
+        return found
+
+    # The life of the kubelet.
+
+    async def run(self) -> None:
+        """Run until cancelled; containers go on without it."""
+        server = None
+        try:
+            await self._wait_for_runtime()
+            if self._static is not None:
+                self._static.read()
+            self._pods.add_handler(self._added, lambda _old, new: self._added(new), self._deleted)
+            self._nodes.add_handler(lambda _: self.node_status.poke(), lambda _old, _new: self.node_status.poke())
+            self._factory.start()
+            if self.options.tls_cert_file is not None:
+                from pinnace.kubelet.server import start_server
+
+                server = await start_server(self)
+                self.node_status.port = self.options.advertised_port or server.addresses[0][1]
+            async with asyncio.TaskGroup() as group:
+                for name, work in self._loops():
+                    group.create_task(work(), name=f"kubelet {name}")
+        finally:
+            await self._close()
+            if server is not None:
+                await server.close(1.0)
+
+    def _loops(self) -> list[tuple[str, Callable[[], Coroutine[None, None, None]]]]:
+        loops: list[tuple[str, Callable[[], Coroutine[None, None, None]]]] = [
+            ("runtime", self._pleg.run),
+            ("node status", self.node_status.run),
+            ("lease", self._lease.run),
+            ("housekeeping", self._housekeeping),
+            ("logs", self._rotate_logs),
+            ("mirrors", self._keep_mirrors),
+        ]
+        if self._static is not None:
+            loops.append(("static pods", self._static.run))
+        return loops
+
+    async def _wait_for_runtime(self) -> None:
+        while True:
+            if await self._pleg.relist_once():
+                return
+            await asyncio.sleep(0.5)
+
+    async def _close(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.node.probes.close()
+        await self.node.statuses.close()
+        await self._factory.stop()
+
+    # Pods come, change and go.
+
+    def _added(self, pod: Obj) -> None:
+        if is_mirror(pod):
+            self._mirrors_due.set()
+            for worker in self.workers.values():
+                if key_of(worker.pod) == key_of(pod):
+                    self.node.statuses.retry(worker.pod)
+            return
+        self._want(pod)
+
+    def _deleted(self, pod: Obj) -> None:
+        if is_mirror(pod):
+            self._mirrors_due.set()
+            return
+        worker = self.workers.get(uid_of(pod))
+        if worker is not None:
+            worker.remove()
+
+    def _want(self, pod: Obj) -> None:
+        worker = self.workers.get(uid_of(pod))
+        if worker is None:
+            self._start_worker(pod)
+        elif worker.stage is not Stage.FINISHED and _wish(worker.pod) != _wish(pod):
+            worker.update(pod)
+        elif not is_static(pod):
+            worker.pod = pod
+            self.node.statuses.retry(pod)
+
+    def _start_worker(self, pod: Obj) -> PodWorker:
+        uid = uid_of(pod)
+        worker = self.workers[uid] = PodWorker(self.node, pod, self._admit)
+        task = self._tasks[uid] = asyncio.create_task(worker.run(), name=f"pod {key_of(pod)}")
+        task.add_done_callback(lambda _: self._finished(uid))
+        return worker
+
+    def _finished(self, uid: str) -> None:
+        self.workers.pop(uid, None)
+        self._tasks.pop(uid, None)
+
+    def _static_changed(self) -> None:
+        assert self._static is not None
+        for pod in self._static.pods.values():
+            if uid_of(pod) not in self.workers:
+                self._start_worker(pod)
+        for uid, worker in self.workers.items():
+            if is_static(worker.pod) and uid not in self._static.pods:
+                worker.remove()
+        self._mirrors_due.set()
+
+    def _admit(self, pod: Obj) -> admission.Refusal | None:
+        others = [
+            one.pod
+            for one in self.workers.values()
+            if one.admitted and one.stage in (Stage.SYNCING, Stage.TERMINATING) and one.uid != uid_of(pod)
+        ]
+        return admission.admit(pod, others, self.node_object())
+
+    def listen(self, uid: str, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back on every change that the runtime reports of a pod; returns what ends that."""
+        self._listeners.setdefault(uid, set()).add(callback)
+
+        def unlisten() -> None:
+            callbacks = self._listeners.get(uid, set())
+            callbacks.discard(callback)
+            if not callbacks:
+                self._listeners.pop(uid, None)
+
+        return unlisten
+
+    def _poke(self, uid: str) -> None:
+        for callback in list(self._listeners.get(uid, ())):
+            callback()
+        worker = self.workers.get(uid)
+        if worker is not None:
+            worker.poke()
+
+    def _tell(self, pod: Obj, path: str, kind: str, reason: str, message: str) -> None:
+        self.node.events.event(pod, kind, reason, message, field_path=path)
+
+    # Mirror pods.
+
+    def _mirror_pods(self) -> list[Obj]:
+        return [pod for pod in self._pods.store.list() if is_mirror(pod)]
+
+    def _api_object(self, pod: Obj) -> Obj | None:
+        """The API's object of a pod: a static pod's is its mirror."""
+        found = self._pods.store.get(key_of(pod))
+        if is_static(pod):
+            return found if found is not None and is_mirror(found) else None
+        if found is not None and uid_of(found) == uid_of(pod):
+            return found
+        return pod
+
+    async def _keep_mirrors(self) -> None:
+        await self._pods.wait_synced()
+        while True:
+            self._mirrors_due.clear()
+            await self._mirrors.reconcile(self._static.pods if self._static else {})
+            try:
+                async with asyncio.timeout(self.options.sync_frequency):
+                    await self._mirrors_due.wait()
+            except TimeoutError:
+                continue
+
+    # Housekeeping.
+
+    async def _housekeeping(self) -> None:
+        await self._pods.wait_synced()
+        while True:
+            self._adopt_orphans()
+            for uid, worker in list(self.workers.items()):
+                if worker.stage is Stage.SYNCING:
+                    await gc.collect_pod(self.node, uid)
+            gc.collect_directories(self.node, {*self.workers, *self.node.cache.pods})
+            self.node.crashes.collect()
+            await asyncio.sleep(self.options.housekeeping_period)
+
+    def _adopt_orphans(self) -> None:
+        """What runs without anybody wishing for it is stopped and removed like a deleted pod."""
+        for uid, runtime in list(self.node.cache.pods.items()):
+            if uid and uid not in self.workers:
+                _log.info("stopping a pod that nobody wishes for", pod=runtime.name, namespace=runtime.namespace)
+                self._start_worker(orphan_pod(uid, runtime)).remove()
+
+    async def _rotate_logs(self) -> None:
+        while True:
+            await asyncio.sleep(self.options.log_check_period)
+            for runtime in list(self.node.cache.pods.values()):
+                for status in runtime.containers:
+                    if status.state is ContainerState.RUNNING and status.log_path:
+                        await self._rotate_log(status.id, Path(status.log_path))
+
+    async def _rotate_log(self, container_id: str, path: Path) -> None:
+        if not logs.needs_rotation(path, self.options.container_log_max_size):
+            return
+        try:
+            moved = await asyncio.to_thread(logs.rotate, path, utc_now(), self.options.container_log_max_files)
+            try:
+                await self.node.runtime.reopen_container_log(container_id)
+            except CriError:
+                moved.rename(path)  # the runtime still writes there
+                raise
+        except (CriError, OSError) as error:
+            _log.warning("cannot rotate log", path=str(path), error=str(error))
+
+
+def _wish(pod: Obj) -> tuple[object, ...]:
+    """What of a pod a worker acts upon; its status is the kubelet's own, but for conditions of others."""
+    metadata = pod["metadata"]
+    others = tuple(
+        (one["type"], one.get("status"))
+        for one in get_in(pod, "status", "conditions", default=[])
+        if one["type"] in {gate["conditionType"] for gate in pod["spec"].get("readinessGates") or ()}
+    )
+    return (
+        pod["spec"],
+        metadata.get("labels"),
+        metadata.get("annotations"),
+        metadata.get("generation"),
+        metadata.get("deletionTimestamp"),
+        metadata.get("deletionGracePeriodSeconds"),
+        others,
+    )
+
+
+def orphan_pod(uid: str, runtime: PodRuntimeStatus) -> Obj:
+    """As much of a pod as the runtime still knows: enough to stop it."""
+    names = dict.fromkeys(container_name(status) for status in runtime.containers)
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": runtime.name, "namespace": runtime.namespace, "uid": uid},
+        "spec": {"containers": [{"name": name} for name in names]},
+    }

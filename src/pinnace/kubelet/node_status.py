@@ -1,0 +1,317 @@
+"""The Node object: registers it, keeps its status current, and tells the runtime the pods' network once it is known.
+
+The status is worked out every ten seconds and written when it changed, or every five minutes as a heartbeat; the words
+of conditions are Kubernetes' (https://kubernetes.io/docs/reference/node/node-status/).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+import structlog
+
+from pinnace.apis.resources import NODES
+from pinnace.client.client import Client
+from pinnace.client.events import EventRecorder
+from pinnace.client.transport import STRATEGIC_MERGE_PATCH
+from pinnace.cri.api import CriError, Image, ImageService, RuntimeCondition, RuntimeService
+from pinnace.kubelet.machine_info import Machine, node_info, read_machine
+from pinnace.kubelet.options import KubeletOptions
+from pinnace.kubelet.pods import amount_of
+from pinnace.machinery.errors import ApiError
+from pinnace.machinery.meta import Obj, format_time, get_in, labels_of, utc_now
+
+_log = structlog.get_logger()
+
+MAX_IMAGES = 50
+EVICTION_MEMORY = 100 * 1024 * 1024  # what the kubelet keeps back so that it can evict in time
+EVICTION_DISK = 0.1
+
+_QUIET_CONDITIONS = (
+    ("MemoryPressure", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+    ("DiskPressure", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+    ("PIDPressure", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+)
+_EVENTS = {
+    ("MemoryPressure", "False"): "NodeHasSufficientMemory",
+    ("MemoryPressure", "True"): "NodeHasInsufficientMemory",
+    ("DiskPressure", "False"): "NodeHasNoDiskPressure",
+    ("DiskPressure", "True"): "NodeHasDiskPressure",
+    ("PIDPressure", "False"): "NodeHasSufficientPID",
+    ("PIDPressure", "True"): "NodeHasInsufficientPID",
+    ("Ready", "True"): "NodeReady",
+    ("Ready", "False"): "NodeNotReady",
+}
+
+
+def node_labels(options: KubeletOptions, machine: Machine) -> dict[str, str]:
+    """The labels that a kubelet gives its node."""
+    return {
+        "beta.kubernetes.io/arch": machine.architecture,
+        "beta.kubernetes.io/os": "linux",
+        "kubernetes.io/arch": machine.architecture,
+        "kubernetes.io/hostname": options.hostname,
+        "kubernetes.io/os": "linux",
+        **options.node_labels,
+    }
+
+
+def new_node(options: KubeletOptions, machine: Machine) -> Obj:
+    """The Node as it is registered, without status."""
+    metadata: Obj = {
+        "name": options.node_name,
+        "labels": node_labels(options, machine),
+        "annotations": {
+            "volumes.kubernetes.io/controller-managed-attach-detach": "true",
+            **options.node_annotations,
+        },
+    }
+    spec: Obj = {}
+    if options.taints:
+        spec["taints"] = options.taints
+    if options.unschedulable:
+        spec["unschedulable"] = True
+    if options.provider_id:
+        spec["providerID"] = options.provider_id
+    return {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": spec}
+
+
+def capacity(options: KubeletOptions, machine: Machine) -> tuple[Obj, Obj]:
+    """Capacity and allocatable."""
+    has: Obj = {"cpu": str(machine.cpus), "ephemeral-storage": f"{machine.disk // 1024}Ki"}
+    has.update({name: _binary(size) for name, size in machine.huge_pages.items()})
+    has["memory"] = f"{machine.memory // 1024}Ki"
+    has["pods"] = str(options.max_pods)
+    has.update(options.capacity)
+    gives = dict(has)
+    gives["ephemeral-storage"] = str(
+        int(amount_of("ephemeral-storage", has["ephemeral-storage"]) * (1 - EVICTION_DISK))
+    )
+    reserved_memory = amount_of("memory", options.reserved.get("memory", "0")) + EVICTION_MEMORY
+    memory = amount_of("memory", has["memory"]) - reserved_memory - sum(machine.huge_pages.values())
+    gives["memory"] = f"{max(0, memory) // 1024}Ki"
+    if "cpu" in options.reserved:
+        milli = amount_of("cpu", has["cpu"]) - amount_of("cpu", options.reserved["cpu"])
+        gives["cpu"] = f"{max(0, milli)}m" if milli % 1000 else str(milli // 1000)
+    return has, gives
+
+
+def _binary(size: int) -> str:
+    for shift, unit in ((30, "Gi"), (20, "Mi"), (10, "Ki")):
+        if size and size % (1 << shift) == 0:
+            return f"{size >> shift}{unit}"
+    return str(size)
+
+
+def ready_problem(conditions: Iterable[RuntimeCondition] | None) -> str:
+    """Why the node is not ready; empty when it is. None: the runtime does not answer."""
+    if conditions is None:
+        return "container runtime is down"
+    problems = []
+    by_type = {condition.type: condition for condition in conditions}
+    for kind, words in (
+        ("RuntimeReady", "container runtime not ready"),
+        ("NetworkReady", "container runtime network not ready"),
+    ):
+        condition = by_type.get(kind)
+        if condition is None or not condition.status:
+            reason = condition.reason if condition else ""
+            message = condition.message if condition else ""
+            problems.append(f"{words}: {kind}=false reason:{reason} message:{message}")
+    return problems[0] if len(problems) < 2 and problems else f"[{', '.join(problems)}]" if problems else ""
+
+
+def node_conditions(before: Obj, problem: str, now: datetime) -> list[Obj]:
+    """The kubelet's conditions; heartbeats are now, transitions when the status changed."""
+    wanted = [(kind, "False", reason, message) for kind, reason, message in _QUIET_CONDITIONS]
+    if problem:
+        wanted.append(("Ready", "False", "KubeletNotReady", problem))
+    else:
+        wanted.append(("Ready", "True", "KubeletReady", "kubelet is posting ready status"))
+    known = {condition["type"]: condition for condition in before.get("conditions") or ()}
+    moment = format_time(now)
+    made = []
+    for kind, status, reason, message in wanted:
+        old = known.get(kind)
+        same = old is not None and old.get("status") == status
+        made.append(
+            {
+                "type": kind,
+                "status": status,
+                "lastHeartbeatTime": moment,
+                "lastTransitionTime": (old or {}).get("lastTransitionTime") if same else moment,
+                "reason": reason,
+                "message": message,
+            }
+        )
+    return made
+
+
+def image_list(images: Iterable[Image]) -> list[Obj]:
+    """`status.images`: the largest, with their names."""
+    listed = [
+        {"names": [*image.repo_digests[:1], *image.repo_tags][:5], "sizeBytes": image.size}
+        for image in sorted(images, key=lambda image: -image.size)
+        if image.repo_tags or image.repo_digests
+    ]
+    return listed[:MAX_IMAGES]
+
+
+def essence(status: Obj) -> Obj:
+    """A status without its heartbeats: what must be written when it changes."""
+    kept = dict(status)
+    kept["conditions"] = [
+        {name: value for name, value in one.items() if name != "lastHeartbeatTime"}
+        for one in status.get("conditions") or ()
+        if one["type"] in ("MemoryPressure", "DiskPressure", "PIDPressure", "Ready")
+    ]
+    return kept
+
+
+class NodeStatus:
+    """Keeps the Node object of one kubelet; `node` gives it as last seen."""
+
+    def __init__(
+        self,
+        client: Client,
+        runtime: RuntimeService,
+        images: ImageService,
+        options: KubeletOptions,
+        events: EventRecorder,
+        node: Callable[[], Obj | None],
+    ) -> None:
+        self._client = client
+        self._runtime = runtime
+        self._images = images
+        self._options = options
+        self._events = events
+        self._node = node
+        self._machine = read_machine(options.root_dir)
+        self._runtime_version = ""
+        self._written: Obj = {}
+        self._written_at = 0.0
+        self._pod_cidr = ""
+        self._wake = asyncio.Event()
+        self.port = options.advertised_port or options.port
+
+    def poke(self) -> None:
+        """Look again now: the Node object changed, or the runtime."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Register, then update until cancelled."""
+        self._tell("Normal", "Starting", "Starting kubelet.")
+        if self._options.register_node:
+            await self._register()
+        self._tell("Normal", "NodeAllocatableEnforced", "Updated Node Allocatable limit across pods")
+        ready = False
+        while True:
+            self._wake.clear()
+            try:
+                await self._learn_pod_cidr()
+                ready = await self.update()
+            except ApiError as error:
+                _log.warning("cannot write node status", error=error.message)
+            try:
+                # until the node is ready for the first time, look often: somebody waits for it
+                async with asyncio.timeout(self._options.status_update_frequency if ready else 0.2):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _register(self) -> None:
+        """Create the Node, or bring the labels of one that is there up to date."""
+        node = new_node(self._options, self._machine)
+        node["status"] = await self._status({})
+        pause = 0.1
+        while True:
+            try:
+                await self._client.create(NODES, node)
+                return
+            except ApiError as error:
+                if error.is_already_exists:
+                    await self._adopt(node)
+                    return
+                _log.info("cannot register the node yet", error=error.message)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 5.0)
+
+    async def _adopt(self, wanted: Obj) -> None:
+        try:
+            found = await self._client.get(NODES, self._options.node_name)
+            labels = {k: v for k, v in labels_of(wanted).items() if labels_of(found).get(k) != v}
+            if labels:
+                await self._client.patch(NODES, self._options.node_name, {"metadata": {"labels": labels}})
+        except ApiError as error:
+            _log.warning("cannot update the node's labels", error=error.message)
+
+    async def _learn_pod_cidr(self) -> None:
+        """Tell the runtime the pods' network as soon as the Node has it."""
+        node = self._node() or {}
+        found = get_in(node, "spec", "podCIDRs") or [get_in(node, "spec", "podCIDR")]
+        cidr = ",".join(one for one in found if one) or self._options.pod_cidr
+        if cidr and cidr != self._pod_cidr:
+            try:
+                await self._runtime.update_runtime_config(cidr)
+            except CriError as error:
+                _log.warning("runtime refuses the pod network", cidr=cidr, error=error.message)
+                return
+            self._pod_cidr = cidr
+
+    async def update(self) -> bool:
+        """Write the status if it is due; whether the node is ready. Raises ApiError."""
+        node = self._node()
+        before: Obj = self._written or (node or {}).get("status") or {}
+        status = await self._status(before)
+        ready = any(one["type"] == "Ready" and one["status"] == "True" for one in status["conditions"])
+        drifted = essence((node or {}).get("status") or {}).get("conditions") != essence(status)["conditions"]
+        due = time.monotonic() - self._written_at > self._options.status_report_frequency
+        if essence(status) == essence(self._written) and not due and not drifted:
+            return ready
+        patch = {"status": {**status, "addresses": [*status["addresses"], {"$patch": "replace"}]}}
+        await self._client.patch(
+            NODES, self._options.node_name, patch, content_type=STRATEGIC_MERGE_PATCH, subresource="status"
+        )
+        self._tell_changes(before, status)
+        self._written, self._written_at = status, time.monotonic()
+        return ready
+
+    async def _status(self, before: Obj) -> Obj:
+        conditions: list[RuntimeCondition] | None
+        images: list[Image] = []
+        try:
+            conditions = await self._runtime.status()
+            if not self._runtime_version:
+                version = await self._runtime.version()
+                self._runtime_version = f"{version.runtime_name}://{version.runtime_version}"
+            images = await self._images.list_images()
+        except (CriError, OSError):
+            conditions = None
+        has, gives = capacity(self._options, self._machine)
+        addresses = [{"type": "InternalIP", "address": address} for address in self._options.node_ips]
+        return {
+            "addresses": [*addresses, {"type": "Hostname", "address": self._options.hostname}],
+            "allocatable": gives,
+            "capacity": has,
+            "conditions": node_conditions(before, ready_problem(conditions), utc_now()),
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": self.port}},
+            "images": image_list(images),
+            "nodeInfo": node_info(self._machine, self._runtime_version, self._options.kubernetes_version),
+            "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": False, "userNamespaces": False}}],
+        }
+
+    def _tell_changes(self, before: Obj, status: Obj) -> None:
+        old = {one["type"]: one["status"] for one in before.get("conditions") or ()}
+        for condition in status["conditions"]:
+            kind, now = condition["type"], condition["status"]
+            first_quiet = old.get(kind) is None and (now == "False" or kind == "Ready")
+            if old.get(kind) != now and (old.get(kind) is not None or first_quiet or not self._written):
+                name = _EVENTS[(kind, now)]
+                self._tell("Normal", name, f"Node {self._options.node_name} status is now: {name}")
+
+    def _tell(self, kind: str, reason: str, message: str) -> None:
+        name = self._options.node_name
+        self._events.event_about({"kind": "Node", "name": name, "uid": name}, kind, reason, message)

@@ -1,0 +1,88 @@
+"""What a kubelet is told: one dataclass, the fields of KubeletConfiguration that matter here plus the node's identity.
+
+Defaults are those of kubelet.config.k8s.io/v1beta1
+(https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/). Durations are in seconds, sizes in bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pinnace.machinery.meta import Obj
+
+
+@dataclass(slots=True, kw_only=True)
+class KubeletOptions:
+    """One node's settings; paths are absolute."""
+
+    node_name: str
+    node_ips: list[str]  # primary first; at most one of each family
+    root_dir: Path  # /var/lib/kubelet: pods' volumes, hosts files
+    pod_logs_dir: Path  # /var/log/pods
+    hostname: str = ""  # the node's host name; node_name unless given
+    manifest_dir: Path | None = None  # static pods
+    kubernetes_version: str = "v1.37.0"  # what nodeInfo.kubeletVersion says
+
+    # The pods' network
+    cluster_dns: list[str] = field(default_factory=list)
+    cluster_domain: str = "cluster.local"
+    resolv_conf: Path = Path("/etc/resolv.conf")
+    pod_cidr: str = ""  # used when the Node object carries none (a standalone kubelet)
+
+    # The HTTPS server
+    address: str = "0.0.0.0"
+    port: int = 10250
+    advertised_port: int = 0  # daemonEndpoints, where it is not the port listened on
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    client_ca_file: Path | None = None
+
+    # The Node object
+    register_node: bool = True
+    node_labels: dict[str, str] = field(default_factory=dict)
+    node_annotations: dict[str, str] = field(default_factory=dict)
+    taints: list[Obj] = field(default_factory=list)
+    unschedulable: bool = False
+    provider_id: str = ""
+    status_update_frequency: float = 10.0
+    status_report_frequency: float = 300.0
+    node_lease_duration: int = 40
+    max_pods: int = 110
+    reserved: dict[str, str] = field(default_factory=dict)  # kube-reserved and system-reserved added up: cpu, memory
+    capacity: dict[str, str] = field(default_factory=dict)  # overrides what the machine has: cpu, memory
+
+    # Containers
+    cgroup_root: str = ""  # a prefix of /kubepods, so that several nodes share one machine
+    container_runtime: str = "pinnace"  # the scheme of containerID
+    max_parallel_image_pulls: int = 5
+    max_parallel_starts: int = 8  # pods whose containers are being started at the same time
+    registry_pull_qps: float = 5.0
+    registry_burst: int = 10
+    container_log_max_size: int = 10 * 1024 * 1024
+    container_log_max_files: int = 5
+    max_container_restart_period: float = 300.0
+    max_dead_containers_per_container: int = 1
+    minimum_container_age: float = 0.0
+    pods_pids_limit: int = 0
+
+    # Rhythms
+    sync_frequency: float = 60.0  # a pod is looked at at least this often
+    relist_period: float = 60.0  # the runtime is asked for everything at least this often
+    file_check_frequency: float = 20.0
+    housekeeping_period: float = 30.0
+    log_check_period: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not self.hostname:
+            self.hostname = self.node_name
+
+    @property
+    def node_ip(self) -> str:
+        """The primary address of the node."""
+        return self.node_ips[0]
+
+    @property
+    def pods_dir(self) -> Path:
+        """Where every pod has a directory of its UID."""
+        return self.root_dir / "pods"

@@ -1,0 +1,385 @@
+"""One task for each pod: brings what runs in line with the newest wish for the pod, and takes it down at the end.
+
+A worker goes through three stages, never back: syncing, terminating, terminated. It is woken by a new wish, a runtime
+event, a probe or its own timer; between those it costs nothing. What to do is decided by `compute` and `status`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import time
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+
+import structlog
+
+from pinnace.apis.resources import PODS
+from pinnace.cri.api import ContainerState, CriError
+from pinnace.kubelet.admission import Refusal
+from pinnace.kubelet.compute import Actions, Kill, compute_actions
+from pinnace.kubelet.context import Node
+from pinnace.kubelet.go_words import rpc_error
+from pinnace.kubelet.killing import kill_container, kill_pod, remove_pod
+from pinnace.kubelet.pods import (
+    described,
+    find_container,
+    grace_period,
+    is_static,
+    log_directory,
+)
+from pinnace.kubelet.probes import probe_grace
+from pinnace.kubelet.runtime_status import PodRuntimeStatus, container_name
+from pinnace.kubelet.starting import RETRY, SandboxError, Starter, Stopped, create_sandbox, unless
+from pinnace.kubelet.status import pod_status, rejected_status
+from pinnace.kubelet.volumes.pod_volumes import MountErrors, set_up_all, tear_down, unmount_volumes
+from pinnace.machinery.errors import ApiError
+from pinnace.machinery.meta import Obj, is_deleting, name_of, namespace_of, parse_time, uid_of
+
+_log = structlog.get_logger()
+
+_FIRST_MOUNT_RETRY, _LAST_MOUNT_RETRY = 0.5, 122.0
+
+Admit = Callable[[Obj], Refusal | None]
+
+
+class Stage(Enum):
+    SYNCING = "syncing"
+    TERMINATING = "terminating"
+    TERMINATED = "terminated"
+    FINISHED = "finished"  # nothing of the pod is left on the node
+
+
+class PodWorker:
+    """The life of one pod on this node."""
+
+    def __init__(self, node: Node, pod: Obj, admit: Admit) -> None:
+        self.pod = pod
+        self.stage = Stage.SYNCING
+        self.admitted = False
+        self.gone = False  # nobody wishes for the pod any more: its object was removed, or its file
+        self._node = node
+        self._admit = admit
+        self._stopping = asyncio.Event()  # set once the pod is to end: interrupts pulls, hooks and waits
+        self._wake = asyncio.Event()
+        self._starter = Starter(node, self._stopping)
+        self._volumes: dict[str, Path] | None = None
+        self._volumes_at = 0.0
+        self._mount_retry = _FIRST_MOUNT_RETRY
+        self._evicted: Refusal | None = None
+        self._next_due = 0.0
+        self._killing: asyncio.Task[None] | None = None
+        self._grace = 0
+
+    @property
+    def uid(self) -> str:
+        return uid_of(self.pod)
+
+    # What the outside tells a worker.
+
+    def update(self, pod: Obj) -> None:
+        """A newer wish for the pod."""
+        self.pod = pod
+        if is_deleting(pod):
+            self._end()
+        self.poke()
+
+    def remove(self) -> None:
+        """The pod's object or file is gone: stop it and leave nothing."""
+        self.gone = True
+        self._end()
+        self.poke()
+
+    def fail(self, reason: str, message: str) -> None:
+        """Stop the pod for good with phase Failed: eviction, an active deadline."""
+        self._evicted = Refusal(reason, message, message)
+        self._end()
+        self.poke()
+
+    def poke(self) -> None:
+        """Look again: something may have changed."""
+        self._wake.set()
+
+    def _end(self) -> None:
+        self._stopping.set()
+        if self._killing is not None and grace_period(self.pod) < self._grace:
+            self._killing.cancel()  # a shorter grace period counts at once
+
+    # The task.
+
+    async def run(self) -> None:
+        """Live until nothing of the pod is left."""
+        while self.stage is not Stage.FINISHED:
+            self._wake.clear()
+            try:
+                delay = await self._step()
+            except CriError as error:
+                _log.warning("runtime call failed", pod=described(self.pod), error=rpc_error(error))
+                delay = 2.0
+            except OSError as error:
+                _log.warning("pod sync failed", pod=described(self.pod), error=str(error))
+                delay = RETRY
+            except Exception:
+                _log.exception("pod sync failed", pod=described(self.pod))
+                delay = RETRY
+            await self._sleep(delay)
+
+    async def _sleep(self, delay: float | None) -> None:
+        if self.stage is Stage.FINISHED or self._wake.is_set():
+            return
+        try:
+            async with asyncio.timeout(delay):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _step(self) -> float | None:
+        if self.stage is Stage.SYNCING:
+            if self._stopping.is_set() or self.gone or is_deleting(self.pod):
+                self._stopping.set()
+                self.stage = Stage.TERMINATING
+            else:
+                return await self._sync()
+        if self.stage is Stage.TERMINATING:
+            await self._terminate()
+            self.stage = Stage.TERMINATED
+        return await self._clean_up()
+
+    def _runtime(self) -> PodRuntimeStatus:
+        return self._node.cache.get(self.uid)
+
+    def _show(self) -> Obj:
+        """Work out the status and have it written."""
+        node, runtime = self._node, self._runtime()
+        before = node.statuses.shown(self.pod)
+        report = node.report(self.pod, self._starter.waiting, terminating=self.stage is not Stage.SYNCING)
+        status = pod_status(self.pod, runtime, before, report)
+        if self._evicted is not None:
+            status.update(phase="Failed", reason=self._evicted.reason, message=self._evicted.message)
+        alive = bool(runtime.running())
+        return node.statuses.set(self.pod, status, alive=alive)
+
+    # Syncing.
+
+    async def _sync(self) -> float | None:
+        if not self.admitted and not self._try_to_admit():
+            return 0.0
+        self._look_after_probes()
+        status = self._show()
+        if status["phase"] in ("Succeeded", "Failed") or self._deadline_passed(status):
+            self._stopping.set()
+            self.stage = Stage.TERMINATING
+            return 0.0
+        try:
+            delay = await self._act()
+        except Stopped:
+            return 0.0
+        self._look_after_probes()
+        status = self._show()
+        if status["phase"] in ("Succeeded", "Failed"):
+            self._stopping.set()
+            self.stage = Stage.TERMINATING
+            return 0.0
+        return min(delay, self._deadline_left(status))
+
+    def _try_to_admit(self) -> bool:
+        """Ask once whether the node takes the pod; what runs already was taken before."""
+        phase = (self._node.statuses.shown(self.pod)).get("phase")
+        if self._runtime().containers or phase in ("Running", "Succeeded", "Failed"):
+            self.admitted = True
+            return True
+        refusal = self._admit(self.pod)
+        if refusal is None:
+            self.admitted = True
+            return True
+        node = self._node
+        node.tell(self.pod, "Warning", refusal.reason, refusal.event)
+        before = node.statuses.shown(self.pod)
+        report = node.report(self.pod, {}, terminating=True)
+        status = rejected_status(self.pod, refusal.reason, refusal.message, before, report)
+        node.statuses.set(self.pod, status, alive=False)
+        self._evicted = refusal
+        self._stopping.set()
+        self.stage = Stage.TERMINATING
+        return False
+
+    def _deadline_left(self, status: Obj) -> float:
+        """Seconds until activeDeadlineSeconds are over."""
+        seconds = self.pod["spec"].get("activeDeadlineSeconds")
+        if seconds is None or not status.get("startTime"):
+            return float("inf")
+        return max(0.0, float(parse_time(status["startTime"]).timestamp() + int(seconds) - time.time()))
+
+    def _deadline_passed(self, status: Obj) -> bool:
+        if self._deadline_left(status) > 0:
+            return False
+        text = "Pod was active on the node longer than the specified deadline"
+        self._node.tell(self.pod, "Normal", "DeadlineExceeded", text)
+        self._evicted = Refusal("DeadlineExceeded", text, text)
+        return True
+
+    def _look_after_probes(self) -> None:
+        runtime = self._runtime()
+        address = runtime.ips[0] if runtime.ips else self._node.options.node_ip
+        alive = set()
+        for status in runtime.running():
+            alive.add(status.id)
+            container = find_container(self.pod, container_name(status))
+            if container is not None:
+                self._node.probes.ensure(self.pod, container, status, address)
+        self._node.probes.keep_only(self.uid, alive)
+
+    async def _act(self) -> float:
+        """Do the difference once; seconds until the pod should be looked at again."""
+        sync = self._node.options.sync_frequency * random.uniform(0.9, 1.1)
+        actions = compute_actions(self.pod, self._runtime(), self._node.probes.health)
+        if not actions:
+            await self._refresh_volumes()
+            return sync
+        if actions.kill_pod:
+            await kill_pod(self._node, self.pod, grace_period(self.pod))
+            if not actions.create_sandbox:
+                self._show()
+                return sync
+        for kill in actions.kill:
+            await self._kill(kill)
+        if not (actions.create_sandbox or actions.start_init or actions.start or actions.start_ephemeral):
+            return sync
+        left = self._next_due - time.monotonic()
+        if actions.create_sandbox and left > 0:
+            return left
+        try:
+            volumes = await unless(self._stopping, self._mount())
+        except MountErrors as errors:
+            return self._mount_failed(errors)
+        if actions.create_sandbox:
+            try:
+                await create_sandbox(self._node, self.pod, actions.attempt)
+            except SandboxError:
+                self._next_due = time.monotonic() + RETRY
+                return RETRY
+        return await self._start(actions, volumes, sync)
+
+    async def _start(self, actions: Actions, volumes: dict[str, Path], sync: float) -> float:
+        """Start containers in order; the sooner of their retries."""
+        delays = [sync]
+        for name in (*actions.start_ephemeral, *actions.start_init, *actions.start):
+            if self._stopping.is_set():
+                raise Stopped
+            container = find_container(self.pod, name)
+            if container is None:
+                continue
+            left = await self._starter.start(self.pod, container, volumes)
+            if left > 0:
+                delays.append(left)
+        self._look_after_probes()
+        following = compute_actions(self.pod, self._runtime(), self._node.probes.health)
+        if following.start_init and set(following.start_init) - set(actions.start_init):
+            return 0.0  # a sidecar runs: the next init container need not wait for an event
+        if following.start and not actions.start:
+            return 0.0
+        return min(delays)
+
+    async def _kill(self, kill: Kill) -> None:
+        status = next((one for one in self._runtime().containers if one.id == kill.container_id), None)
+        container = find_container(self.pod, kill.name)
+        if status is None or container is None:
+            return
+        asked = probe_grace(container, kill.reason)
+        grace = grace_period(self.pod) if asked is None else asked
+        await kill_container(self._node, self.pod, status, grace, kill.message)
+
+    async def _mount(self) -> dict[str, Path]:
+        """All volumes, made ready once."""
+        if self._volumes is None:
+            self._volumes = await set_up_all(self._node.volume_context(self.pod))
+            self._volumes_at = time.monotonic()
+            self._mount_retry = _FIRST_MOUNT_RETRY
+        return self._volumes
+
+    def _mount_failed(self, errors: MountErrors) -> float:
+        for name, text in errors.errors.items():
+            message = f'MountVolume.SetUp failed for volume "{name}" : {text}'
+            self._node.tell(self.pod, "Warning", "FailedMount", message)
+        delay = self._mount_retry
+        self._mount_retry = min(2 * delay, _LAST_MOUNT_RETRY)
+        return delay
+
+    async def _refresh_volumes(self) -> None:
+        """Bring volumes that follow API objects up to date, about once a minute."""
+        age = time.monotonic() - self._volumes_at
+        if not self.pod["spec"].get("volumes") or age < 0.8 * self._node.options.sync_frequency:
+            return
+        context = self._node.volume_context(self.pod)
+        self._volumes_at = time.monotonic()
+        try:
+            found = await unless(self._stopping, set_up_all(context, only_changing=self._volumes is not None))
+        except MountErrors as errors:
+            for name, text in errors.errors.items():
+                message = f'MountVolume.SetUp failed for volume "{name}" : {text}'
+                self._node.tell(self.pod, "Warning", "FailedMount", message)
+        else:
+            self._volumes = {**(self._volumes or {}), **found}
+
+    # Terminating and what comes after.
+
+    async def _terminate(self) -> None:
+        """Stop everything; a grace period that is shortened meanwhile counts."""
+        node = self._node
+        node.probes.stop_liveness(self.uid)
+        if not self.gone:
+            self._show()
+        while True:
+            self._grace = 1 if self.gone and not is_deleting(self.pod) else grace_period(self.pod)
+            self._killing = asyncio.create_task(kill_pod(node, self.pod, self._grace))
+            try:
+                await asyncio.shield(self._killing)
+                break
+            except asyncio.CancelledError:
+                if not self._killing.cancelled():
+                    self._killing.cancel()
+                    raise  # the worker itself is being cancelled
+            finally:
+                self._killing = None
+        node.probes.forget_pod(self.uid)
+
+    async def _clean_up(self) -> float | None:
+        """Final status; for a pod that is deleted also its files, containers and its object."""
+        node = self._node
+        if any(one.state is ContainerState.RUNNING for one in self._runtime().containers):
+            await kill_pod(node, self.pod, 1)
+        if (not self.gone and self._evicted is None) or (not self.gone and self._runtime().containers):
+            self._show()
+        deleting = is_deleting(self.pod) or self.gone
+        if not deleting:
+            unmount_volumes(node.options.pods_dir, self.pod)
+            return None
+        if not self.gone and not is_static(self.pod):
+            await node.statuses.flush(self.pod)
+        await remove_pod(node, self.uid)
+        tear_down(node.options.pods_dir, self.uid)
+        _remove_logs(log_directory(node.options.pod_logs_dir, self.pod))
+        node.puller.forget(self.uid)
+        node.crashes.forget_prefix(self.uid)
+        node.tokens.forget(self.uid)
+        if not self.gone and not is_static(self.pod):
+            await self._delete_object()
+        node.statuses.forget(self.pod)
+        self.stage = Stage.FINISHED
+        return None
+
+    async def _delete_object(self) -> None:
+        """The last step of a graceful deletion: the object itself, if it is still the same pod's."""
+        try:
+            await self._node.client.delete(
+                PODS, name_of(self.pod), namespace_of(self.pod), grace_period_seconds=0, uid=self.uid
+            )
+        except ApiError as error:
+            if not (error.is_not_found or error.is_conflict):
+                raise
+
+
+def _remove_logs(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,81 @@
+"""CPU shares, quotas, memory limits and OOM scores from a container's requests and limits, and a pod's cgroup path.
+
+Pure; the arithmetic is that of the kubelet
+(https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/,
+https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/#node-out-of-memory-behavior).
+"""
+
+from __future__ import annotations
+
+from pinnace.cri.api import LinuxContainerResources
+from pinnace.kubelet.pods import BEST_EFFORT, BURSTABLE, GUARANTEED, containers, init_containers, is_sidecar, qos_class
+from pinnace.machinery.meta import Obj, uid_of
+from pinnace.machinery.quantity import Quantity
+
+CPU_PERIOD = 100_000  # microseconds
+MIN_QUOTA = 1_000
+MIN_SHARES, MAX_SHARES = 2, 262_144
+GUARANTEED_OOM, BEST_EFFORT_OOM = -997, 1000
+CRITICAL_PRIORITY = 2_000_000_000
+
+
+def cpu_shares(milli: int) -> int:
+    """cgroup v1 shares of so many millicores."""
+    return max(MIN_SHARES, min(MAX_SHARES, milli * 1024 // 1000)) if milli > 0 else MIN_SHARES
+
+
+def cpu_quota(milli: int) -> int:
+    """Microseconds of CPU in each period; 0 for no limit."""
+    return max(MIN_QUOTA, milli * CPU_PERIOD // 1000) if milli > 0 else 0
+
+
+def _amount(container: Obj, kind: str, resource: str) -> Quantity | None:
+    text = ((container.get("resources") or {}).get(kind) or {}).get(resource)
+    return None if text is None else Quantity.parse(str(text))
+
+
+def _memory_request(container: Obj) -> int:
+    request = _amount(container, "requests", "memory") or _amount(container, "limits", "memory")
+    return request.value() if request else 0
+
+
+def oom_score_adj(pod: Obj, container: Obj, memory_capacity: int) -> int:
+    """How readily the kernel kills the container: -997 guaranteed, 1000 best effort, in between by request."""
+    if (pod["spec"].get("priority") or 0) >= CRITICAL_PRIORITY:
+        return GUARANTEED_OOM
+    quality = qos_class(pod)
+    if quality == GUARANTEED:
+        return GUARANTEED_OOM
+    if quality == BEST_EFFORT:
+        return BEST_EFFORT_OOM
+    score = _burstable_score(_memory_request(container), memory_capacity)
+    if any(one["name"] == container["name"] and is_sidecar(one) for one in init_containers(pod)):
+        # a sidecar must not die before the containers that it serves
+        score = min(score, *(_burstable_score(_memory_request(one), memory_capacity) for one in containers(pod)))
+    return score
+
+
+def _burstable_score(request: int, capacity: int) -> int:
+    score = 1000 - 1000 * request // capacity if capacity else 999
+    return min(999, max(1000 + GUARANTEED_OOM, score))
+
+
+def container_resources(pod: Obj, container: Obj, memory_capacity: int, pids_limit: int = 0) -> LinuxContainerResources:
+    cpu_limit = _amount(container, "limits", "cpu")
+    cpu_request = _amount(container, "requests", "cpu") or cpu_limit
+    memory = _amount(container, "limits", "memory")
+    quota = cpu_quota(cpu_limit.milli_value()) if cpu_limit else 0
+    return LinuxContainerResources(
+        cpu_period=CPU_PERIOD if quota else 0,
+        cpu_quota=quota,
+        cpu_shares=cpu_shares(cpu_request.milli_value() if cpu_request else 0),
+        memory_limit_in_bytes=memory.value() if memory else 0,
+        oom_score_adj=oom_score_adj(pod, container, memory_capacity),
+        pids_limit=pids_limit,
+    )
+
+
+def cgroup_parent(pod: Obj, root: str) -> str:
+    """`<root>/kubepods[/burstable|/besteffort]/pod<uid>`."""
+    middle = {GUARANTEED: "", BURSTABLE: "/burstable", BEST_EFFORT: "/besteffort"}[qos_class(pod)]
+    return f"{root.rstrip('/')}/kubepods{middle}/pod{uid_of(pod)}"

@@ -1,0 +1,231 @@
+"""The node's HTTPS server: health, pods, logs, exec, attach, port-forward, statistics.
+
+Paths are those of the kubelet that API servers and metrics collectors know. Sessions are handed to the runtime's own
+streaming server. Every client needs a certificate of the client authority
+(https://kubernetes.io/docs/reference/access-authn-authz/kubelet-authn-authz/).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+import orjson
+
+from pinnace.cri.api import AttachRequest, ContainerState, ContainerStatus, CriError, ExecRequest
+from pinnace.kubelet import statistics
+from pinnace.kubelet.log_reader import LogStream, choose_instance
+from pinnace.kubelet.logs import parse_options
+from pinnace.kubelet.pods import containers, find_container
+from pinnace.machinery.errors import ApiError, bad_request, internal
+from pinnace.machinery.meta import Obj, name_of, uid_of, utc_now
+from pinnace.wire.http import AnyResponse, Request, Response, StreamingResponse
+from pinnace.wire.proxy import BackendError, upgrade_proxy
+from pinnace.wire.server import Server, serve
+from pinnace.wire.tls import TlsConfig
+
+if TYPE_CHECKING:
+    from pinnace.kubelet.kubelet import Kubelet
+
+_JSON = (("Content-Type", "application/json"),)
+_TEXT = (("Content-Type", "text/plain; charset=utf-8"),)
+
+_Handler = Callable[["KubeletServer", Request, list[str]], Awaitable[AnyResponse]]
+
+
+def _json(value: object) -> Response:
+    return Response(200, _JSON, orjson.dumps(value))
+
+
+def _text(text: str, status: int = 200) -> Response:
+    return Response(status, _TEXT, text.encode())
+
+
+async def start_server(kubelet: Kubelet) -> Server:
+    """Listen as the kubelet's options say. Raises OSError."""
+    options = kubelet.options
+    assert options.tls_cert_file is not None
+    assert options.tls_key_file is not None
+    tls = TlsConfig(options.tls_cert_file, options.tls_key_file, options.client_ca_file)
+    return await serve(KubeletServer(kubelet).handle, [(options.address, options.port)], tls)
+
+
+class KubeletServer:
+    """Answers requests about one kubelet."""
+
+    def __init__(self, kubelet: Kubelet) -> None:
+        self._kubelet = kubelet
+
+    async def handle(self, request: Request) -> AnyResponse:
+        """One request; errors become their status with a plain text."""
+        if request.peer.certificate is None:
+            return _text("Unauthorized", 401)
+        parts = [unquote(part) for part in request.path.strip("/").split("/")]
+        handler = _ROUTES.get(parts[0]) or _ROUTES.get(request.path.strip("/"))
+        if handler is None:
+            return _text("404 page not found\n", 404)
+        try:
+            return await handler(self, request, parts[1:])
+        except ApiError as error:
+            return _text(error.message, error.code)
+        except CriError as error:
+            code = 404 if error.code == "NOT_FOUND" else 500
+            return _text(error.message, code)
+        except BackendError as error:
+            return _text(str(error), 502)
+
+    # Facts.
+
+    async def healthz(self, _request: Request, _parts: list[str]) -> AnyResponse:
+        return _text("ok")
+
+    async def pods(self, _request: Request, _parts: list[str]) -> AnyResponse:
+        return _json({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": self._kubelet.pods()})
+
+    async def running_pods(self, _request: Request, _parts: list[str]) -> AnyResponse:
+        items = []
+        for runtime in self._kubelet.node.cache.pods.values():
+            running = [{"name": one.metadata.name, "image": one.image.image} for one in runtime.running()]
+            if running:
+                metadata = {"name": runtime.name, "namespace": runtime.namespace, "uid": runtime.uid}
+                items.append({"metadata": metadata, "spec": {"containers": running}, "status": {}})
+        return _json({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})
+
+    async def configz(self, _request: Request, _parts: list[str]) -> AnyResponse:
+        shown = {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in asdict(self._kubelet.options).items()
+        }
+        return _json({"kubeletconfig": shown})
+
+    async def stats(self, _request: Request, parts: list[str]) -> AnyResponse:
+        if parts[:1] not in ([], ["summary"]):
+            raise ApiError(404, "NotFound", "404 page not found")
+        return _json(await statistics.summary(self._kubelet))
+
+    async def metrics(self, _request: Request, parts: list[str]) -> AnyResponse:
+        headers = (("Content-Type", "text/plain; version=0.0.4; charset=utf-8"),)
+        if parts[:1] == ["resource"]:
+            return Response(200, headers, (await statistics.resource_metrics(self._kubelet)).encode())
+        if parts:
+            return Response(200, headers, b"")
+        return Response(200, headers, statistics.kubelet_metrics(self._kubelet).encode())
+
+    # Containers.
+
+    def _pod(self, namespace: str, name: str, uid: str = "") -> Obj:
+        pod = self._kubelet.find_pod(namespace, name, uid)
+        if pod is None:
+            raise ApiError(404, "NotFound", f'pod "{name}" not found')
+        return pod
+
+    def _running(self, pod: Obj, name: str) -> ContainerStatus:
+        """The instance to run something in; the first container where no name is given."""
+        name = name or containers(pod)[0]["name"]
+        if find_container(pod, name) is None:
+            raise ApiError(404, "NotFound", f'container not found ("{name}")')
+        for status in self._kubelet.node.cache.get(uid_of(pod)).instances(name):
+            if status.state is ContainerState.RUNNING:
+                return status
+        raise internal(f'container not found ("{name}")')
+
+    async def container_logs(self, request: Request, parts: list[str]) -> AnyResponse:
+        if len(parts) != 3:
+            raise bad_request(
+                f'{{"message": "missing {["podNamespace", "podID", "container name"][min(len(parts), 2)]}."}}'
+            )
+        namespace, name, container = parts
+        options = parse_options(request.params(), utc_now())
+        pod = self._pod(namespace, name)
+        uid = uid_of(pod)
+        runtime = self._kubelet.node.cache.get(uid)
+        status = choose_instance(pod, container, runtime, previous=options.previous)
+        path = Path(status.log_path)
+        if not path.is_file():
+            raise internal(f"failed to open log file {str(path)!r}")
+
+        def running() -> bool:
+            current = self._kubelet.node.cache.get(uid).running()
+            return any(one.id == status.id for one in current)
+
+        stream = LogStream(path, options, running, lambda callback: self._kubelet.listen(uid, callback))
+        return StreamingResponse(stream.run, headers=_TEXT)
+
+    def _target(self, parts: list[str]) -> tuple[Obj, str]:
+        """`/{namespace}/{pod}[/{uid}]/{container}`."""
+        if len(parts) not in (3, 4):
+            raise ApiError(404, "NotFound", "404 page not found")
+        pod = self._pod(parts[0], parts[1], parts[2] if len(parts) == 4 else "")
+        return pod, parts[-1]
+
+    async def exec(self, request: Request, parts: list[str]) -> AnyResponse:
+        pod, name = self._target(parts)
+        command = request.param_list("command")
+        if not command:
+            raise bad_request("you must specify at least 1 of stdin, stdout, stderr")
+        stdin, stdout, stderr, tty = _streams(request)
+        asked = ExecRequest(
+            container_id=self._running(pod, name).id, cmd=command, tty=tty, stdin=stdin, stdout=stdout, stderr=stderr
+        )
+        return await upgrade_proxy(request, await self._kubelet.node.runtime.exec(asked))
+
+    async def attach(self, request: Request, parts: list[str]) -> AnyResponse:
+        pod, name = self._target(parts)
+        stdin, stdout, stderr, tty = _streams(request)
+        asked = AttachRequest(
+            container_id=self._running(pod, name).id, tty=tty, stdin=stdin, stdout=stdout, stderr=stderr
+        )
+        return await upgrade_proxy(request, await self._kubelet.node.runtime.attach(asked))
+
+    async def port_forward(self, request: Request, parts: list[str]) -> AnyResponse:
+        if len(parts) not in (2, 3):
+            raise ApiError(404, "NotFound", "404 page not found")
+        pod = self._pod(parts[0], parts[1], parts[2] if len(parts) == 3 else "")
+        sandbox = self._kubelet.node.cache.get(uid_of(pod)).sandbox
+        if sandbox is None:
+            raise internal(f'pod not found ("{name_of(pod)}")')
+        named = [*request.param_list("port"), *request.param_list("ports")]
+        ports = [int(port) for text in named for port in text.split(",") if port.isdigit()]
+        return await upgrade_proxy(request, await self._kubelet.node.runtime.port_forward(sandbox.id, ports))
+
+    async def run(self, request: Request, parts: list[str]) -> AnyResponse:
+        """A command to its end, its output as the answer."""
+        pod, name = self._target(parts)
+        command = (request.params().get("cmd") or "").split(" ")
+        answer = await self._kubelet.node.runtime.exec_sync(self._running(pod, name).id, command)
+        output = answer.stdout + answer.stderr
+        if answer.exit_code:
+            output += f"command '{' '.join(command)}' exited with {answer.exit_code}: ".encode()
+        return Response(200 if answer.exit_code == 0 else 500, _TEXT, output)
+
+
+def _streams(request: Request) -> tuple[bool, bool, bool, bool]:
+    """stdin, stdout, stderr, tty; a terminal has no stderr of its own."""
+    params = request.params()
+
+    def wanted(*names: str) -> bool:
+        return any((params.get(name) or "").lower() in ("1", "true") for name in names)
+
+    stdin, stdout, tty = wanted("input", "stdin"), wanted("output", "stdout"), wanted("tty")
+    stderr = wanted("error", "stderr") and not tty
+    if not (stdin or stdout or stderr):
+        raise bad_request("you must specify at least 1 of stdin, stdout, stderr")
+    return stdin, stdout, stderr, tty
+
+
+_ROUTES: dict[str, _Handler] = {
+    "healthz": KubeletServer.healthz,
+    "pods": KubeletServer.pods,
+    "runningpods": KubeletServer.running_pods,
+    "configz": KubeletServer.configz,
+    "stats": KubeletServer.stats,
+    "metrics": KubeletServer.metrics,
+    "containerLogs": KubeletServer.container_logs,
+    "exec": KubeletServer.exec,
+    "attach": KubeletServer.attach,
+    "portForward": KubeletServer.port_forward,
+    "run": KubeletServer.run,
+}

@@ -1,0 +1,172 @@
+"""Pods from files: reads manifests of a directory, watches it, and shows each as a mirror pod in the API.
+
+Specified by https://kubernetes.io/docs/tasks/configure-pod-container/static-pod/. Reading a manifest is pure
+(`static_pod`); names, UIDs and annotations are those the kubelet gives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import structlog
+import yaml
+
+from pinnace.apis.core.pod_defaults import default_pod
+from pinnace.apis.resources import PODS
+from pinnace.client.client import Client
+from pinnace.kubelet.inotify import DIRECTORY_CHANGES, Watcher
+from pinnace.kubelet.pods import CONFIG_HASH, CONFIG_MIRROR, CONFIG_SEEN, CONFIG_SOURCE
+from pinnace.machinery.errors import ApiError
+from pinnace.machinery.meta import Obj, annotations_of, format_time, is_deleting, name_of, namespace_of, uid_of, utc_now
+
+_log = structlog.get_logger()
+
+
+def static_pod(text: bytes, path: str, node_name: str, seen: str) -> Obj:
+    """The pod that a manifest asks for on a node. Raises ValueError for anything but a pod."""
+    try:
+        read = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(read, dict) or read.get("kind") != "Pod" or not isinstance(read.get("metadata"), dict):
+        raise ValueError("not a Pod manifest")
+    pod: Obj = read
+    metadata = pod["metadata"]
+    if not metadata.get("name") or not isinstance(pod.get("spec"), dict):
+        raise ValueError("a static pod needs metadata.name and spec")
+    uid = metadata.get("uid")
+    if not uid:
+        digest = hashlib.md5(usedforsecurity=False)
+        digest.update(f"host:{node_name}file:{path}".encode())
+        digest.update(text)
+        uid = digest.hexdigest()
+    metadata["uid"] = uid
+    metadata["name"] = f"{metadata['name']}-{node_name}".lower()
+    metadata["namespace"] = metadata.get("namespace") or "default"
+    metadata["annotations"] = {
+        **(metadata.get("annotations") or {}),
+        CONFIG_HASH: uid,
+        CONFIG_SEEN: seen,
+        CONFIG_SOURCE: "file",
+    }
+    spec = pod["spec"]
+    spec["nodeName"] = node_name
+    spec.setdefault("tolerations", []).append({"operator": "Exists", "effect": "NoExecute"})
+    pod["apiVersion"] = "v1"
+    default_pod(pod)
+    pod["status"] = {"phase": "Pending"}
+    return pod
+
+
+def read_directory(directory: Path, node_name: str, known: dict[str, Obj]) -> dict[str, Obj]:
+    """The pods of every manifest in a directory by UID; `known` ones are kept as they are."""
+    found: dict[str, Obj] = {}
+    try:
+        entries = sorted(entry for entry in directory.iterdir() if entry.is_file() and not entry.name.startswith("."))
+    except OSError:
+        return found
+    for entry in entries:
+        try:
+            pod = static_pod(entry.read_bytes(), str(entry), node_name, format_time(utc_now()))
+        except (OSError, ValueError) as error:
+            _log.warning("manifest cannot be used", path=str(entry), error=str(error))
+            continue
+        found[uid_of(pod)] = known.get(uid_of(pod)) or pod
+    return found
+
+
+class StaticPods:
+    """The static pods of one node; `changed` is called when the set of pods changed."""
+
+    def __init__(self, directory: Path, node_name: str, changed: Callable[[], None], rescan: float) -> None:
+        self._directory = directory
+        self._node_name = node_name
+        self._changed = changed
+        self._rescan = rescan
+        self.pods: dict[str, Obj] = {}  # by UID
+
+    def read(self) -> None:
+        """Look at the directory now."""
+        pods = read_directory(self._directory, self._node_name, self.pods)
+        if pods.keys() != self.pods.keys():
+            self.pods = pods
+            self._changed()
+
+    async def run(self) -> None:
+        """Follow the directory until cancelled."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        watcher = Watcher()
+        try:
+            watcher.add(self._directory, DIRECTORY_CHANGES)
+            while True:
+                self.read()
+                await watcher.wait(self._rescan)
+        finally:
+            watcher.close()
+
+
+# Mirror pods.
+
+
+def mirror_of(pod: Obj, node: Obj | None) -> Obj:
+    """The object that shows a static pod to the API's readers."""
+    mirror = {"apiVersion": "v1", "kind": "Pod", "spec": copy.deepcopy(pod["spec"])}
+    metadata: Obj = {
+        "name": name_of(pod),
+        "namespace": namespace_of(pod),
+        "annotations": {**annotations_of(pod), CONFIG_MIRROR: annotations_of(pod)[CONFIG_HASH]},
+    }
+    if pod["metadata"].get("labels"):
+        metadata["labels"] = pod["metadata"]["labels"]
+    if node is not None:
+        owner = {"apiVersion": "v1", "kind": "Node", "name": name_of(node), "uid": uid_of(node), "controller": True}
+        metadata["ownerReferences"] = [owner]
+    mirror["metadata"] = metadata
+    return mirror
+
+
+class Mirrors:
+    """Keeps one mirror pod for every static pod, and none besides."""
+
+    def __init__(self, client: Client, mirrors: Callable[[], Iterable[Obj]], node: Callable[[], Obj | None]) -> None:
+        self._client = client
+        self._mirrors = mirrors
+        self._node = node
+        self._lock = asyncio.Lock()
+
+    async def reconcile(self, static: dict[str, Obj]) -> None:
+        """Create what is missing, delete what belongs to no static pod or to another version of one."""
+        async with self._lock:
+            wanted = {(namespace_of(pod), name_of(pod)): pod for pod in static.values()}
+            present = set()
+            for mirror in list(self._mirrors()):
+                key = (namespace_of(mirror), name_of(mirror))
+                pod = wanted.get(key)
+                fits = pod is not None and annotations_of(mirror).get(CONFIG_MIRROR) == annotations_of(pod)[CONFIG_HASH]
+                if fits and not is_deleting(mirror):
+                    present.add(key)
+                else:
+                    await self._delete(mirror)
+            for key, pod in wanted.items():
+                if key not in present:
+                    await self._create(pod)
+
+    async def _delete(self, mirror: Obj) -> None:
+        try:
+            await self._client.delete(
+                PODS, name_of(mirror), namespace_of(mirror), grace_period_seconds=0, uid=uid_of(mirror)
+            )
+        except ApiError as error:
+            if not (error.is_not_found or error.is_conflict):
+                _log.warning("cannot delete mirror pod", pod=name_of(mirror), error=error.message)
+
+    async def _create(self, pod: Obj) -> None:
+        try:
+            await self._client.create(PODS, mirror_of(pod, self._node()))
+        except ApiError as error:
+            if not error.is_already_exists:
+                _log.warning("cannot create mirror pod", pod=name_of(pod), error=error.message)

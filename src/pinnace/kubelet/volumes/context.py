@@ -1,0 +1,44 @@
+"""What every kind of volume is given, and what it gives back.
+
+A kind is a function `async set_up(context, volume) -> Path`; it may be called again for a volume that is already there
+(a refresh, or a kubelet started anew), and raises `VolumeError` in the words that a FailedMount event shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pinnace.client.client import Client
+from pinnace.kubelet.env import Fetch, PodFacts
+from pinnace.kubelet.volumes.tokens import Tokens
+from pinnace.machinery.meta import Obj, uid_of
+
+
+class VolumeError(Exception):
+    """The volume cannot be made ready now."""
+
+
+@dataclass(slots=True, kw_only=True)
+class VolumeContext:
+    """One pod's volumes being made ready."""
+
+    pod: Obj
+    pods_dir: Path
+    facts: PodFacts
+    fetch: Fetch
+    tokens: Tokens
+    client: Client
+
+    def directory(self, plugin: str, name: str) -> Path:
+        """`<pods>/<uid>/volumes/kubernetes.io~<plugin>/<name>`."""
+        return self.pods_dir / uid_of(self.pod) / "volumes" / f"kubernetes.io~{plugin}" / name
+
+    @property
+    def fs_group(self) -> int | None:
+        group = (self.pod["spec"].get("securityContext") or {}).get("fsGroup")
+        return None if group is None else int(group)
+
+
+SetUp = Callable[[VolumeContext, Obj], Awaitable[Path]]

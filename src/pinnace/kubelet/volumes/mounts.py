@@ -1,0 +1,81 @@
+"""Mounting and unmounting on the node, through libc: tmpfs for what must not reach a disk, binds for sub-paths.
+
+What is mounted is read from /proc/self/mountinfo, so that a kubelet started anew can undo what the old one did.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+MS_RDONLY = 1
+MS_BIND = 4096
+MNT_DETACH = 2
+UMOUNT_NOFOLLOW = 8
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _call(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+
+
+def mount(source: str, target: Path, kind: str, flags: int = 0, data: str = "") -> None:
+    """mount(2). Raises OSError."""
+    _call(
+        _libc.mount(source.encode(), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), data.encode()),
+        f"mount {target}",
+    )
+
+
+def mount_tmpfs(target: Path, size: int = 0) -> None:
+    """An empty tmpfs at an existing directory, of at most `size` bytes if that is not 0."""
+    mount("tmpfs", target, "tmpfs", 0, f"size={size}" if size else "")
+
+
+def bind(source: str, target: Path) -> None:
+    mount(source, target, "none", MS_BIND)
+
+
+def unmount(target: Path) -> None:
+    """Take a mount away, at once or as soon as nobody uses it; nothing happens where nothing is mounted."""
+    try:
+        _call(_libc.umount2(os.fsencode(target), UMOUNT_NOFOLLOW), f"umount {target}")
+    except OSError as error:
+        if error.errno == 22:  # EINVAL: not a mount point
+            return
+        if error.errno == 16:  # EBUSY
+            _call(_libc.umount2(os.fsencode(target), MNT_DETACH | UMOUNT_NOFOLLOW), f"umount {target}")
+            return
+        raise
+
+
+def is_mounted(target: Path) -> bool:
+    """Whether something is mounted exactly there."""
+    try:
+        return target.lstat().st_dev != target.parent.lstat().st_dev
+    except OSError:
+        return False
+
+
+def mounted_below(root: Path, lines: Iterable[str] | None = None) -> list[Path]:
+    """Mount points at or below a directory, the innermost and newest first."""
+    if lines is None:
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    prefix = str(root)
+    found = []
+    for line in lines:
+        point = line.split(" ", 5)[4].encode().decode("unicode_escape")
+        if point == prefix or point.startswith(prefix + "/"):
+            found.append(Path(point))
+    return found[::-1]
+
+
+def unmount_below(root: Path) -> None:
+    """Undo every mount at or below a directory."""
+    for point in mounted_below(root):
+        unmount(point)

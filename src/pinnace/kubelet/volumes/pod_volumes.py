@@ -1,0 +1,133 @@
+"""Makes all volumes of a pod ready, turns a container's volumeMounts into mounts, and takes everything away at the end.
+
+Nothing is remembered but on disk: what is mounted below the pod's directory is undone with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from pinnace.cri.api import Mount
+from pinnace.kubelet.env import ConfigError, expand
+from pinnace.kubelet.runtime_config import propagation
+from pinnace.kubelet.volumes import (
+    config_map,
+    downward_api,
+    empty_dir,
+    host_path,
+    persistent_volume_claim,
+    projected,
+    secret,
+)
+from pinnace.kubelet.volumes.context import SetUp, VolumeContext, VolumeError
+from pinnace.kubelet.volumes.mounts import unmount_below
+from pinnace.kubelet.volumes.subpath import prepare
+from pinnace.machinery.meta import Obj, uid_of
+
+KINDS: dict[str, SetUp] = {
+    "emptyDir": empty_dir.set_up,
+    "hostPath": host_path.set_up,
+    "configMap": config_map.set_up,
+    "secret": secret.set_up,
+    "downwardAPI": downward_api.set_up,
+    "projected": projected.set_up,
+    "persistentVolumeClaim": persistent_volume_claim.set_up,
+    "ephemeral": persistent_volume_claim.set_up,
+}
+CHANGING = ("configMap", "secret", "downwardAPI", "projected")
+"""Volumes whose contents follow objects of the API."""
+
+
+class MountErrors(Exception):
+    """Some volumes cannot be made ready: by name, why."""
+
+    def __init__(self, errors: Mapping[str, str]) -> None:
+        super().__init__("; ".join(errors.values()))
+        self.errors = errors
+
+
+def kind_of(volume: Obj) -> str:
+    """The member that says what a volume is; a volume without any is an emptyDir."""
+    return next((kind for kind in volume if kind != "name" and volume[kind] is not None), "emptyDir")
+
+
+async def set_up_all(context: VolumeContext, *, only_changing: bool = False) -> dict[str, Path]:
+    """Every volume of the pod by name. Raises MountErrors."""
+    volumes = [
+        volume
+        for volume in context.pod["spec"].get("volumes") or ()
+        if not only_changing or kind_of(volume) in CHANGING
+    ]
+    results = await asyncio.gather(*(_one(context, volume) for volume in volumes), return_exceptions=True)
+    ready: dict[str, Path] = {}
+    errors: dict[str, str] = {}
+    for volume, result in zip(volumes, results, strict=True):
+        if isinstance(result, Path):
+            ready[volume["name"]] = result
+        elif isinstance(result, VolumeError):
+            errors[volume["name"]] = str(result)
+        else:
+            raise result
+    if errors:
+        raise MountErrors(errors)
+    return ready
+
+
+async def _one(context: VolumeContext, volume: Obj) -> Path:
+    kind = kind_of(volume)
+    if kind not in KINDS:
+        raise VolumeError(f"no volume plugin matched: {kind}")
+    return await KINDS[kind](context, volume)
+
+
+def container_mounts(
+    pod: Obj, container: Obj, volumes: Mapping[str, Path], envs: Mapping[str, str], pod_dir: Path
+) -> list[Mount]:
+    """The mounts that a container's volumeMounts ask for. Raises ConfigError."""
+    mounts = []
+    for index, wanted in enumerate(container.get("volumeMounts") or ()):
+        source = volumes.get(wanted["name"])
+        if source is None:
+            raise ConfigError(f'cannot find volume "{wanted["name"]}" to mount into container "{container["name"]}"')
+        subpath = wanted.get("subPath") or ""
+        if wanted.get("subPathExpr"):
+            subpath = expand(wanted["subPathExpr"], envs)
+        if subpath:
+            target = pod_dir / "volume-subpaths" / wanted["name"] / container["name"] / str(index)
+            source = prepare(source, subpath, target, create=True)
+        path = wanted["mountPath"]
+        mounts.append(
+            Mount(
+                container_path=path if path.startswith("/") else f"/{path}",
+                host_path=str(source),
+                readonly=bool(wanted.get("readOnly")) or _read_only(pod, wanted["name"]),
+                propagation=propagation(wanted),
+            )
+        )
+    return mounts
+
+
+def _read_only(pod: Obj, name: str) -> bool:
+    """Volumes made from API objects are never written to by containers."""
+    for volume in pod["spec"].get("volumes") or ():
+        if volume["name"] == name:
+            kind = kind_of(volume)
+            return kind in CHANGING or bool((volume.get(kind) or {}).get("readOnly"))
+    return False
+
+
+def tear_down(pods_dir: Path, uid: str) -> None:
+    """Unmount and remove everything of a pod, hostPath's own contents untouched. Raises OSError."""
+    pod_dir = pods_dir / uid
+    if not pod_dir.exists():
+        return
+    unmount_below(pod_dir)
+    shutil.rmtree(pod_dir)
+
+
+def unmount_volumes(pods_dir: Path, pod: Obj) -> None:
+    """Undo the mounts of a pod that has ended; its directory stays until the pod is deleted."""
+    unmount_below(pods_dir / uid_of(pod))
