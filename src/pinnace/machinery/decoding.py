@@ -187,16 +187,27 @@ def _is_canonical_quantity(value: Any) -> bool:
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
+# Days every month has: what matches is a moment without asking a calendar.
+_PLAIN_TIME = re.compile(
+    r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{6})?Z", re.ASCII
+)
+
+
 def _is_canonical_time(value: Any) -> bool:
-    try:
-        return type(value) is str and len(value) == 20 and value == _read_time(value)
-    except _WrongError:
+    if type(value) is not str or len(value) != 20:
         return False
+    return bool(_PLAIN_TIME.fullmatch(value)) or _reads_the_same(_read_time, value)
 
 
 def _is_canonical_micro_time(value: Any) -> bool:
+    if type(value) is not str or len(value) != 27:
+        return False
+    return bool(_PLAIN_TIME.fullmatch(value)) or _reads_the_same(_read_micro_time, value)
+
+
+def _reads_the_same(read: Callable[[Any], str], value: str) -> bool:
     try:
-        return type(value) is str and len(value) == 27 and value == _read_micro_time(value)
+        return read(value) == value
     except _WrongError:
         return False
 

@@ -37,18 +37,11 @@ def loads(body: bytes | str) -> Any:
         raise JsonError(complaint)
     # Go takes what orjson is too strict for: bytes that are not UTF-8 and lone surrogates become U+FFFD.
     try:
-        document = stdlib.loads(text.decode(errors="replace"), parse_constant=_refuse_constant)
-        return orjson.loads(stdlib.dumps(document).encode("utf-8", "replace")) if not _lone(text) else _clean(document)
-    except (ValueError, RecursionError) as error:
-        raise JsonError("exceeded max depth" if "ecursion" in f"{refusal}{error}" else str(refusal)) from None
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"invalid character '{name[0]}' looking for beginning of value")
-
-
-def _lone(text: bytes) -> bool:
-    return b"\\u" in text
+        return _clean(stdlib.loads(text.decode(errors="replace")))
+    except RecursionError:
+        raise JsonError("exceeded max depth") from None
+    except ValueError:
+        raise JsonError(str(refusal)) from None
 
 
 def _clean(value: Any) -> Any:
@@ -204,22 +197,17 @@ class _Scanner:
         return _SyntaxError(f"invalid character {quote(self._peek()[0])} {where}")
 
     def _value(self, stack: list[str]) -> None:
-        """A value, or the opening of a container, whose first member or item follows."""
+        """A value; where it opens containers, up to the end of the first value inside."""
+        while self._opens(stack):
+            pass
+
+    def _opens(self, stack: list[str]) -> bool:
+        """Pass a scalar, an empty container, or the opening of another, inside which a value must follow (True)."""
         self._space()
         char = self._peek()
         if char in b"{[":
-            if len(stack) >= _MAX_DEPTH:
-                raise _SyntaxError("exceeded max depth")
-            self._at += 1
-            self._space()
-            if self._peek() == (b"}" if char == b"{" else b"]"):
-                self._at += 1
-                return
-            stack.append(char.decode())
-            if char == b"{":
-                self._key()
-            self._value(stack)
-        elif char == b'"':
+            return self._open(stack, char)
+        if char == b'"':
             self._string()
         elif char in b"-0123456789":
             self._number()
@@ -227,6 +215,20 @@ class _Scanner:
             self._literal({b"t": b"true", b"f": b"false", b"n": b"null"}[char])
         else:
             raise self._wrong("looking for beginning of value")
+        return False
+
+    def _open(self, stack: list[str], char: bytes) -> bool:
+        if len(stack) >= _MAX_DEPTH:
+            raise _SyntaxError("exceeded max depth")
+        self._at += 1
+        self._space()
+        if self._peek() == (b"}" if char == b"{" else b"]"):
+            self._at += 1
+            return False
+        stack.append(char.decode())
+        if char == b"{":
+            self._key()
+        return True
 
     def _after_value(self, stack: list[str]) -> None:
         """A comma and the next member or item, or the end of the innermost container."""

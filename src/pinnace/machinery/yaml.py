@@ -185,6 +185,9 @@ _StrictLoader.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 _StrictLoader.yaml_constructors = _Loader.yaml_constructors
 
 
+_UNPRINTABLE = re.compile(r"[^\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+
+
 class _Dumper(yaml.SafeDumper):
     """Writes text plainly only where `_Loader` reads text back."""
 
@@ -199,7 +202,7 @@ def _represent_text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
         else None
     )
     special = _BOOL.fullmatch(value) or _INT.fullmatch(value) or _FLOAT.fullmatch(value) or _NULL.fullmatch(value)
-    if special:
+    if special or _UNPRINTABLE.search(value):
         style = '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
