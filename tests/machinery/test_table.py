@@ -64,7 +64,7 @@ class FakeKind:
 
 
 POD = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "creationTimestamp": "2026-01-01T00:00:00Z"}}
-KIND = FakeKind((FakeColumn("Name"), FakeColumn("Age")), lambda obj, now: [obj["metadata"]["name"], "24h"])
+KIND = FakeKind((FakeColumn("Name"), FakeColumn("Age")), lambda obj, _now: [obj["metadata"]["name"], "24h"])
 
 
 def test_rows_carry_metadata_unless_asked_otherwise() -> None:
