@@ -76,7 +76,7 @@ def processes(cluster: Cluster) -> dict[int, str]:
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except OSError:
             continue
-        if "pinnace." in command and (str(cluster.home) in command or "pinnace-" in command):
+        if "pinnace." in command and (str(cluster.home) in command or f"/run/pinnace/{cluster.profile}-" in command):
             found[int(entry.name)] = command
     return found
 

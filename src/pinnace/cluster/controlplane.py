@@ -45,13 +45,17 @@ def api_server_options(profile: Profile, config: ProfileConfig) -> Options:
 
 
 async def run(profile: Profile, config: ProfileConfig) -> None:
-    store = await SqliteStore.open(profile.store_file)
+    store = SqliteStore.open(profile.store_file)
     server = ApiServer(api_server_options(profile, config), store)
     await server.start()
     try:
         controllers = ControllerManager(
             Client(LoopbackTransport(server, "system:kube-controller-manager")),
-            ControllerOptions(cluster_cidr=config.pod_cidr, root_ca=(profile.pki_dir / "ca.crt").read_text()),
+            ControllerOptions(
+                root_ca=(profile.pki_dir / "ca.crt").read_text(),
+                cluster_cidrs=[config.pod_cidr],
+                kubernetes_minor=config.minor,
+            ),
         )
         scheduler = Scheduler(Client(LoopbackTransport(server, "system:kube-scheduler")))
         await ensure_addons(Client(LoopbackTransport(server, "system:kube-addons")), config)

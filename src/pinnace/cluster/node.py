@@ -1,7 +1,7 @@
 """The node of a local cluster: kubelet, service proxy, cluster DNS and the container engine in one process.
 
-They reach the API server over HTTPS as any node's agents do. Containers belong to the engine's monitor, a process of its
-own, and run on when this one ends.
+They reach the API server over HTTPS as any node's agents do. Containers belong to the engine's monitor, a process of
+its own, and run on when this one ends.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import os
 import sys
 from ipaddress import ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import structlog
+
+from pinnace.apis.resources import NODES
 from pinnace.client.client import Client
 from pinnace.client.https import HttpsTransport
 from pinnace.client.kubeconfig import Connection
@@ -20,28 +22,37 @@ from pinnace.cluster import guard, process
 from pinnace.cluster.addons import DNS_PORT, cluster_dns_ip
 from pinnace.cluster.profile import Profile, ProfileConfig, from_directory
 from pinnace.cri.engine.engine import Engine, EngineOptions
+from pinnace.cri.engine.network import NetworkOptions
+from pinnace.dns.server import DnsServer
+from pinnace.kubelet.kubelet import Kubelet
+from pinnace.kubelet.options import KubeletOptions
+from pinnace.machine.host import ensure_address
+from pinnace.machinery.errors import ApiError
+from pinnace.machinery.meta import get_in
+from pinnace.proxy.nftables import RuleOptions
+from pinnace.proxy.proxier import Proxier, ProxyOptions
 
-if TYPE_CHECKING:
-    from pinnace.kubelet.options import KubeletOptions
+_log = structlog.get_logger()
 
 
-def engine_options(profile: Profile, config: ProfileConfig | None) -> EngineOptions:
-    """Where the engine keeps its things; without a configuration only good for taking it apart."""
-    return EngineOptions(
-        root=profile.engine_dir,
-        state=profile.run_dir / "engine",
-        bridge=profile.pod_bridge,
-        table=f"{profile.table_prefix}-engine",
-        cgroup_root=profile.cgroup_root,
-        cluster_cidr=config.pod_cidr if config else "",
-        monitor_log=profile.logs_dir / "monitor.log",
+def make_engine(profile: Profile, config: ProfileConfig | None) -> Engine:
+    """The profile's engine, not started; without a configuration only good for taking it apart."""
+    options = EngineOptions(
+        network=NetworkOptions(
+            bridge=profile.pod_bridge,
+            table=f"{profile.table_prefix}-engine",
+            cluster_cidrs=[config.pod_cidr] if config else [],
+        ),
+        cgroup_prefix=profile.cgroup_root,
     )
+    engine = Engine(profile.engine_dir, profile.run_dir / "engine", options)
+    # The monitor must outlive the servers, and its containers must not keep the guard from acting.
+    engine.monitor.on_spawn = lambda pid: guard.release(profile, pid)
+    return engine
 
 
 def kubelet_options(profile: Profile, config: ProfileConfig) -> KubeletOptions:
     """The profile's choices as the kubelet's options."""
-    from pinnace.kubelet.options import KubeletOptions
-
     pki = profile.pki_dir
     return KubeletOptions(
         node_name=config.node_name,
@@ -60,8 +71,19 @@ def kubelet_options(profile: Profile, config: ProfileConfig) -> KubeletOptions:
             "node-role.kubernetes.io/control-plane": "",
             "node.kubernetes.io/exclude-from-external-load-balancers": "",
         },
-        cgroup_root=profile.cgroup_root,
     )
+
+
+def proxy_options(profile: Profile, config: ProfileConfig) -> ProxyOptions:
+    """The profile's choices as the proxy's options: rules of its own, for its own pods and this host."""
+    rules = RuleOptions(
+        table=f"{profile.table_prefix}-proxy",
+        bridge=profile.pod_bridge,
+        interfaces=(profile.pod_bridge, profile.machine_bridge),
+        cluster_cidr=config.pod_cidr,
+        node_ips=(config.node_ip,),
+    )
+    return ProxyOptions(rules=rules, service_cidr=config.service_cidr)
 
 
 def connect(profile: Profile, config: ProfileConfig, certificate: str) -> Client:
@@ -74,3 +96,59 @@ def connect(profile: Profile, config: ProfileConfig, certificate: str) -> Client
         key=(pki / f"{certificate}.key").read_bytes(),
     )
     return Client(HttpsTransport(connection, user_agent=f"pinnace/{certificate}"))
+
+
+async def tell_when_ready(client: Client, node_name: str) -> None:
+    """Notify the supervisor once the API shows the node as Ready; then wait for the end."""
+    version = "0"
+    while True:
+        try:
+            watch = client.watch(NODES, field_selector=f"metadata.name={node_name}", resource_version=version)
+            async for event in watch:
+                if event["type"] in ("ADDED", "MODIFIED") and _is_ready(event["object"]):
+                    process.calm_collector()
+                    process.notify("READY=1")
+                    await asyncio.Event().wait()
+        except ApiError as error:
+            _log.info("waiting for the API server", error=error.message)
+            await asyncio.sleep(0.1)
+
+
+def _is_ready(node: dict[str, object]) -> bool:
+    conditions = get_in(node, "status", "conditions", default=[])
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+async def run(profile: Profile, config: ProfileConfig) -> None:
+    ensure_address(profile.machine_bridge, config.node_ip, ip_network(config.machine_cidr).prefixlen)
+    engine = make_engine(profile, config)
+    await engine.start()
+    kubelet_client = connect(profile, config, "kubelet-client")
+    proxy_client = connect(profile, config, "proxy")
+    kubelet = Kubelet(kubelet_client, engine, engine, kubelet_options(profile, config))
+    proxier = Proxier(proxy_client, config.node_name, proxy_options(profile, config))
+    dns = DnsServer(proxy_client, zone=config.dns_domain, listen=[(config.node_ip, DNS_PORT)])
+    try:
+        await process.run_together(
+            {
+                "proxy": proxier.run(),
+                "dns": dns.run(),
+                "kubelet": kubelet.run(),
+                "readiness": tell_when_ready(kubelet_client, config.node_name),
+            }
+        )
+    finally:
+        await engine.stop()
+        for client in (kubelet_client, proxy_client):
+            await client.transport.close()
+
+
+def main() -> None:
+    process.die_with_parent()
+    process.configure_logging(int(os.environ.get(process.VERBOSITY, "0")))
+    profile = from_directory(Path(sys.argv[1]))
+    asyncio.run(run(profile, profile.load()))
+
+
+if __name__ == "__main__":
+    main()

@@ -83,12 +83,13 @@ async def run_together(parts: Mapping[str, Coroutine[Any, Any, None]]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     tasks = [asyncio.create_task(coroutine, name=name) for name, coroutine in parts.items()]
-    stopping = asyncio.create_task(stop.wait())
-    done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.add_done_callback(lambda _: stop.set())
+    await stop.wait()
+    ended = [task for task in tasks if task.done()]
     for task in reversed(tasks):
         task.cancel()
         await asyncio.wait([task])
-    for task in done:
-        if task is not stopping:
-            task.result()
-            raise RuntimeError(f"{task.get_name()} ended by itself")
+    for task in ended:
+        task.result()
+        raise RuntimeError(f"{task.get_name()} ended by itself")

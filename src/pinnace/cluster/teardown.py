@@ -6,14 +6,24 @@ Every step is idempotent and none needs the one before it to have worked: what a
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pinnace.cluster import control, guard
+from pinnace.cluster.preflight import search_path
 from pinnace.cluster.profile import Profile
 from pinnace.cluster.reasons import STOP_TIMEOUT, ClusterError
 
+if TYPE_CHECKING:
+    from pinnace.cri.engine.engine import Engine
+
 SERVERS_TIMEOUT = 60.0  # seconds
+SHUTDOWN_GRACE = 30  # seconds from SIGTERM to SIGKILL for containers
+_MNT_DETACH = 2
 
 
 def tear_down(profile: Profile) -> None:
@@ -64,18 +74,52 @@ async def _with_engine(profile: Profile, *, destroy: bool) -> None:
     if not profile.engine_dir.exists():
         return
     engine = make_engine(profile, profile.load() if profile.exists() else None)
-    await (engine.destroy() if destroy else engine.shut_down())
+    await engine.start()
+    if destroy:
+        await engine.destroy()
+        return
+    await _stop_everything(engine)
+    await engine.monitor.shutdown()
+    await engine.stop()
+
+
+async def _stop_everything(engine: Engine) -> None:
+    """As at the end of a machine: SIGTERM to every container, SIGKILL after half a minute, then the sandboxes."""
+    from pinnace.cri.api import ContainerState
+
+    running = [one.id for one in await engine.list_containers() if one.state is ContainerState.RUNNING]
+    await asyncio.gather(*(engine.stop_container(one, SHUTDOWN_GRACE) for one in running))
+    sandboxes = await engine.list_pod_sandbox()
+    await asyncio.gather(*(engine.stop_pod_sandbox(one.id) for one in sandboxes))
 
 
 def remove_kernel_objects(profile: Profile) -> None:
     """Unmount, unlink and unload what is named after the profile."""
-    from pinnace.cri.engine.mounts import unmount_below
     from pinnace.machine.host import remove_link
-    from pinnace.proxy.proxier import remove_table
 
-    for directory in (profile.kubelet_dir, profile.engine_dir):
-        unmount_below(directory)
-    remove_table(f"{profile.table_prefix}-proxy")
+    unmount_below(profile.kubelet_dir)
+    unmount_below(profile.engine_dir)
+    _remove_table(f"{profile.table_prefix}-proxy")
     remove_link(profile.machine_bridge)
+    remove_link(profile.pod_bridge)
     guard.remove(profile)
     unmount_below(profile.run_dir)
+
+
+def unmount_below(directory: Path) -> None:
+    """Unmount everything mounted in `directory`, the innermost first; what is busy goes when its last user does."""
+    below = f"{directory}/"
+    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    libc = ctypes.CDLL(None, use_errno=True)
+    for point in reversed([point.encode().decode("unicode_escape") for point in points]):
+        if point.startswith(below) or point == str(directory):
+            libc.umount2(os.fsencode(point), _MNT_DETACH)
+
+
+def _remove_table(name: str) -> None:
+    """Delete an nftables table; one that is not there is deleted already."""
+    script = f"table ip {name}\ndelete table ip {name}\n"
+    subprocess.run(
+        ["nft", "-f", "-"], input=script, text=True, capture_output=True, check=False,
+        env=os.environ | {"PATH": search_path()},
+    )  # fmt: skip

@@ -43,6 +43,7 @@ class MonitorClient:
         self._connected = asyncio.Event()
         self.terminals: dict[str, int] = {}  # container id -> a copy of its terminal
         self.on_reconnect: Callable[[], None] = lambda: None  # after a new monitor took over
+        self.on_spawn: Callable[[int], None] = lambda _: None  # with a new monitor's pid, before it has any container
 
     async def start(self) -> None:
         """Connect, starting the monitor if there is none."""
@@ -64,6 +65,7 @@ class MonitorClient:
         )
         if done.returncode:
             raise MonitorError(f"the containers' monitor ended with status {done.returncode}")
+        self.on_spawn(self.monitor_pid)
 
     def _try_connect(self) -> bool:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
