@@ -1,0 +1,143 @@
+"""What admission adds to pods and nodes for the scheduler: tolerations, priorities, the taint of a new node.
+
+https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/ and
+https://kubernetes.io/docs/concepts/scheduling-eviction/pod-priority-preemption/.
+"""
+
+from __future__ import annotations
+
+from pinnace.apis.resources import PRIORITY_CLASSES
+from pinnace.apiserver.admission.chain import Attributes, Plugin
+from pinnace.machinery import errors
+from pinnace.machinery.meta import Obj
+
+NOT_READY = "node.kubernetes.io/not-ready"
+UNREACHABLE = "node.kubernetes.io/unreachable"
+TOLERATION_SECONDS = 300
+
+_SYSTEM_PRIORITIES = {"system-cluster-critical": 2000000000, "system-node-critical": 2000001000}
+
+
+def _new_pod(attributes: Attributes) -> Obj | None:
+    if attributes.operation == "CREATE" and attributes.resource == ("", "pods") and not attributes.subresource:
+        return attributes.obj
+    return None
+
+
+class DefaultTolerationSeconds(Plugin):
+    """A pod stays five minutes on a node that is not ready or cannot be reached, unless it says otherwise."""
+
+    async def mutate(self, attributes: Attributes) -> None:
+        pod = _new_pod(attributes)
+        if pod is None:
+            return
+        spec = pod.setdefault("spec", {})
+        tolerations = list(spec.get("tolerations") or ())
+        for key in (NOT_READY, UNREACHABLE):
+            if not any(_tolerates(toleration, key) for toleration in tolerations):
+                tolerations.append(
+                    {
+                        "key": key,
+                        "operator": "Exists",
+                        "effect": "NoExecute",
+                        "tolerationSeconds": TOLERATION_SECONDS,
+                    }
+                )
+        spec["tolerations"] = tolerations
+
+
+def _tolerates(toleration: Obj, key: str) -> bool:
+    return toleration.get("key", "") in ("", key) and toleration.get("effect", "") in ("", "NoExecute")
+
+
+class Priority(Plugin):
+    """The number behind a pod's priority class."""
+
+    async def mutate(self, attributes: Attributes) -> None:
+        pod = _new_pod(attributes)
+        if pod is None:
+            return
+        spec = pod.setdefault("spec", {})
+        name = spec.get("priorityClassName", "")
+        value, policy = 0, "PreemptLowerPriority"
+        if name:
+            found = attributes.call.api.storage.cache(PRIORITY_CLASSES).get(name)
+            if found is None:
+                why = f"no PriorityClass with name {name} was found"
+                raise errors.forbidden("pods", pod["metadata"].get("name", ""), why)
+            value, policy = found.obj().get("value", 0), found.obj().get("preemptionPolicy", policy)
+        else:
+            name, value, policy = self._default(attributes, policy)
+            if name:
+                spec["priorityClassName"] = name
+        if spec.get("priority") not in (None, value):
+            why = (
+                f"the integer value of priority ({spec['priority']}) must not be provided in pod spec; "
+                f"priority admission controller computed {value} from the given PriorityClass name"
+            )
+            raise errors.forbidden("pods", pod["metadata"].get("name", ""), why)
+        spec["priority"] = value
+        spec.setdefault("preemptionPolicy", policy)
+
+    def _default(self, attributes: Attributes, policy: str) -> tuple[str, int, str]:
+        """The class marked globalDefault, of several the lowest."""
+        best: Obj | None = None
+        for found in attributes.call.api.storage.cache(PRIORITY_CLASSES).objects.values():
+            if b'"globalDefault":true' in found.raw:
+                candidate = found.obj()
+                if best is None or candidate.get("value", 0) < best.get("value", 0):
+                    best = candidate
+        if best is None:
+            return "", 0, policy
+        return best["metadata"]["name"], best.get("value", 0), best.get("preemptionPolicy", policy)
+
+    async def validate(self, attributes: Attributes) -> None:
+        if attributes.resource != ("scheduling.k8s.io", "priorityclasses") or attributes.obj is None:
+            return
+        if not attributes.obj.get("globalDefault"):
+            return
+        name = attributes.obj["metadata"]["name"]
+        for found in attributes.call.cache.objects.values():
+            if found.name != name and b'"globalDefault":true' in found.raw:
+                why = (
+                    f"PriorityClass {found.name} is already marked as default. "
+                    "Only one PriorityClass can be marked as default"
+                )
+                raise errors.forbidden("priorityclasses", name, why, "scheduling.k8s.io")
+
+
+class TaintNodesByCondition(Plugin):
+    """A new node takes no pods until it is known to be ready."""
+
+    async def mutate(self, attributes: Attributes) -> None:
+        node = attributes.obj
+        if node is None or attributes.operation != "CREATE" or attributes.resource != ("", "nodes"):
+            return
+        spec = node.setdefault("spec", {})
+        taints = spec.get("taints") or []
+        if not any(taint.get("key") == NOT_READY and taint.get("effect") == "NoSchedule" for taint in taints):
+            spec["taints"] = [*taints, {"key": NOT_READY, "effect": "NoSchedule"}]
+
+
+SYSTEM_PRIORITY_CLASSES = tuple(
+    {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": name},
+        "value": value,
+        "preemptionPolicy": "PreemptLowerPriority",
+        "description": description,
+    }
+    for name, value, description in (
+        (
+            "system-cluster-critical",
+            _SYSTEM_PRIORITIES["system-cluster-critical"],
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
+        (
+            "system-node-critical",
+            _SYSTEM_PRIORITIES["system-node-critical"],
+            "Used for system critical pods that must not be moved from their current node.",
+        ),
+    )
+)

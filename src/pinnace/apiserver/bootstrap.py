@@ -1,0 +1,103 @@
+"""The objects every cluster has from its first moment: namespaces, the `kubernetes` Service, priority classes.
+
+They are made through the ordinary request path and put right at every start.
+https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/#initial-namespaces.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from pinnace.apis.resources import ENDPOINT_SLICES, ENDPOINTS, NAMESPACES, PRIORITY_CLASSES, SERVICES
+from pinnace.apiserver.admission.scheduling import SYSTEM_PRIORITY_CLASSES
+from pinnace.machinery.errors import ApiError
+from pinnace.machinery.meta import GVR, Obj
+
+SYSTEM_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+
+Request = Callable[[str, str, Obj | None], Awaitable[Obj]]
+"""`(method, path, body)` with the rights of the server itself."""
+
+
+async def bootstrap(request: Request, service_cidr: str, advertise_address: str, secure_port: int) -> None:
+    """Make what is missing; raises ApiError when the store refuses."""
+    for name in SYSTEM_NAMESPACES:
+        await _ensure(request, NAMESPACES, "", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    for priority_class in SYSTEM_PRIORITY_CLASSES:
+        await _ensure(request, PRIORITY_CLASSES, "", priority_class)
+    await _ensure(request, SERVICES, "default", _service(service_cidr, secure_port))
+    if advertise_address:
+        await _ensure(request, ENDPOINTS, "default", _endpoints(advertise_address, secure_port), ("subsets",))
+        wanted = _endpoint_slice(advertise_address, secure_port)
+        await _ensure(request, ENDPOINT_SLICES, "default", wanted, ("endpoints", "ports"))
+
+
+async def _ensure(request: Request, resource: GVR, namespace: str, wanted: Obj, fields: tuple[str, ...] = ()) -> None:
+    """Create the object, or bring `fields` of the one there is to what is wanted."""
+    name: str = wanted["metadata"]["name"]
+    try:
+        await request("POST", resource.path(namespace), wanted)
+        return
+    except ApiError as error:
+        if not error.is_already_exists:
+            raise
+    if not fields:
+        return
+    path = resource.path(namespace, name)
+    found = await request("GET", path, None)
+    if any(found.get(field) != wanted[field] for field in fields):
+        await request("PUT", path, {**found, **{field: wanted[field] for field in fields}})
+
+
+def _meta(**more: Any) -> Obj:
+    return {"name": "kubernetes", "namespace": "default", **more}
+
+
+def _service(service_cidr: str, secure_port: int) -> Obj:
+    ip = str(ipaddress.ip_network(service_cidr)[1])
+    labels = {"component": "apiserver", "provider": "kubernetes"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _meta(labels=labels),
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": ip,
+            "clusterIPs": [ip],
+            "ipFamilies": [_family(ip)],
+            "ipFamilyPolicy": "SingleStack",
+            "sessionAffinity": "None",
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": secure_port}],
+        },
+    }
+
+
+def _family(address: str) -> str:
+    return f"IPv{ipaddress.ip_address(address).version}"
+
+
+def _endpoints(address: str, secure_port: int) -> Obj:
+    return {
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": _meta(labels={"endpointslice.kubernetes.io/skip-mirror": "true"}),
+        "subsets": [
+            {
+                "addresses": [{"ip": address}],
+                "ports": [{"name": "https", "port": secure_port, "protocol": "TCP"}],
+            }
+        ],
+    }
+
+
+def _endpoint_slice(address: str, secure_port: int) -> Obj:
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": _meta(labels={"kubernetes.io/service-name": "kubernetes"}),
+        "addressType": _family(address),
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+        "ports": [{"name": "https", "port": secure_port, "protocol": "TCP"}],
+    }

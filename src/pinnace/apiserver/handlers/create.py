@@ -1,0 +1,123 @@
+"""POST of a new object: decoded, defaulted, admitted, prepared, validated, stored.
+
+https://kubernetes.io/docs/reference/using-api/api-concepts/#generated-values says how names are generated.
+"""
+
+from __future__ import annotations
+
+import random
+import uuid
+
+from pinnace.apiserver.admission.chain import Attributes
+from pinnace.apiserver.cache import CachedObject
+from pinnace.apiserver.call import Call, One, shown, to_storage
+from pinnace.apiserver.decode import read_object
+from pinnace.machinery import errors
+from pinnace.machinery.meta import Obj, format_time, utc_now
+
+_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+_BASE_LENGTH = 58  # of a generated name, which has 63 characters at most
+_NAME_TRIES = 8
+
+KEEPS_STATUS = {("", "nodes")}  # a kubelet registers its Node with what it knows already
+
+
+async def create(call: Call) -> One:
+    """POST to a collection."""
+    obj = read_object(call, call.kind.gvk)
+    return await create_object(call, obj)
+
+
+async def create_object(call: Call, obj: Obj) -> One:
+    """Store `obj`, which belongs to us, as a new object of the call's kind."""
+    meta = obj["metadata"]
+    fix_namespace(call, meta)
+    if meta.get("resourceVersion"):
+        raise errors.bad_request("resourceVersion should not be set on objects to be created")
+    dry_run = call.dry_run
+    generated = bool(meta.get("generateName")) and not meta.get("name")
+    tries = _NAME_TRIES if generated else 1
+    _fill_metadata(call, meta)
+    if call.kind.has_status and (call.kind.group, call.kind.plural) not in KEEPS_STATUS:
+        obj.pop("status", None)
+    if call.kind.default is not None:
+        call.kind.default(obj)
+    if generated:
+        meta["name"] = generate_name(meta["generateName"])
+    attributes = Attributes(call, "CREATE", obj, None, dry_run)
+    await call.api.admission.mutate(attributes)
+    if call.kind.prepare is not None:
+        call.kind.prepare(obj, None)
+    undo = call.api.reservations.before_write(call.kind, obj, None)
+    try:
+        validate_create(call, obj)
+        await call.api.admission.validate(attributes)
+        if dry_run:
+            return One(_check_free(call, obj), 201, kind=call.kind)
+        return One(await _store(call, obj, tries), 201, kind=call.kind)
+    finally:
+        undo()
+
+
+def fix_namespace(call: Call, meta: Obj) -> None:
+    """Give the object the namespace of its path; raises 400 when it names another."""
+    namespace = call.info.namespace
+    if not call.kind.namespaced:
+        return
+    if meta.get("namespace") and meta["namespace"] != namespace:
+        raise errors.bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
+    meta["namespace"] = namespace
+
+
+def generate_name(base: str) -> str:
+    return base[:_BASE_LENGTH] + "".join(random.choices(_ALPHABET, k=5))
+
+
+def _fill_metadata(call: Call, meta: Obj) -> None:
+    for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"):
+        meta.pop(name, None)
+    meta["uid"] = str(uuid.uuid4())
+    meta["creationTimestamp"] = format_time(utc_now())
+    if call.kind.has_generation:
+        meta["generation"] = 1
+
+
+def validate_create(call: Call, obj: Obj) -> None:
+    """Raise 422 for an object that breaks rules of its kind."""
+    kind = call.kind
+    if kind.validate is not None:
+        causes = kind.validate(obj)
+        if causes:
+            raise errors.invalid(kind.kind, obj["metadata"].get("name", ""), causes, kind.group)
+
+
+def _key(obj: Obj) -> str:
+    meta = obj["metadata"]
+    return f"{meta['namespace']}/{meta['name']}" if meta.get("namespace") else str(meta["name"])
+
+
+def _check_free(call: Call, obj: Obj) -> Obj:
+    if call.cache.get(_key(obj)) is not None:
+        raise errors.already_exists(call.kind.plural, obj["metadata"]["name"], call.kind.group)
+    return obj
+
+
+async def _store(call: Call, obj: Obj, tries: int) -> CachedObject:
+    api, cache = call.api, call.cache
+    while True:
+        tries -= 1
+        try:
+            if cache.get(_key(obj)) is not None:  # cheaper than to find out at the store
+                _check_free(call, obj)
+            return await api.storage.create(cache, _key(obj), to_storage(call.kind, obj))
+        except errors.ApiError as error:
+            if not error.is_already_exists or tries <= 0:
+                raise
+        obj["metadata"]["name"] = generate_name(obj["metadata"]["generateName"])
+
+
+def answer(call: Call, stored: CachedObject) -> Obj:
+    """The stored object as the call's kind shows it."""
+    return shown(call.kind, stored)

@@ -1,0 +1,190 @@
+"""Questions that are answered and not stored: whose token is this, may this user do that, who am I; and tokens made.
+
+https://kubernetes.io/docs/reference/access-authn-authz/authentication/#token-review and
+https://kubernetes.io/docs/reference/access-authn-authz/authorization/#checking-api-access.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pinnace.apis.resources import NODES, PODS, SECRETS
+from pinnace.apiserver import authz
+from pinnace.apiserver.authn import User
+from pinnace.apiserver.call import Call, One
+from pinnace.apiserver.decode import read_object
+from pinnace.apiserver.handlers.create import fix_namespace
+from pinnace.machinery import errors
+from pinnace.machinery.meta import GVK, Obj, format_time, utc_now
+
+TOKEN_REQUEST = GVK("authentication.k8s.io", "v1", "TokenRequest")
+_LEAST_SECONDS, _MOST_SECONDS, _DEFAULT_SECONDS = 600, 1 << 32, 3600
+_RENEWED_HOUR, _YEAR = 3607, 365 * 24 * 3600
+
+
+async def create_token(call: Call) -> One:
+    """POST to serviceaccounts/token."""
+    review = read_object(call, TOKEN_REQUEST)
+    account = call.current().obj()
+    meta = review["metadata"]
+    if meta.get("name") not in (None, "", call.info.name):
+        raise errors.bad_request(
+            f"the name of the object ({meta['name']}) does not match the name on the URL ({call.info.name})"
+        )
+    spec = review.setdefault("spec", {})
+    seconds = spec.get("expirationSeconds", _DEFAULT_SECONDS)
+    causes = []
+    if seconds < _LEAST_SECONDS:
+        causes.append(
+            errors.invalid_value("spec.expirationSeconds", seconds, "may not specify a duration less than 10 minutes")
+        )
+    if seconds > _MOST_SECONDS:
+        causes.append(
+            errors.invalid_value(
+                "spec.expirationSeconds", seconds, "may not specify a duration larger than 2^32 seconds"
+            )
+        )
+    if causes:
+        raise errors.invalid("TokenRequest", meta.get("name", ""), causes, TOKEN_REQUEST.group)
+    limit = call.api.options.service_account_max_token_expiration
+    if limit:
+        seconds = min(seconds, limit)
+    bound = _bound(call, spec.get("boundObjectRef"))
+    audiences = [audience for audience in spec.get("audiences") or () if audience]
+    token, until = call.api.tokens.sign(account, audiences, seconds, bound)
+    spec["audiences"] = audiences or list(call.api.tokens.audiences)
+    spec["expirationSeconds"] = seconds
+    review["metadata"] = {
+        "name": call.info.name,
+        "namespace": call.info.namespace,
+        "creationTimestamp": format_time(utc_now()),
+    }
+    review["status"] = {"token": token, "expirationTimestamp": format_time(datetime.fromtimestamp(until, UTC))}
+    return One(review, 201)
+
+
+def _bound(call: Call, reference: Obj | None) -> tuple[str, str, str] | None:
+    """Kind, name and UID of what the token is bound to. Raises 400, 404 and 409 as the API does."""
+    if not reference:
+        return None
+    resources = {"Pod": PODS, "Secret": SECRETS, "Node": NODES}
+    kind, name = reference.get("kind", ""), reference.get("name", "")
+    if kind not in resources:
+        raise errors.bad_request(f"cannot bind token for serviceaccount to object of type {kind}")
+    key = name if kind == "Node" else f"{call.info.namespace}/{name}"
+    found = call.api.storage.cache(resources[kind]).get(key)
+    if found is None:
+        raise errors.not_found(resources[kind].resource, name)
+    uid = found.obj()["metadata"]["uid"]
+    if reference.get("uid") and reference["uid"] != uid:
+        why = f"the UID in the bound object reference ({reference['uid']}) does not match the UID in record. "
+        why += "The object might have been deleted and then recreated"
+        raise errors.conflict(resources[kind].resource, name, why)
+    if kind == "Pod":
+        account = (found.obj().get("spec") or {}).get("serviceAccountName", "")
+        if account != call.info.name:
+            raise errors.bad_request(
+                f'cannot bind token for serviceaccount "{call.info.name}" to pod running with different serviceaccount name.'
+            )
+    return kind.lower(), name, uid
+
+
+async def review_token(call: Call) -> One:
+    """POST of a TokenReview."""
+    review = read_object(call, call.kind.gvk)
+    spec = review.get("spec") or {}
+    if not spec.get("token"):
+        raise errors.bad_request("token is required for TokenReview in authentication")
+    audiences = tuple(spec.get("audiences") or ())
+    tokens = call.api.tokens
+    user = tokens_user(call, spec["token"], audiences)
+    status: Obj = {"user": {}}
+    if user is not None:
+        status = {"authenticated": True, "user": user_info(user)}
+        if audiences:
+            status["audiences"] = (
+                tokens.audiences_of(spec["token"], audiences) if spec["token"].count(".") == 2 else list(audiences)
+            )
+        else:
+            status["audiences"] = list(tokens.audiences)
+    review["status"] = status
+    return One(review, 201)
+
+
+def tokens_user(call: Call, token: str, audiences: tuple[str, ...]) -> User | None:
+    """Whose token it is, for one of `audiences` if there are any."""
+    if audiences:
+        try:
+            found = call.api.tokens.verify(token, audiences)
+        except errors.ApiError:
+            return None
+        if found is not None:
+            return found
+    return call.api.authenticator.of_token(token)
+
+
+def user_info(user: User) -> Obj:
+    info: Obj = {"username": user.name}
+    if user.uid:
+        info["uid"] = user.uid
+    info["groups"] = list(user.groups)
+    if user.extra:
+        info["extra"] = {name: list(values) for name, values in user.extra.items()}
+    return info
+
+
+async def review_self(call: Call) -> One:
+    """POST of a SelfSubjectReview: `kubectl auth whoami`."""
+    review = read_object(call, call.kind.gvk)
+    review["metadata"]["creationTimestamp"] = format_time(utc_now())
+    review["status"] = {"userInfo": user_info(call.user)}
+    return One(review, 201)
+
+
+async def review_access(call: Call) -> One:
+    """POST of a SubjectAccessReview, a SelfSubjectAccessReview or a LocalSubjectAccessReview."""
+    review = read_object(call, call.kind.gvk)
+    fix_namespace(call, review["metadata"])
+    spec = review.get("spec") or {}
+    resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
+    causes = []
+    if (resource is None) == (path is None):
+        what = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        causes.append(errors.invalid_value("spec.resourceAttributes", resource or {}, what))
+    is_self = call.kind.kind == "SelfSubjectAccessReview"
+    if not is_self and not spec.get("user") and not spec.get("groups"):
+        causes.append(
+            errors.invalid_value("spec.user", spec.get("user", ""), "at least one of user or group must be specified")
+        )
+    if call.kind.kind == "LocalSubjectAccessReview" and resource is not None:
+        wanted = call.info.namespace
+        if resource.get("namespace") != wanted:
+            causes.append(
+                errors.invalid_value(
+                    "spec.resourceAttributes.namespace",
+                    resource.get("namespace", ""),
+                    f"must match metadata.namespace: {wanted}",
+                )
+            )
+    if causes:
+        raise errors.invalid(call.kind.kind, "", causes, call.kind.group)
+    user = call.user if is_self else User(spec.get("user", ""), groups=tuple(spec.get("groups") or ()))
+    attributes: dict[str, Any] = resource or path or {}
+    allowed, reason = authz.allows(user, attributes)
+    review["status"] = {"allowed": allowed, **({"reason": reason} if reason else {})}
+    return One(review, 201)
+
+
+async def review_rules(call: Call) -> One:
+    """POST of a SelfSubjectRulesReview: `kubectl auth can-i --list`."""
+    review = read_object(call, call.kind.gvk)
+    if not (review.get("spec") or {}).get("namespace"):
+        raise errors.bad_request("no namespace on request")
+    everything: Obj = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}
+    review["status"] = {
+        "resourceRules": [everything],
+        "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
+        "incomplete": False,
+    }
+    return One(review, 201)

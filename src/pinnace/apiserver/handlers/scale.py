@@ -1,0 +1,93 @@
+"""/scale: the replicas of a workload, shown and set the same way for every kind that has them.
+
+https://kubernetes.io/docs/reference/kubernetes-api/autoscaling-resources/scale-v1/
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from pinnace.apis.kind import ScalePaths
+from pinnace.apiserver.cache import CachedObject
+from pinnace.apiserver.call import Call, One, shown
+from pinnace.apiserver.decode import decode, field_validation, own, read_object
+from pinnace.apiserver.handlers.update import check_address, modify, read_patch
+from pinnace.machinery import errors
+from pinnace.machinery.meta import GVK, Obj, get_in
+from pinnace.machinery.selectors import LabelSelector
+
+SCALE = GVK("autoscaling", "v1", "Scale")
+
+
+def get(call: Call) -> One:
+    return One(_scale_of(call, shown(call.kind, call.current())))
+
+
+async def update(call: Call) -> One:
+    scale = read_object(call, SCALE, "UpdateOptions")
+    check_address(call, scale)
+    return await _set(call, lambda _: scale, bool(scale["metadata"].get("resourceVersion")))
+
+
+async def patch(call: Call) -> One:
+    as_scale = replace(call.kind, group=SCALE.group, version=SCALE.version, kind=SCALE.kind)
+    apply, pinned = read_patch(replace(call, kind=as_scale))
+    mode = field_validation(call, "PatchOptions")
+
+    def change(scale: Obj) -> Obj:
+        patched = decode(call, apply(scale), SCALE, mode, [])
+        check_address(call, patched)
+        return patched
+
+    return await _set(call, change, pinned)
+
+
+async def _set(call: Call, change: Any, pinned: bool) -> One:
+    """Give the object the replicas that `change` makes of its scale."""
+    paths = _paths(call)
+
+    def make(old: CachedObject) -> Obj:
+        scale = change(_scale_of(call, shown(call.kind, old)))
+        wanted = get_in(scale, "spec", "replicas", default=0)
+        if wanted < 0:
+            cause = errors.invalid_value("spec.replicas", wanted, "must be greater than or equal to 0")
+            raise errors.invalid("Scale", call.info.name, [cause], "autoscaling")
+        new: Obj = own(shown(call.kind, old))
+        meta = scale["metadata"]
+        if meta.get("resourceVersion"):
+            new["metadata"]["resourceVersion"] = meta["resourceVersion"]
+        place = new
+        *parents, last = paths.spec_replicas.split(".")
+        for step in parents:
+            place = place.setdefault(step, {})
+        place[last] = wanted
+        return new
+
+    done = await modify(call, make, lambda new, old: new, pinned=pinned)
+    return One(_scale_of(call, shown(call.kind, done.obj)))
+
+
+def _paths(call: Call) -> ScalePaths:
+    if call.kind.scale is None:
+        raise errors.no_such_path()
+    return call.kind.scale
+
+
+def _scale_of(call: Call, obj: Obj) -> Obj:
+    paths = _paths(call)
+    meta = obj["metadata"]
+    kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+    status: Obj = {"replicas": get_in(obj, *paths.status_replicas.split("."), default=0)}
+    selector = get_in(obj, *paths.selector.split(".")) if paths.selector else None
+    if selector:
+        structured = "matchLabels" in selector or "matchExpressions" in selector
+        parsed = LabelSelector.from_json(selector) if structured else LabelSelector.from_labels(selector)
+        status["selector"] = str(parsed)
+    return {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {name: meta[name] for name in kept if name in meta},
+        "spec": {"replicas": get_in(obj, *paths.spec_replicas.split("."), default=0)},
+        "status": status,
+    }

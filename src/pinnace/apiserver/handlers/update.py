@@ -1,0 +1,253 @@
+"""PUT and PATCH: a new state worked out from the old, checked against it, and stored if it is still the old one.
+
+An author who names a `resourceVersion` is refused when another write came first; for one who does not, the change is
+made again on the newer state. Status has a path of its own, and each path leaves the other's part alone.
+https://kubernetes.io/docs/reference/using-api/api-concepts/#patch-and-update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pinnace.apiserver import negotiate
+from pinnace.apiserver.admission.chain import Attributes
+from pinnace.apiserver.cache import CachedObject
+from pinnace.apiserver.call import Call, One, shown, to_storage
+from pinnace.apiserver.decode import check_kind, decode, field_validation, own, read_object
+from pinnace.apiserver.handlers.create import create_object
+from pinnace.apiserver.storage import RETRIES
+from pinnace.machinery import errors, json, json_patch, merge_patch, strategic_merge
+from pinnace.machinery.meta import Obj
+from pinnace.store.contract import RevisionConflict
+
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
+PATCH_TYPES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH)
+
+Make = Callable[[CachedObject], Obj]
+"""The new state from the old; the result belongs to the caller and may be asked for again on a newer one."""
+
+Restrict = Callable[[Obj, Obj], Obj]
+"""`(new, old)`: the new state cut to what the path may change. `old` is read-only, `new` may be changed."""
+
+_CREATED_BY_PUT = {("", "events"), ("", "endpoints"), ("", "limitranges"), ("coordination.k8s.io", "leases")}
+_OWN_PARTS = ("metadata", "status", "apiVersion", "kind")
+
+
+async def update(call: Call) -> One:
+    """PUT of an object, or of its status."""
+    obj = read_object(call, call.kind.gvk, "UpdateOptions")
+    check_address(call, obj)
+    if call.cache.get(call.key) is None:
+        return await _create_by_put(call, obj)
+    pinned = bool(obj["metadata"].get("resourceVersion"))
+    first = True
+
+    def make(old: CachedObject) -> Obj:
+        nonlocal first
+        if first:
+            first = False
+            return obj if pinned else own(obj)
+        return own(obj)  # type: ignore[no-any-return]
+
+    return await modify(call, make, restriction(call), pinned=pinned)
+
+
+async def _create_by_put(call: Call, obj: Obj) -> One:
+    meta = obj["metadata"]
+    kind = call.kind
+    if call.info.subresource or (kind.group, kind.plural) not in _CREATED_BY_PUT:
+        raise errors.not_found(kind.plural, call.info.name, kind.group)
+    if meta.get("resourceVersion") or meta.get("uid"):
+        raise errors.modified(kind.plural, call.info.name, kind.group)
+    return await create_object(call, obj)
+
+
+def check_address(call: Call, obj: Obj) -> None:
+    """Raise 400 when the object names itself otherwise than its path does; fill in what it leaves out."""
+    meta = obj["metadata"]
+    name = meta.get("name")
+    if not name:
+        raise errors.bad_request("name must be provided")
+    if name != call.info.name:
+        raise errors.bad_request(
+            f"the name of the object ({name}) does not match the name on the URL ({call.info.name})"
+        )
+    if call.kind.namespaced:
+        if meta.get("namespace") and meta["namespace"] != call.info.namespace:
+            raise errors.bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request"
+            )
+        meta["namespace"] = call.info.namespace
+
+
+async def patch(call: Call) -> One:
+    """PATCH of an object, or of its status."""
+    return await patch_with(call, restriction(call))
+
+
+async def patch_with(call: Call, restrict: Restrict) -> One:
+    """PATCH, the result cut by `restrict`."""
+    apply, pinned = read_patch(call)
+    mode = field_validation(call, "PatchOptions")
+
+    def make(old: CachedObject) -> Obj:
+        patched = apply(own_view(call, old))
+        if not isinstance(patched, dict):
+            raise errors.bad_request("the patched document is not an object")
+        check_kind(patched, call.kind.gvk, b"")
+        call.warnings.clear()
+        decoded = decode(call, patched, call.kind.gvk, mode, [])
+        check_address(call, decoded)
+        return decoded
+
+    return await modify(call, make, restrict, pinned=pinned)
+
+
+def own_view(call: Call, old: CachedObject) -> Obj:
+    """The stored object as the call's kind shows it, ours to change."""
+    kind = call.kind
+    if kind.stored_as is None or kind.stored_as == kind.gvr:
+        return old.fresh()
+    return own(shown(kind, old))  # type: ignore[no-any-return]
+
+
+def read_patch(call: Call) -> tuple[Callable[[Obj], Any], bool]:
+    """The patch in the body as a function of the object, and whether it names a resourceVersion.
+
+    Raises 415 for a type of patch that is not served, 400 for a body that is no such patch.
+    """
+    media_type = negotiate.media_type_of(call.content_type)
+    if media_type not in PATCH_TYPES:
+        raise errors.unsupported_media_type(media_type, PATCH_TYPES)
+    if call.request is None:
+        document: Any = own(call.document)
+    else:
+        try:
+            document = json.loads(call.request.body)
+        except json.JsonError as error:
+            raise errors.bad_request(f"error decoding patch: {error}") from None
+    if media_type == JSON_PATCH:
+        json_patch.check(document)
+        return lambda obj: json_patch.apply(obj, document), False
+    if not isinstance(document, dict):
+        what = "array" if isinstance(document, list) else "value"
+        raise errors.bad_request(
+            f"error decoding patch: json: cannot unmarshal {what} into Go value of type map[string]interface {{}}"
+        )
+    meta = document.get("metadata")
+    pinned = isinstance(meta, dict) and bool(meta.get("resourceVersion"))
+    if media_type == MERGE_PATCH:
+        return lambda obj: merge_patch.apply(obj, document), pinned
+    schema = call.api.schemas.for_gvk(call.kind.gvk)
+    if schema is None:
+        raise errors.unsupported_media_type(media_type, (JSON_PATCH, MERGE_PATCH))
+    return lambda obj: strategic_merge.apply(obj, document, schema), pinned
+
+
+def restriction(call: Call) -> Restrict:
+    """What the path of the call may change: everything but status, or status and metadata alone."""
+    if call.info.subresource == "status":
+        return only_status
+    return without_status if call.kind.has_status else lambda new, old: new
+
+
+def without_status(new: Obj, old: Obj) -> Obj:
+    """A write to the object itself leaves status alone."""
+    if "status" in old:
+        new["status"] = own(old["status"])
+    else:
+        new.pop("status", None)
+    return new
+
+
+def only_status(new: Obj, old: Obj) -> Obj:
+    """A write to /status leaves everything but status and metadata alone."""
+    kept = own({name: value for name, value in old.items() if name not in ("status", "metadata")})
+    kept["metadata"] = new["metadata"]
+    if "status" in new:
+        kept["status"] = new["status"]
+    return kept  # type: ignore[no-any-return]
+
+
+async def modify(call: Call, make: Make, restrict: Restrict, *, pinned: bool = False, status: int = 200) -> One:
+    """Bring the object that the path names from its state to the one that `make` makes of it."""
+    kind, cache, storage = call.kind, call.cache, call.api.storage
+    dry_run = call.dry_run
+    for _ in range(RETRIES):
+        stored = call.current()
+        old = shown(kind, stored)
+        new = restrict(make(stored), old)
+        _carry_metadata(call, new["metadata"], old["metadata"])
+        if kind.default is not None:
+            kind.default(new)
+        attributes = Attributes(call, "UPDATE", new, old, dry_run)
+        await call.api.admission.mutate(attributes)
+        if kind.prepare is not None:
+            kind.prepare(new, old)
+        _count_generation(call, new, old)
+        undo = call.api.reservations.before_write(kind, new, old)
+        try:
+            if kind.validate_update is not None:
+                causes = kind.validate_update(new, old)
+                if causes:
+                    raise errors.invalid(kind.kind, call.info.name, causes, kind.group)
+            await call.api.admission.validate(attributes)
+            if dry_run:
+                return One(new, status, kind=kind)
+            if new == old:
+                return One(stored, status, kind=kind)
+            if is_finished(new):
+                await storage.remove(cache, stored)
+                return One(new, status, kind=kind)
+            return One(await storage.replace(cache, stored, to_storage(kind, new)), status, kind=kind)
+        except RevisionConflict:
+            if pinned:
+                raise errors.modified(kind.plural, call.info.name, kind.group) from None
+        finally:
+            undo()
+    raise errors.modified(kind.plural, call.info.name, kind.group)
+
+
+def _carry_metadata(call: Call, meta: Obj, old: Obj) -> None:
+    """Check what identifies the old state, and keep what only the server sets."""
+    revision = meta.get("resourceVersion")
+    kind = call.kind
+    if revision:
+        if not (isinstance(revision, str) and revision.isdigit()):
+            cause = errors.invalid_value("metadata.resourceVersion", revision, "must be an unsigned integer")
+            raise errors.invalid(kind.kind, call.info.name, [cause], kind.group)
+        if revision != old["resourceVersion"]:
+            raise errors.modified(kind.plural, call.info.name, kind.group)
+    meta["resourceVersion"] = old["resourceVersion"]
+    if meta.get("uid") and meta["uid"] != old.get("uid"):
+        why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {old.get('uid', '')}"
+        raise errors.conflict(kind.plural, call.info.name, why, kind.group)
+    for name in ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generateName"):
+        if name in old and not (name == "creationTimestamp" and meta.get(name)):
+            meta[name] = old[name]
+        elif name.startswith("deletion"):
+            meta.pop(name, None)
+    meta.pop("selfLink", None)
+    if "generation" in old:
+        meta["generation"] = old["generation"]
+    else:
+        meta.pop("generation", None)
+
+
+def _count_generation(call: Call, new: Obj, old: Obj) -> None:
+    if not call.kind.has_generation:
+        return
+    changed = any(new.get(part) != old.get(part) for part in {*new, *old} if part not in _OWN_PARTS)
+    generation = old["metadata"].get("generation", 0)
+    new["metadata"]["generation"] = generation + 1 if changed else generation or 1
+
+
+def is_finished(obj: Obj) -> bool:
+    """Whether an object whose deletion has begun has nothing left to wait for."""
+    meta = obj["metadata"]
+    if not meta.get("deletionTimestamp") or meta.get("finalizers") or meta.get("deletionGracePeriodSeconds"):
+        return False
+    return not (obj.get("kind") == "Namespace" and (obj.get("spec") or {}).get("finalizers"))

@@ -1,0 +1,214 @@
+"""Watches: what has changed since a revision, then every change as it happens, until the time is up.
+
+Catching up and joining the live stream happen without a pause between them, so no event is missed and none comes twice.
+https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import orjson
+
+from pinnace.apiserver.cache import CachedObject, Deliver, Event, Filter, Watcher
+from pinnace.apiserver.call import Call, shown
+from pinnace.apiserver.handlers.read import check_revision, filter_of, parse_revision
+from pinnace.apiserver.negotiate import Format
+from pinnace.apiserver.render import JSON_HEADERS, View
+from pinnace.machinery import errors
+from pinnace.machinery.errors import ApiError
+from pinnace.machinery.meta import Obj
+from pinnace.wire.http import StreamingResponse, Writer, frame_chunk
+
+LEAST_SECONDS = 1800  # a watch without a time limit ends between this and twice this
+INITIAL_END = {"k8s.io/initial-events-end": "true"}
+FLUSH = 64 << 10  # bytes of initial events in one chunk
+LAG = 50_000  # events that a loop-back watcher may leave unread before it is ended
+
+
+class Plan:
+    """A watch as it was asked for."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.cache = call.cache
+        self.which: Filter = filter_of(call)
+        self.bookmarks = call.flag("allowWatchBookmarks")
+        self.after = parse_revision(call.params.get("resourceVersion", ""))
+        self.initial_events = self._initial_events()
+        timeout = call.number("timeoutSeconds")
+        self.seconds = float(timeout) if timeout and timeout > 0 else LEAST_SECONDS * (1 + random.random())
+
+    def _initial_events(self) -> bool:
+        """Whether the watch begins with the objects there are. Raises 422 for options that do not go together."""
+        params = self.call.params
+        match, wanted = params.get("resourceVersionMatch", ""), params.get("sendInitialEvents")
+        causes = []
+        if wanted is None or wanted == "":
+            if match:
+                why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+                causes.append(errors.field_forbidden("resourceVersionMatch", why))
+        elif not match:
+            why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+            causes.append(errors.field_forbidden("resourceVersionMatch", why))
+        elif match != "NotOlderThan":
+            causes.append(errors.not_supported("resourceVersionMatch", match, ["NotOlderThan"]))
+        if wanted in ("true", "1") and not self.bookmarks:
+            why = "sendInitialEvents requires setting allowWatchBookmarks to true"
+            causes.append(errors.field_forbidden("sendInitialEvents", why))
+        if causes:
+            raise errors.invalid("ListOptions", "", causes, "meta.k8s.io")
+        if wanted is None or wanted == "":
+            return self.after == 0
+        return wanted in ("true", "1")
+
+    @property
+    def marks_initial_end(self) -> bool:
+        return self.call.params.get("sendInitialEvents") in ("true", "1")
+
+    def check(self) -> None:
+        """Raise 410 when the changes since `after` are not all remembered."""
+        if self.initial_events or not self.after:
+            return
+        check_revision(self.call, self.after)
+        if self.after < self.cache.oldest:
+            raise errors.too_old_resource_version(self.after, self.cache.oldest)
+
+    def initial(self) -> Iterator[CachedObject]:
+        """The objects that a watch from nowhere begins with."""
+        return self.cache.select(self.which) if self.initial_events else iter(())
+
+    def join(self, deliver: Deliver) -> Callable[[], None]:
+        """Deliver what came after the asked revision, then what comes; returns the way out."""
+        watcher = Watcher(self.which, deliver)
+        if not self.initial_events and self.after:
+            for event in self.cache.since(self.after):
+                changed = event.new or event.old
+                assert changed is not None
+                if self._is_near(changed):
+                    watcher.handle(event)
+        return self.cache.watch(watcher)
+
+    def _is_near(self, obj: CachedObject) -> bool:
+        which = self.which
+        return (not which.namespace or obj.namespace == which.namespace) and (not which.name or obj.name == which.name)
+
+
+def watch(call: Call, form: Format) -> StreamingResponse:
+    """A watch over HTTP: one JSON document a line."""
+    plan = Plan(call)
+    view = View(call.kind, form._replace(pretty=False, yaml=False), call.params.get("includeObject", ""))
+    # A View's lines are shared between watchers by its key; None is the stored form, so it gets a tuple of its own.
+
+    async def run(writer: Writer) -> None:
+        await _serve(plan, view, writer)
+
+    headers = (("Content-Type", "application/json;stream=watch" if form.variant else "application/json"),)
+    return StreamingResponse(run, 200, (*headers, JSON_HEADERS[1]))
+
+
+async def _serve(plan: Plan, view: View, writer: Writer) -> None:
+    try:
+        plan.check()
+    except ApiError as error:
+        writer.write(orjson.dumps({"type": "ERROR", "object": error.to_status()}) + b"\n")
+        return
+    key = view.key
+
+    def deliver(kind: str, obj: CachedObject, event: Event) -> None:
+        chunk = event.lines.get((kind, key))
+        if chunk is None:
+            chunk = event.lines[kind, key] = frame_chunk(view.event(kind, obj))
+        writer.write_framed(chunk)
+
+    _send_initial(plan, view, writer)
+    leave = plan.join(deliver)
+    over = asyncio.Event()
+    writer.on_close(over.set)
+    api = plan.call.api
+    api.streams.add(over)
+    try:
+        if not api.stopping:
+            await _keep(plan, view, writer, over)
+    finally:
+        leave()
+        api.streams.discard(over)
+
+
+def _send_initial(plan: Plan, view: View, writer: Writer) -> None:
+    lines: list[bytes] = []
+    size = 0
+    for obj in plan.initial():
+        line = view.event("ADDED", obj)
+        lines.append(line)
+        size += len(line)
+        if size > FLUSH:
+            writer.write(b"".join(lines))
+            lines.clear()
+            size = 0
+    if plan.marks_initial_end:
+        lines.append(view.bookmark(plan.call.api.storage.revision, INITIAL_END))
+    if lines:
+        writer.write(b"".join(lines))
+
+
+async def _keep(plan: Plan, view: View, writer: Writer, over: asyncio.Event) -> None:
+    """Wait for the end, with bookmarks in between."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + plan.seconds
+    interval = plan.call.api.options.bookmark_interval
+    while not over.is_set():
+        left = end - loop.time()
+        if left <= 0:
+            return
+        pause = min(left, interval * (0.75 + random.random() / 2)) if plan.bookmarks else left
+        try:
+            await asyncio.wait_for(over.wait(), pause)
+        except TimeoutError:
+            if plan.bookmarks and not writer.closed:
+                writer.write(view.bookmark(plan.call.api.storage.revision))
+
+
+async def loopback_watch(call: Call) -> AsyncIterator[Obj]:
+    """A watch of this process: events as objects, shared and read-only. Raises ApiError where HTTP sends ERROR."""
+    plan = Plan(call)
+    plan.check()
+    kind, api = call.kind, call.api
+    waiting: deque[Obj] = deque()
+    wake = asyncio.Event()
+
+    def deliver(what: str, obj: CachedObject, event: Event) -> None:
+        waiting.append({"type": what, "object": shown(kind, obj)})
+        wake.set()
+
+    view = View(kind, Format())
+    for obj in plan.initial():
+        waiting.append({"type": "ADDED", "object": shown(kind, obj)})
+    if plan.marks_initial_end:
+        waiting.append({"type": "BOOKMARK", "object": view.bookmark_object(api.storage.revision, INITIAL_END)})
+    leave = plan.join(deliver)
+    api.streams.add(wake)
+    loop = asyncio.get_running_loop()
+    end = loop.time() + plan.seconds
+    try:
+        while not api.stopping:
+            while waiting:
+                yield waiting.popleft()
+            left = end - loop.time()
+            if left <= 0:
+                return
+            wake.clear()
+            pause = min(left, api.options.bookmark_interval) if plan.bookmarks else left
+            try:
+                await asyncio.wait_for(wake.wait(), pause)
+            except TimeoutError:
+                if plan.bookmarks:
+                    waiting.append({"type": "BOOKMARK", "object": view.bookmark_object(api.storage.revision)})
+            if len(waiting) > LAG:
+                return
+    finally:
+        leave()
+        api.streams.discard(wake)

@@ -1,0 +1,48 @@
+"""What an API server is told at its start: the flags of kube-apiserver that Pinnace serves, as data.
+
+Flag names and meanings: https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(slots=True, kw_only=True)
+class Options:
+    """Paths are of PEM files; every one may be left out where the feature is not wanted."""
+
+    bind: list[tuple[str, int]] = field(default_factory=lambda: [("127.0.0.1", 6443)])
+    cert_file: Path | None = None  # the serving certificate; without it the server speaks plain HTTP (tests)
+    key_file: Path | None = None
+    client_ca_file: Path | None = None  # who signs client certificates
+    token_auth_file: Path | None = None  # CSV: token,user,uid,"group1,group2"
+    anonymous_auth: bool = True
+
+    service_account_signing_key_file: Path | None = None
+    service_account_key_files: tuple[Path, ...] = ()  # further keys that tokens are verified with
+    service_account_issuer: str = "https://kubernetes.default.svc.cluster.local"
+    api_audiences: tuple[str, ...] = ()  # the issuer when empty
+    service_account_max_token_expiration: int = 0  # seconds, 0 for no limit
+
+    service_cluster_ip_range: str = "10.96.0.0/12"
+    service_node_port_range: tuple[int, int] = (30000, 32767)  # both inclusive
+    advertise_address: str = ""  # what Endpoints `kubernetes` says; the first bind address when empty
+    advertise_port: int = 0  # the port really bound when 0
+
+    kubelet_client_certificate: Path | None = None
+    kubelet_client_key: Path | None = None
+    kubelet_certificate_authority: Path | None = None  # without it kubelets' certificates are not verified
+    kubelet_preferred_address_types: tuple[str, ...] = (
+        "InternalIP",
+        "Hostname",
+        "InternalDNS",
+        "ExternalDNS",
+        "ExternalIP",
+    )
+
+    minor: int | None = None  # which Kubernetes 1.<minor> to be; the newest when None
+    max_request_body: int = 3 << 20
+    compaction_interval: float = 300.0  # seconds of history that the store keeps at least
+    bookmark_interval: float = 60.0  # seconds between a watch's bookmarks

@@ -1,0 +1,130 @@
+"""Paths outside the resources: version, health, metrics, discovery, OpenAPI, the issuer of tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import Awaitable, Mapping
+
+import orjson
+
+from pinnace.apiserver import health
+from pinnace.apiserver.api import Api
+from pinnace.apiserver.discovery import Discovery
+from pinnace.apiserver.metrics import Metrics
+from pinnace.apiserver.openapi import OpenApi
+from pinnace.apiserver.request_info import RequestInfo
+from pinnace.machinery import errors
+from pinnace.machinery.meta import Obj
+from pinnace.wire.http import AnyResponse, Request, Response
+
+_JSON = ("Content-Type", "application/json")
+_HEALTH = ("healthz", "livez", "readyz")
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+class PublicPaths:
+    def __init__(self, api: Api, metrics: Metrics) -> None:
+        self._api = api
+        self._metrics = metrics
+        self._minor = api.registry.minor
+        self._git_version = f"v1.{self._minor}.0"
+        self.discovery = Discovery(api.registry.groups(), api.registry.kinds)
+        self._openapi = OpenApi(api.schemas, api.registry.kinds, self._git_version)
+        self.bootstrapped = False
+
+    def answer(self, request: Request, info: RequestInfo) -> AnyResponse | Awaitable[AnyResponse]:
+        """Raises 404 for a path there is not, 405 for a method other than GET."""
+        path = info.path.rstrip("/") or "/"
+        first = path.split("/", 2)[1]
+        if info.verb not in ("get", "head"):
+            if info.verb in ("post", "put", "patch", "delete", "options"):
+                raise errors.method_not_allowed()
+            raise errors.no_such_path()
+        if first in _HEALTH:
+            return self._health(request, first, path[len(first) + 2 :])
+        if path == "/version":
+            return Response(200, (_JSON,), orjson.dumps(self._version(), option=orjson.OPT_INDENT_2))
+        if path == "/metrics":
+            text = self._metrics.text(self._api.storage)
+            return Response(200, (("Content-Type", "text/plain; version=0.0.4; charset=utf-8"),), text)
+        if first == "openapi":
+            return self._open_api(request, path)
+        if path == "/.well-known/openid-configuration":
+            return Response(200, (_JSON,), orjson.dumps(self._api.tokens.configuration()))
+        if path == "/openid/v1/jwks":
+            return Response(
+                200, (("Content-Type", "application/jwk-set+json"),), orjson.dumps(self._api.tokens.key_set())
+            )
+        if path == "/":
+            return Response(200, (_JSON,), orjson.dumps({"paths": self._paths()}, option=orjson.OPT_INDENT_2))
+        return self._discover(request, path)
+
+    def _health(self, request: Request, endpoint: str, name: str) -> Response:
+        params = request.params()
+        checks: dict[str, health.Check] = {"ping": lambda: "", "log": lambda: "", "etcd": lambda: ""}
+        if endpoint == "readyz":
+            checks["poststarthook/bootstrap-objects"] = lambda: "" if self.bootstrapped else "not finished"
+            checks["shutdown"] = lambda: "process is shutting down" if self._api.stopping else ""
+        return health.answer(endpoint, name, checks, "verbose" in params, request.param_list("exclude"))
+
+    def _version(self) -> Obj:
+        machine = platform.machine()
+        return {
+            "major": "1",
+            "minor": str(self._minor),
+            "emulationMajor": "1",
+            "emulationMinor": str(self._minor),
+            "minCompatibilityMajor": "1",
+            "minCompatibilityMinor": str(self._minor - 1),
+            "gitVersion": self._git_version,
+            "gitCommit": "",
+            "gitTreeState": "clean",
+            "buildDate": "1970-01-01T00:00:00Z",
+            "goVersion": f"python{platform.python_version()}",
+            "compiler": platform.python_implementation().lower(),
+            "platform": f"linux/{_ARCHITECTURES.get(machine, machine)}",
+        }
+
+    def _discover(self, request: Request, path: str) -> Response:
+        found = self.discovery.document(path, request.headers.get("accept", ""))
+        if found is None:
+            raise errors.no_such_path()
+        content_type, body, etag = found
+        headers: Mapping[str, str] = {"Content-Type": content_type}
+        if etag:
+            headers = {**headers, "ETag": etag, "Vary": "Accept"}
+            if request.headers.get("if-none-match") == etag:
+                return Response(304, tuple(headers.items()))
+        return Response(200, tuple(headers.items()), body)
+
+    async def _open_api(self, request: Request, path: str) -> Response:
+        ask = request.headers
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(
+            None,
+            self._openapi.document,
+            path,
+            ask.get("accept", ""),
+            ask.get("accept-encoding", ""),
+            request.params().get("hash", ""),
+        )
+        if found is None:
+            raise errors.no_such_path()
+        headers = [("Content-Type", found.content_type), ("ETag", found.etag), ("Vary", "Accept, Accept-Encoding")]
+        if found.content_encoding:
+            headers.append(("Content-Encoding", found.content_encoding))
+        if getattr(found, "immutable", False):
+            headers.append(("Cache-Control", "public, immutable"))
+        if ask.get("if-none-match") == found.etag:
+            return Response(304, headers)
+        return Response(200, headers, found.body)
+
+    def _paths(self) -> list[str]:
+        found = ["/.well-known/openid-configuration", "/api", "/apis", "/healthz", "/livez", "/metrics"]
+        found += ["/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]
+        for group, versions in self._api.registry.groups():
+            if group:
+                found.append(f"/apis/{group}")
+            found += [f"/apis/{group}/{version}" if group else f"/api/{version}" for version in versions]
+        return sorted(found)

@@ -1,0 +1,142 @@
+"""Objects in the store: which key each has, how it is encoded there, and the loops that write it.
+
+Every stored kind is one `ResourceCache` below `/registry/`. What is stored is the object's JSON with `kind`,
+`apiVersion` and `metadata` first and without `metadata.resourceVersion`, so that the cache can put the revision in at a
+fixed place. A write that loses against another is tried again on what won, unless the client said which version it meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import orjson
+
+from pinnace.apis.kind import Kind
+from pinnace.apiserver.cache import CachedObject, ResourceCache
+from pinnace.machinery import errors
+from pinnace.machinery.errors import ApiError
+from pinnace.machinery.meta import GVR, Obj
+from pinnace.store.contract import Change, KeyValue, RevisionConflict, Store, StoreError
+
+ROOT = "/registry/"
+RETRIES = 100  # an update whose author named no version wins before that, or the key is in a storm
+
+_TRIGGER_FIELDS = {("", "pods"): "spec.nodeName"}
+
+
+class Storage:
+    """The caches of every stored resource over one store."""
+
+    def __init__(self, store: Store, kinds: Iterable[Kind]) -> None:
+        self.store = store
+        self._caches: dict[GVR, ResourceCache] = {}
+        self._by_prefix: dict[str, ResourceCache] = {}
+        for kind in kinds:
+            if kind.is_stored and kind.storage == kind.gvr:
+                self.add(kind)
+        self._leave: Callable[[], None] = lambda: None
+
+    def add(self, kind: Kind) -> ResourceCache:
+        """Make room for one stored kind. Before `start` only."""
+        below = f"{kind.group}/{kind.plural}" if kind.group else kind.plural
+        cache = ResourceCache(kind, f"{ROOT}{below}/", _TRIGGER_FIELDS.get((kind.group, kind.plural), ""))
+        self._caches[kind.gvr] = self._by_prefix[below] = cache
+        return cache
+
+    def cache(self, resource: GVR) -> ResourceCache:
+        """The cache of a stored resource; KeyError for one that is not."""
+        return self._caches[resource]
+
+    @property
+    def caches(self) -> dict[GVR, ResourceCache]:
+        return self._caches
+
+    @property
+    def revision(self) -> int:
+        return self.store.revision
+
+    async def start(self) -> None:
+        """Fill the caches and follow the store."""
+        found, revision = await self.store.range(ROOT)
+        sorted_out: dict[str, list[KeyValue]] = {}
+        for item in found:
+            cache = self._route(item.key)
+            if cache is not None:
+                sorted_out.setdefault(cache.prefix, []).append(item)
+        for cache in self._caches.values():
+            cache.load(sorted_out.get(cache.prefix, []), revision)
+        self._leave = self.store.subscribe(ROOT, revision, self._apply)
+
+    def stop(self) -> None:
+        self._leave()
+
+    def _route(self, key: str) -> ResourceCache | None:
+        first = key.find("/", len(ROOT))
+        found = self._by_prefix.get(key[len(ROOT) : first])
+        if found is None:
+            second = key.find("/", first + 1)
+            found = self._by_prefix.get(key[len(ROOT) : second])
+        return found
+
+    def _apply(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            cache = self._route(change.key)
+            if cache is not None:
+                cache.apply(change)
+
+    # Writing.
+
+    async def create(self, cache: ResourceCache, key: str, obj: Obj) -> CachedObject:
+        """Write a new object; AlreadyExists when the key is taken. `obj` belongs to the cache from here on."""
+        try:
+            return await self._put(cache, key, encode(cache.kind, obj), obj, 0)
+        except RevisionConflict:
+            raise errors.already_exists(cache.kind.plural, key.rpartition("/")[2], cache.kind.group) from None
+
+    async def replace(self, cache: ResourceCache, old: CachedObject, obj: Obj) -> CachedObject:
+        """Write `obj` over `old`, or nothing when they say the same. Raises RevisionConflict."""
+        raw = encode(cache.kind, obj)
+        if raw == old.raw:
+            return old
+        return await self._put(cache, old.key, raw, obj, old.revision)
+
+    async def remove(self, cache: ResourceCache, old: CachedObject) -> int:
+        """Delete `old` and return the revision of that. Raises RevisionConflict."""
+        try:
+            return await self.store.delete(cache.prefix + old.key, old.revision)
+        except RevisionConflict:
+            raise
+        except StoreError as error:
+            raise storage_failure(error) from error
+
+    async def _put(self, cache: ResourceCache, key: str, raw: bytes, obj: Obj, expected: int) -> CachedObject:
+        cache.decoded_hint[id(raw)] = obj
+        try:
+            revision = await self.store.put(cache.prefix + key, raw, expected)
+        except RevisionConflict:
+            raise
+        except StoreError as error:
+            raise storage_failure(error) from error
+        finally:
+            cache.decoded_hint.pop(id(raw), None)
+        written = cache.get(key)
+        if written is None or written.revision != revision:  # another write of this batch came after it
+            written = CachedObject(cache, key, raw, revision)
+        return written
+
+
+def storage_failure(error: StoreError) -> ApiError:
+    """What a client sees when the disk is full or gone: an error to try again on, not the client's fault."""
+    return errors.internal(str(error))
+
+
+def encode(kind: Kind, obj: Obj) -> bytes:
+    """The bytes that are stored. `obj` is of the stored version; its `resourceVersion` is not among them."""
+    meta = obj["metadata"]
+    if "resourceVersion" in meta:
+        meta = {name: value for name, value in meta.items() if name != "resourceVersion"}
+    ordered = {"kind": kind.kind, "apiVersion": kind.gvr.api_version, "metadata": meta}
+    for name, value in obj.items():
+        if name not in ordered:
+            ordered[name] = value
+    return orjson.dumps(ordered)
