@@ -170,7 +170,9 @@ class FakeApi:
         if wanted.get("resourceVersion") not in (None, "", old["metadata"]["resourceVersion"]):
             raise modified(resource.resource, name_of(old), resource.group)
         if wanted.get("uid") not in (None, old["metadata"]["uid"]):
-            raise conflict(resource.resource, name_of(old), "the UID in the precondition does not match", resource.group)
+            raise conflict(
+                resource.resource, name_of(old), "the UID in the precondition does not match", resource.group
+            )
         if subresource == "status":
             new = {**old, "status": new.get("status") or {}}
         elif "status" in old:
