@@ -65,6 +65,18 @@ def test_too_deep_a_document_is_refused() -> None:
             json.loads(b"[" * depth + b"]" * depth)
 
 
+def test_a_document_deeper_than_can_be_written_is_a_bad_request() -> None:
+    body = b'{"a":' * 300 + b"1" + b"}" * 300
+
+    with pytest.raises(ApiError, match="exceeded max depth"):
+        json.duplicates(body, json.loads(body))
+
+
+def test_numbers_beyond_64_bits_become_floats() -> None:
+    assert json.loads(b'{"a":123456789012345678901234567890}') == {"a": 123456789012345678901234567890.0}
+    assert json.loads(b'{"a":123456789012345678901234567890,"b":"\xff"}')["a"] == 123456789012345678901234567890.0
+
+
 def test_bytes_that_are_not_utf_8_and_lone_surrogates_are_replaced_as_go_does() -> None:
     assert json.loads(b'{"a":"\xff"}') == {"a": "\ufffd"}
     assert json.loads(b'{"a":"\\ud800"}') == {"a": "\ufffd"}

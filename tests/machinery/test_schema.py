@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pinnace.machinery import gotypes
 from pinnace.machinery.decoding import DecodeError
 from pinnace.machinery.meta import GVK
 from pinnace.machinery.schema import Schemas
@@ -169,6 +170,27 @@ def test_unknown_fields_are_refused_when_strict() -> None:
         ),
         (
             POD,
+            {"restartPolicy": 5},
+            "json: cannot unmarshal number into Go struct field PodSpec.spec.restartPolicy of type v1.RestartPolicy",
+        ),
+        (
+            POD,
+            container(securityContext={"capabilities": {"add": [5]}}),
+            (
+                "json: cannot unmarshal number into Go struct field Capabilities.spec.containers.securityContext."
+                "capabilities.add of type v1.Capability"
+            ),
+        ),
+        (
+            POD,
+            container(resources={"limits": 5}),
+            (
+                "json: cannot unmarshal number into Go struct field ResourceRequirements.spec.containers.resources."
+                "limits of type v1.ResourceList"
+            ),
+        ),
+        (
+            POD,
             {"containers": {}},
             "json: cannot unmarshal object into Go struct field PodSpec.spec.containers of type []v1.Container",
         ),
@@ -314,3 +336,14 @@ def test_options_kinds_are_found_under_the_core_version() -> None:
     decoded, _ = schema.decode({"propagationPolicy": "Foreground", "gracePeriodSeconds": 0}, True)
 
     assert decoded == {"propagationPolicy": "Foreground", "gracePeriodSeconds": 0}
+
+
+def test_every_named_go_type_belongs_to_a_field() -> None:
+    schemas = Schemas.load()
+    known = {
+        f"{definition.short_name}.{field}"
+        for definition in map(schemas.definition, schemas.names())
+        for field in definition.fields
+    }
+
+    assert gotypes.NAMED.keys() <= known

@@ -1,9 +1,9 @@
-"""Tables, ages and scaled percentages."""
+"""Tables, and percentages of a total."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,40 +11,6 @@ import pytest
 from pinnace.machinery import intorstring, table
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
-SECOND, MINUTE, HOUR, DAY = 1, 60, 3600, 86400
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [
-        (-5, "<invalid>"),
-        (-1, "0s"),
-        (0, "0s"),
-        (119, "119s"),
-        (2 * MINUTE, "2m"),
-        (2 * MINUTE + 30, "2m30s"),
-        (10 * MINUTE + 30, "10m"),
-        (179 * MINUTE, "179m"),
-        (3 * HOUR, "3h"),
-        (5 * HOUR + 12 * MINUTE, "5h12m"),
-        (8 * HOUR + 12 * MINUTE, "8h"),
-        (47 * HOUR, "47h"),
-        (2 * DAY, "2d"),
-        (3 * DAY + 4 * HOUR, "3d4h"),
-        (8 * DAY + 4 * HOUR, "8d"),
-        (729 * DAY, "729d"),
-        (2 * 365 * DAY, "2y"),
-        (3 * 365 * DAY + 20 * DAY, "3y20d"),
-        (9 * 365 * DAY + 20 * DAY, "9y"),
-    ],
-)
-def test_durations_are_shown_in_at_most_two_units(seconds: int, shown: str) -> None:
-    assert table.human_duration(timedelta(seconds=seconds)) == shown
-
-
-def test_an_age_is_the_time_since() -> None:
-    assert table.age("2026-01-01T00:00:00Z", NOW) == "24h"
-    assert table.age(None, NOW) == "<unknown>"
 
 
 @dataclass

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pinnace.machinery.errors import ApiError
+from pinnace.machinery.gotypes import NAMED
 from pinnace.machinery.meta import GVK, Obj, format_micro_time, format_time, gvk_of
 from pinnace.machinery.quantity import QuantityError, canonical
 from pinnace.machinery.schema import Schema
@@ -328,6 +329,9 @@ class _Reader:
         kind = _json_kind(value, go_type)
         if not self._stack:
             return _WrongError(f"json: cannot unmarshal {kind} into Go value of type {go_type}")
+        named = NAMED.get(f"{self._struct}.{self._stack[-1]}")
+        if named:
+            go_type = named if schema.type in ("list", "map") else named.removeprefix("[]")
         field = f"{self._struct}.{'.'.join(self._stack)}"
         return _WrongError(f"json: cannot unmarshal {kind} into Go struct field {field} of type {go_type}")
 

@@ -45,7 +45,9 @@ def loads(body: bytes | str) -> Any:
 
 
 def _clean(value: Any) -> Any:
-    """Replace lone surrogates, which no encoder takes."""
+    """Replace lone surrogates and numbers beyond 64 bits, which no encoder takes."""
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return float(value)
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
@@ -111,9 +113,13 @@ def duplicates(body: bytes, document: Any) -> list[str]:
 
     `document` is what `loads` made of `body`. Where writing it again gives as many keys as were read, there can be no
     duplicate, and nothing is parsed twice. (A colon that follows its key after white space hides from this test, and
-    so at worst hides a warning.)
+    so at worst hides a warning.) Raises ApiError 400 for a document nested deeper than can be written.
     """
-    if body.count(b'":') == orjson.dumps(document).count(b'":') and b"\\u0022" not in body:
+    try:
+        written = orjson.dumps(document)
+    except TypeError:
+        raise bad_request("exceeded max depth") from None
+    if body.count(b'":') == written.count(b'":') and b"\\u0022" not in body:
         return []
     found: list[tuple[int, str]] = []  # (id of the object, field)
     kept: list[dict[str, Any]] = []  # so that ids stay unique

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import zlib
 from functools import lru_cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal
 
 import orjson
@@ -132,7 +132,7 @@ class Schemas:
     @staticmethod
     def minors() -> list[int]:
         """The minors that can be served, oldest first."""
-        names = (re.fullmatch(r"v1\.(\d+)\.z", entry.name) for entry in _folder().iterdir())
+        names = (re.fullmatch(r"v1\.(\d+)\.z", entry.name) for entry in _FOLDER.iterdir())
         return sorted(int(match[1]) for match in names if match)
 
     @staticmethod
@@ -191,15 +191,13 @@ def _type_of(raw: Obj, name: str) -> Type:
     return "any"
 
 
-def _folder() -> Any:
-    return files("pinnace.machinery") / "schemas"
+_FOLDER = Path(__file__).parent / "schemas"
 
 
 @lru_cache(maxsize=4)
 def _load(minor: int) -> Schemas:
-    path = _folder() / f"v1.{minor}.z"
     try:
-        packed: bytes = path.read_bytes()
+        packed = (_FOLDER / f"v1.{minor}.z").read_bytes()
     except FileNotFoundError:
         served = ", ".join(f"1.{each}" for each in Schemas.minors())
         raise LookupError(f"Kubernetes 1.{minor} is not one of the versions carried: {served}") from None

@@ -7,10 +7,10 @@ the short form of durations by kubectl's `duration.HumanDuration`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal, Protocol
 
-from pinnace.machinery.meta import Obj, parse_time
+from pinnace.machinery.meta import Obj
 
 Include = Literal["None", "Metadata", "Object"]
 
@@ -102,38 +102,3 @@ def _plain_row(obj: Obj, _now: datetime) -> list[Any]:
     """A kind without columns of its own shows its name and when it was made, as Kubernetes' default does."""
     meta = obj["metadata"]
     return [meta.get("name", ""), meta.get("creationTimestamp")]
-
-
-def age(timestamp: str | None, now: datetime) -> str:
-    """The time since a timestamp of the API (`3d4h`); `<unknown>` where there is none."""
-    return human_duration(now - parse_time(timestamp)) if timestamp else "<unknown>"
-
-
-def human_duration(duration: timedelta) -> str:
-    """At most two units, the second only while it matters: `45s`, `2m30s`, `90m`, `5h12m`, `3d4h`, `400d`, `3y20d`."""
-    whole = int(duration.total_seconds())
-    if duration.total_seconds() <= -2:
-        return "<invalid>"
-    if whole < 0:
-        return "0s"
-    if whole < 120:
-        return f"{whole}s"
-    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
-    if minutes < 10:
-        return _two(minutes, "m", whole % 60, "s")
-    if minutes < 180:
-        return f"{minutes}m"
-    if hours < 8:
-        return _two(hours, "h", minutes % 60, "m")
-    if hours < 48:
-        return f"{hours}h"
-    if hours < 192:
-        return _two(days, "d", hours % 24, "h")
-    if days < 730:
-        return f"{days}d"
-    years = days // 365
-    return _two(years, "y", days % 365, "d") if years < 8 else f"{years}y"
-
-
-def _two(great: int, unit: str, small: int, small_unit: str) -> str:
-    return f"{great}{unit}{small}{small_unit}" if small else f"{great}{unit}"
