@@ -5,6 +5,8 @@ Flag names and meanings: https://kubernetes.io/docs/reference/command-line-tools
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +16,7 @@ class Options:
     """Paths are of PEM files; every one may be left out where the feature is not wanted."""
 
     bind: list[tuple[str, int]] = field(default_factory=lambda: [("127.0.0.1", 6443)])
+    sockets: Sequence[socket.socket] = ()  # listening already, besides `bind`: of a supervisor that outlives us
     cert_file: Path | None = None  # the serving certificate; without it the server speaks plain HTTP (tests)
     key_file: Path | None = None
     client_ca_file: Path | None = None  # who signs client certificates

@@ -102,7 +102,7 @@ class ApiServer:
         if options.cert_file is not None and options.key_file is not None:
             tls = TlsConfig(options.cert_file, options.key_file, options.client_ca_file)
         settings = Settings(body_bytes=options.max_request_body, error=_protocol_error)
-        self._server = await serve(self.handle, options.bind, tls, settings=settings)
+        self._server = await serve(self.handle, options.bind, tls, settings=settings, sockets=options.sockets)
         self.addresses = list(self._server.addresses)
         host, port = self.addresses[0] if self.addresses else ("", 6443)
         address = options.advertise_address or (host if host not in ("0.0.0.0", "::") else "")
