@@ -91,6 +91,7 @@ class Engine:
             self._emit,
         )
         self.sessions = Sessions(self.monitor)
+        self.monitor.on_lost = self.sessions.fail_all
         self.streaming = StreamingServer()
         self._subscribers: set[asyncio.Queue[ContainerEvent | None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -136,7 +137,6 @@ class Engine:
             self.sessions.on_exec_exit(event)
 
     def _on_new_monitor(self) -> None:
-        self.sessions.fail_all()
         task = asyncio.get_running_loop().create_task(self.containers.synchronize())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -10,6 +10,7 @@ says how the sets behave over setuid and execve.
 from __future__ import annotations
 
 import os
+import resource
 from typing import Any
 
 from pinnace.cri.engine import _syscalls as sys_
@@ -101,10 +102,6 @@ def resolve_user(user: dict[str, Any], root: str = "/") -> tuple[int, int, list[
 
 def set_rlimits(limits: list[dict[str, Any]]) -> None:
     """Apply OCI `rlimits`; a hard limit above the present one needs CAP_SYS_RESOURCE and is clamped without it."""
-    if not limits:
-        return
-    import resource
-
     for limit in limits:
         kind = RLIMITS.get(limit["type"])
         if kind is None:

@@ -10,12 +10,14 @@ because people search for them. The order of steps follows the OCI runtime speci
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import select
 import signal
 import socket
 import stat
+import termios
 from typing import Any
 
 from pinnace.cri.engine import _syscalls as sys_
@@ -81,6 +83,7 @@ def container(channel: socket.socket, bundle: str, spec: Spec, request: dict[str
     identity.set_oom_score(process.get("oomScoreAdj"))
     sources = rootfs.open_sources(spec)
     cgroups = rootfs.open_cgroups(request["cgroups"])
+    program = _seccomp_program(spec)
     gate = os.open(f"{bundle}/gate", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     stdio = [] if process.get("terminal") else _open_stdio(bundle, request.get("stdin", ""))
     _enter_namespaces(spec)
@@ -101,7 +104,7 @@ def container(channel: socket.socket, bundle: str, spec: Spec, request: dict[str
         os.close(fd)
     _wait_gate(gate)
     _take_over_stdio(stdio, uid, terminal=bool(process.get("terminal")))
-    _finish(channel, spec["linux"].get("seccomp"), process, (uid, gid, groups), executable, environment)
+    _finish(channel, program, process, (uid, gid, groups), executable, environment)
 
 
 def executed(channel: socket.socket, spec: Spec, request: dict[str, Any], target: int, stdio: list[int]) -> None:
@@ -111,6 +114,7 @@ def executed(channel: socket.socket, spec: Spec, request: dict[str, Any], target
     reset_signals()
     join_cgroups(request["cgroups"])
     identity.set_oom_score(spec["process"].get("oomScoreAdj"))
+    program = _seccomp_program(spec)
     sys_.setns(
         target,
         sys_.CLONE_NEWNS | sys_.CLONE_NEWIPC | sys_.CLONE_NEWUTS | sys_.CLONE_NEWNET | sys_.CLONE_NEWCGROUP,
@@ -128,7 +132,7 @@ def executed(channel: socket.socket, spec: Spec, request: dict[str, Any], target
     for fd in fds:
         os.close(fd)
     _take_over_stdio(stdio, uid, terminal=bool(process.get("terminal")))
-    _finish(channel, spec["linux"].get("seccomp"), process, (uid, gid, groups), executable, environment)
+    _finish(channel, program, process, (uid, gid, groups), executable, environment)
 
 
 def sandbox(channel: socket.socket, request: dict[str, Any]) -> None:
@@ -192,6 +196,16 @@ def _write_sysctl(name: str, value: str) -> None:
         raise LaunchError(f"write sysctl key {name}: open {path}: {(error.strerror or '').lower()}") from None
 
 
+def _seccomp_program(spec: Spec) -> bytes:
+    """The container's filter; compiled while this package's files are still in sight."""
+    profile = spec["linux"].get("seccomp")
+    if not profile:
+        return b""
+    from pinnace.cri.engine import seccomp
+
+    return seccomp.compile_filter(profile)
+
+
 def _enter_namespaces(spec: Spec) -> None:
     new = sys_.CLONE_NEWNS
     for namespace in spec["linux"]["namespaces"]:
@@ -231,9 +245,6 @@ def _wait_gate(gate: int) -> None:
 
 def _take_over_stdio(stdio: list[int], uid: int, *, terminal: bool) -> None:
     if terminal:
-        import fcntl
-        import termios
-
         fcntl.ioctl(stdio[0], termios.TIOCSCTTY, 0)
     for number, fd in enumerate(stdio):
         if uid or terminal:
@@ -288,7 +299,7 @@ def find_executable(name: str, path: str, cwd: str) -> str:
 
 def _finish(
     channel: socket.socket,
-    seccomp: Spec | None,
+    program: bytes,
     process: Spec,
     who: tuple[int, int, list[int]],
     executable: str,
@@ -297,11 +308,6 @@ def _finish(
     """The last steps, none of which may touch the host: limits, identity, filter, execve."""
     uid, gid, groups = who
     identity.set_rlimits(process.get("rlimits") or [])
-    program = b""
-    if seccomp:
-        from pinnace.cri.engine import seccomp as filters
-
-        program = filters.compile_filter(seccomp)
     no_new_privileges = bool(process.get("noNewPrivileges"))
     if program and not no_new_privileges:
         sys_.set_seccomp_filter(program)  # needs CAP_SYS_ADMIN, which is about to go

@@ -42,7 +42,8 @@ class MonitorClient:
         self._reconnecting: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()
         self.terminals: dict[str, int] = {}  # container id -> a copy of its terminal
-        self.on_reconnect: Callable[[], None] = lambda: None  # after a new monitor took over
+        self.on_lost: Callable[[], None] = lambda: None  # when the monitor has ended
+        self.on_reconnect: Callable[[], None] = lambda: None  # after a new one took over
         self.on_spawn: Callable[[int], None] = lambda _: None  # with a new monitor's pid, before it has any container
 
     async def start(self) -> None:
@@ -155,6 +156,7 @@ class MonitorClient:
     def _lost(self) -> None:
         self._disconnect()
         if not self._closing:
+            self.on_lost()
             self._reconnecting = asyncio.get_running_loop().create_task(self._reconnect())
 
     def _disconnect(self) -> None:

@@ -186,6 +186,20 @@ def _nft(script: str) -> None:
         raise NetworkError(f"nft: {done.stderr.decode(errors='replace').strip()}")
 
 
+def _default_mtu() -> int:
+    """The packet size of the interface with the default route, 1500 without one."""
+    import socket
+    import struct
+
+    with contextlib.suppress(OSError, IndexError, StopIteration), open("/proc/net/route") as file:
+        name = next(fields[0] for fields in map(str.split, file) if fields[1] == "00000000")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            answer = fcntl.ioctl(probe, 0x8921, struct.pack("16s16x8x", name.encode()))  # SIOCGIFMTU
+        mtu: int = struct.unpack_from("i", answer, 16)[0]
+        return mtu
+    return 1500
+
+
 def _sysctl(name: str, value: str) -> None:
     """Set a kernel parameter where there is one and it differs."""
     path = f"/proc/sys/{name}"
@@ -229,6 +243,9 @@ class BridgeNetwork:
         """Host ports of the sandboxes that are there already, after a restart."""
         self._mappings.update(mappings)
 
+    def _mtu(self) -> int:
+        return self.options.mtu or _default_mtu()
+
     def _pools(self) -> list[Addresses]:
         return [Addresses(self._directory, ipaddress.ip_network(subnet)) for subnet in self.options.subnets]
 
@@ -240,7 +257,7 @@ class BridgeNetwork:
                 return index
             if not index:
                 with contextlib.suppress(FileExistsError):
-                    link.add_bridge(self.options.bridge, self.options.mtu)
+                    link.add_bridge(self.options.bridge, self._mtu())
                 index = link.index(self.options.bridge)
             _sysctl("net/ipv4/ip_forward", "1")
             for name, value in (("route_localnet", "1"), ("send_redirects", "0"), ("rp_filter", "2")):
@@ -269,7 +286,7 @@ class BridgeNetwork:
                 addresses = [(pool.allocate(container_id), pool.gateway) for pool in self._pools()]
                 namespace = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
                 try:
-                    link.add_veth(host, interface, namespace, bridge, self.options.mtu)
+                    link.add_veth(host, interface, namespace, bridge, self._mtu())
                 finally:
                     os.close(namespace)
                 link.set_hairpin(link.index(host))

@@ -10,8 +10,10 @@ What to mount is said by the OCI runtime specification ("Mounts", "Linux default
 # Descriptors, mounts and /proc files: `os` is the interface here, and pathlib would cost memory in every container.
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
+import struct
 from typing import Any
 
 from pinnace.cri.engine import _syscalls as sys_
@@ -37,6 +39,8 @@ _PROPAGATION = {
     "shared": sys_.MS_SHARED,
 }
 _NOT_DATA = {"rw", "suid", "dev", "exec", "bind", "rbind", *_FLAGS, *_PROPAGATION}
+
+_TIOCSPTLCK, _TIOCGPTN = 0x40045431, 0x80045430  # asm-generic/ioctls.h: unlock a terminal, its number
 
 _DEFAULT_DEVICES = (
     ("/dev/null", 1, 3),
@@ -237,13 +241,9 @@ def _mask(path: str) -> None:
 
 def open_console() -> tuple[int, int]:
     """A pseudo-terminal of the container's own devpts, as (master, slave)."""
-    import fcntl
-    import struct
-    import termios
-
     master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    fcntl.ioctl(master, termios.TIOCSPTLCK if hasattr(termios, "TIOCSPTLCK") else 0x40045431, struct.pack("i", 0))
-    number = struct.unpack("i", fcntl.ioctl(master, 0x80045430, struct.pack("i", 0)))[0]  # TIOCGPTN
+    fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
+    number = struct.unpack("i", fcntl.ioctl(master, _TIOCGPTN, struct.pack("i", 0)))[0]
     slave = os.open(f"/dev/pts/{number}", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     return master, slave
 

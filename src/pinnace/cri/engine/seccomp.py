@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pinnace.cri.api import CriError, SecurityProfile
+if TYPE_CHECKING:
+    from pinnace.cri.api import SecurityProfile
 
 _CALLS = (  # noqa: SIM905  (name:x86_64:arm64)
     "_sysctl:156:- acct:163:89 add_key:248:217 bpf:321:280 chroot:161:51 clock_adjtime:305:266 "
@@ -79,6 +80,8 @@ def profile(asked: SecurityProfile | None, capabilities: list[str]) -> dict[str,
     if asked is None or asked.profile_type == "Unconfined":
         return None
     if asked.profile_type != "RuntimeDefault":
+        from pinnace.cri.api import CriError
+
         raise CriError("UNIMPLEMENTED", f"seccomp profile type {asked.profile_type} is not supported by this runtime")
     return runtime_default(set(capabilities))
 
