@@ -32,7 +32,7 @@ class FakeApi:
         self.history: list[tuple[GVR, Obj]] = []  # every event, oldest first
         self.oldest = 0  # revisions up to this one are compacted
         self.requests: list[tuple[str, str]] = []
-        self.fail: Callable[[str, str, Any], ApiError | None] = lambda method, path, body: None
+        self.fail: Callable[[str, str, Any], ApiError | None] = lambda *_: None
         self.client = Client(self)
         self._revision = 0
         self._names = itertools.count()

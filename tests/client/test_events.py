@@ -85,7 +85,7 @@ async def test_an_object_is_heard_at_most_25_times_in_a_row() -> None:
 
 async def test_a_refused_event_is_dropped() -> None:
     api = FakeApi()
-    api.fail = lambda method, path, body: ApiError(403, "Forbidden", "no")
+    api.fail = lambda *_: ApiError(403, "Forbidden", "no")
     recorder = EventRecorder(api.client, "kubelet")
     recorder.event(POD, "Normal", "Started", "said")
     await recorder.close()

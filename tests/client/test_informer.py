@@ -110,7 +110,7 @@ async def test_lists_again_when_history_is_gone_and_tells_the_difference(
 
 async def test_survives_an_unreachable_server(api: FakeApi, informers: InformerFactory) -> None:
     failures = iter([unavailable("down"), unavailable("down")])
-    api.fail = lambda method, path, body: next(failures, None) if method == "GET" else None
+    api.fail = lambda method, *_: next(failures, None) if method == "GET" else None
     informer = informers.informer(CONFIG_MAPS)
     informers.start()
     async with asyncio.timeout(10):

@@ -139,9 +139,13 @@ def test_a_link_is_followed(path: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_is_written_when_the_editor_fails_or_is_locked_out(path: Path) -> None:
-    with pytest.raises(RuntimeError, match="mistake"), kubeconfig.edit(path) as config:
-        config.use_context("home")
-        raise RuntimeError("mistake")
+    def fail() -> None:
+        with kubeconfig.edit(path) as config:
+            config.use_context("home")
+            raise RuntimeError("mistake")
+
+    with pytest.raises(RuntimeError, match="mistake"):
+        fail()
     lock = path.with_name("config.lock")
     assert not lock.exists()
     lock.touch()

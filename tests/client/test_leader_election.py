@@ -70,7 +70,7 @@ async def test_who_cannot_renew_stops() -> None:
     leader = asyncio.create_task(run_as_leader(lock(api, "one"), work, QUICK))
     async with asyncio.timeout(10):
         await working.wait()
-        api.fail = lambda method, path, body: unavailable("down")
+        api.fail = lambda *_: unavailable("down")
         with pytest.raises(LeadershipLost):
             await leader
     assert stopped.is_set()

@@ -54,7 +54,7 @@ async def report(api: FakeApi, pod: Obj, phase: str = "Running", *, ready: bool 
 
 
 @asynccontextmanager
-async def kubelet(api: FakeApi, breaks: Callable[[Obj], bool] = lambda pod: False) -> AsyncIterator[None]:
+async def kubelet(api: FakeApi, breaks: Callable[[Obj], bool] = lambda _: False) -> AsyncIterator[None]:
     """Runs every pod and makes it ready, but for those that `breaks` picks, which stay unready."""
 
     async def work() -> None:

@@ -65,17 +65,12 @@ class Graph:
             self._unlink(owner, uid)
         for owner in after - before:
             self._link(owner, uid)
-        return self._affected(node, old, after)
+        return self._affected(node, old)
 
-    def _affected(self, node: Node, old: Node | None, owners: set[str]) -> list[str]:
-        affected: list[str] = []
-        known = [self.nodes.get(owner) for owner in owners]
-        if any(owner is None or owner.foreground for owner in known):
-            affected.append(node.uid)
-        if node.orphaning and not (old and old.orphaning):
-            affected.append(node.uid)
+    def _affected(self, node: Node, old: Node | None) -> list[str]:
+        affected = [] if self.is_settled(node) else [node.uid]
         if node.foreground and not (old and old.foreground):
-            affected += [node.uid, *node.dependents]
+            affected += node.dependents
         if old is not None and old.owners != node.owners:
             affected += [owner for owner, _ in old.owners]  # one of them may wait for nobody now
         return affected

@@ -1,0 +1,248 @@
+"""Silent nodes are noticed, tainted and drained; their pods do not outlive them; every node has its own addresses."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from pinnace.apis.resources import JOBS, LEASES, NODES, PODS
+from pinnace.controllers.node_ipam import ClusterRange, NodeIpamController
+from pinnace.controllers.node_lifecycle import NodeLifecycleController, wanted_taints
+from pinnace.controllers.podgc import PodGcController
+from pinnace.controllers.taint_eviction import TaintEvictionController, evicted_at, tolerates
+from pinnace.controllers.ttl_after_finished import TtlAfterFinishedController, expires_in
+from pinnace.machinery.meta import Obj, format_micro_time, format_time, utc_now
+from tests.client.fake_api import FakeApi
+from tests.controllers.simulation import conditions, messages, pod_status, running
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def node(name: str = "n1", ready: str = "True", **spec: Any) -> Obj:
+    condition = {
+        "type": "Ready",
+        "status": ready,
+        "lastHeartbeatTime": "2026-01-01T00:00:00Z",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name},
+        "spec": spec,
+        "status": {"conditions": [condition]},
+    }
+
+
+def pod(name: str, on: str = "n1", **spec: Any) -> Obj:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"nodeName": on, **spec} if on else spec,
+        "status": pod_status("Running", ready=True),
+    }
+
+
+def taints(obj: Obj | None) -> set[tuple[str, str]]:
+    return {(one["key"].rpartition("/")[2], one["effect"]) for one in (obj or {}).get("spec", {}).get("taints") or ()}
+
+
+def lifecycle(client: Any, informers: Any, recorder: Any) -> NodeLifecycleController:
+    return NodeLifecycleController(client, informers, recorder, grace=1.0)
+
+
+def eviction(client: Any, informers: Any, recorder: Any) -> TaintEvictionController:
+    return TaintEvictionController(client, informers, recorder)
+
+
+@pytest.mark.parametrize(
+    ("given", "evict", "expected"),
+    [
+        (node(), True, set()),
+        (node(ready="False"), True, {("not-ready", "NoSchedule"), ("not-ready", "NoExecute")}),
+        (node(ready="Unknown"), True, {("unreachable", "NoSchedule"), ("unreachable", "NoExecute")}),
+        (node(ready="Unknown"), False, {("unreachable", "NoSchedule")}),
+        (node(unschedulable=True), True, {("unschedulable", "NoSchedule")}),
+        (node(taints=[{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]), True, set()),
+        (node(taints=[{"key": "mine", "effect": "NoExecute"}]), True, {("mine", "NoExecute")}),
+    ],
+)
+def test_taints_follow_conditions(given: Obj, evict: bool, expected: set[tuple[str, str]]) -> None:
+    assert taints({"spec": {"taints": wanted_taints(given, NOW, evict=evict)}}) == expected
+
+
+TAINT: Obj = {"key": "k", "value": "v", "effect": "NoExecute", "timeAdded": format_time(NOW)}
+
+
+@pytest.mark.parametrize(
+    ("toleration", "expected"),
+    [
+        ({"key": "k", "operator": "Exists"}, True),
+        ({"operator": "Exists"}, True),
+        ({"key": "k", "value": "v"}, True),
+        ({"key": "k", "value": "other"}, False),
+        ({"key": "k", "operator": "Exists", "effect": "NoSchedule"}, False),
+        ({"key": "other", "operator": "Exists"}, False),
+    ],
+)
+def test_tolerations(toleration: Obj, expected: bool) -> None:
+    assert tolerates(toleration, TAINT) is expected
+
+
+@pytest.mark.parametrize(
+    ("tolerations", "seconds"),
+    [
+        ([], 5),  # at once, that is now
+        ([{"operator": "Exists"}], None),
+        ([{"operator": "Exists", "tolerationSeconds": 300}], 300),
+        (
+            [
+                {"operator": "Exists", "tolerationSeconds": 300},
+                {"key": "k", "operator": "Exists", "tolerationSeconds": 60},
+            ],
+            60,
+        ),
+        ([{"operator": "Exists", "tolerationSeconds": -1}], 0),
+    ],
+)
+def test_pods_go_when_they_tolerate_no_longer(tolerations: list[Obj], seconds: int | None) -> None:
+    due = evicted_at({"spec": {"tolerations": tolerations}}, [TAINT], NOW + timedelta(seconds=5))
+    assert due == (None if seconds is None else NOW + timedelta(seconds=seconds))
+
+
+async def test_a_silent_node_is_unknown_tainted_and_drained() -> None:
+    api = FakeApi()
+    tolerant = [{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}]
+    for name in ("n1", "n2"):
+        await api.client.create(NODES, node(name))
+    await api.client.create(PODS, pod("goes"))
+    await api.client.create(PODS, pod("stays", tolerations=tolerant))
+    lease = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": "n2", "namespace": "kube-node-lease"},
+        "spec": {},
+    }
+    await api.client.create(LEASES, lease)
+
+    async def renew() -> None:
+        spec = {"spec": {"renewTime": format_micro_time(utc_now())}}
+        await api.client.patch(LEASES, "n2", spec, "kube-node-lease")
+
+    import asyncio
+
+    async with running(api, lifecycle, eviction):
+
+        async def alive() -> None:
+            while True:
+                await renew()
+                await asyncio.sleep(0.2)
+
+        heart = asyncio.create_task(alive())
+        try:
+            await api.until(lambda: conditions(api.find(NODES, "n1"))["Ready"][0] == "Unknown")
+            assert conditions(api.find(NODES, "n1"))["Ready"] == (
+                "Unknown",
+                "NodeStatusUnknown",
+                "Kubelet stopped posting node status.",
+            )
+            unreachable = {("unreachable", "NoSchedule"), ("unreachable", "NoExecute")}
+            await api.until(lambda: taints(api.find(NODES, "n1")) == unreachable)
+            await api.until(lambda: api.find(PODS, "default/goes") is None)
+            await api.until(lambda: conditions(api.find(PODS, "default/stays"))["Ready"][0] == "False")
+            assert taints(api.find(NODES, "n2")) == set()
+            assert "Marking for deletion Pod default/goes" in messages(api, "TaintManagerEviction")
+            # The kubelet comes back.
+            heard = node()["status"]["conditions"][0] | {"lastHeartbeatTime": format_time(utc_now())}
+            await api.set_status(NODES, "n1", {"conditions": [heard]})
+            await api.until(lambda: taints(api.find(NODES, "n1")) == set())
+        finally:
+            heart.cancel()
+
+
+async def test_nothing_is_evicted_when_every_node_is_silent() -> None:
+    api = FakeApi()
+    await api.client.create(NODES, node())
+    async with running(api, lifecycle):
+        await api.until(lambda: taints(api.find(NODES, "n1")) == {("unreachable", "NoSchedule")})
+
+
+async def test_pods_of_a_deleted_node_are_removed() -> None:
+    api = FakeApi()
+    await api.client.create(NODES, node())
+    await api.client.create(PODS, pod("a"))
+
+    def make(client: Any, informers: Any, recorder: Any) -> PodGcController:
+        return PodGcController(client, informers, quarantine=0.1)
+
+    async with running(api, make):
+        await api.client.delete(NODES, "n1")
+        await api.until(lambda: not api.all(PODS))
+        last = [event["object"] for gvr, event in api.history if gvr == PODS][-1]
+        assert last["status"]["phase"] == "Failed"
+        assert conditions(last)["DisruptionTarget"] == ("True", "DeletionByPodGC", "PodGC: node no longer exists")
+
+
+async def test_the_oldest_finished_pods_are_removed_when_there_are_too_many() -> None:
+    api = FakeApi()
+    await api.client.create(NODES, node())
+    for n in range(5):
+        finished = pod(f"p{n}") | {"status": {"phase": "Succeeded"}}
+        finished["metadata"]["creationTimestamp"] = f"2026-01-01T00:00:0{n}Z"
+        await api.client.create(PODS, finished)
+
+    def make(client: Any, informers: Any, recorder: Any) -> PodGcController:
+        return PodGcController(client, informers, threshold=3)
+
+    async with running(api, make):
+        await api.until(lambda: {one["metadata"]["name"] for one in api.all(PODS)} == {"p2", "p3", "p4"})
+
+
+async def test_nodes_get_ranges_of_their_own() -> None:
+    api = FakeApi()
+    await api.client.create(NODES, node("old", podCIDR="10.244.1.0/24", podCIDRs=["10.244.1.0/24"]))
+
+    def make(client: Any, informers: Any, recorder: Any) -> NodeIpamController:
+        return NodeIpamController(client, informers, recorder, ["10.244.0.0/22"])
+
+    async with running(api, make):
+        for name in ("a", "b", "c"):
+            await api.client.create(NODES, node(name))
+
+        def ranges() -> dict[str, str]:
+            return {one["metadata"]["name"]: one["spec"].get("podCIDR", "") for one in api.all(NODES)}
+
+        await api.until(lambda: all(ranges().values()))
+        assert ranges() == {"old": "10.244.1.0/24", "a": "10.244.0.0/24", "b": "10.244.2.0/24", "c": "10.244.3.0/24"}
+        await api.client.create(NODES, node("late"))
+        await api.until(lambda: messages(api, "CIDRNotAvailable"))
+        await api.client.delete(NODES, "b")
+        await api.until(lambda: ranges().get("late") == "10.244.2.0/24")
+
+
+def test_ranges_of_both_families() -> None:
+    small = ClusterRange("10.0.0.0/26")
+    assert [small.allocate(), small.allocate()] == ["10.0.0.0/26", None]
+    wide = ClusterRange("fd00::/56")
+    assert [wide.allocate(), wide.allocate()] == ["fd00::/64", "fd00:0:0:1::/64"]
+    wide.take("10.0.0.0/24")  # another family's
+
+
+async def test_finished_jobs_are_deleted_after_their_time() -> None:
+    api = FakeApi()
+    done = {"type": "Complete", "status": "True", "lastTransitionTime": format_time(utc_now())}
+    finished = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "j", "namespace": "default"},
+        "spec": {"ttlSecondsAfterFinished": 1},
+        "status": {"conditions": [done]},
+    }
+    assert expires_in({**finished, "status": {}}, utc_now()) is None
+    await api.client.create(JOBS, finished)
+    async with running(api, lambda client, informers, _: TtlAfterFinishedController(client, informers)):
+        await api.until(lambda: "deletionTimestamp" in (api.find(JOBS, "default/j") or {})["metadata"])
+        assert (api.find(JOBS, "default/j") or {})["metadata"]["finalizers"] == ["foregroundDeletion"]
