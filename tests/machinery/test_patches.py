@@ -144,6 +144,15 @@ def test_what_is_no_json_patch_is_a_bad_request() -> None:
         json_patch.apply({}, [operation("test", "")] * 10_001)
 
 
+def test_copies_may_not_grow_a_document_without_end() -> None:
+    patch = [{"op": "copy", "from": "/a", "path": f"/a/{n}"} for n in range(64)]
+
+    with pytest.raises(JsonPatchError) as caught:
+        json_patch.apply({"a": {"x": "y"}}, patch)
+
+    assert "exceeding the limit 3145728" in caught.value.cause
+
+
 def pointer(steps: list[str]) -> str:
     return "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in steps)
 

@@ -318,6 +318,26 @@ def test_definitions_that_contain_themselves_decode() -> None:
     assert warnings == []
 
 
+def test_a_definition_nested_without_end_is_refused() -> None:
+    schema: dict[str, Any] = {"type": "object"}
+    for _ in range(2000):
+        schema = {"type": "object", "properties": {"a": schema}}
+    crd = GVK("apiextensions.k8s.io", "v1", "CustomResourceDefinition")
+
+    with pytest.raises(DecodeError, match="exceeded max depth"):
+        decode(crd, {"group": "g", "versions": [{"name": "v1", "schema": {"openAPIV3Schema": schema}}]})
+
+
+def test_nulls_among_any_values_are_kept() -> None:
+    crd = GVK("apiextensions.k8s.io", "v1", "CustomResourceDefinition")
+    schema = {"type": "string", "nullable": True, "enum": ["a", None]}
+    spec = {"group": "g", "versions": [{"name": "v1", "schema": {"openAPIV3Schema": schema}}]}
+
+    decoded, _ = decode(crd, spec)
+
+    assert decoded["spec"] == spec
+
+
 def test_patch_metadata_can_be_reached_by_walking() -> None:
     schema = Schemas.load().for_gvk(DEPLOYMENT)
     assert schema is not None

@@ -84,6 +84,28 @@ def test_what_is_no_yaml_is_refused(text: str) -> None:
         yaml.load(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000 + "]" * 100_000,
+        "{a: " * 100_000 + "}" * 100_000,
+        "- " * 100_000 + "a",
+        "? " * 100_000 + "a",
+        "".join(" " * depth + "a:\n" for depth in range(300)),
+        "[" * 100_000,
+    ],
+)
+@pytest.mark.parametrize("encoding", [None, "utf-8", "utf-16"])
+def test_a_document_nested_without_end_is_refused(text: str, encoding: str | None) -> None:
+    with pytest.raises(YamlError, match="exceeded max depth"):
+        yaml.load(text.encode(encoding) if encoding else text)
+
+
+def test_a_document_far_to_the_right_is_still_read() -> None:
+    assert yaml.load("a:\n" + " " * 200 + "b: c\n") == {"a": {"b": "c"}}
+    assert yaml.load("a: |\n  x\n" + " " * 200 + "[y\n") == {"a": "x\n" + " " * 198 + "[y\n"}
+
+
 def test_a_billion_laughs_are_refused() -> None:
     lines = ["a0: &a0 [x,x,x,x,x,x,x,x,x,x]"]
     lines += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]

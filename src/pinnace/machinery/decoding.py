@@ -34,13 +34,13 @@ class DecodeError(ApiError):
 
 def decode(schema: Schema, obj: Any, strict: bool, gvk: GVK | None) -> tuple[Obj, list[str]]:
     """`Schema.decode`."""
-    if accept(schema)(obj):
-        return obj, []
     reader = _Reader()
     try:
         decoded = reader.read(schema, obj, "")
     except _WrongError as problem:
         raise DecodeError(gvk or _named(schema, obj), str(problem)) from None
+    except RecursionError:
+        raise DecodeError(gvk or _named(schema, obj), "exceeded max depth") from None
     if strict and reader.unknown:
         raise strict_error(gvk or _named(schema, obj), reader.unknown)
     return decoded, reader.unknown
@@ -253,6 +253,8 @@ class _Reader:
 
     def read(self, schema: Schema, value: Any, path: str) -> Any:
         """`value` as decoded; the caller deals with None."""
+        if accept(schema)(value):
+            return value  # what needs no change is shared, and not walked again
         match schema.type:
             case "object":
                 return self._read_object(schema, value, path)
@@ -260,8 +262,6 @@ class _Reader:
                 return self._read_map(schema, value, path)
             case "list":
                 return self._read_list(schema, value, path)
-            case "any":
-                return value
         return self._read_scalar(schema, value)
 
     def _read_object(self, schema: Schema, value: Any, path: str) -> Obj:
@@ -304,13 +304,11 @@ class _Reader:
         decoded: list[Any] = []
         for index, item in enumerate(value):
             read = _zero(schema.items) if item is None else self.read(schema.items, item, f"{path}[{index}]")
-            if read is not None:
+            if read is not None or schema.items.type == "any":
                 decoded.append(read)
         return decoded
 
     def _read_scalar(self, schema: Schema, value: Any) -> Any:
-        if accept(schema)(value):
-            return value
         match schema.type:
             case "quantity":
                 return _read_quantity(value)

@@ -18,6 +18,7 @@ import orjson
 from pinnace.machinery.errors import ApiError, bad_request
 from pinnace.machinery.meta import Obj
 
+_SAFE_DEPTH = 250  # with fewer opening brackets no document is too deep
 _SHOWN = 30  # bytes of a body that an error quotes
 
 
@@ -26,16 +27,25 @@ class JsonError(ValueError):
 
 
 def loads(body: bytes | str) -> Any:
-    """The document; raises JsonError."""
+    """The document, nested no deeper than can be written again (254 levels); raises JsonError."""
+    text = body.encode(errors="surrogatepass") if isinstance(body, str) else body
     try:
-        return orjson.loads(body)
+        document = orjson.loads(text)
     except orjson.JSONDecodeError as problem:
-        refusal = problem
-    text = body.encode(errors="surrogatepass") if isinstance(body, str) else bytes(body)
+        document = _read_leniently(text, problem)
+    if text.count(b"{") + text.count(b"[") > _SAFE_DEPTH:
+        try:
+            orjson.dumps(document)
+        except TypeError:
+            raise JsonError("exceeded max depth") from None
+    return document
+
+
+def _read_leniently(text: bytes, refusal: orjson.JSONDecodeError) -> Any:
+    """What Go takes though orjson is too strict for it: bad UTF-8 and lone surrogates become U+FFFD."""
     complaint = syntax_error(text)
     if complaint:
         raise JsonError(complaint)
-    # Go takes what orjson is too strict for: bytes that are not UTF-8 and lone surrogates become U+FFFD.
     try:
         return _clean(stdlib.loads(text.decode(errors="replace")))
     except RecursionError:
@@ -113,13 +123,9 @@ def duplicates(body: bytes, document: Any) -> list[str]:
 
     `document` is what `loads` made of `body`. Where writing it again gives as many keys as were read, there can be no
     duplicate, and nothing is parsed twice. (A colon that follows its key after white space hides from this test, and
-    so at worst hides a warning.) Raises ApiError 400 for a document nested deeper than can be written.
+    so at worst hides a warning.)
     """
-    try:
-        written = orjson.dumps(document)
-    except TypeError:
-        raise bad_request("exceeded max depth") from None
-    if body.count(b'":') == written.count(b'":') and b"\\u0022" not in body:
+    if body.count(b'":') == orjson.dumps(document).count(b'":') and b"\\u0022" not in body:
         return []
     found: list[tuple[int, str]] = []  # (id of the object, field)
     kept: list[dict[str, Any]] = []  # so that ids stay unique

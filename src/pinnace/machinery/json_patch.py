@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from pinnace.machinery.errors import ApiError, bad_request
 
 MAX_OPERATIONS = 10_000
+MAX_COPIED = (
+    3 * 1024 * 1024
+)  # bytes that the `copy` operations of one patch may add: a few of them can double a document
 
 _GO_KINDS = {dict: "object", str: "string", bool: "bool", int: "number", float: "number"}
 
@@ -29,9 +34,24 @@ def apply(document: Any, patch: Any) -> Any:
 
     Raises ApiError: 400 for what is not a patch, 413 for too many operations, and JsonPatchError (422).
     """
+    copied = 0
     for operation in check(patch):
+        if operation.get("op") == "copy":
+            copied += _size(_get(document, _pointer(operation, "from", "copy"), "copy"))
+            if copied > MAX_COPIED:
+                raise JsonPatchError(
+                    "Unable to complete the copy, the accumulated size increase of copy is "
+                    f"{copied}, exceeding the limit {MAX_COPIED}"
+                )
         document = _apply_one(document, operation)
     return document
+
+
+def _size(value: Any) -> int:
+    try:
+        return len(orjson.dumps(value))
+    except TypeError:
+        raise JsonPatchError("exceeded max depth") from None
 
 
 def check(patch: Any) -> list[dict[str, Any]]:

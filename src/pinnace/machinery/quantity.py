@@ -25,6 +25,8 @@ _EXACT = Context(prec=400)
 _NANO = Decimal("1e-9")
 _MAX = Decimal(2**63 - 1)
 
+_KEPT_LENGTH = 40  # longer texts are rare, and not worth the memory of being remembered
+
 _BAD_FORMAT = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 _BAD_SUFFIX = "unable to parse quantity's suffix"
 
@@ -47,7 +49,9 @@ class Quantity:
     @classmethod
     def parse(cls, text: str | int | float) -> Quantity:
         """Read `100m`, `1.5Gi`, `2e3` or a JSON number; raises QuantityError."""
-        return _parse(text if isinstance(text, str) else str(text))
+        if not isinstance(text, str):
+            text = str(text)
+        return _parse_kept(text) if len(text) <= _KEPT_LENGTH else _parse(text)
 
     def __str__(self) -> str:
         if not self._text:
@@ -97,7 +101,6 @@ class Quantity:
 ZERO = Quantity(0)
 
 
-@lru_cache(maxsize=4096)
 def _parse(text: str) -> Quantity:
     if not text:
         raise QuantityError(_BAD_FORMAT)
@@ -167,7 +170,9 @@ def _thousands(amount: Decimal) -> tuple[int, int]:
     return nano, power
 
 
-@lru_cache(maxsize=4096)
+_parse_kept = lru_cache(maxsize=4096)(_parse)
+
+
 def canonical(text: str) -> str:
     """`1000m` → `1`, `1024Mi` → `1Gi`: how the API shows a quantity; raises QuantityError."""
-    return str(_parse(text))
+    return str(Quantity.parse(text))

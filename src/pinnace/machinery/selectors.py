@@ -109,7 +109,7 @@ NOTHING = LabelSelector(nothing=True)
 _JSON_OPERATORS: dict[str, LabelOperator] = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "!"}
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def parse_labels(text: str) -> LabelSelector:
     """Read `app=web,tier in (a,b),!canary`; raises SelectorError."""
     return LabelSelector(_sorted(_Parser(text).parse()))
@@ -397,7 +397,7 @@ class FieldSelector:
         return ",".join(map(str, self.requirements))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def parse_fields(text: str) -> FieldSelector:
     """Read `metadata.name=web,status.phase!=Failed`; raises SelectorError."""
     requirements = []

@@ -19,6 +19,8 @@ try:
 except ImportError:  # PyYAML built without libyaml
     from yaml import SafeLoader as _Base  # type: ignore[assignment]
 
+_MAX_DEPTH = 250  # what JSON can be written of
+_FAR_IN = re.compile(r"[ \t\-?:]{120}")  # every second level of a block, at least, stands one column further in
 _MAX_NODES = 1_000_000  # after aliases are followed: more than any manifest, less than a billion laughs
 
 
@@ -69,7 +71,9 @@ def dump_all(values: list[Any]) -> str:
     return "---\n".join(dump(value) for value in values)
 
 
-def _documents(text: str | bytes, strict: bool) -> Iterator[Any]:
+def _documents(data: str | bytes, strict: bool) -> Iterator[Any]:
+    text = _text(data)
+    _refuse_depth(text)
     loader = (_StrictLoader if strict else _Loader)(text)
     try:
         while loader.check_data():  # type: ignore[no-untyped-call]  # of libyaml's parser
@@ -78,6 +82,27 @@ def _documents(text: str | bytes, strict: bool) -> Iterator[Any]:
             yield document
     finally:
         loader.dispose()
+
+
+def _text(data: str | bytes) -> str:
+    """The characters of a stream: UTF-8, or UTF-16 where a byte order mark says so."""
+    if isinstance(data, bytes):
+        data = data.decode("utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8")
+    return data.removeprefix("\ufeff")
+
+
+def _refuse_depth(text: str) -> None:
+    """Raise ValueError for what is nested too deep: libyaml's composer would follow it until the stack is gone."""
+    if text.count("[") + text.count("{") < _MAX_DEPTH and not _FAR_IN.search(text):
+        return  # too few brackets, and no line starts far enough to the right
+    depth = 0
+    for event in yaml.parse(text, Loader=_Base):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _MAX_DEPTH:
+                raise ValueError("exceeded max depth")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def _count(value: Any, left: list[int]) -> None:
