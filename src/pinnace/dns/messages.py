@@ -143,14 +143,18 @@ def answers_same_question(query: bytes, reply: bytes) -> bool:
         asked, answered = DNSRecord.parse(query), DNSRecord.parse(reply)
     except Exception:  # as above
         return False
-    if not answered.questions:
-        return bool(answered.header.rcode != RCODE.NOERROR)
+    if not answered.questions:  # some leave it out where they say no more than that they cannot
+        return bool(answered.header.rcode != RCODE.NOERROR or answered.header.tc)
     q, r = asked.q, answered.q
     return bool(q.qtype == r.qtype and q.qclass == r.qclass and str(q.qname).lower() == str(r.qname).lower())
 
 
 def is_truncated(reply: bytes) -> bool:
     return bool(reply[2] & 0x02)
+
+
+def has_question(reply: bytes) -> bool:
+    return reply[4:6] != b"\0\0"
 
 
 def shelf_life(reply: bytes, limit: int) -> int:

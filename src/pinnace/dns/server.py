@@ -19,7 +19,17 @@ from pinnace.apis.resources import ENDPOINT_SLICES, NAMESPACES, SERVICES
 from pinnace.client.client import Client
 from pinnace.client.informer import Informer, InformerFactory
 from pinnace.dns.forward import Forwarder, read_resolv_conf
-from pinnace.dns.messages import FormatError, Question, build, error_message, read_question, soa, to_rr
+from pinnace.dns.messages import (
+    FormatError,
+    Question,
+    build,
+    error_message,
+    has_question,
+    is_truncated,
+    read_question,
+    soa,
+    to_rr,
+)
 from pinnace.dns.records import Answer, Zone
 from pinnace.machinery.meta import Obj
 
@@ -207,13 +217,12 @@ class DnsServer:
         if known is not None and known.alias:
             return await self._answer_alias(question, known, tcp)
         reply = await self._forwarder.ask(data, tcp=tcp)
-        if reply is None or (not tcp and len(reply) > question.size):
-            failed = reply is None
-            rcode = RCODE.SERVFAIL if failed else RCODE.NOERROR
-            refused = bytearray(build(question, rcode=rcode, authoritative=False, tcp=tcp))
-            if not failed:
-                refused[2] |= 0x02  # too large for this asker: come again over TCP
-            return bytes(refused)
+        if reply is None:
+            return build(question, rcode=RCODE.SERVFAIL, authoritative=False, tcp=tcp)
+        if not tcp and (len(reply) > question.size or (is_truncated(reply) and not has_question(reply))):
+            cut = bytearray(build(question, authoritative=False))
+            cut[2] |= 0x02  # truncated: come again over TCP
+            return bytes(cut)
         return reply
 
     async def _answer_alias(self, question: Question, known: Answer, tcp: bool) -> bytes:
