@@ -83,8 +83,20 @@ def test_different_writings_of_one_amount_are_equal() -> None:
     assert Quantity.parse("1Ki") > Quantity.parse("1k")
 
 
-def test_a_long_exponent_is_clamped_quickly() -> None:
-    assert Quantity.parse("1e999999999").amount == Decimal(2**63 - 1)
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
+        ("1e999999999", Decimal(2**63 - 1)),
+        ("1e" + "9" * 5000, Decimal(2**63 - 1)),
+        ("1e-999999999", Decimal("1e-9")),
+        ("1" * 3_000_000, Decimal(2**63 - 1)),
+        ("-" + "1" * 100_000, Decimal(1 - 2**63)),
+        ("0." + "0" * 100_000 + "1", Decimal("1e-9")),
+        ("0" * 100_000 + "1", Decimal(1)),
+    ],
+)
+def test_what_is_too_large_or_too_fine_is_bounded(text: str, amount: Decimal) -> None:
+    assert Quantity.parse(text).amount == amount
 
 
 @given(quantities)

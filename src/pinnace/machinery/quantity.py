@@ -8,7 +8,7 @@ https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
 from __future__ import annotations
 
 import re
-from decimal import ROUND_UP, Context, Decimal
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_UP, Context, Decimal
 from functools import lru_cache, total_ordering
 from typing import Literal
 
@@ -21,7 +21,7 @@ _BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 _BINARY_NAMES = {0: "", **{power: name for name, power in _BINARY.items()}}
 _EXPONENT = re.compile(r"[eE][+-]?\d+", re.ASCII)
 _WORD = re.compile(r"[+-]?[0-9.]+[eEinumkKMGTP]*[-+]?[0-9]*", re.ASCII)
-_EXACT = Context(prec=400)
+_EXACT = Context(prec=400, Emin=MIN_EMIN, Emax=MAX_EMAX)
 _NANO = Decimal("1e-9")
 _MAX = Decimal(2**63 - 1)
 
@@ -118,10 +118,9 @@ def _parse(text: str) -> Quantity:
     elif suffix in _BINARY:
         family, amount = "binary", _EXACT.multiply(number, Decimal(2 ** _BINARY[suffix]))
     elif _EXPONENT.fullmatch(suffix):
-        power = int(suffix[1:])
-        if abs(power) > 100:
-            # Beyond every amount that is kept, and dear to write out: clamp before computing.
-            power = 100 if power > 0 else -100
+        # Beyond a hundred lies no amount that is kept, and what is dear to write out.
+        power = int(suffix[1:]) if len(suffix) < 9 else -100 if suffix[1] == "-" else 100
+        power = max(-100, min(100, power))
         family, amount = "exponent", _EXACT.scaleb(number, power)
     else:
         raise QuantityError(_BAD_SUFFIX)
@@ -130,7 +129,7 @@ def _parse(text: str) -> Quantity:
 
 def _bounded(amount: Decimal) -> Decimal:
     """What is finer than a billionth rounds up, what is beyond 2^63-1 becomes that, as in Kubernetes."""
-    if abs(amount) > _MAX:
+    if amount.copy_abs() > _MAX:
         return _MAX.copy_sign(amount)
     exponent = amount.as_tuple().exponent
     if isinstance(exponent, int) and exponent < -9:
