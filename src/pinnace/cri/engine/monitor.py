@@ -737,7 +737,7 @@ class Monitor:
 
 
 def main(state: str) -> None:
-    """Serve a state directory, detached; the starting process returns when the socket is there."""
+    """Serve a state directory, detached; the starting process tells its pid and ends when the socket is there."""
     os.chdir(state)
     lock = os.open("monitor.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
@@ -750,7 +750,8 @@ def main(state: str) -> None:
     listener.bind("monitor.sock")
     listener.listen(16)
     listener.setblocking(False)
-    if os.fork():
+    if child := os.fork():
+        os.write(1, str(child).encode())
         os._exit(0)
     os.setsid()
     os.umask(0o022)

@@ -59,14 +59,15 @@ class MonitorClient:
         done = subprocess.run(
             [sys.executable, "-I", "-S", "-c", code, str(self._state), _SOURCE],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             check=False,
         )
         if done.returncode:
             raise MonitorError(f"the containers' monitor ended with status {done.returncode}")
-        self.on_spawn(self.monitor_pid)
+        if done.stdout:  # nothing where another process was faster
+            self.on_spawn(int(done.stdout))
 
     def _try_connect(self) -> bool:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
