@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pinnace.machinery import gotypes
 from pinnace.machinery.decoding import DecodeError
 from pinnace.machinery.meta import GVK
-from pinnace.machinery.schema import Schemas
+from pinnace.machinery.schema import Schema, Schemas
 
 DEPLOYMENT = GVK("apps", "v1", "Deployment")
 POD = GVK("", "v1", "Pod")
@@ -367,3 +370,58 @@ def test_every_named_go_type_belongs_to_a_field() -> None:
     }
 
     assert gotypes.NAMED.keys() <= known
+
+
+ODD = st.sampled_from(
+    [
+        None,
+        True,
+        0,
+        -1,
+        1 << 40,
+        1.5,
+        "",
+        "a",
+        "1",
+        "1000m",
+        "2024-01-01T00:00:00+01:00",
+        "YQ==",
+        [],
+        [None],
+        {},
+        {"a": 1},
+    ]
+)
+
+
+@st.composite
+def documents(draw: st.DrawFn, schema: Schema, depth: int = 4) -> Any:
+    """A value that fits the schema more or less: a few fields of each object, some of them wrong or unknown."""
+    if depth == 0 or draw(st.integers(0, 9)) == 0:
+        return draw(ODD)
+    if schema.type == "object":
+        names = draw(st.lists(st.sampled_from([*schema.fields, "unknown"]), unique=True, max_size=3))
+        return {name: draw(documents(schema.fields[name], depth - 1)) if name != "unknown" else 1 for name in names}
+    if schema.items is not None:
+        items = draw(st.lists(documents(schema.items, depth - 1), max_size=2))
+        return items if schema.type == "list" else {str(index): item for index, item in enumerate(items)}
+    return draw(ODD)
+
+
+@pytest.mark.parametrize("kind", [POD, DEPLOYMENT, GVK("", "v1", "Secret"), GVK("coordination.k8s.io", "v1", "Lease")])
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_document_is_decoded_for_good_or_refused(kind: GVK, data: st.DataObject) -> None:
+    schema = Schemas.load().for_gvk(kind)
+    assert schema is not None
+    document = data.draw(documents(schema))
+    before = copy.deepcopy(document)
+    try:
+        decoded, _ = schema.decode(document)
+    except DecodeError:
+        decoded = {}
+
+    assert document == before
+    again, warnings = schema.decode(decoded, True)
+    assert again is decoded
+    assert warnings == []
