@@ -54,11 +54,11 @@ def test_later_events_of_a_watch_carry_no_headers() -> None:
     assert table.render(KIND, [POD], NOW, headers=False)["columnDefinitions"] is None
 
 
-def test_a_kind_without_columns_shows_name_and_creation() -> None:
+def test_a_kind_without_columns_shows_name_and_age() -> None:
     rendered = table.render(FakeKind(), [POD], NOW)
 
-    assert [each["name"] for each in rendered["columnDefinitions"]] == ["Name", "Created At"]
-    assert rendered["rows"][0]["cells"] == ["a", "2026-01-01T00:00:00Z"]
+    assert [each["name"] for each in rendered["columnDefinitions"]] == ["Name", "Age"]
+    assert rendered["rows"][0]["cells"] == ["a", "24h"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+from pinnace.machinery.duration import since
 from pinnace.machinery.meta import Obj
 
 Include = Literal["None", "Metadata", "Object"]
@@ -94,11 +95,11 @@ def _definition(name: str, type_: str, format_: str, description: str, priority:
 
 _PLAIN = [
     _definition("Name", "string", "name", _NAME_DESCRIPTION, 0),
-    _definition("Created At", "date", "", _AGE_DESCRIPTION, 0),
+    _definition("Age", "string", "", _AGE_DESCRIPTION, 0),
 ]
 
 
-def _plain_row(obj: Obj, _now: datetime) -> list[Any]:
-    """A kind without columns of its own shows its name and when it was made, as Kubernetes' default does."""
+def _plain_row(obj: Obj, now: datetime) -> list[Any]:
+    """A kind without columns of its own shows its name and its age."""
     meta = obj["metadata"]
-    return [meta.get("name", ""), meta.get("creationTimestamp")]
+    return [meta.get("name", ""), since(meta.get("creationTimestamp"), now)]
