@@ -85,6 +85,7 @@ class Proxier:
         self._pieces: dict[ServicePort, tuple[Choice, Ruleset]] = {}  # rules made before, to be used again
         self._applied: Ruleset | None = None  # None: the kernel's table is not ours yet, or in doubt
         self._routed = False
+        self._closed = self._loopback_settings()  # of interfaces that node ports on 127.0.0.1 still need opened
         self.synced = asyncio.Event()  # set once the first rules stand; for tests and health
 
     async def run(self) -> None:
@@ -96,9 +97,10 @@ class Proxier:
         try:
             await self._services.wait_synced()
             await self._slices.wait_synced()
-            self._open_loopback()
             self._changed.set()
-            await asyncio.gather(self._follow(), self._watch_table())
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._follow())
+                group.create_task(self._watch_table())
         finally:
             if self._own_informers:
                 await self._informers.stop()
@@ -151,6 +153,7 @@ class Proxier:
             await self._forget(flows)
         if not self._routed:
             self._routed = await self._route_services()
+        self._closed = [setting for setting in self._closed if not _write_one(setting)]
         self.synced.set()
 
     def _ruleset(self, state: Mapping[ServicePort, Choice]) -> Ruleset:
@@ -201,17 +204,13 @@ class Proxier:
             return True
         return await self._run("ip", "route", "replace", cidr, "dev", bridge)
 
-    def _open_loopback(self) -> None:
-        """Let packets from 127.0.0.1 leave this host when their destination was rewritten; the table guards it."""
+    def _loopback_settings(self) -> list[Path]:
+        """What lets packets from 127.0.0.1 leave this host once their destination is rewritten; the table guards it."""
         rules = self.options.rules
         if not rules.localhost_node_ports:
-            return
-        for interface in (rules.bridge, *rules.interfaces) if rules.interfaces else ("all",):
-            setting = Path("/proc/sys/net/ipv4/conf") / interface / "route_localnet"
-            try:
-                setting.write_text("1")
-            except OSError as error:
-                _log.info("no node ports on 127.0.0.1", interface=interface, error=error.strerror)
+            return []
+        names = dict.fromkeys((rules.bridge, *rules.interfaces)) if rules.interfaces else {"all": None}
+        return [Path("/proc/sys/net/ipv4/conf") / name / "route_localnet" for name in names if name]
 
     async def _forget(self, flows: list[conntrack.StaleFlows]) -> None:
         try:
@@ -221,3 +220,14 @@ class Proxier:
         else:
             if count:
                 _log.debug("stale UDP flows forgotten", count=count)
+
+
+def _write_one(setting: Path) -> bool:
+    """Switch a kernel setting on; whether that is settled. Its interface may come later than the proxy."""
+    try:
+        setting.write_text("1")
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        _log.info("no node ports on 127.0.0.1", setting=str(setting), error=error.strerror)
+    return True
