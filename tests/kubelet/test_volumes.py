@@ -1,0 +1,221 @@
+"""Volumes on the machine itself: files as containers would see them, and nothing left afterwards."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pinnace.apis.resources import CONFIG_MAPS
+from pinnace.kubelet.env import ConfigError, PodFacts
+from pinnace.kubelet.objects import ObjectFetcher
+from pinnace.kubelet.volumes.atomic_writer import File, write_payload
+from pinnace.kubelet.volumes.context import VolumeContext, VolumeError
+from pinnace.kubelet.volumes.host_path import check_host_path
+from pinnace.kubelet.volumes.mounts import is_mounted, mounted_below
+from pinnace.kubelet.volumes.pod_volumes import MountErrors, container_mounts, set_up_all, tear_down
+from pinnace.kubelet.volumes.tokens import Tokens
+from pinnace.machinery.meta import utc_now
+from tests.kubelet.node_api import NodeApi
+
+
+class Volumes:
+    """One pod's volumes below a temporary directory."""
+
+    def __init__(self, api: NodeApi, pods_dir: Path) -> None:
+        self.api = api
+        self.pods_dir = pods_dir
+        self.fs_group: int | None = None
+
+    async def set_up(self, *volumes: dict[str, Any], **spec: Any) -> dict[str, Path]:
+        if self.fs_group is not None:
+            spec["securityContext"] = {"fsGroup": self.fs_group}
+        pod = {
+            "metadata": {"name": "p", "namespace": "default", "uid": "u1", "labels": {"app": "x"}},
+            "spec": {"containers": [{"name": "c"}], "volumes": list(volumes), **spec},
+        }
+        facts = PodFacts(pod, host_ips=[], pod_ips=[], allocatable={})
+        context = VolumeContext(
+            pod=pod,
+            pods_dir=self.pods_dir,
+            facts=facts,
+            fetch=ObjectFetcher(self.api.client).fetch,
+            tokens=Tokens(self.api.client, utc_now),
+            client=self.api.client,
+        )
+        return await set_up_all(context)
+
+
+@pytest.fixture
+async def volumes(api: NodeApi, tmp_path: Path) -> AsyncIterator[Volumes]:
+    yield Volumes(api, tmp_path / "pods")
+    tear_down(tmp_path / "pods", "u1")
+    assert not (tmp_path / "pods" / "u1").exists()
+    assert not mounted_below(tmp_path)
+
+
+async def test_config_map_follows_its_object(volumes, api):
+    await api.add_config_map("cm", k="1", old="x")
+    path = (await volumes.set_up({"name": "v", "configMap": {"name": "cm"}}))["v"]
+    before = (path / "..data").readlink()
+    assert (path / "k").read_text() == "1"
+    await volumes.set_up({"name": "v", "configMap": {"name": "cm"}})
+    assert (path / "..data").readlink() == before  # nothing changed, nothing written
+    await api.client.patch(
+        CONFIG_MAPS,
+        "cm",
+        {"data": {"k": "2", "old": None, "new": "y"}},
+        "default",
+    )
+    await volumes.set_up({"name": "v", "configMap": {"name": "cm"}})
+    assert (path / "k").read_text() == "2"
+    assert sorted(one.name for one in path.iterdir() if not one.name.startswith("..")) == ["k", "new"]
+
+
+async def test_items_modes_and_paths(volumes, api):
+    await api.add_config_map("cm", k="1", other="2")
+    source = {
+        "name": "cm",
+        "defaultMode": 0o400,
+        "items": [{"key": "k", "path": "a/b"}, {"key": "other", "path": "c", "mode": 0o755}],
+    }
+    path = (await volumes.set_up({"name": "v", "configMap": source}))["v"]
+    assert (path / "a" / "b").read_text() == "1"
+    assert (path / "a" / "b").stat().st_mode & 0o777 == 0o400
+    assert (path / "c").stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize(
+    ("volume", "message"),
+    [
+        ({"configMap": {"name": "no"}}, 'configmap "no" not found'),
+        ({"secret": {"secretName": "no"}}, 'secret "no" not found'),
+        (
+            {"configMap": {"name": "cm", "items": [{"key": "no", "path": "x"}]}},
+            "configmap references non-existent config key: no",
+        ),
+        ({"configMap": {"name": "cm", "items": [{"key": "k", "path": "../x"}]}}, "invalid path"),
+        (
+            {"hostPath": {"path": "/nowhere/at/all", "type": "Directory"}},
+            "hostPath type check failed: /nowhere/at/all is not a directory",
+        ),
+        ({"nfs": {"server": "x"}}, "no volume plugin matched: nfs"),
+        ({"persistentVolumeClaim": {"claimName": "no"}}, 'persistentvolumeclaims "no" not found'),
+    ],
+)
+async def test_volumes_that_cannot_be_made(volumes, api, volume, message):
+    await api.add_config_map("cm", k="1")
+    with pytest.raises(MountErrors) as error:
+        await volumes.set_up({"name": "v", **volume})
+    assert message in error.value.errors["v"]
+
+
+async def test_what_is_optional_may_be_missing(volumes):
+    path = (await volumes.set_up({"name": "v", "configMap": {"name": "no", "optional": True}}))["v"]
+    assert not [one for one in path.iterdir() if not one.name.startswith("..")]
+
+
+@pytest.mark.root
+async def test_secret_is_in_memory(volumes, api):
+    await api.add_secret("s", pw=base64.b64encode(b"hidden").decode())
+    path = (await volumes.set_up({"name": "v", "secret": {"secretName": "s"}}))["v"]
+    assert (path / "pw").read_bytes() == b"hidden"
+    assert is_mounted(path)
+
+
+@pytest.mark.root
+async def test_projected_token_and_downward_api(volumes, api):
+    await api.add_config_map("ca", **{"ca.crt": "PEM"})
+    sources = [
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
+        {"configMap": {"name": "ca"}},
+        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+    ]
+    path = (await volumes.set_up({"name": "v", "projected": {"sources": sources}}))["v"]
+    assert (path / "token").read_text() == "a.b.c"
+    assert (path / "namespace").read_text() == "default"
+    assert (path / "ca.crt").read_text() == "PEM"
+
+
+@pytest.mark.root
+async def test_fs_group_owns_the_files(volumes, api):
+    volumes.fs_group = 4321
+    await api.add_config_map("cm", k="1")
+    found = await volumes.set_up(
+        {"name": "v", "configMap": {"name": "cm", "defaultMode": 0o400}}, {"name": "e", "emptyDir": {}}
+    )
+    assert (found["v"] / "k").stat().st_gid == 4321
+    assert (found["v"] / "k").stat().st_mode & 0o777 == 0o440
+    assert (found["e"].stat().st_gid, found["e"].stat().st_mode & 0o7777) == (4321, 0o2777)
+
+
+@pytest.mark.root
+async def test_memory_empty_dir_has_its_limit(volumes):
+    path = (await volumes.set_up({"name": "e", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}))["e"]
+    found = os.statvfs(path)
+    assert found.f_blocks * found.f_frsize == 1 << 20
+    assert path.stat().st_mode & 0o777 == 0o777
+
+
+@pytest.mark.root
+async def test_sub_path_binds_one_file(volumes, tmp_path):
+    found = await volumes.set_up({"name": "e", "emptyDir": {}})
+    (found["e"] / "dir").mkdir()
+    (found["e"] / "dir" / "file").write_text("here")
+    mount = {"name": "e", "mountPath": "/m", "subPathExpr": "$(D)/file"}
+    container = {"name": "c", "volumeMounts": [mount]}
+    pod = {"metadata": {"uid": "u1"}, "spec": {"volumes": [{"name": "e", "emptyDir": {}}]}}
+    (made,) = container_mounts(pod, container, found, {"D": "dir"}, volumes.pods_dir / "u1")
+    assert Path(made.host_path).read_text() == "here"
+    assert made.host_path != str(found["e"] / "dir" / "file")
+
+
+async def test_sub_path_may_not_leave_the_volume(volumes, tmp_path):
+    found = await volumes.set_up({"name": "e", "emptyDir": {}})
+    (found["e"] / "link").symlink_to("/etc")
+    pod = {"metadata": {"uid": "u1"}, "spec": {"volumes": [{"name": "e", "emptyDir": {}}]}}
+    for wanted in ("link/passwd", "../x", "link/new"):
+        container = {"name": "c", "volumeMounts": [{"name": "e", "mountPath": "/m", "subPath": wanted}]}
+        with pytest.raises(ConfigError):
+            container_mounts(pod, container, found, {}, volumes.pods_dir / "u1")
+
+
+@pytest.mark.parametrize(
+    ("kind", "fits"),
+    [
+        ("", True),
+        ("Directory", True),
+        ("File", False),
+        ("Socket", False),
+        ("CharDevice", False),
+        ("BlockDevice", False),
+    ],
+)
+def test_host_path_types(tmp_path, kind, fits):
+    source = {"path": str(tmp_path), "type": kind}
+    if fits:
+        assert check_host_path(source) == tmp_path
+    else:
+        with pytest.raises(VolumeError):
+            check_host_path(source)
+
+
+def test_host_path_makes_what_is_missing(tmp_path):
+    assert check_host_path({"path": str(tmp_path / "a/b"), "type": "DirectoryOrCreate"}).is_dir()
+    assert check_host_path({"path": str(tmp_path / "f"), "type": "FileOrCreate"}).is_file()
+
+
+def test_readers_never_see_a_mixture(tmp_path):
+    write_payload(tmp_path, {"a": File(b"1", 0o644), "b": File(b"1", 0o644)}, utc_now())
+    opened = os.open(tmp_path / "..data", os.O_PATH | os.O_DIRECTORY)
+    try:
+        inside = Path(f"/proc/self/fd/{opened}").resolve()
+        assert write_payload(tmp_path, {"a": File(b"2", 0o644), "b": File(b"2", 0o644)}, utc_now())
+        assert not inside.exists()  # the old directory went after the new one was in place
+    finally:
+        os.close(opened)
+    assert {(tmp_path / name).read_bytes() for name in "ab"} == {b"2"}
