@@ -28,9 +28,7 @@ TOKEN = "test-token"
 
 
 def _write(path: Path, key: Any, certificate: x509.Certificate | None = None) -> None:
-    path.with_suffix(".key").write_bytes(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    )
+    path.with_suffix(".key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     if certificate is not None:
         path.with_suffix(".crt").write_bytes(certificate.public_bytes(Encoding.PEM))
 
@@ -55,9 +53,7 @@ def _certificate(common_name: str, groups: tuple[str, ...], issuer: Any, issuer_
         .not_valid_after(now + timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca, None), True)
         .add_extension(
-            x509.SubjectAlternativeName(
-                [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-            ),
+            x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
             False,
         )
         .sign(issuer_key, hashes.SHA256())

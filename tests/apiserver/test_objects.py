@@ -113,7 +113,13 @@ async def test_concurrent_creations_of_one_name_make_one(cluster: Cluster) -> No
             "character (e.g. 'example.com', regex used for validation is "
             "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
         ),
-        ("DELETE", "/api/v1/namespaces/default", None, 403, 'namespaces "default" is forbidden: this namespace may not be deleted'),
+        (
+            "DELETE",
+            "/api/v1/namespaces/default",
+            None,
+            403,
+            'namespaces "default" is forbidden: this namespace may not be deleted',
+        ),
     ],
 )
 async def test_refusals(cluster: Cluster, method: str, path: str, body: Any, code: int, message: str) -> None:
@@ -151,10 +157,18 @@ async def test_refusals(cluster: Cluster, method: str, path: str, body: Any, cod
         (
             MAPS,
             b"x",
-            "application/vnd.kubernetes.protobuf",
+            "application/cbor",
             415,
             "the body of the request was in an unknown format - accepted media types include: "
-            "application/json, application/yaml",
+            "application/json, application/yaml, application/vnd.kubernetes.protobuf",
+        ),
+        (
+            MAPS,
+            b"x",
+            "application/vnd.kubernetes.protobuf",
+            400,
+            "the object provided is unrecognized (must be of type ConfigMap): provided data does not appear to be a "
+            "protobuf message, expected prefix [107 56 115 0] (78)",
         ),
     ],
 )
@@ -228,9 +242,7 @@ async def test_an_update_that_changes_nothing_writes_nothing(cluster: Cluster) -
 async def test_concurrent_updates_without_a_version_all_land(cluster: Cluster) -> None:
     await cluster.request("POST", MAPS, config_map("a"))
     patches = (
-        cluster.request(
-            "PATCH", f"{MAPS}/a", {"data": {f"k{n}": "v"}}, content_type="application/merge-patch+json"
-        )
+        cluster.request("PATCH", f"{MAPS}/a", {"data": {f"k{n}": "v"}}, content_type="application/merge-patch+json")
         for n in range(30)
     )
     await asyncio.gather(*patches)
@@ -377,7 +389,9 @@ async def test_delete_collection_takes_what_the_selector_says(cluster: Cluster) 
 
 
 async def test_a_namespace_goes_when_its_finalizer_does(cluster: Cluster) -> None:
-    made = await cluster.request("POST", "/api/v1/namespaces", {"metadata": {"name": "n"}, "spec": {"finalizers": ["kubernetes"]}})
+    made = await cluster.request(
+        "POST", "/api/v1/namespaces", {"metadata": {"name": "n"}, "spec": {"finalizers": ["kubernetes"]}}
+    )
     assert made["spec"]["finalizers"] == ["kubernetes"]
     marked = await cluster.request("DELETE", "/api/v1/namespaces/n")
     assert marked["status"]["phase"] == "Terminating"
@@ -465,7 +479,9 @@ async def test_services_get_addresses_and_ports_of_their_own(cluster: Cluster) -
         f'Service "b" is invalid: spec.clusterIPs: Invalid value: ["{ip}"]: '
         f"failed to allocate IP {ip}: provided IP is already allocated"
     )
-    error = await cluster.refused("POST", SERVICES, service("b", type="NodePort", ports=[{"port": 1, "nodePort": port}]))
+    error = await cluster.refused(
+        "POST", SERVICES, service("b", type="NodePort", ports=[{"port": 1, "nodePort": port}])
+    )
     assert error.message == (
         f'Service "b" is invalid: spec.ports[0].nodePort: Invalid value: {port}: provided port is already allocated'
     )

@@ -28,7 +28,7 @@ async def bootstrap(request: Request, service_cidr: str, advertise_address: str,
     for priority_class in SYSTEM_PRIORITY_CLASSES:
         await _ensure(request, PRIORITY_CLASSES, "", priority_class)
     await _ensure(request, SERVICES, "default", _service(service_cidr, secure_port))
-    if advertise_address:
+    if advertise_address and not ipaddress.ip_address(advertise_address).is_loopback:  # which endpoints may not be
         await _ensure(request, ENDPOINTS, "default", _endpoints(advertise_address, secure_port), ("subsets",))
         wanted = _endpoint_slice(advertise_address, secure_port)
         await _ensure(request, ENDPOINT_SLICES, "default", wanted, ("endpoints", "ports"))

@@ -40,7 +40,7 @@ def read_object(call: Call, wanted: GVK, options: str = "CreateOptions") -> Obj:
             raise errors.bad_request(f"the object provided is unrecognized (must be of type {wanted.kind})")
         obj: Obj = own(call.document)
     else:
-        obj, duplicates = negotiate.load(call.request.body, call.content_type, wanted.kind)
+        obj, duplicates = negotiate.load(call.request.body, call.content_type, wanted.kind, call.api.schemas)
     check_kind(obj, wanted, call.request.body if call.request is not None else b"")
     return decode(call, obj, wanted, mode, duplicates)
 

@@ -1,7 +1,8 @@
 """Which form a client wants an answer in, and bodies read from the forms clients send.
 
-JSON always, YAML when asked, tables and bare metadata as variants of JSON. Protobuf is not spoken: a client that accepts
-JSON besides gets JSON. https://kubernetes.io/docs/reference/using-api/api-concepts/#alternate-representations-of-resources.
+JSON always, YAML when asked, tables and bare metadata as variants of JSON. Protobuf is read but not written: a client
+that accepts JSON besides gets JSON.
+https://kubernetes.io/docs/reference/using-api/api-concepts/#alternate-representations-of-resources.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from pinnace.apiserver import protobuf
 from pinnace.machinery import errors, json
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj
+from pinnace.machinery.schema import Schemas
 
 JSON = "application/json"
 YAML = "application/yaml"
-SUPPORTED = (JSON, YAML)
+SUPPORTED = (JSON, YAML)  # of answers
+READ = (JSON, YAML, protobuf.MEDIA_TYPE)  # of bodies
 
 _VARIANTS = ("Table", "PartialObjectMetadata", "PartialObjectMetadataList")
 _PRETTY_AGENTS = ("curl", "Wget", "Mozilla/5.0")
@@ -90,8 +94,8 @@ def media_type_of(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-def load(body: bytes, content_type: str, wanted: str) -> tuple[Obj, list[str]]:
-    """The object in a JSON or YAML body, and its duplicate fields; an empty `content_type` means JSON.
+def load(body: bytes, content_type: str, wanted: str, schemas: Schemas) -> tuple[Obj, list[str]]:
+    """The object in a JSON, YAML or protobuf body, and its duplicate fields; an empty `content_type` means JSON.
 
     Raises 415, or 400 for a body that is neither; `wanted` is the kind that the message says it must be.
     """
@@ -99,8 +103,13 @@ def load(body: bytes, content_type: str, wanted: str) -> tuple[Obj, list[str]]:
     if media_type == JSON:
         obj = json.load_object(body, wanted)
         return obj, json.duplicates(body, obj)
+    if media_type == protobuf.MEDIA_TYPE:
+        try:
+            return protobuf.load(body, schemas), []
+        except protobuf.ProtobufError as error:
+            raise json.unrecognized(wanted, str(error), body) from None
     if media_type != YAML:
-        raise errors.unsupported_media_type(media_type, SUPPORTED)
+        raise errors.unsupported_media_type(media_type, READ)
     from pinnace.machinery import yaml
 
     try:

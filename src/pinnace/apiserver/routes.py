@@ -47,7 +47,9 @@ _VERBS: dict[str, Handler] = {
 
 _EVERY_STATUS: dict[str, Handler] = {"get": _status_get, "update": update.update, "patch": update.patch}
 _EVERY_SCALE: dict[str, Handler] = {"get": scale.get, "update": scale.update, "patch": scale.patch}
-_PROXY: dict[str, Handler] = dict.fromkeys(("get", "create", "update", "patch", "delete", "options", "head"), connect.proxy)
+_PROXY: dict[str, Handler] = dict.fromkeys(
+    ("get", "create", "update", "patch", "delete", "options", "head"), connect.proxy
+)
 _CONNECT: dict[str, Handler] = {"get": connect.stream, "create": connect.stream}
 
 _SUBRESOURCES: dict[tuple[str, str], dict[str, Handler]] = {

@@ -190,7 +190,7 @@ def read_options(call: Call) -> Options:
         if call.request is None:
             document = own(call.document)
         else:
-            document, _ = negotiate.load(call.request.body, call.content_type, "DeleteOptions")
+            document, _ = negotiate.load(call.request.body, call.content_type, "DeleteOptions", call.api.schemas)
         schema = call.api.schemas.for_gvk(GVK("", "v1", "DeleteOptions"))
         if schema is not None:
             document, _ = schema.decode(document, False, GVK("", "v1", "DeleteOptions"))
