@@ -36,17 +36,15 @@ async def bootstrap(request: Request, service_cidr: str, advertise_address: str,
 
 async def _ensure(request: Request, resource: GVR, namespace: str, wanted: Obj, fields: tuple[str, ...] = ()) -> None:
     """Create the object, or bring `fields` of the one there is to what is wanted."""
-    name: str = wanted["metadata"]["name"]
+    # Look first: a create would fail on the Service's address, which the existing one holds, before its name.
+    path = resource.path(namespace, wanted["metadata"]["name"])
     try:
+        found = await request("GET", path, None)
+    except ApiError as error:
+        if not error.is_not_found:
+            raise
         await request("POST", resource.path(namespace), wanted)
         return
-    except ApiError as error:
-        if not error.is_already_exists:
-            raise
-    if not fields:
-        return
-    path = resource.path(namespace, name)
-    found = await request("GET", path, None)
     if any(found.get(field) != wanted[field] for field in fields):
         await request("PUT", path, {**found, **{field: wanted[field] for field in fields}})
 
