@@ -82,11 +82,14 @@ def dns_objects(config: ProfileConfig) -> list[tuple[GVR, Obj]]:
 
 
 async def _ensure(client: Client, resource: GVR, wanted: Obj) -> None:
+    name, namespace = wanted["metadata"]["name"], wanted["metadata"]["namespace"]
     try:
-        await client.create(resource, wanted)
+        await client.get(resource, name, namespace)
     except ApiError as error:
-        if not error.is_already_exists:
+        if not error.is_not_found:
             raise
-        changes = {name: value for name, value in wanted.items() if name in ("subsets", "endpoints", "ports")}
-        if changes:
-            await client.patch(resource, wanted["metadata"]["name"], changes, wanted["metadata"]["namespace"])
+        await client.create(resource, wanted)
+        return
+    changes = {name: value for name, value in wanted.items() if name in ("subsets", "endpoints", "ports")}
+    if changes:
+        await client.patch(resource, name, changes, namespace)

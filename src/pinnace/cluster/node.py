@@ -120,7 +120,6 @@ def _is_ready(node: dict[str, object]) -> bool:
 
 
 async def run(profile: Profile, config: ProfileConfig) -> None:
-    ensure_address(profile.machine_bridge, config.node_ip, ip_network(config.machine_cidr).prefixlen)
     engine = make_engine(profile, config)
     await engine.start()
     kubelet_client = connect(profile, config, "kubelet-client")
@@ -147,7 +146,10 @@ def main() -> None:
     process.die_with_parent()
     process.configure_logging(int(os.environ.get(process.VERBOSITY, "0")))
     profile = from_directory(Path(sys.argv[1]))
-    asyncio.run(run(profile, profile.load()))
+    config = profile.load()
+    # Before there is an event loop: netlink's synchronous calls run one of their own.
+    ensure_address(profile.machine_bridge, config.node_ip, ip_network(config.machine_cidr).prefixlen)
+    asyncio.run(run(profile, config))
 
 
 if __name__ == "__main__":
