@@ -86,7 +86,7 @@ def containers_text(spec: Obj) -> tuple[str, str]:
 
 def template_spec(obj: Obj) -> Obj:
     """The pod spec that a workload makes its pods from."""
-    spec: Obj = ((obj["spec"].get("template") or {}).get("spec")) or {}
+    spec: Obj = (spec_of(obj).get("template") or {}).get("spec") or {}
     return spec
 
 

@@ -87,7 +87,7 @@ class Kind:
     selectable_fields: Mapping[str, Callable[[Obj], str]] = field(default_factory=dict)  # besides metadata.*
     storage_version: str = ""  # the version it is stored as, where several are served
     stored_as: GVR | None = None  # where the objects are kept, if under another version or group than this
-    to_storage: Convert | None = None  # this version -> `stored_as`; None where only apiVersion differs
+    to_storage: Convert | None = None  # this version -> `stored_as`
     from_storage: Convert | None = None  # `stored_as` -> this version
     subresources: tuple[Subresource, ...] = ()  # besides /status and /scale
 

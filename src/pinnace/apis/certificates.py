@@ -1,0 +1,149 @@
+"""Certificate signing requests and trust bundles.
+
+Specified in https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from datetime import datetime
+from typing import Any
+
+from pinnace.apis.checks import every, needed, unchanged
+from pinnace.apis.fields import AGE, NAME, NONE, age, column, name, selectable, spec_of, status_of
+from pinnace.apis.kind import Rules
+from pinnace.apis.metadata import name_is_anything
+from pinnace.apis.workload import forget_status
+from pinnace.machinery import names
+from pinnace.machinery.duration import human_duration
+from pinnace.machinery.errors import Cause, duplicate, invalid_value, not_supported, required
+from pinnace.machinery.meta import Obj
+
+USAGES = (
+    "any",
+    "cert sign",
+    "client auth",
+    "code signing",
+    "content commitment",
+    "crl sign",
+    "data encipherment",
+    "decipher only",
+    "digital signature",
+    "email protection",
+    "encipher only",
+    "ipsec end system",
+    "ipsec tunnel",
+    "ipsec user",
+    "key agreement",
+    "key encipherment",
+    "microsoft sgc",
+    "netscape sgc",
+    "ocsp signing",
+    "s/mime",
+    "server auth",
+    "signing",
+    "timestamping",
+)
+_BLOCK = b"-----BEGIN CERTIFICATE REQUEST-----"
+
+
+def validate(request: Obj) -> list[Cause]:
+    spec = spec_of(request)
+    errors: list[Cause] = []
+    if not _is_pem(spec.get("request") or ""):
+        why = "PEM block type must be CERTIFICATE REQUEST"
+        errors.append(invalid_value("spec.request", spec.get("request") or "", why))
+    usages = spec.get("usages") or []
+    if not usages:
+        errors.append(required("spec.usages"))
+    for index, usage in enumerate(usages):
+        if usage not in USAGES:
+            errors.append(not_supported(f"spec.usages[{index}]", usage, USAGES))
+        if usage in usages[:index]:
+            errors.append(duplicate(f"spec.usages[{index}]", usage))
+    errors += _signer(spec.get("signerName") or "", "spec.signerName")
+    seconds = spec.get("expirationSeconds")
+    if seconds is not None and seconds < 600:
+        why = "may not specify a duration less than 600 seconds (10 minutes)"
+        errors.append(invalid_value("spec.expirationSeconds", seconds, why))
+    return errors
+
+
+def _is_pem(encoded: str) -> bool:
+    try:
+        return _BLOCK in base64.b64decode(encoded, validate=True)
+    except binascii.Error:
+        return False
+
+
+def _signer(signer: str, path: str) -> list[Cause]:
+    if not signer:
+        return [required(path)]
+    domain, slash, rest = signer.partition("/")
+    if not slash or not rest or "/" in rest:
+        why = 'must be a fully qualified domain and path of the form "example.com/signer-name"'
+        return [invalid_value(path, signer, why)]
+    return every(path, signer, names.is_fully_qualified_domain(domain))
+
+
+def validate_update(new: Obj, old: Obj) -> list[Cause]:
+    return unchanged("spec", new.get("spec"), old.get("spec"))
+
+
+def row(request: Obj, now: datetime) -> list[Any]:
+    spec, status = spec_of(request), status_of(request)
+    seconds = spec.get("expirationSeconds")
+    return [
+        name(request),
+        age(request, now),
+        spec.get("signerName") or NONE,
+        spec.get("username") or "",
+        NONE if seconds is None else human_duration(seconds),
+        _condition(status),
+    ]
+
+
+def _condition(status: Obj) -> str:
+    true = {condition.get("type") for condition in status.get("conditions") or ()}
+    words = ["Denied"] if "Denied" in true else ["Approved"] if "Approved" in true else ["Pending"]
+    if "Failed" in true:
+        words.append("Failed")
+    if status.get("certificate"):
+        words.append("Issued")
+    return ",".join(words)
+
+
+CERTIFICATE_SIGNING_REQUEST = Rules(
+    name=name_is_anything,
+    columns=(
+        NAME,
+        AGE,
+        column("SignerName"),
+        column("Requestor"),
+        column("RequestedDuration"),
+        column("Condition"),
+    ),
+    row=row,
+    validate=validate,
+    validate_update=validate_update,
+    prepare=forget_status,
+    selectable_fields=selectable("spec.signerName"),
+)
+
+
+def validate_bundle(bundle: Obj) -> list[Cause]:
+    return needed("spec.trustBundle", spec_of(bundle).get("trustBundle"), "must contain at least one PEM certificate")
+
+
+def row_bundle(bundle: Obj, _now: datetime) -> list[Any]:
+    return [name(bundle), spec_of(bundle).get("signerName") or NONE]
+
+
+CLUSTER_TRUST_BUNDLE = Rules(
+    name=name_is_anything,
+    columns=(NAME, column("SignerName")),
+    row=row_bundle,
+    validate=validate_bundle,
+    selectable_fields=selectable("spec.signerName"),
+)

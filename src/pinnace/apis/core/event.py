@@ -1,0 +1,137 @@
+"""Events: what happened to an object, of the core group and, under other names, of `events.k8s.io`.
+
+Both are the same objects, kept in the core form (https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pinnace.apis.fields import column, name, selectable, wide
+from pinnace.apis.kind import Rules
+from pinnace.machinery.duration import since
+from pinnace.machinery.errors import Cause, invalid_value
+from pinnace.machinery.meta import Obj
+
+_RENAMED = (
+    # in the core group, in events.k8s.io
+    ("involvedObject", "regarding"),
+    ("message", "note"),
+    ("reportingComponent", "reportingController"),
+    ("source", "deprecatedSource"),
+    ("firstTimestamp", "deprecatedFirstTimestamp"),
+    ("lastTimestamp", "deprecatedLastTimestamp"),
+    ("count", "deprecatedCount"),
+)
+_TO_CORE = {theirs: core for core, theirs in _RENAMED}
+_FROM_CORE = dict(_RENAMED)
+
+
+def to_core(event: Obj) -> Obj:
+    """An event of `events.k8s.io/v1` as it is kept."""
+    return {_TO_CORE.get(key, key): value for key, value in event.items()} | {"apiVersion": "v1"}
+
+
+def from_core(event: Obj) -> Obj:
+    """A kept event as `events.k8s.io/v1` shows it."""
+    renamed = {_FROM_CORE.get(key, key): value for key, value in event.items()}
+    return renamed | {"apiVersion": "events.k8s.io/v1"}
+
+
+def _about(event: Obj) -> Obj:
+    found: Obj = event.get("involvedObject") or event.get("regarding") or {}
+    return found
+
+
+def validate(event: Obj) -> list[Cause]:
+    about, namespace = _about(event), event["metadata"].get("namespace")
+    field = "regarding" if "regarding" in event else "involvedObject"
+    if about.get("namespace"):
+        if about["namespace"] != namespace:
+            why = "does not match event.namespace"
+            return [invalid_value(f"{field}.namespace", about["namespace"], why)]
+    elif namespace not in ("default", "kube-system"):
+        return [invalid_value(f"{field}.namespace", "", "does not match event.namespace")]
+    return []
+
+
+def row(event: Obj, now: datetime) -> list[Any]:
+    about, series = _about(event), event.get("series") or {}
+    first, last = _either(event, "firstTimestamp"), _either(event, "lastTimestamp")
+    first_seen = since(first or event.get("eventTime"), now)
+    last_seen = since(last, now) if last else first_seen
+    count = _either(event, "count") or 0
+    if series:
+        last_seen, count = since(series.get("lastObservedTime"), now), series.get("count") or 0
+    return [
+        last_seen,
+        event.get("type") or "",
+        event.get("reason") or "",
+        f"{(about.get('kind') or '').lower()}/{about.get('name') or ''}",
+        about.get("fieldPath") or "",
+        _source(event),
+        str(_either(event, "message") or "").strip(),
+        first_seen,
+        count or 1,
+        name(event),
+    ]
+
+
+def _either(event: Obj, key: str) -> Any:
+    value = event.get(key)
+    return value if value is not None else event.get(_FROM_CORE[key])
+
+
+def _source(event: Obj) -> str:
+    source = _either(event, "source") or {}
+    component = source.get("component") or _either(event, "reportingComponent") or ""
+    host = source.get("host") or event.get("reportingInstance") or ""
+    return f"{component}, {host}" if host else component
+
+
+def _component(event: Obj) -> str:
+    source = _either(event, "source") or {}
+    return str(source.get("component") or _either(event, "reportingComponent") or "")
+
+
+EVENT = Rules(
+    columns=(
+        column("Last Seen"),
+        column("Type"),
+        column("Reason"),
+        column("Object"),
+        wide("Subobject"),
+        wide("Source"),
+        column("Message"),
+        wide("First Seen"),
+        wide("Count"),
+        wide("Name"),
+    ),
+    row=row,
+    validate=validate,
+    selectable_fields={
+        **selectable(
+            "involvedObject.kind",
+            "involvedObject.namespace",
+            "involvedObject.name",
+            "involvedObject.uid",
+            "involvedObject.apiVersion",
+            "involvedObject.resourceVersion",
+            "involvedObject.fieldPath",
+            "reason",
+            "reportingComponent",
+            "type",
+        ),
+        "source": _component,
+    },
+)
+
+_REGARDING = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
+
+EVENTS_V1 = Rules(
+    columns=EVENT.columns,
+    row=row,
+    validate=validate,
+    selectable_fields=selectable(*(f"regarding.{key}" for key in _REGARDING), "reason", "reportingController", "type"),
+)

@@ -1,0 +1,1 @@
+"""The kinds of the `rbac.authorization.k8s.io` group."""
