@@ -72,11 +72,11 @@ def run(*command: str) -> None:
 class Servers:
     """A TCP and a UDP server on one port: they answer with their name and the address they were asked from."""
 
-    def __init__(self, name: str, port: int) -> None:
+    def __init__(self, name: str, port: int, udp_address: str = "") -> None:
         self._name = name
         self._tcp = socket.create_server(("", port))
         self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._udp.bind(("", port))
+        self._udp.bind((udp_address, port))  # with several addresses, replies must leave from the one asked
         for serve in (self._serve_tcp, self._serve_udp):
             threading.Thread(target=serve, daemon=True).start()
 
@@ -136,8 +136,8 @@ class Network:
         self._link(self.stranger, "192.0.2.20/24", "eth0", NODE_IP)
         self.node.ip("addr", "add", f"{NODE_IP}/24", "dev", "eth0")
         self.node.call(Path("/proc/sys/net/ipv4/ip_forward").write_text, "1")
-        for name, place in (("one", self.pod1), ("two", self.pod2), ("host", self.node)):
-            stack.callback(place.call(Servers, name, 8080).close)
+        for name, place, address in (("one", self.pod1, ""), ("two", self.pod2, ""), ("host", self.node, NODE_IP)):
+            stack.callback(place.call(Servers, name, 8080, address).close)
 
     def _namespace(self, stack: ExitStack, name: str) -> Namespace:
         made = Namespace(name)
@@ -291,6 +291,37 @@ def test_the_hosts_own_server_is_an_endpoint_like_any_other(network: Network, pr
     proxy.change(make.service("kubernetes", "10.96.0.1", ports=((443, "TCP", 0),)), make.slice("kubernetes", NODE_IP))
     assert network.pod1.call(fetch, "10.96.0.1", 443) == "host 10.244.0.2"
     assert network.node.call(fetch, "10.96.0.1", 443).startswith("host")
+
+
+def test_the_clusters_dns_server_may_be_on_the_host(network: Network, proxy: Running, make) -> None:
+    service = make.service("kube-dns", "10.96.0.53", ports=((53, "UDP", 0),))
+    proxy.change(service, make.slice("kube-dns", NODE_IP, protocol="UDP"))
+    assert network.pod1.call(ask_udp, "10.96.0.53", 53) == "host 10.244.0.2"
+    assert network.node.call(ask_udp, "10.96.0.53", 53).startswith("host")
+
+
+BRIDGE_NETFILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+
+
+@pytest.mark.parametrize("possible", [True, False])
+def test_pods_on_one_bridge_hear_each_other(
+    network: Network, api, make, monkeypatch: pytest.MonkeyPatch, possible: bool
+) -> None:
+    """With br_netfilter, which is switched on; without it, by masquerading."""
+    if not BRIDGE_NETFILTER.exists():
+        pytest.skip("no br_netfilter")
+    if not possible:
+        monkeypatch.setattr("pinnace.proxy.proxier._BRIDGE_NETFILTER", Path("/proc/sys/net/bridge/nosuch"))
+    network.node.call(BRIDGE_NETFILTER.write_text, "0")
+    running = Running(network, api)
+    try:
+        running.change(make.service(), make.slice("web", "10.244.0.3"))
+        source = "10.244.0.2" if possible else GATEWAY
+        assert network.pod1.call(fetch, "10.96.0.10", 80) == f"two {source}"
+        assert network.pod2.call(fetch, "10.96.0.10", 80) == f"two {GATEWAY}"
+    finally:
+        running.stop()
+        network.node.call(BRIDGE_NETFILTER.write_text, "1")
 
 
 def test_affinity_keeps_a_client_with_its_endpoint_through_changes(network: Network, proxy: Running, make) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
@@ -28,6 +28,7 @@ _log = structlog.get_logger()
 _SERVICE_LABEL = "kubernetes.io/service-name"
 _RETRY = 1.0  # seconds after the kernel refused a transaction
 _CHECK = 30.0  # seconds between looks whether somebody has flushed our table
+_BRIDGE_NETFILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 
 
 class ApplyError(Exception):
@@ -97,6 +98,7 @@ class Proxier:
         try:
             await self._services.wait_synced()
             await self._slices.wait_synced()
+            await self._see_to_bridge()
             self._changed.set()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._follow())
@@ -203,6 +205,21 @@ class Proxier:
         if not bridge or not cidr:
             return True
         return await self._run("ip", "route", "replace", cidr, "dev", bridge)
+
+    async def _see_to_bridge(self) -> None:
+        """Have bridged packets pass netfilter: else the answer of one pod to another would keep the wrong address.
+
+        Where that cannot be, such traffic is masqueraded, so that the answer comes by way of this host.
+        """
+        if not self.options.rules.bridge:
+            return
+        if not _BRIDGE_NETFILTER.exists():
+            await self._run("modprobe", "br_netfilter")
+        try:
+            _BRIDGE_NETFILTER.write_text("1")
+        except OSError as error:
+            _log.info("bridged packets pass netfilter by; masquerading instead", error=error.strerror)
+            self.options = replace(self.options, rules=replace(self.options.rules, masquerade_bridged=True))
 
     def _loopback_settings(self) -> list[Path]:
         """What lets packets from 127.0.0.1 leave this host once their destination is rewritten; the table guards it."""

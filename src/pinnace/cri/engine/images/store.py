@@ -48,8 +48,8 @@ class ImageRecord:
 
 
 def _layer_name(chain: str) -> str:
-    """The directory of a layer: half of the digest, so that many fit into the options of a mount."""
-    return chain[7:39]
+    """The directory of a layer: the start of the digest, so that 127 of them fit into the options of a mount."""
+    return chain[7:27]
 
 
 class ImageStore:
