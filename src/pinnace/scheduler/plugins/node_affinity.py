@@ -1,0 +1,41 @@
+"""`spec.nodeSelector` and node affinity: required terms filter, preferred terms score.
+
+Specified by https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#node-affinity.
+"""
+
+from __future__ import annotations
+
+from pinnace.scheduler.cache import Cache
+from pinnace.scheduler.framework import Normalization, Rejection, Scope
+from pinnace.scheduler.node import NodeInfo
+from pinnace.scheduler.pod import PodShape
+from pinnace.scheduler.selection import node_selector_matches, term_matches
+
+_REJECTED = Rejection(("node(s) didn't match Pod's node affinity/selector",), resolvable=False)
+
+
+class NodeAffinity:
+    name = "NodeAffinity"
+    scope = Scope.NODE
+    weight = 2
+    normalization = Normalization.HIGHEST
+
+    def concerns(self, shape: PodShape) -> bool:
+        return bool(shape.node_selector) or shape.required_node_terms is not None
+
+    def filter(self, shape: PodShape, node: NodeInfo) -> Rejection | None:
+        if node_selector_matches(shape.node_selector, shape.required_node_terms, node.name, node.labels):
+            return None
+        return _REJECTED
+
+    def scores(self, shape: PodShape) -> bool:
+        return bool(shape.preferred_node_terms)
+
+    def score(self, shape: PodShape, node: NodeInfo, cache: Cache) -> int:  # noqa: ARG002
+        """The weights of the preferred terms that the node meets; an empty term is met by all."""
+        total = 0
+        for entry in shape.preferred_node_terms:
+            term = entry.get("preference") or {}
+            if not any(term.values()) or term_matches(term, node.name, node.labels):
+                total += entry["weight"]
+        return total

@@ -1,0 +1,22 @@
+"""Keeps pods off cordoned nodes (`spec.unschedulable`), unless they tolerate the taint that says the same."""
+
+from __future__ import annotations
+
+from pinnace.scheduler.framework import Rejection, Scope
+from pinnace.scheduler.node import NodeInfo
+from pinnace.scheduler.pod import PodShape
+from pinnace.scheduler.selection import tolerates
+
+_TAINT = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
+_REJECTED = Rejection(("node(s) were unschedulable",), resolvable=False)
+
+
+class NodeUnschedulable:
+    name = "NodeUnschedulable"
+    scope = Scope.NODE
+
+    def concerns(self, shape: PodShape) -> bool:
+        return not any(tolerates(toleration, _TAINT) for toleration in shape.tolerations)
+
+    def filter(self, shape: PodShape, node: NodeInfo) -> Rejection | None:  # noqa: ARG002
+        return _REJECTED if node.unschedulable else None

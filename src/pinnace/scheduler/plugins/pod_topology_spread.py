@@ -1,0 +1,126 @@
+"""Spreads pods over topology domains: `DoNotSchedule` constraints filter, `ScheduleAnyway` constraints score.
+
+Specified by https://kubernetes.io/docs/concepts/scheduling-eviction/topology-spread-constraints/.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from pinnace.scheduler.cache import Cache
+from pinnace.scheduler.framework import Rejection
+from pinnace.scheduler.node import NodeInfo
+from pinnace.scheduler.pod import PodShape, SpreadConstraint
+from pinnace.scheduler.selection import node_selector_matches, untolerated
+from pinnace.scheduler.topology import Counter
+
+_SKEWED = Rejection(("node(s) didn't match pod topology spread constraints",))
+_NO_LABEL = Rejection(
+    ("node(s) didn't match pod topology spread constraints (missing required label)",), resolvable=False
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SkewRule:
+    """No domain may have more than `max_skew` pods above the domain with the fewest."""
+
+    counter: Counter
+    max_skew: int
+    min_domains: int
+    itself: int  # 1 when the pod is one of those counted
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (self.counter.key,)
+
+    def filter(self, labels: Mapping[str, str]) -> Rejection | None:
+        domain = labels.get(self.counter.key)
+        if domain is None:
+            return _NO_LABEL
+        skew = self.counter.counts.get(domain, 0) + self.itself - self.state()
+        return _SKEWED if skew > self.max_skew else None
+
+    def state(self) -> int:
+        """The fewest pods of any domain; 0 while there are fewer domains than asked for."""
+        return self.counter.smallest if len(self.counter.counts) >= self.min_domains else 0
+
+
+@dataclass(frozen=True, slots=True)
+class SpreadScore:
+    """The fewer pods in a domain the better; rare domains weigh less than many."""
+
+    counter: Counter
+    max_skew: int
+
+    @property
+    def key(self) -> str:
+        return self.counter.key
+
+    def score(self, labels: Mapping[str, str]) -> float:
+        domain = labels.get(self.counter.key)
+        if domain is None:
+            return self.bounds()[1]  # a node outside all domains comes last
+        return self._worth(self.counter.counts.get(domain, 0))
+
+    def bounds(self) -> tuple[float, float]:
+        return self._worth(self.counter.smallest), self._worth(self.counter.largest)
+
+    def _worth(self, count: int) -> float:
+        return count * math.log(len(self.counter.counts) + 2) + self.max_skew - 1
+
+
+class PodTopologySpread:
+    name = "PodTopologySpread"
+    weight = 2
+    lowest_first = True
+
+    def filter_rules(self, shape: PodShape, cache: Cache) -> Sequence[SkewRule]:
+        hard = [constraint for constraint in shape.spread if constraint.hard]
+        return [
+            SkewRule(
+                _counter(shape, constraint, hard, cache),
+                constraint.max_skew,
+                constraint.min_domains,
+                int(constraint.selector.matches(shape.labels)),
+            )
+            for constraint in hard
+        ]
+
+    def score_rules(self, shape: PodShape, cache: Cache) -> Sequence[SpreadScore]:
+        soft = [constraint for constraint in shape.spread if not constraint.hard]
+        return [SpreadScore(_counter(shape, constraint, soft, cache), constraint.max_skew) for constraint in soft]
+
+
+def _counter(shape: PodShape, constraint: SpreadConstraint, together: list[SpreadConstraint], cache: Cache) -> Counter:
+    """Counts the pods that a constraint selects, in its namespace, on nodes that the pod could use."""
+    namespace, selector = shape.namespace, constraint.selector
+    keys = tuple(sorted({other.key for other in together}))
+    selection = orjson.dumps([shape.node_selector, shape.required_node_terms]) if constraint.honor_affinity else b""
+    tolerations = orjson.dumps(shape.tolerations) if constraint.honor_taints else b""
+    identity: Hashable = ("spread", constraint.key, namespace, selector, keys, selection, tolerations)
+
+    def matches(other: PodShape) -> bool:
+        return other.namespace == namespace and selector.matches(other.labels)
+
+    return cache.counter(identity, constraint.key, matches, _eligible(shape, constraint, keys))
+
+
+def _eligible(shape: PodShape, constraint: SpreadConstraint, keys: tuple[str, ...]) -> Callable[[NodeInfo], bool]:
+    """Whether a node takes part: it has all the keys and, as the constraint says, suits the pod."""
+
+    def eligible(node: NodeInfo) -> bool:
+        if any(key not in node.labels for key in keys):
+            return False
+        if constraint.honor_affinity and not node_selector_matches(
+            shape.node_selector, shape.required_node_terms, node.name, node.labels
+        ):
+            return False
+        return not constraint.honor_taints or (
+            untolerated(node.taints, shape.tolerations, ("NoSchedule", "NoExecute")) is None
+        )
+
+    return eligible

@@ -1,0 +1,41 @@
+"""Keeps pods off nodes with taints they do not tolerate, and prefers nodes with fewer `PreferNoSchedule` taints.
+
+Specified by https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/.
+"""
+
+from __future__ import annotations
+
+from pinnace.scheduler.cache import Cache
+from pinnace.scheduler.framework import Normalization, Rejection, Scope
+from pinnace.scheduler.node import NodeInfo
+from pinnace.scheduler.pod import PodShape
+from pinnace.scheduler.selection import tolerates, untolerated
+
+_FORBIDDING = ("NoSchedule", "NoExecute")
+
+
+class TaintToleration:
+    name = "TaintToleration"
+    scope = Scope.NODE
+    weight = 3
+    normalization = Normalization.HIGHEST_REVERSED
+
+    def concerns(self, shape: PodShape) -> bool:  # noqa: ARG002
+        return True
+
+    def filter(self, shape: PodShape, node: NodeInfo) -> Rejection | None:
+        if not node.taints:
+            return None
+        taint = untolerated(node.taints, shape.tolerations, _FORBIDDING)
+        if taint is None:
+            return None
+        words = f"node(s) had untolerated taint {{{taint.get('key', '')}: {taint.get('value') or ''}}}"
+        return Rejection((words,), resolvable=False)
+
+    def scores(self, shape: PodShape) -> bool:  # noqa: ARG002
+        return True
+
+    def score(self, shape: PodShape, node: NodeInfo, cache: Cache) -> int:  # noqa: ARG002
+        """How many taints that ask to stay away the pod does not tolerate."""
+        soft = [t for t in shape.tolerations if t.get("effect", "") in ("", "PreferNoSchedule")]
+        return sum(not any(tolerates(toleration, taint) for toleration in soft) for taint in node.prefer_no_schedule)
