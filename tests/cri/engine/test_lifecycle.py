@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -223,6 +225,85 @@ async def test_an_end_while_no_engine_runs_is_found_by_the_next(node: Node) -> N
     await node.engine.start()
 
     assert (await node.ended(container)).exit_code == 137
+
+
+_DYING_ENGINE = """
+import asyncio, os, sys
+from pathlib import Path
+from pinnace.cri.api import *
+from pinnace.cri.engine.engine import Engine, EngineOptions
+from pinnace.cri.engine.images.store import ImageStore
+from pinnace.cri.engine.network import NetworkOptions
+
+async def main(base, store, name, subnet):
+    network = NetworkOptions(bridge=name, table=name, subnets=(subnet,))
+    options = EngineOptions(network=network, cgroup_prefix="/" + name)
+    engine = Engine(Path(base, "root"), Path(base, "state"), options, ImageStore(Path(store)))
+    await engine.start()
+    pod = PodSandboxConfig(metadata=PodSandboxMetadata(name="p", uid="u", namespace="n"), log_directory=base + "/logs")
+    pod.linux.cgroup_parent = "/kubepods/p"
+    sandbox = await engine.run_pod_sandbox(pod)
+    script = "trap 'echo bye; exit 7' TERM; echo up; while true; do sleep 0.01; done"
+    config = ContainerConfig(metadata=ContainerMetadata(name="c"), image=ImageSpec(image="busybox:1"),
+                             command=["/bin/sh", "-c", script], log_path="c.log")
+    container = await engine.create_container(sandbox, config, pod)
+    await engine.start_container(container)
+    pod.metadata.name = "half made"
+    asyncio.create_task(engine.run_pod_sandbox(pod))
+    await asyncio.sleep(0)
+    print(sandbox, container, flush=True)
+    os.kill(os.getpid(), 9)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_the_engine_may_be_killed_at_any_time(node: Node) -> None:
+    await node.engine.stop()
+    arguments = [str(node.base), str(node.store.root), node.name[:15], node.subnet]
+    source = str(Path(monitor.__file__).resolve().parents[3])
+    dying = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        _DYING_ENGINE,
+        *arguments,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": source},
+    )
+    output, _ = await asyncio.wait_for(dying.communicate(), 60)
+    assert dying.returncode == -9
+    sandbox, container = output.decode().split()
+
+    node.engine = node.make()
+    await node.engine.start()
+
+    assert [found.id for found in await node.engine.list_pod_sandbox()] == [sandbox]
+    assert (await node.engine.container_status(container)).state == ContainerState.RUNNING
+    await _says(node, container, "up")
+    await node.engine.stop_container(container, 20)
+    status = await node.engine.container_status(container)
+    assert (status.exit_code, node.output(status)) == (7, "up\nbye\n")
+
+
+async def test_a_long_life_leaves_no_descriptors_open(node: Node) -> None:
+    def descriptors() -> tuple[int, int]:
+        return tuple(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in ("self", node.engine.monitor.monitor_pid))
+
+    async def life() -> None:
+        sandbox = await node.sandbox()
+        for number in range(3):
+            container = await node.start(sandbox, "/bin/cat", name=f"c{number}", tty=number == 1, stdin=True)
+            await node.exec(container, "/bin/true")
+            with pytest.raises(CriError):
+                await node.start(sandbox, "nothing", name=f"d{number}")
+        await node.engine.remove_pod_sandbox(sandbox)
+
+    await life()
+    before = descriptors()
+    for _ in range(3):
+        await life()
+
+    assert descriptors() == before
 
 
 async def test_containers_outlive_the_monitor(node: Node) -> None:

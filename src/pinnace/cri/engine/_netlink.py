@@ -13,7 +13,7 @@ import struct
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Any
 
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_NEWROUTE = 20, 24
 _REQUEST, _ACK, _REPLACE, _EXCL, _CREATE = 0x1, 0x4, 0x100, 0x200, 0x400
 _ERROR = 2
@@ -113,7 +113,7 @@ class Netlink:
     def set_hairpin(self, index: int) -> None:
         """Let a bridge port send a frame back to where it came from: a pod reaching itself through a service."""
         mode = attribute(_IFLA_PROTINFO | _NESTED, attribute(_BRPORT_MODE, b"\1"))
-        self.request(RTM_NEWLINK, 0, _link(index, family=socket.AF_BRIDGE) + mode)
+        self.request(RTM_SETLINK, 0, _link(index, family=socket.AF_BRIDGE) + mode)
 
     def set_up(self, index: int) -> None:
         self.request(RTM_NEWLINK, 0, _link(index, _IFF_UP, _IFF_UP))

@@ -4,13 +4,14 @@ Whichever version holds the memory controller is used; a hybrid machine is a ver
 are those of the kernel's cgroup-v1 and cgroup-v2 documents; shares become weights as in KEP-2254.
 """
 
-# ruff: noqa: PTH102, PTH106, PTH110, PTH112, PTH123
+# ruff: noqa: PTH102, PTH106, PTH110, PTH112, PTH120, PTH123
 # Descriptors, mounts and /proc files: `os` is the interface here, and pathlib would cost memory in every container.
 from __future__ import annotations
 
 import contextlib
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -260,9 +261,13 @@ class Cgroups:
             pids = _number(_read(f"{self.directory('pids', path)}/pids.current"))
         return Usage(cpu, total, max(0, total - inactive), rss, pids)
 
-    def destroy(self) -> None:
-        """Remove everything below the prefix, and the prefix; nothing without a prefix, which could be others'."""
+    def destroy(self, parents: Iterable[str] = ()) -> None:
+        """Remove everything below the prefix, and the prefix; without one the empty cgroups that led to `parents`."""
         if not self._prefix:
+            for parent in parents:
+                while parent.strip("/"):
+                    self.remove_if_empty(parent)
+                    parent = os.path.dirname(parent)
             return
         for base in dict.fromkeys(self._hierarchies.values()):
             top = Path(base) / self._prefix

@@ -243,8 +243,8 @@ class Containers:
                     "failed to create containerd task: failed to create shim task: OCI runtime create failed: "
                     f"runc create failed: unable to start container process: {error}: unknown"
                 )
-                self._starting.pop(record.id, None)
                 await self._undo_start(record)
+                self._starting.pop(record.id, None)
                 record.message, record.reason = message, "StartError"
                 record.exit_code, record.finished_at = START_ERROR_CODE, time.time_ns()
                 self._files.write(record.id, record)

@@ -37,34 +37,30 @@ def assemble(rules: list[str]) -> bytes:
     ]
     program = b"".join(load)
     for rule in rules:
-        kind, numbers, access = rule.split()
-        major, minor = numbers.split(":")
-        allowed = sum(_ACCESS[letter] for letter in access)
-        checks: list[tuple[int, int, int]] = []  # (jump opcode, register, value): leave the rule if it holds
-        if kind != "a":
-            checks.append((0x56, 2, _TYPES[kind]))
-        if major != "*":
-            checks.append((0x56, 4, int(major)))
-        if minor != "*":
-            checks.append((0x56, 5, int(minor)))
-        body = [(code, register, value) for code, register, value in checks]
-        masked = b""
-        if allowed != 7:
-            masked = _instruction(0xBC, 6, 3) + _instruction(0x54, 6, 0, 0, ~allowed & 7)
-            body.append((0x56, 6, 0))
-        tail = _instruction(0xB4, 0, 0, 0, 1) + _instruction(0x95)
-        # How far each check has to jump to reach the next rule.
-        parts = [_instruction(0, 0)] * 0
-        lengths = len(body) + len(masked) // 8 + 2
-        position = 0
-        for index, (code, register, value) in enumerate(body):
-            if masked and index == len(body) - 1:
-                parts.append(masked)
-                position += len(masked) // 8
-            parts.append(_instruction(code, register, 0, lengths - position - 1, value))
-            position += 1
-        program += b"".join(parts) + tail
+        program += _rule(*rule.split())
     return program + _instruction(0xB4, 0, 0, 0, 0) + _instruction(0x95)
+
+
+def _rule(kind: str, numbers: str, access: str) -> bytes:
+    """Return 1 if the access is to such a device and wants no more than is allowed; else go on behind this rule."""
+    major, minor = numbers.split(":")
+    checks: list[tuple[int, int]] = []  # (register, the value it must have)
+    if kind != "a":
+        checks.append((2, _TYPES[kind]))
+    if major != "*":
+        checks.append((4, int(major)))
+    if minor != "*":
+        checks.append((5, int(minor)))
+    refused = 7 & ~sum(_ACCESS[letter] for letter in access)
+    steps: list[bytes | tuple[int, int]] = [*checks]
+    if refused:
+        steps += [_instruction(0xBC, 6, 3), _instruction(0x54, 6, 0, 0, refused), (6, 0)]  # w6 = w3 & refused
+    steps += [_instruction(0xB4, 0, 0, 0, 1), _instruction(0x95)]  # return 1
+    return b"".join(
+        # A check that fails jumps over what is left of the rule.
+        step if isinstance(step, bytes) else _instruction(0x56, step[0], 0, len(steps) - index - 1, step[1])
+        for index, step in enumerate(steps)
+    )
 
 
 def attach(cgroup: str, rules: list[str]) -> None:

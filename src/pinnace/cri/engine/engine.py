@@ -120,14 +120,15 @@ class Engine:
 
         Call on a started engine; afterwards it is stopped.
         """
+        parents = {record.config.linux.cgroup_parent for record in self.sandboxes.records.values()}
         await asyncio.gather(*(self.remove_pod_sandbox(id_) for id_ in list(self.sandboxes.records)))
         for record in list(self.containers.records.values()):
             await self.containers.remove(record)
         await asyncio.to_thread(self.network.destroy)
-        await asyncio.to_thread(self.cgroups.destroy)
+        await asyncio.to_thread(self.cgroups.destroy, parents)
         await self.monitor.shutdown()
         await self.stop()
-        for name in ("monitor.lock", "monitor.json", "monitor.sock"):
+        for name in ("monitor.lock", "monitor.json", "monitor.sock", "monitor.err"):
             (self.state / name).unlink(missing_ok=True)
 
     def _on_event(self, event: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ import fcntl
 import gc
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -177,6 +178,8 @@ class Monitor:
         self.by_pid: dict[int, Process] = {}
         self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self.stopping = False
+        self.file_limit = resource.getrlimit(resource.RLIMIT_NOFILE)  # what containers get; this process takes more
+        resource.setrlimit(resource.RLIMIT_NOFILE, (self.file_limit[1], self.file_limit[1]))
 
     # The loop.
 
@@ -199,7 +202,17 @@ class Monitor:
             for fd, events in self.epoll.poll():
                 handler = self.handlers.get(fd)
                 if handler:
-                    handler(events)
+                    self.guard(lambda handler=handler, events=events: handler(events))  # type: ignore[misc]
+
+    def guard(self, work: Callable[[], None]) -> None:
+        """Whatever goes wrong with one container or client, the others keep their parent."""
+        try:
+            work()
+        except Exception:
+            import traceback
+
+            with contextlib.suppress(OSError), open("monitor.err", "a") as file:
+                traceback.print_exc(file=file)
 
     def accept(self, listener: socket.socket) -> None:
         try:
@@ -228,9 +241,10 @@ class Monitor:
         if not data:
             self.drop(client)
             return
-        request = json.loads(data)
-        number = request.get("n", 0)
+        number = 0
         try:
+            request = json.loads(data)
+            number = request["n"]
             getattr(self, "verb_" + request["verb"])(client, number, request, fds)
         except Exception as error:
             self.answer(client, number, {"error": f"{error}" or type(error).__name__})
@@ -348,11 +362,16 @@ class Monitor:
 
         process.on_report = reported
         self.containers[process.id] = process
-        if not terminal:
-            self.follow_fifos(process)
-            if stdin == "once":
-                process.stdin_keeper = os.open(f"{bundle}/stdin", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        self.fork(process, lambda channel: launcher.container(channel, bundle, spec, request), pids)
+        try:
+            if not terminal:
+                self.follow_fifos(process)
+                if stdin == "once":
+                    process.stdin_keeper = os.open(f"{bundle}/stdin", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            self.fork(process, lambda channel: launcher.container(channel, bundle, spec, request), pids)
+        except OSError:
+            self.containers.pop(process.id, None)
+            self.release(process)
+            raise
 
     def verb_start(self, client: Client, number: int, request: dict[str, Any], _fds: list[int]) -> None:
         """Open a created container's gate; answers when execve has happened."""
@@ -515,6 +534,7 @@ class Monitor:
                 sys_.setns(self.own_pid_namespace, sys_.CLONE_NEWPID)
         if pid == 0:
             signal.set_wakeup_fd(-1)
+            resource.setrlimit(resource.RLIMIT_NOFILE, self.file_limit)
             self.close_inherited([theirs.fileno(), *(keep or [])])
             launcher.run(theirs, lambda: work(theirs))
         theirs.close()
@@ -560,7 +580,7 @@ class Monitor:
                 return
             process = self.by_pid.pop(pid, None)
             if process:
-                self.ended(process, exit_code(status))
+                self.guard(lambda process=process, code=exit_code(status): self.ended(process, code))  # type: ignore[misc]
 
     def ended(self, process: Process, code: int, unknown: bool = False) -> None:
         if process.channel is not None:
@@ -586,7 +606,8 @@ class Monitor:
             "oom": oom_kills(process.cgroups) > 0 and code != 0,
             "unknown": unknown,
         }
-        write_json(f"{process.bundle}/exit.json", process.exit)
+        with contextlib.suppress(OSError):  # a full disk: the engine is told all the same
+            write_json(f"{process.bundle}/exit.json", process.exit)
         self.close_streams(process)
         self.broadcast({"event": "exit", "id": process.id, **process.exit})
 

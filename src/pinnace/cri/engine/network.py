@@ -262,6 +262,7 @@ class BridgeNetwork:
             _sysctl("net/ipv4/ip_forward", "1")
             for name, value in (("route_localnet", "1"), ("send_redirects", "0"), ("rp_filter", "2")):
                 _sysctl(f"net/ipv4/conf/{self.options.bridge}/{name}", value)
+            _sysctl(f"net/ipv6/conf/{self.options.bridge}/accept_dad", "0")
             link.set_up(index)
             for subnet in self.options.subnets:
                 network = ipaddress.ip_network(subnet)
@@ -334,6 +335,8 @@ class BridgeNetwork:
 def _configure_inside(interface: str, addresses: list[tuple[IPAddress, IPAddress]]) -> None:
     with Netlink() as link:
         index = link.index(interface)
+        if any(address.version == 6 for address, _ in addresses):
+            _sysctl(f"net/ipv6/conf/{interface}/accept_dad", "0")  # nobody else has it, and asking takes two seconds
         link.set_up(index)
         for address, gateway in addresses:
             whole = address.max_prefixlen

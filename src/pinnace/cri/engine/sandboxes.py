@@ -123,6 +123,7 @@ class Sandboxes:
             await self._create(record, shared_pid=option.pid == NamespaceMode.POD)
         except (MonitorError, NetworkError, OSError) as error:
             await self._take_down(record)
+            self._cgroups.remove_if_empty(config.linux.cgroup_parent)
             text = f'failed to setup network for sandbox "{record.id}": ' if isinstance(error, NetworkError) else ""
             raise CriError("UNKNOWN", f"{text or 'failed to create sandbox: '}{error}") from error
         except BaseException:

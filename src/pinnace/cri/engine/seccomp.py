@@ -31,7 +31,7 @@ _CALLS = (  # noqa: SIM905  (name:x86_64:arm64)
     "ustat:136:- vhangup:153:58 "
 ).split()
 
-# The calls refused to a container that lacks the capability.
+# The calls refused to a container that lacks the capability; the first ones to every container.
 _REFUSED = {
     "": (
         "add_key keyctl request_key kexec_load kexec_file_load io_uring_setup io_uring_enter "
@@ -91,7 +91,7 @@ def runtime_default(capabilities: set[str]) -> dict[str, Any]:
     refused = [
         name
         for capability, names in _REFUSED.items()
-        if capability not in capabilities
+        if not capability or capability not in capabilities
         for name in names.split()
         if _REFUSED_UNLESS_ALSO.get(name) not in capabilities and name != "clone3"
     ]
