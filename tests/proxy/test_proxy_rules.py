@@ -95,7 +95,7 @@ def test_affinity_asks_who_knows_the_client_first(make) -> None:
 def test_a_load_balancer_keeps_strangers_out(make) -> None:
     service = make.service(
         type="LoadBalancer",
-        loadBalancerSourceRanges=["198.51.100.0/24", "bad"],
+        loadBalancerSourceRanges=["198.51.100.0/24", "198.51.100.128/25", "bad"],
         status={"loadBalancer": {"ingress": [{"ip": "203.0.113.9"}, {"ip": "203.0.113.8", "ipMode": "Proxy"}]}},
     )
     text = rules_of(service, make.slice("web", "10.244.0.2"))
@@ -147,6 +147,15 @@ def test_ports_are_matched_by_name_and_protocol(make) -> None:
     assert [endpoint.port for endpoint in endpoints_of(slices, "b", "tcp", "")] == [2]
     assert endpoints_of(slices, "b", "udp", "") == []
     assert endpoints_of(slices, "c", "tcp", "") == []
+
+
+def test_nothing_but_addresses_and_names_reaches_a_rule(make) -> None:
+    evil = "10.0.0.1 } ; flush ruleset ; #"
+    service = make.service(externalIPs=[evil], ports=((80, "TCP", 0), (81, "EVIL\n", 0)))
+    service["spec"]["ports"][0]["name"] = "a\nflush ruleset"
+    text = rules_of(service, make.slice("web", evil, "10.244.0.2", port_name="a\nflush ruleset"))
+    assert "flush" not in text.replace("a-flush-ruleset", "")
+    assert "10.244.0.2" in text
 
 
 def test_only_what_changed_is_touched(make) -> None:

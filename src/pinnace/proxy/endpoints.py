@@ -6,6 +6,7 @@ holds within the endpoints of this node for traffic that must not leave it.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -54,15 +55,16 @@ def endpoints_of(slices: Iterable[Obj], port_name: str, protocol: str, node_name
 
 
 def _endpoint(endpoint: Obj, port: int, node_name: str) -> Endpoint | None:
-    addresses = endpoint.get("addresses")
-    if not addresses:
-        return None
+    try:
+        address = str(ipaddress.IPv4Address(endpoint["addresses"][0]))
+    except (KeyError, IndexError, ValueError):
+        return None  # anybody may write slices; what is no address must not reach a rule
     conditions = endpoint.get("conditions") or {}
     ready = conditions.get("ready")
     serving = conditions.get("serving")
     is_ready = True if ready is None else bool(ready)
     return Endpoint(
-        ip=addresses[0],
+        ip=address,
         port=port,
         local=bool(node_name) and endpoint.get("nodeName") == node_name,
         ready=is_ready,

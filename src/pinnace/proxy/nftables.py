@@ -9,6 +9,7 @@ https://kubernetes.io/docs/reference/networking/virtual-ips/#proxy-mode-nftables
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ from pinnace.proxy.endpoints import Choice, Endpoint
 from pinnace.proxy.services import ServicePort
 
 _NAME_LIMIT = 127  # bytes in the name of a chain
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9/._-]")
 _BY_IP = "ipv4_addr . inet_proto . inet_service : verdict"
 _BY_PORT = "inet_proto . inet_service : verdict"
 MAPS = {
@@ -60,7 +62,8 @@ class Ruleset:
 def _name(kind: str, key: str) -> str:
     """A readable name for a chain or set, unique through a hash."""
     short = hashlib.sha256(key.encode()).hexdigest()[:8]
-    return f"{kind}-{short}-{key.rstrip('/')}"[:_NAME_LIMIT].rstrip("/-")
+    readable = _NOT_IN_NAMES.sub("-", key)
+    return f"{kind}-{short}-{readable}"[:_NAME_LIMIT].rstrip("/-")
 
 
 def _choose_one(port: ServicePort, endpoints: Sequence[Endpoint]) -> list[str]:

@@ -13,6 +13,7 @@ from pinnace.machinery.meta import Obj, labels_of, name_of, namespace_of
 
 _OTHER_PROXY = "service.kubernetes.io/service-proxy-name"  # a label: somebody else's proxy serves this one
 _HEADLESS = "service.kubernetes.io/headless"
+PROTOCOLS = ("tcp", "udp", "sctp")
 _DEFAULT_AFFINITY = 10800  # seconds
 
 
@@ -59,13 +60,14 @@ def _ipv4(addresses: Iterable[str]) -> tuple[str, ...]:
 
 
 def _networks(ranges: Iterable[str]) -> tuple[str, ...]:
+    """The IPv4 networks among these, none within another: sets of intervals must not overlap."""
     found = []
     for text in ranges:
         try:
-            found.append(str(ipaddress.IPv4Network(text.strip(), strict=False)))
+            found.append(ipaddress.IPv4Network(text.strip(), strict=False))
         except ValueError:
             continue
-    return tuple(sorted(set(found)))
+    return tuple(str(network) for network in ipaddress.collapse_addresses(found))
 
 
 def service_ports(service: Obj) -> list[ServicePort]:
@@ -96,6 +98,7 @@ def service_ports(service: Obj) -> list[ServicePort]:
             external_local=spec.get("externalTrafficPolicy") == "Local",
         )
         for port in spec.get("ports") or ()
+        if port.get("protocol", "TCP").lower() in PROTOCOLS
     ]
 
 
