@@ -6,10 +6,8 @@ Readiness uses sd_notify's datagrams (https://www.freedesktop.org/software/syste
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import gc
-import logging
 import os
 import signal
 import socket
@@ -50,6 +48,8 @@ def inherited_sockets() -> list[socket.socket]:
 
 def configure_logging(verbosity: int) -> None:
     """One line a fact on standard error: warnings and news, with `-v 2` and above also what helps to debug."""
+    import logging
+
     import structlog
 
     structlog.configure(
@@ -78,6 +78,8 @@ async def run_together(parts: Mapping[str, Coroutine[Any, Any, None]]) -> None:
 
     A part that ends or fails by itself ends the others, and its error is raised: whoever supervises starts anew.
     """
+    import asyncio  # here, for the supervisor uses this module too and has no event loop to pay for
+
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

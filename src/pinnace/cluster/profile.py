@@ -7,11 +7,11 @@ several homes share a machine.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import shutil
+import zlib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -63,7 +63,7 @@ class Profile:
         self.name = name
         self.home = home or default_home()
         self.directory = self.home / "profiles" / name
-        digest = hashlib.sha256(str(self.directory).encode()).hexdigest()[:6]
+        digest = f"{zlib.crc32(str(self.directory).encode()):08x}"  # hashlib would load all of OpenSSL
         self.id = f"{name.lower()[:40]}-{digest}"
         self._short = digest
         self.run_dir = Path("/run/pinnace") / self.id

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pinnace.cri.engine.engine import Engine
 
 SERVERS_TIMEOUT = 60.0  # seconds
-SHUTDOWN_GRACE = 30  # seconds from SIGTERM to SIGKILL for containers
+SHUTDOWN_GRACE = 10  # seconds from SIGTERM to SIGKILL for containers
 _MNT_DETACH = 2
 
 
@@ -84,7 +84,7 @@ async def _with_engine(profile: Profile, *, destroy: bool) -> None:
 
 
 async def _stop_everything(engine: Engine) -> None:
-    """As at the end of a machine: SIGTERM to every container, SIGKILL after half a minute, then the sandboxes."""
+    """As at the end of a machine: SIGTERM to every container, SIGKILL after a while, then the sandboxes."""
     from pinnace.cri.api import ContainerState
 
     running = [one.id for one in await engine.list_containers() if one.state is ContainerState.RUNNING]
