@@ -142,6 +142,13 @@ def test_several_slices_are_one_service(zone: Zone, make) -> None:
     assert said(zone, f"pets.{SVC}", "AAAA") == ["fd00::20"]
 
 
+def test_what_is_no_address_is_not_given_out(zone: Zone, make) -> None:
+    zone.set_service(make.service("odd", "not an address", "10.96.0.20"))
+    zone.set_slice(make.slice("pets", "nonsense", "10.244.0.8"))
+    assert said(zone, f"odd.{SVC}", "A") == ["10.96.0.20"]
+    assert said(zone, f"pets.{SVC}", "A") == ["10.244.0.8"]
+
+
 @given(st.ip_addresses())
 def test_addresses_survive_being_names(address) -> None:
     assert reverse_address(address.reverse_pointer) == str(address)

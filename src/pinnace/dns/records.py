@@ -70,6 +70,14 @@ def is_ipv4(address: str) -> bool:
     return ":" not in address
 
 
+def _canonical(address: str) -> str:
+    """An IP address in its usual form; empty for anything else, `None` of headless Services among it."""
+    try:
+        return str(ipaddress.ip_address(address))
+    except ValueError:
+        return ""
+
+
 def _addresses(name: str, addresses: Iterable[str]) -> tuple[Record, ...]:
     return tuple(Record(name, "A" if is_ipv4(address) else "AAAA", address) for address in addresses)
 
@@ -125,20 +133,19 @@ class Zone:
         made = _Service(
             namespace=namespace_of(service),
             name=name_of(service),
-            addresses=() if external else tuple(address for address in listed if address not in ("", "None")),
+            addresses=() if external else tuple(filter(None, map(_canonical, listed))),
             external_name=external,
             ports=_ports(spec.get("ports"), "port"),
         )
         key = (made.namespace, made.name)
         self._services[key] = made
         for address in made.addresses:
-            self._by_address[str(ipaddress.ip_address(address))] = key
+            self._by_address[address] = key
 
     def remove_service(self, service: Obj) -> None:
         key = (namespace_of(service), name_of(service))
         gone = self._services.pop(key, None)
         for address in gone.addresses if gone else ():
-            address = str(ipaddress.ip_address(address))
             if self._by_address.get(address) == key:
                 del self._by_address[address]
 
@@ -339,5 +346,5 @@ def _endpoints(piece: Obj) -> Iterator[tuple[str, str, bool]]:
         if (endpoint.get("conditions") or {}).get("ready") is False:
             continue
         hostname = (endpoint.get("hostname") or "").lower()
-        for address in endpoint.get("addresses") or ():
+        for address in filter(None, map(_canonical, endpoint.get("addresses") or ())):
             yield hostname or dashed(address), address, bool(hostname)
