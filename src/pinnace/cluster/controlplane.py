@@ -19,6 +19,7 @@ from pinnace.cluster.addons import ensure_addons
 from pinnace.cluster.profile import Profile, ProfileConfig, from_directory
 from pinnace.controllers.manager import ControllerManager
 from pinnace.controllers.manager import Options as ControllerOptions
+from pinnace.scheduler.scheduler import Scheduler
 from pinnace.store.sqlite import SqliteStore
 
 
@@ -56,10 +57,11 @@ async def run(profile: Profile, config: ProfileConfig) -> None:
                 kubernetes_minor=config.minor,
             ),
         )
+        scheduler = Scheduler(Client(LoopbackTransport(server, "system:kube-scheduler")))
         await ensure_addons(Client(LoopbackTransport(server, "system:kube-addons")), config)
         process.calm_collector()
         process.notify("READY=1")
-        await process.run_together({"controllers": controllers.run()})
+        await process.run_together({"controllers": controllers.run(), "scheduler": scheduler.run()})
     finally:
         await server.stop()
         await store.close()
