@@ -187,7 +187,7 @@ async def test_yaml_goes_in_and_comes_out(cluster: Cluster) -> None:
     )
     assert answer.status == 201
     assert answer.headers["content-type"] == "application/yaml"
-    assert b"mode: '0755'" in answer.body
+    assert b'mode: "0755"' in answer.body
 
 
 async def test_field_validation_warns_refuses_or_ignores(cluster: Cluster) -> None:

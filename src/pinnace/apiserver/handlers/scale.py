@@ -12,7 +12,7 @@ from pinnace.apis.kind import ScalePaths
 from pinnace.apiserver.cache import CachedObject
 from pinnace.apiserver.call import Call, One, shown
 from pinnace.apiserver.decode import decode, field_validation, own, read_object
-from pinnace.apiserver.handlers.update import check_address, modify, read_patch
+from pinnace.apiserver.handlers.update import check_address, modify, read_patch, unrestricted
 from pinnace.machinery import errors
 from pinnace.machinery.meta import GVK, Obj, get_in
 from pinnace.machinery.selectors import LabelSelector
@@ -64,7 +64,7 @@ async def _set(call: Call, change: Any, pinned: bool) -> One:
         place[last] = wanted
         return new
 
-    done = await modify(call, make, lambda new, old: new, pinned=pinned)
+    done = await modify(call, make, unrestricted, pinned=pinned)
     return One(_scale_of(call, shown(call.kind, done.obj)))
 
 

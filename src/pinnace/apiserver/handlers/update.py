@@ -33,6 +33,8 @@ Restrict = Callable[[Obj, Obj], Obj]
 """`(new, old)`: the new state cut to what the path may change. `old` is read-only, `new` may be changed."""
 
 _CREATED_BY_PUT = {("", "events"), ("", "endpoints"), ("", "limitranges"), ("coordination.k8s.io", "leases")}
+_WHOLE = ("", "scale")  # paths whose writes are prepared as those of the whole object
+_PARTS = ("finalize", "ephemeralcontainers", "resize")
 _OWN_PARTS = ("metadata", "status", "apiVersion", "kind")
 
 
@@ -43,14 +45,9 @@ async def update(call: Call) -> One:
     if call.cache.get(call.key) is None:
         return await _create_by_put(call, obj)
     pinned = bool(obj["metadata"].get("resourceVersion"))
-    first = True
 
-    def make(old: CachedObject) -> Obj:
-        nonlocal first
-        if first:
-            first = False
-            return obj if pinned else own(obj)
-        return own(obj)  # type: ignore[no-any-return]
+    def make(_: CachedObject) -> Obj:
+        return obj if pinned else own(obj)  # type: ignore[no-any-return] # one with a version is tried but once
 
     return await modify(call, make, restriction(call), pinned=pinned)
 
@@ -151,7 +148,11 @@ def restriction(call: Call) -> Restrict:
     """What the path of the call may change: everything but status, or status and metadata alone."""
     if call.info.subresource == "status":
         return only_status
-    return without_status if call.kind.has_status else lambda new, old: new
+    return without_status if call.kind.has_status else unrestricted
+
+
+def unrestricted(new: Obj, old: Obj) -> Obj:  # noqa: ARG001 - a Restrict
+    return new
 
 
 def without_status(new: Obj, old: Obj) -> Obj:
@@ -185,15 +186,12 @@ async def modify(call: Call, make: Make, restrict: Restrict, *, pinned: bool = F
             kind.default(new)
         attributes = Attributes(call, "UPDATE", new, old, dry_run)
         await call.api.admission.mutate(attributes)
-        if kind.prepare is not None:
+        if kind.prepare is not None and call.info.subresource in _WHOLE:
             kind.prepare(new, old)
         _count_generation(call, new, old)
         undo = call.api.reservations.before_write(kind, new, old)
         try:
-            if kind.validate_update is not None:
-                causes = kind.validate_update(new, old)
-                if causes:
-                    raise errors.invalid(kind.kind, call.info.name, causes, kind.group)
+            _validate(call, new, old)
             await call.api.admission.validate(attributes)
             if dry_run:
                 return One(new, status, kind=kind)
@@ -209,6 +207,18 @@ async def modify(call: Call, make: Make, restrict: Restrict, *, pinned: bool = F
         finally:
             undo()
     raise errors.modified(kind.plural, call.info.name, kind.group)
+
+
+def _validate(call: Call, new: Obj, old: Obj) -> None:
+    """Raise 422 where rules are broken. What a part may change is not what the whole may: `restrict` has seen to it."""
+    kind = call.kind
+    causes = []
+    if call.info.subresource in _PARTS:
+        causes = kind.validate(new) if kind.validate is not None else []
+    elif kind.validate_update is not None:
+        causes = kind.validate_update(new, old)
+    if causes:
+        raise errors.invalid(kind.kind, call.info.name, causes, kind.group)
 
 
 def _carry_metadata(call: Call, meta: Obj, old: Obj) -> None:

@@ -101,7 +101,6 @@ def watch(call: Call, form: Format) -> StreamingResponse:
     """A watch over HTTP: one JSON document a line."""
     plan = Plan(call)
     view = View(call.kind, form._replace(pretty=False, yaml=False), call.params.get("includeObject", ""))
-    # A View's lines are shared between watchers by its key; None is the stored form, so it gets a tuple of its own.
 
     async def run(writer: Writer) -> None:
         await _serve(plan, view, writer)
@@ -180,7 +179,7 @@ async def loopback_watch(call: Call) -> AsyncIterator[Obj]:
     waiting: deque[Obj] = deque()
     wake = asyncio.Event()
 
-    def deliver(what: str, obj: CachedObject, event: Event) -> None:
+    def deliver(what: str, obj: CachedObject, _: Event) -> None:
         waiting.append({"type": what, "object": shown(kind, obj)})
         wake.set()
 
