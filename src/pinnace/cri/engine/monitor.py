@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import gc
 import json
 import os
@@ -202,7 +203,7 @@ class Monitor:
             for fd, events in self.epoll.poll():
                 handler = self.handlers.get(fd)
                 if handler:
-                    self.guard(lambda handler=handler, events=events: handler(events))  # type: ignore[misc]
+                    self.guard(functools.partial(handler, events))
 
     def guard(self, work: Callable[[], None]) -> None:
         """Whatever goes wrong with one container or client, the others keep their parent."""
@@ -580,7 +581,7 @@ class Monitor:
                 return
             process = self.by_pid.pop(pid, None)
             if process:
-                self.guard(lambda process=process, code=exit_code(status): self.ended(process, code))  # type: ignore[misc]
+                self.guard(functools.partial(self.ended, process, exit_code(status)))
 
     def ended(self, process: Process, code: int, unknown: bool = False) -> None:
         if process.channel is not None:

@@ -133,9 +133,11 @@ class Sessions:
             raise
         return exec_id, end, masters
 
-    async def kill(self, exec_id: str) -> None:
-        with contextlib.suppress(MonitorError):
+    async def kill(self, exec_id: str, end: asyncio.Future[dict[str, Any]]) -> None:
+        """End a process and what it started in its session's first process group."""
+        with contextlib.suppress(MonitorError, TimeoutError):
             await self._monitor.call("exec_kill", exec=exec_id, signal=int(signal.SIGKILL))
+            await asyncio.wait_for(asyncio.shield(end), 5)
 
     async def exec_sync(self, container_id: str, process: dict[str, Any], timeout: float) -> ExecSyncResponse:
         """To the end of the process, or DEADLINE_EXCEEDED and its death."""
@@ -163,7 +165,7 @@ class Sessions:
             try:
                 outcome = await asyncio.wait_for(asyncio.shield(end), timeout or None)
             except (TimeoutError, asyncio.CancelledError) as error:
-                await self.kill(exec_id)
+                await self.kill(exec_id, end)
                 if isinstance(error, TimeoutError):
                     text = f"failed to exec in container: timeout {timeout:g}s exceeded: context deadline exceeded"
                     raise CriError("DEADLINE_EXCEEDED", text) from None
@@ -218,7 +220,7 @@ class Sessions:
                 outcome = await asyncio.shield(end)
                 await plumbing.drained()
         except asyncio.CancelledError:
-            await self.kill(exec_id)
+            await self.kill(exec_id, end)
             raise
         finally:
             self._ends.pop(exec_id, None)
