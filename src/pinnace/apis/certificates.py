@@ -6,7 +6,6 @@ Specified in https://kubernetes.io/docs/reference/access-authn-authz/certificate
 from __future__ import annotations
 
 import base64
-import binascii
 from datetime import datetime
 from typing import Any
 
@@ -73,7 +72,7 @@ def validate(request: Obj) -> list[Cause]:
 def _is_pem(encoded: str) -> bool:
     try:
         return _BLOCK in base64.b64decode(encoded, validate=True)
-    except binascii.Error:
+    except ValueError:
         return False
 
 
