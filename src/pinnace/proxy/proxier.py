@@ -20,8 +20,10 @@ from pinnace.client.informer import InformerFactory
 from pinnace.machinery.meta import Obj, labels_of, namespace_of
 from pinnace.proxy import conntrack
 from pinnace.proxy.endpoints import Choice, choose, endpoints_of
+from pinnace.proxy.health import HealthServers, ProxyHealth, service_health
 from pinnace.proxy.nftables import RuleOptions, Ruleset, base, difference, service_rules
 from pinnace.proxy.services import ServicePort, is_ours, service_ports
+from pinnace.wire.server import serve
 
 _log = structlog.get_logger()
 
@@ -42,6 +44,7 @@ class ProxyOptions:
     rules: RuleOptions = field(default_factory=RuleOptions)
     service_cidr: str = ""  # given with a bridge: routed there, so that this host reaches cluster IPs without a default
     min_sync_interval: float = 0.05  # seconds between transactions
+    healthz: tuple[str, int] | None = None  # where `/healthz` is served; kube-proxy's port is 10256
     nft: tuple[str, ...] = ("nft",)
 
 
@@ -87,6 +90,8 @@ class Proxier:
         self._applied: Ruleset | None = None  # None: the kernel's table is not ours yet, or in doubt
         self._routed = False
         self._closed = self._loopback_settings()  # of interfaces that node ports on 127.0.0.1 still need opened
+        self._health = ProxyHealth()
+        self._health_ports = HealthServers()
         self.synced = asyncio.Event()  # set once the first rules stand; for tests and health
 
     async def run(self) -> None:
@@ -95,6 +100,8 @@ class Proxier:
             informer.add_handler(added=self._touch, updated=self._touch_updated, deleted=self._touch)
         if self._own_informers:
             self._informers.start()
+        own = self.options.healthz
+        server = await serve(self._health.handle, [own]) if own else None
         try:
             await self._services.wait_synced()
             await self._slices.wait_synced()
@@ -104,6 +111,9 @@ class Proxier:
                 group.create_task(self._follow())
                 group.create_task(self._watch_table())
         finally:
+            if server is not None:
+                await server.close(0)
+            await self._health_ports.close()
             if self._own_informers:
                 await self._informers.stop()
 
@@ -132,10 +142,11 @@ class Proxier:
                 self._changed.set()
 
     def _touch(self, _: Obj) -> None:
+        self._health.changed()
         self._changed.set()
 
-    def _touch_updated(self, _: Obj, __: Obj) -> None:
-        self._changed.set()
+    def _touch_updated(self, _: Obj, new: Obj) -> None:
+        self._touch(new)
 
     async def sync(self) -> None:
         """Make the rules what the informers know now; ApplyError where the kernel refuses."""
@@ -151,6 +162,8 @@ class Proxier:
             _log.debug("rules applied", services=len(state), bytes=len(text))
         flows = conntrack.stale(self._state, state)
         self._applied, self._state = wanted, state
+        self._health.applied()
+        await self._health_ports.update(service_health(self._services.store.list(), state))
         if flows:
             await self._forget(flows)
         if not self._routed:
