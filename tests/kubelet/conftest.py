@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.kubelet.fake_runtime import FakeRuntime
-from tests.kubelet.node_api import NodeApi
 
 from pinnace.kubelet.kubelet import Kubelet
 from pinnace.kubelet.options import KubeletOptions
+from tests.kubelet.fake_runtime import FakeRuntime
+from tests.kubelet.node_api import NodeApi
 
 
 @pytest.fixture

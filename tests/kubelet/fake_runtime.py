@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pinnace.cri.api import (
     AttachRequest,
@@ -59,9 +60,17 @@ class FakeRuntime:
         self.stop_hangs = False
         self.pulled_with: list[AuthConfig | None] = []
         self._numbers = itertools.count(1)
+        self._changed = asyncio.Event()
         self._queues: set[asyncio.Queue[ContainerEvent]] = set()
 
     # For tests.
+
+    async def until(self, check: Callable[[], Any], seconds: float = 10.0) -> None:
+        """Wait until `check` is true after some call or event."""
+        async with asyncio.timeout(seconds):
+            while not check():
+                self._changed.clear()
+                await self._changed.wait()
 
     def by_name(self, name: str) -> list[ContainerStatus]:
         """Instances of a container, oldest first."""
@@ -89,6 +98,7 @@ class FakeRuntime:
                 Path(mount.host_path).write_text(text)
 
     def _emit(self, identity: str, kind: ContainerEventType) -> None:
+        self._changed.set()
         box = self.box_of.get(identity, identity)
         uid = self.sandbox_configs[box].metadata.uid if box in self.sandbox_configs else ""
         for queue in self._queues:
@@ -104,6 +114,7 @@ class FakeRuntime:
 
     def _call(self, name: str, *details: str) -> None:
         self.calls.append(" ".join((name, *details)))
+        self._changed.set()
         if name in self.fail:
             raise self.fail[name]
 
@@ -145,6 +156,7 @@ class FakeRuntime:
         for identity in [one for one, box in self.box_of.items() if box == pod_sandbox_id]:
             await self.remove_container(identity)
         self.sandboxes.pop(pod_sandbox_id, None)
+        self._changed.set()
 
     async def pod_sandbox_status(self, pod_sandbox_id: str) -> PodSandboxStatus:
         if pod_sandbox_id not in self.sandboxes:
@@ -268,6 +280,7 @@ class FakeRuntime:
 
     async def update_runtime_config(self, pod_cidr: str) -> None:
         self.pod_cidr = pod_cidr
+        self._changed.set()
 
     # ImageService.
 

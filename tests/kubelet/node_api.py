@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from tests.client.fake_api import FakeApi
-
 from pinnace.apis.core.pod_defaults import default_pod
 from pinnace.apis.resources import CONFIG_MAPS, EVENTS, PODS, SECRETS
 from pinnace.client.transport import JSON, STRATEGIC_MERGE_PATCH, Params
@@ -14,6 +12,7 @@ from pinnace.machinery import strategic_merge
 from pinnace.machinery.errors import conflict
 from pinnace.machinery.meta import GVK, Obj, format_time, utc_now
 from pinnace.machinery.schema import Schemas
+from tests.client.fake_api import FakeApi
 
 _SCHEMAS = Schemas.load(37)
 

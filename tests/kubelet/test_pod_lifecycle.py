@@ -20,12 +20,13 @@ async def test_pod_runs_and_is_ready(api, runtime, start):
     assert status["podIP"].startswith("10.244.0.")
     assert status["hostIP"] == "192.0.2.7"
     (shown,) = status["containerStatuses"]
-    assert shown["ready"] and shown["started"] and shown["restartCount"] == 0
+    assert (shown["ready"], shown["started"], shown["restartCount"]) == (True, True, 0)
     assert shown["containerID"].startswith("pinnace://c")
     conditions = {one["type"]: one["status"] for one in status["conditions"]}
     assert conditions == dict.fromkeys(
         ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"), "True"
     )
+    assert not [one for one in status["conditions"] if one.get("reason") or one.get("message")]
     await api.hears("Started: Container started")
     assert 'Pulled: Container image "web:1" already present on machine and can be accessed by the pod' in api.told()
     assert "Created: Container created" in api.told()
@@ -51,9 +52,7 @@ async def test_pod_cidr_of_the_node_reaches_the_runtime(api, runtime, start):
     kubelet = start()
     await api.until(lambda: api.find(NODES, "n1"))
     await api.client.patch(NODES, "n1", {"spec": {"podCIDR": "10.244.3.0/24", "podCIDRs": ["10.244.3.0/24"]}})
-    async with asyncio.timeout(5):
-        while runtime.pod_cidr != "10.244.3.0/24":
-            await asyncio.sleep(0)
+    await runtime.until(lambda: runtime.pod_cidr == "10.244.3.0/24")
     assert kubelet.node_object()["spec"]["podCIDR"] == "10.244.3.0/24"
 
 
@@ -99,9 +98,7 @@ async def test_pod_whose_object_is_removed_is_killed(api, runtime, start):
     await api.add_pod("p", containers=[WEB])
     await api.phase("p", "Running")
     await api.client.delete(PODS, "p", "default", grace_period_seconds=0)
-    async with asyncio.timeout(5):
-        while runtime.sandboxes:
-            await asyncio.sleep(0)
+    await runtime.until(lambda: not runtime.sandboxes)
     assert not runtime.containers
 
 
@@ -117,9 +114,7 @@ async def test_job_completes(api, runtime, start):
     assert terminated["message"] == "well done"
     reasons = {one["type"]: one.get("reason") for one in status["conditions"]}
     assert reasons["Ready"] == reasons["ContainersReady"] == "PodCompleted"
-    async with asyncio.timeout(5):
-        while not any(call.startswith("stop_pod_sandbox") for call in runtime.calls):
-            await asyncio.sleep(0)
+    await runtime.until(lambda: any(call.startswith("stop_pod_sandbox") for call in runtime.calls))
     assert runtime.containers  # for their logs
 
 
@@ -165,9 +160,7 @@ async def test_init_containers_run_in_order_and_sidecars_stay(api, runtime, star
     waiting = (await api.container("p", lambda one: one))["state"]["waiting"]
     assert waiting == {"reason": "PodInitializing"}
     runtime.end(runtime.by_name("one")[0].id)
-    async with asyncio.timeout(5):
-        while runtime.running() != ["side", "two"]:
-            await asyncio.sleep(0)
+    await runtime.until(lambda: runtime.running() == ["side", "two"])
     runtime.end(runtime.by_name("two")[0].id)
     await api.phase("p", "Running")
     assert runtime.running() == ["side", "web"]
@@ -220,6 +213,9 @@ async def test_image_that_cannot_be_pulled(api, runtime, start):
     shown = await api.container("p", lambda one: one.get("state", {}).get("waiting", {}).get("message"))
     assert shown["state"]["waiting"]["reason"] == "ErrImagePull"
     await api.hears("Failed: Error: ErrImagePull")
+    shown = await api.container("p", lambda one: one["state"]["waiting"]["reason"] == "ImagePullBackOff")
+    assert shown["state"]["waiting"]["message"].startswith('Back-off pulling image "gone:1": ErrImagePull: rpc error')
+    await api.hears('BackOff: Back-off pulling image "gone:1"')
     assert 'Pulling: Pulling image "gone:1"' in api.told()
     assert any(
         one.startswith('Failed: Failed to pull image "gone:1": rpc error: code = NotFound desc =') for one in api.told()
@@ -306,9 +302,7 @@ async def test_a_new_kubelet_takes_over(api, runtime, start):
     await asyncio.gather(first.test_task, return_exceptions=True)
     calls = len(runtime.calls)
     second = start()
-    async with asyncio.timeout(5):
-        while not second.workers:
-            await asyncio.sleep(0)
+    await runtime.until(lambda: second.workers)
     runtime.end(runtime.by_name("web")[0].id, 1)
     await api.container("p", lambda one: one["restartCount"] == 1)
     assert not any("sandbox" in call and "list" not in call for call in runtime.calls[calls:])
@@ -323,9 +317,7 @@ async def test_orphans_are_stopped_at_start(api, runtime, start):
     await asyncio.gather(first.test_task, return_exceptions=True)
     await api.client.delete(PODS, "p", "default", grace_period_seconds=0)
     start()
-    async with asyncio.timeout(5):
-        while runtime.sandboxes:
-            await asyncio.sleep(0)
+    await runtime.until(lambda: not runtime.sandboxes)
     assert not runtime.running()
 
 
@@ -357,9 +349,7 @@ async def test_static_pod_gets_a_mirror(api, runtime, start, options, tmp_path):
     await api.until(lambda: api.find(PODS, "default/web-n1"))
     manifest.unlink()
     await api.gone("web-n1")
-    async with asyncio.timeout(5):
-        while runtime.running():
-            await asyncio.sleep(0)
+    await runtime.until(lambda: not runtime.running())
 
 
 async def test_active_deadline(api, runtime, start):

@@ -20,6 +20,8 @@ ANSWERS = {
     "/cut": b"",
 }
 
+LATE = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+
 
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
@@ -55,8 +57,7 @@ async def ask(probe, runtime=None):
         (
             "/slow",
             "failure",
-            'Get "http://127.0.0.1:{port}/slow": context deadline exceeded '
-            "(Client.Timeout exceeded while awaiting headers)",
+            'Get "http://127.0.0.1:{port}/slow": ' + LATE,
         ),
     ],
 )

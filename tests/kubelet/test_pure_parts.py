@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -314,14 +315,17 @@ def test_references(image, tagged, policy, valid):
 
 def test_credentials():
     auth = base64.b64encode(b"me:secret").decode()
-    text = '{"auths": {"https://reg.example/v1/": {"auth": "%s"}, "*.corp.example/team": {"username": "x"}}}' % auth
-    data = {".dockerconfigjson": base64.b64encode(text.encode()).decode()}
+    auths = {"https://reg.example/v1/": {"auth": auth}, "*.corp.example/team": {"username": "x"}}
+    data = {".dockerconfigjson": base64.b64encode(json.dumps({"auths": auths}).encode()).decode()}
     known = credentials([{"metadata": {"name": "s"}, "data": data}])
     (found,) = credentials_for("reg.example/app:1", known)
     assert found == AuthConfig(username="me", password="secret", server_address="https://reg.example/v1/")
     assert [one.username for one in credentials_for("a.corp.example/team/app:1", known)] == ["x"]
     assert not credentials_for("a.corp.example/other:1", known)
     assert not credentials_for("nginx:1", known)
+
+
+UNVERIFIED = 'cannot verify user is non-root (pod: "p_d(u)", container: c0)'
 
 
 @pytest.mark.parametrize(
@@ -343,8 +347,7 @@ def test_credentials():
         (
             {"runAsNonRoot": True},
             Image(id="i", username="www"),
-            "container has runAsNonRoot and image has non-numeric user (www), cannot verify user is non-root "
-            '(pod: "p_d(u)", container: c0)',
+            f"container has runAsNonRoot and image has non-numeric user (www), {UNVERIFIED}",
         ),
     ],
 )

@@ -135,15 +135,16 @@ def test_terminal_phase_waits_for_the_last_process_and_stays():
 
 def test_patch_names_what_changed_alone():
     ready = {"type": "Ready", "status": "True"}
+    known = {**ready, "message": "m"}
     gate = {"type": "x/up", "status": "True"}
-    before = {"phase": "Pending", "reason": "r", "conditions": [ready, gate], "podIPs": [{"ip": "10.0.0.1"}]}
+    before = {"phase": "Pending", "reason": "r", "conditions": [known, gate], "podIPs": [{"ip": "10.0.0.1"}]}
     after = {"phase": "Running", "conditions": [{**ready, "status": "False"}, gate], "podIPs": [{"ip": "10.0.0.2"}]}
     assert status_patch({"metadata": {"uid": "u"}}, before, after) == {
         "metadata": {"uid": "u"},
         "status": {
             "phase": "Running",
             "reason": None,
-            "conditions": [{"type": "Ready", "status": "False"}],
+            "conditions": [{"type": "Ready", "status": "False", "message": None}],
             "podIPs": [{"ip": "10.0.0.2"}, {"$patch": "replace"}],
         },
     }

@@ -77,6 +77,7 @@ class Kubelet:
             )
         self._mirrors = Mirrors(client, self._mirror_pods, self.node_object)
         self._mirrors_due = asyncio.Event()
+        self.pods_known = asyncio.Event()  # set once every pod of the API has its worker
         self._pleg = Pleg(runtime, cache, self._poke, options.relist_period)
         self.node_status = NodeStatus(client, runtime, images, options, events, self.node_object)
         self._lease = NodeLease(client, options.node_name, options.node_lease_duration, self.node_object)
@@ -110,7 +111,6 @@ class Kubelet:
             await self._wait_for_runtime()
             if self._static is not None:
                 self._static.read()
-            self._pods.add_handler(self._added, lambda _old, new: self._added(new), self._deleted)
             self._nodes.add_handler(lambda _: self.node_status.poke(), lambda _old, _new: self.node_status.poke())
             self._factory.start()
             if self.options.tls_cert_file is not None:
@@ -134,6 +134,7 @@ class Kubelet:
             ("housekeeping", self._housekeeping),
             ("logs", self._rotate_logs),
             ("mirrors", self._keep_mirrors),
+            ("pods", self._follow_pods),
         ]
         if self._static is not None:
             loops.append(("static pods", self._static.run))
@@ -152,9 +153,20 @@ class Kubelet:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.node.probes.close()
         await self.node.statuses.close()
+        try:
+            async with asyncio.timeout(1.0):
+                await self.node.events.close()
+        except TimeoutError:
+            pass
         await self._factory.stop()
 
     # Pods come, change and go.
+
+    async def _follow_pods(self) -> None:
+        """Take in the API's pods once what they need to start is known: this node, and services for their variables."""
+        await asyncio.gather(self._services.wait_synced(), self._nodes.wait_synced(), self._pods.wait_synced())
+        self._pods.add_handler(self._added, lambda _old, new: self._added(new), self._deleted)
+        self.pods_known.set()
 
     def _added(self, pod: Obj) -> None:
         if is_mirror(pod):
@@ -262,7 +274,7 @@ class Kubelet:
     # Housekeeping.
 
     async def _housekeeping(self) -> None:
-        await self._pods.wait_synced()
+        await self.pods_known.wait()  # before that, every container would seem to belong to nobody
         while True:
             self._adopt_orphans()
             for uid, worker in list(self.workers.items()):

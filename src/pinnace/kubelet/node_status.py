@@ -165,7 +165,7 @@ def essence(status: Obj) -> Obj:
     kept = dict(status)
     kept["conditions"] = [
         {name: value for name, value in one.items() if name != "lastHeartbeatTime"}
-        for one in status.get("conditions") or ()
+        for one in sorted(status.get("conditions") or (), key=lambda one: str(one["type"]))
         if one["type"] in ("MemoryPressure", "DiskPressure", "PIDPressure", "Ready")
     ]
     return kept

@@ -64,7 +64,7 @@ class PodWorker:
         self._admit = admit
         self._stopping = asyncio.Event()  # set once the pod is to end: interrupts pulls, hooks and waits
         self._wake = asyncio.Event()
-        self._starter = Starter(node, self._stopping)
+        self._starter = Starter(node, self._stopping, self._show)
         self._volumes: dict[str, Path] | None = None
         self._volumes_at = 0.0
         self._mount_retry = _FIRST_MOUNT_RETRY

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,6 +36,7 @@ from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, namespace_of, uid_of
 
 RETRY = 10.0  # seconds until a start that failed is tried again
+SHOW_BACKOFF = 2.0  # seconds for which ErrImagePull is shown before ImagePullBackOff
 
 _T = TypeVar("_T")
 
@@ -88,8 +89,9 @@ async def create_sandbox(node: Node, pod: Obj, attempt: int) -> None:
 class Starter:
     """Starts containers of one pod; `waiting` says by name why some do not start."""
 
-    def __init__(self, node: Node, stopping: asyncio.Event) -> None:
+    def __init__(self, node: Node, stopping: asyncio.Event, show: Callable[[], object]) -> None:
         self._node = node
+        self._show = show  # writes the pod's status, before something that takes long
         self._stopping = stopping
         self.waiting: dict[str, Waiting] = {}
 
@@ -123,6 +125,8 @@ class Starter:
         except ImageError as error:
             self.waiting[name] = Waiting(error.reason, error.message)
             self._node.tell_container(pod, name, "Warning", "Failed", f"Error: {error.reason}")
+            if error.reason == "ErrImagePull":
+                return SHOW_BACKOFF
             return self._node.puller.remaining(pod, container.get("image") or "") or RETRY
         try:
             prepared = await self._prepare(pod, container, image, volumes)
@@ -138,6 +142,8 @@ class Starter:
     async def _image(self, pod: Obj, container: Obj) -> Image:
         def tell(kind: str, reason: str, message: str) -> None:
             self._node.tell_container(pod, container["name"], kind, reason, message)
+            if reason == "Pulling":
+                self._show()
 
         return await self._node.puller.ensure(pod, container, await self._pull_secrets(pod), tell)
 

@@ -13,6 +13,7 @@ from pinnace.cri.api import PodSandboxState
 from pinnace.kubelet.container_status import Report, container_statuses
 from pinnace.kubelet.pods import init_containers, is_host_network, is_sidecar, qos_class, restart_policy
 from pinnace.kubelet.runtime_status import PodRuntimeStatus
+from pinnace.kubelet.termination import share_limit
 from pinnace.machinery.meta import Obj, format_time, uid_of
 
 OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
@@ -35,6 +36,7 @@ def pod_status(pod: Obj, runtime: PodRuntimeStatus, before: Obj, report: Report)
             status[kept] = before[kept]
     if before.get("phase") in ("Failed", "Succeeded"):
         phase = status["phase"] = before["phase"]
+    _limit_messages([*inits, *mains, *ephemerals])
     status["conditions"] = conditions(pod, phase, inits, mains, runtime, before, report)
     if report.host_ips:
         status["hostIP"] = report.host_ips[0]
@@ -56,6 +58,16 @@ def pod_status(pod: Obj, runtime: PodRuntimeStatus, before: Obj, report: Report)
         if before.get(kept):
             status[kept] = before[kept]
     return status
+
+
+def _limit_messages(statuses: list[Obj]) -> None:
+    """Cut termination messages so that those of one pod stay within what a pod may say."""
+    limit = share_limit(len(statuses))
+    for status in statuses:
+        for state in (status["state"], status["lastState"]):
+            terminated = state.get("terminated")
+            if terminated and len(terminated.get("message") or "") > limit:
+                state["terminated"] = {**terminated, "message": terminated["message"][:limit]}
 
 
 def pod_phase(pod: Obj, inits: list[Obj], mains: list[Obj], *, terminating: bool) -> str:
@@ -249,7 +261,11 @@ def status_patch(pod: Obj, before: Obj, after: Obj) -> Obj | None:
     for name, value in after.items():
         if name == "conditions":
             known = {condition["type"]: condition for condition in before.get("conditions") or ()}
-            news = [one for one in value if _comparable(known.get(one["type"])) != _comparable(one)]
+            news = [
+                _replacing(known.get(one["type"]), one)
+                for one in value
+                if _comparable(known.get(one["type"])) != _comparable(one)
+            ]
             if news:
                 changed["conditions"] = news
         elif before.get(name) != value:
@@ -263,6 +279,11 @@ def status_patch(pod: Obj, before: Obj, after: Obj) -> Obj | None:
     if not changed:
         return None
     return {"metadata": {"uid": uid_of(pod)}, "status": changed}
+
+
+def _replacing(old: Obj | None, new: Obj) -> Obj:
+    """The new condition, with nulls for what the old one had besides: the merge would keep it."""
+    return {**{name: None for name in old or () if name not in new}, **new}
 
 
 def _comparable(condition: Obj | None) -> Obj | None:

@@ -56,8 +56,7 @@ class StatusWriter:
 
     def _start(self, uid: str) -> None:
         if uid not in self._tasks and self._patch_for(uid) is not None:
-            task = self._tasks[uid] = asyncio.create_task(self._write(uid), name=f"status {uid}")
-            task.add_done_callback(lambda _: self._tasks.pop(uid, None))
+            self._tasks[uid] = asyncio.create_task(self._work(uid), name=f"status {uid}")
 
     def _patch_for(self, uid: str) -> tuple[Obj, Obj] | None:
         """The API's object and the patch that it needs."""
@@ -71,6 +70,14 @@ class StatusWriter:
             before = written
         patch = status_patch(target, before, decided[1])
         return None if patch is None else (target, patch)
+
+    async def _work(self, uid: str) -> None:
+        try:
+            await self._write(uid)
+        finally:
+            # at once, not in a callback: a status decided in between would find a task that no longer looks
+            if self._tasks.get(uid) is asyncio.current_task():
+                del self._tasks[uid]
 
     async def _write(self, uid: str) -> None:
         pause = _FIRST_PAUSE

@@ -1,0 +1,158 @@
+"""The node's HTTP paths: who is let in, logs and their messages, statistics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+import pytest
+
+from pinnace.kubelet.server import KubeletServer
+from pinnace.wire.http import Peer, Request, Response, StreamingResponse
+
+WEB = {"name": "web", "image": "web:1"}
+LINE = b"2026-01-01T00:00:01.000000001Z stdout F %s\n"
+
+
+class Body:
+    """A `Writer` that keeps what is written."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.more = asyncio.Event()
+        self.closed = False
+        self._callbacks: list[Callable[[], None]] = []
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+        self.more.set()
+
+    async def drain(self) -> None:
+        return None
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        self._callbacks.append(callback)
+
+    def close(self) -> None:
+        self.closed = True
+        for callback in self._callbacks:
+            callback()
+
+    async def until(self, data: bytes) -> None:
+        async with asyncio.timeout(5):
+            while self.data != data:
+                self.more.clear()
+                await self.more.wait()
+
+
+def request(path: str, query: str = "", *, certificate: bytes | None = b"der") -> Request:
+    return Request("GET", path, query, {}, b"", Peer("192.0.2.9", certificate))
+
+
+@pytest.fixture
+async def running(api, runtime, start):
+    """A server of a kubelet that runs one pod with a log."""
+    kubelet = start()
+    await api.add_pod("p", containers=[WEB])
+    await api.phase("p", "Running")
+    log = Path(runtime.by_name("web")[0].log_path)
+    log.write_bytes(LINE % b"one" + LINE % b"two")
+    return KubeletServer(kubelet), log
+
+
+async def answer(server, path, query="", **more):
+    response = await server.handle(request(path, query, **more))
+    if isinstance(response, StreamingResponse):
+        body = Body()
+        await response.run(body)
+        return response.status, body.data
+    assert isinstance(response, Response)
+    return response.status, response.body
+
+
+async def test_nobody_without_a_certificate(running):
+    assert await answer(running[0], "/pods", certificate=None) == (401, b"Unauthorized")
+    assert await answer(running[0], "/healthz") == (200, b"ok")
+
+
+async def test_logs(running):
+    server, _ = running
+    assert await answer(server, "/containerLogs/default/p/web") == (200, b"one\ntwo\n")
+    assert await answer(server, "/containerLogs/default/p/web", "tailLines=1") == (200, b"two\n")
+
+
+async def test_following_ends_with_the_container(running, runtime):
+    server, log = running
+    response = await server.handle(request("/containerLogs/default/p/web", "follow=true"))
+    body = Body()
+    stream = asyncio.create_task(response.run(body))
+    await body.until(b"one\ntwo\n")
+    with log.open("ab") as file:
+        file.write(LINE % b"three")
+    await body.until(b"one\ntwo\nthree\n")
+    log.rename(log.with_name("0.log.20260101-000000"))
+    log.write_bytes(LINE % b"rotated")
+    await body.until(b"one\ntwo\nthree\nrotated\n")
+    runtime.end(runtime.by_name("web")[0].id, 0)
+    async with asyncio.timeout(5):
+        await stream
+
+
+async def test_following_ends_when_the_reader_leaves(running):
+    response = await running[0].handle(request("/containerLogs/default/p/web", "follow=true"))
+    body = Body()
+    stream = asyncio.create_task(response.run(body))
+    await body.until(b"one\ntwo\n")
+    body.close()
+    async with asyncio.timeout(5):
+        await stream
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "expected"),
+    [
+        ("/containerLogs/default/p/no", "", (404, b'container "no" not found in pod "p"')),
+        ("/containerLogs/default/no/web", "", (404, b'pod "no" not found')),
+        (
+            "/containerLogs/default/p/web",
+            "previous=true",
+            (400, b'previous terminated container "web" in pod "p" not found'),
+        ),
+        ("/nothing", "", (404, b"404 page not found\n")),
+        ("/exec/default/p/web", "command=ls", (400, b"you must specify at least 1 of stdin, stdout, stderr")),
+    ],
+)
+async def test_errors(running, path, query, expected):
+    assert await answer(running[0], path, query) == expected
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [("gone:1", b"image can't be pulled"), ("Bad Name", b"InvalidImageName")],
+)
+async def test_logs_of_a_container_that_waits(running, api, image, words):
+    await api.add_pod("q", containers=[{"name": "c", "image": image, "imagePullPolicy": "IfNotPresent"}])
+    reasons = ("ErrImagePull", "InvalidImageName")
+    await api.container("q", lambda one: one.get("state", {}).get("waiting", {}).get("reason") in reasons)
+    found = await answer(running[0], "/containerLogs/default/q/c")
+    assert found == (400, b'container "c" in pod "q" is waiting to start: ' + words)
+
+
+async def test_pods_and_statistics(running):
+    server, _ = running
+    status, body = await answer(server, "/pods")
+    (pod,) = orjson.loads(body)["items"]
+    assert (status, pod["status"]["phase"]) == (200, "Running")
+    assert orjson.loads((await answer(server, "/runningpods/"))[1])["items"][0]["metadata"]["name"] == "p"
+    summary = orjson.loads((await answer(server, "/stats/summary"))[1])
+    assert summary["pods"][0]["containers"][0]["memory"]["workingSetBytes"] == 4096
+    metrics = (await answer(server, "/metrics/resource"))[1].decode()
+    assert 'container_cpu_usage_seconds_total{container="web",namespace="default",pod="p"} 2\n' in metrics
+    assert "kubelet_running_pods 1\n" in (await answer(server, "/metrics"))[1].decode()
+    assert orjson.loads((await answer(server, "/configz"))[1])["kubeletconfig"]["max_pods"] == 110
+
+
+async def test_a_command_to_its_end(running):
+    assert await answer(running[0], "/run/default/p/web", "cmd=ls") == (200, b"")
