@@ -7,6 +7,7 @@ A pod is assumed on its node from the decision until the API server shows it bou
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from weakref import WeakKeyDictionary
 
 from pinnace.machinery.meta import Obj
 from pinnace.scheduler.node import NodeInfo
@@ -30,7 +31,7 @@ class Cache:
         self._pods: dict[str, tuple[PodInfo, NodeInfo]] = {}
         self._assumed: set[str] = set()
         self._counters: dict[Hashable, Counter] = {}
-        self._counters_version = 0
+        self._counters_by_shape: WeakKeyDictionary[PodShape, tuple[Counter, ...]] = WeakKeyDictionary()
         self._stale_counters = False
         self._terms: dict[
             tuple[str, AffinityTerm], int
@@ -157,10 +158,11 @@ class Cache:
 
     def counters_of(self, shape: PodShape) -> tuple[Counter, ...]:
         """The counters that count pods of that shape."""
-        if shape.counters_version != self._counters_version:
-            shape.counters = tuple(counter for counter in self._counters.values() if counter.matches(shape))
-            shape.counters_version = self._counters_version
-        return shape.counters
+        counters = self._counters_by_shape.get(shape)
+        if counters is None:
+            counters = tuple(counter for counter in self._counters.values() if counter.matches(shape))
+            self._counters_by_shape[shape] = counters
+        return counters
 
     def counter(
         self,
@@ -173,7 +175,7 @@ class Cache:
         counter = self._counters.get(identity)
         if counter is None:
             counter = self._counters[identity] = Counter(key, matches, eligible)
-            self._counters_version += 1
+            self._counters_by_shape.clear()
             if not self._stale_counters:
                 self._fill(counter)
         return counter
@@ -202,7 +204,7 @@ class Cache:
         if before == labels:
             return False
         self._counters.clear()  # those still needed are made again
-        self._counters_version += 1
+        self._counters_by_shape.clear()
         self.terms_version += 1
         return True
 

@@ -8,7 +8,7 @@ https://kubernetes.io/docs/concepts/scheduling-eviction/resource-bin-packing/ an
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -147,8 +147,6 @@ class PodShape:
     preferred_affinity: tuple[AffinityTerm, ...]  # anti-affinity with negative weights among them
     images: tuple[str, ...]
     node_signature: bytes = b""  # what decides about single nodes: everything but namespace and labels
-    counters_version: int = -1  # see cache.Cache.counters_of
-    counters: tuple[Any, ...] = field(default_factory=tuple)
 
 
 _SHAPING = ("nodeSelector", "affinity", "tolerations", "topologySpreadConstraints", "overhead", "resources")
