@@ -61,9 +61,22 @@ def prepare(service: Obj, old: Obj | None) -> None:
     else:
         _keep_allocated(spec, old["spec"])
     _mirror_cluster_ip(spec, old["spec"] if old else {})
+    _fill_families(spec)
+
+
+def _fill_families(spec: Obj) -> None:
+    """One family, that of the address or IPv4; both for who lists endpoints by hand, as nothing here can know them."""
     if spec.get("type") == "ExternalName":
         for key in ("ipFamilies", "ipFamilyPolicy"):
             spec.pop(key, None)
+        return
+    by_hand = spec.get("clusterIP") == HEADLESS and not spec.get("selector")
+    if not spec.get("ipFamilyPolicy"):
+        dual = by_hand or len(spec.get("ipFamilies") or ()) > 1
+        spec["ipFamilyPolicy"] = "RequireDualStack" if dual else "SingleStack"
+    if not spec.get("ipFamilies"):
+        first = "IPv6" if ":" in (spec.get("clusterIP") or "") else "IPv4"
+        spec["ipFamilies"] = ["IPv4", "IPv6"] if by_hand else [first]
 
 
 def _keep_allocated(spec: Obj, before: Obj) -> None:
