@@ -135,7 +135,7 @@ async def test_mounts_are_files_or_directories_read_only_or_not(node: Node, tmp_
     (tmp_path / "file").write_text("content\n")
     (tmp_path / "directory" / "inner").mkdir(parents=True)
     output = await node.sh(
-        "cat /etc/given; echo x > /etc/given; touch /d/z && echo wrote; cat /d/inner/deep; ls -d /made",
+        "cat /etc/given; (echo x > /etc/given) 2>&1; touch /d/z && echo wrote; cat /d/inner/deep; ls -d /made",
         mounts=[
             Mount(container_path="/d/inner/deep", host_path=str(tmp_path / "file")),
             Mount(container_path="/etc/given", host_path=str(tmp_path / "file"), readonly=True),
@@ -220,7 +220,9 @@ async def test_a_user_may_open_its_standard_streams_anew(node: Node) -> None:
 
 
 async def test_masked_and_read_only_paths(node: Node) -> None:
-    output = await node.sh("cat /proc/timer_list | wc -c; echo 1 > /proc/sys/kernel/panic; ls /sys/firmware | wc -l")
+    output = await node.sh(
+        "cat /proc/timer_list | wc -c; (echo 1 > /proc/sys/kernel/panic) 2>&1; ls /sys/firmware | wc -l"
+    )
 
     assert output == "0\n/bin/sh: can't create /proc/sys/kernel/panic: Read-only file system\n0\n"
 

@@ -37,7 +37,7 @@ from pinnace.cri.api import (
     RuntimeCondition,
     Version,
 )
-from pinnace.cri.engine import monitor
+from pinnace.cri.engine import procfs
 from pinnace.cri.engine.cgroups import Cgroups
 from pinnace.cri.engine.containers import Containers
 from pinnace.cri.engine.images.service import Images
@@ -257,7 +257,7 @@ class Engine:
 
     def _process(self, record: ContainerRecord, cmd: list[str], terminal: bool) -> dict[str, Any]:
         """An OCI process like the container's own, but for the command."""
-        document = monitor.read_json(str(self.state / "containers" / record.id / "config.json"))
+        document = procfs.read_json(str(self.state / "containers" / record.id / "config.json"))
         process: dict[str, Any] = document["process"]
         environment = process["env"]
         if terminal and not any(pair.startswith("TERM=") for pair in environment):

@@ -10,7 +10,7 @@ it is the same. Everything it knows is on disk in the bundles (`state.json`, `ex
 Imports are few on purpose: this process's memory is the price of every node.
 """
 
-# ruff: noqa: PTH104, PTH108, PTH109, PTH110, PTH112, PTH123, PTH208
+# ruff: noqa: PTH108, PTH109, PTH110, PTH112, PTH123, PTH208
 # Descriptors, mounts and /proc files: `os` is the interface here, and pathlib would cost memory in every container.
 from __future__ import annotations
 
@@ -31,111 +31,37 @@ from typing import Any
 
 from pinnace.cri.engine import _syscalls as sys_
 from pinnace.cri.engine import launcher
-from pinnace.cri.engine.logs import LineCutter, LogFile
+from pinnace.cri.engine.loop import Loop
+from pinnace.cri.engine.output import Output
+from pinnace.cri.engine.procfs import (
+    exit_code,
+    kill_cgroup,
+    oom_kills,
+    read_json,
+    start_time,
+    stat_fields,
+    write_json,
+)
 
 MESSAGE_LIMIT = 4 * 1024 * 1024  # bytes of one datagram
-READ_SIZE = 65536
-ATTACH_LIMIT = 256 * 1024  # bytes kept for a slow attached client before the container has to wait for it
 UNKNOWN_EXIT = 255  # what containerd reports when nobody saw the end
-
-
-def write_json(path: str, value: Any) -> None:
-    """Replace a file atomically."""
-    temporary = f"{path}.tmp"
-    with open(temporary, "w") as file:
-        json.dump(value, file)
-    os.rename(temporary, path)
-
-
-def read_json(path: str) -> Any:
-    """A file's JSON; None if it is not there or not whole."""
-    try:
-        with open(path) as file:
-            return json.load(file)
-    except (OSError, ValueError):
-        return None
-
-
-def start_time(pid: int) -> int:
-    """When a process started, in clock ticks since boot; 0 if there is none."""
-    return int(_stat_fields(pid)[19]) if _stat_fields(pid) else 0
-
-
-def _stat_fields(pid: int) -> list[str]:
-    """/proc/<pid>/stat from the third field (state) on."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def exit_code(status: int) -> int:
-    """A wait status as shells and Kubernetes show it: 128 + n for signal n."""
-    return 128 + (status & 0x7F) if status & 0x7F else status >> 8 & 0xFF
-
-
-def oom_kills(cgroups: list[str]) -> int:
-    """How many processes of these cgroups the kernel killed for memory."""
-    total = 0
-    for path in cgroups:
-        for name in ("memory.events", "memory.oom_control"):
-            try:
-                with open(f"{path}/{name}") as file:
-                    total += sum(int(line.split()[1]) for line in file if line.startswith("oom_kill "))
-            except (OSError, ValueError):
-                continue
-    return total
-
-
-def kill_cgroup(cgroups: list[str], number: int) -> bool:
-    """Signal every process in a container's cgroups; whether there was one."""
-    found: set[int] = set()
-    for path in cgroups:
-        try:
-            with open(f"{path}/cgroup.procs") as file:
-                found.update(int(line) for line in file)
-        except OSError:
-            continue
-        if found:
-            break  # the hierarchies hold the same processes
-    for pid in found:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-    return bool(found)
-
-
-class Attachment:
-    """A client that follows a container's output: a non-blocking descriptor and what it has not taken yet."""
-
-    __slots__ = ("fd", "pending", "stream")
-
-    def __init__(self, fd: int, stream: str) -> None:
-        self.fd = fd
-        self.stream = stream
-        self.pending = b""
 
 
 class Process:
     """A container's init, an exec'd process or a sandbox's pause."""
 
     __slots__ = (
-        "attached",
         "bundle",
         "cgroups",
         "channel",
-        "cutters",
         "exit",
         "id",
         "kind",
-        "log",
-        "master",
         "on_report",
+        "output",
         "pid",
         "pidfd",
         "private_pids",
-        "readers",
-        "stdin_keeper",
     )
 
     def __init__(self, kind: str, id_: str, bundle: str) -> None:
@@ -148,12 +74,7 @@ class Process:
         self.private_pids = True  # whether its PID namespace dies with it
         self.channel: socket.socket | None = None  # to the fork, until execve closes it
         self.on_report: Callable[[dict[str, Any] | None, list[int]], None] | None = None
-        self.log: LogFile | None = None
-        self.cutters: dict[str, LineCutter] = {}
-        self.readers: dict[int, str] = {}  # descriptor -> stream name
-        self.master = -1  # the terminal, for containers that have one
-        self.stdin_keeper = -1  # keeps a stdin_once FIFO open until its first client is done
-        self.attached: list[Attachment] = []
+        self.output: Output | None = None  # a container's
         self.exit: dict[str, Any] | None = None
 
 
@@ -172,48 +93,24 @@ class Monitor:
 
     def __init__(self, state: str) -> None:
         self.state = state
-        self.epoll = select.epoll()
-        self.handlers: dict[int, Callable[[int], None]] = {}
+        self.loop = Loop()
         self.clients: dict[int, Client] = {}
         self.containers: dict[str, Process] = {}
         self.by_pid: dict[int, Process] = {}
         self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-        self.stopping = False
         self.file_limit = resource.getrlimit(resource.RLIMIT_NOFILE)  # what containers get; this process takes more
         resource.setrlimit(resource.RLIMIT_NOFILE, (self.file_limit[1], self.file_limit[1]))
 
-    # The loop.
-
-    def watch(self, fd: int, handler: Callable[[int], None], events: int = select.EPOLLIN) -> None:
-        self.handlers[fd] = handler
-        self.epoll.register(fd, events)
-
-    def unwatch(self, fd: int) -> None:
-        if self.handlers.pop(fd, None):
-            self.epoll.unregister(fd)
+    # Clients.
 
     def serve(self, listener: socket.socket) -> None:
         wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-        self.watch(listener.fileno(), lambda _: self.accept(listener))
-        self.watch(wake_read, lambda _: self.reap(wake_read))
+        self.loop.watch(listener.fileno(), lambda _: self.accept(listener))
+        self.loop.watch(wake_read, lambda _: self.reap(wake_read))
         self.adopt_all()
-        while not self.stopping:
-            for fd, events in self.epoll.poll():
-                handler = self.handlers.get(fd)
-                if handler:
-                    self.guard(functools.partial(handler, events))
-
-    def guard(self, work: Callable[[], None]) -> None:
-        """Whatever goes wrong with one container or client, the others keep their parent."""
-        try:
-            work()
-        except Exception:
-            import traceback
-
-            with contextlib.suppress(OSError), open("monitor.err", "a") as file:
-                traceback.print_exc(file=file)
+        self.loop.run()
 
     def accept(self, listener: socket.socket) -> None:
         try:
@@ -226,7 +123,7 @@ class Monitor:
                 sock.setsockopt(socket.SOL_SOCKET, option, MESSAGE_LIMIT)
         client = Client(sock)
         self.clients[sock.fileno()] = client
-        self.watch(sock.fileno(), lambda events: self.client_ready(client, events))
+        self.loop.watch(sock.fileno(), lambda events: self.client_ready(client, events))
 
     def client_ready(self, client: Client, events: int) -> None:
         if events & select.EPOLLOUT:
@@ -256,7 +153,7 @@ class Monitor:
     def drop(self, client: Client) -> None:
         fd = client.sock.fileno()
         if self.clients.pop(fd, None):
-            self.unwatch(fd)
+            self.loop.unwatch(fd)
             client.sock.close()
 
     def send(self, client: Client, message: dict[str, Any], fds: list[int] | None = None) -> None:
@@ -272,7 +169,7 @@ class Monitor:
             try:
                 socket.send_fds(client.sock, [data], fds)
             except BlockingIOError:
-                self.epoll.modify(client.sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
+                self.loop.change(client.sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
                 return
             except OSError:
                 self.drop(client)
@@ -280,7 +177,7 @@ class Monitor:
             for fd in fds:
                 os.close(fd)
             client.pending.pop(0)
-        self.epoll.modify(client.sock.fileno(), select.EPOLLIN)
+        self.loop.change(client.sock.fileno(), select.EPOLLIN)
 
     def answer(self, client: Client, number: int, message: dict[str, Any], fds: list[int] | None = None) -> None:
         self.send(client, {"n": number, **message}, fds)
@@ -297,7 +194,7 @@ class Monitor:
     def verb_shutdown(self, client: Client, number: int, _request: dict[str, Any], _fds: list[int]) -> None:
         """End this process; containers, if there are any, go on."""
         self.answer(client, number, {})
-        self.stopping = True
+        self.loop.stopping = True
 
     def verb_sandbox(self, client: Client, number: int, request: dict[str, Any], _fds: list[int]) -> None:
         """Make and pin a sandbox's namespaces; `pid` keeps an init for a shared PID namespace."""
@@ -329,7 +226,7 @@ class Monitor:
         if not terminal:
             for name in ("stdout", "stderr", *(["stdin"] if stdin else [])):
                 os.mkfifo(f"{bundle}/{name}", 0o600)
-        process.log = LogFile(request.get("log", ""))
+        process.output = output = Output(self.loop, request.get("log", ""))
         pids: str | None = "new"
         for namespace in spec["linux"]["namespaces"]:
             if namespace["type"] == "pid":
@@ -347,8 +244,7 @@ class Monitor:
                 self.answer(client, number, message or {"error": "the container's process ended early"})
                 return
             if fds:
-                process.master = fds[0]
-                self.follow(process, process.master, "stdout")
+                output.follow_terminal(fds[0])
             record = {
                 "pid": process.pid,
                 "start": start_time(process.pid),
@@ -365,9 +261,9 @@ class Monitor:
         self.containers[process.id] = process
         try:
             if not terminal:
-                self.follow_fifos(process)
+                output.follow_fifos(bundle)
                 if stdin == "once":
-                    process.stdin_keeper = os.open(f"{bundle}/stdin", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+                    output.keep_stdin(bundle)
             self.fork(process, lambda channel: launcher.container(channel, bundle, spec, request), pids)
         except OSError:
             self.containers.pop(process.id, None)
@@ -415,7 +311,7 @@ class Monitor:
         """Every container: pid (0 when exited) and exit; with `id`, one of them and its terminal."""
         if request.get("id"):
             process = self.find(request["id"])
-            self.answer(client, number, self.describe(process), [process.master] if process.master >= 0 else [])
+            self.answer(client, number, self.describe(process), self.terminal(process))
             return
         found = {id_: self.describe(process) for id_, process in self.containers.items()}
         self.answer(client, number, {"containers": found})
@@ -423,9 +319,8 @@ class Monitor:
     def verb_adopt(self, client: Client, number: int, request: dict[str, Any], fds: list[int]) -> None:
         """Take a terminal that the engine kept while no monitor ran."""
         process = self.containers.get(request["id"])
-        if process and process.master < 0 and not process.exit and fds:
-            process.master = fds[0]
-            self.follow(process, fds[0], "stdout")
+        if process and process.output and process.output.master < 0 and not process.exit and fds:
+            process.output.follow_terminal(fds[0])
             fds = fds[1:]
         for fd in fds:
             os.close(fd)
@@ -433,26 +328,24 @@ class Monitor:
 
     def verb_reopen(self, client: Client, number: int, request: dict[str, Any], _fds: list[int]) -> None:
         process = self.find(request["id"])
-        if process.log:
-            process.log.reopen()
+        if process.output:
+            process.output.reopen_log()
         self.answer(client, number, {})
 
     def verb_attach(self, client: Client, number: int, request: dict[str, Any], fds: list[int]) -> None:
         """Copy output to the descriptors given from now on, one for each of `streams`; the terminal comes back."""
         process = self.find(request["id"])
-        if process.exit:
+        if process.exit or process.output is None:
             raise RuntimeError("container is not running")
         for fd, stream in zip(fds, request["streams"], strict=True):
-            os.set_blocking(fd, False)
-            process.attached.append(Attachment(fd, stream))
-        self.answer(client, number, {}, [process.master] if process.master >= 0 else [])
+            process.output.attach(fd, stream)
+        self.answer(client, number, {}, self.terminal(process))
 
     def verb_close_stdin(self, client: Client, number: int, request: dict[str, Any], _fds: list[int]) -> None:
         """The first client of a stdin_once container is done: let it read the end."""
         process = self.find(request["id"])
-        if process.stdin_keeper >= 0:
-            os.close(process.stdin_keeper)
-            process.stdin_keeper = -1
+        if process.output:
+            process.output.close_stdin()
         self.answer(client, number, {})
 
     def verb_exec(self, client: Client, number: int, request: dict[str, Any], fds: list[int]) -> None:
@@ -506,6 +399,10 @@ class Monitor:
             raise RuntimeError("container does not exist")
         return process
 
+    @staticmethod
+    def terminal(process: Process) -> list[int]:
+        return [process.output.master] if process.output and process.output.master >= 0 else []
+
     def describe(self, process: Process) -> dict[str, Any]:
         return {"pid": 0 if process.exit else process.pid, "exit": process.exit}
 
@@ -544,7 +441,7 @@ class Monitor:
         process.pidfd = os.pidfd_open(pid)
         process.channel = ours
         self.by_pid[pid] = process
-        self.watch(ours.fileno(), lambda _: self.channel_ready(process))
+        self.loop.watch(ours.fileno(), lambda _: self.channel_ready(process))
 
     @staticmethod
     def close_inherited(keep: list[int]) -> None:
@@ -563,7 +460,7 @@ class Monitor:
         except OSError:
             data, fds = b"", []
         if not data:
-            self.unwatch(process.channel.fileno())
+            self.loop.unwatch(process.channel.fileno())
             process.channel.close()
             process.channel = None
         if process.on_report:
@@ -581,7 +478,7 @@ class Monitor:
                 return
             process = self.by_pid.pop(pid, None)
             if process:
-                self.guard(functools.partial(self.ended, process, exit_code(status)))
+                self.loop.guard(functools.partial(self.ended, process, exit_code(status)))
 
     def ended(self, process: Process, code: int, unknown: bool = False) -> None:
         if process.channel is not None:
@@ -596,11 +493,8 @@ class Monitor:
             return
         if not process.private_pids:
             kill_cgroup(process.cgroups, signal.SIGKILL)
-        for fd in list(process.readers):
-            self.drain(process, fd)
-        for stream in process.cutters:
-            if process.log:
-                process.log.write(process.cutters[stream].end(time.time_ns()))
+        if process.output:
+            process.output.finish()
         process.exit = {
             "code": code,
             "at": time.time_ns(),
@@ -609,104 +503,15 @@ class Monitor:
         }
         with contextlib.suppress(OSError):  # a full disk: the engine is told all the same
             write_json(f"{process.bundle}/exit.json", process.exit)
-        self.close_streams(process)
         self.broadcast({"event": "exit", "id": process.id, **process.exit})
 
     def release(self, process: Process) -> None:
-        self.close_streams(process)
+        if process.output:
+            process.output.close()
         if process.pidfd >= 0:
-            self.unwatch(process.pidfd)
+            self.loop.unwatch(process.pidfd)
             os.close(process.pidfd)
             process.pidfd = -1
-        if process.log:
-            process.log.close()
-
-    # Output.
-
-    def follow_fifos(self, process: Process) -> None:
-        for stream in ("stdout", "stderr"):
-            fd = os.open(f"{process.bundle}/{stream}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            self.follow(process, fd, stream)
-
-    def follow(self, process: Process, fd: int, stream: str) -> None:
-        os.set_blocking(fd, False)
-        process.readers[fd] = stream
-        process.cutters.setdefault(stream, LineCutter(stream))
-        self.watch(fd, lambda events: self.output_ready(process, fd, events))
-
-    def output_ready(self, process: Process, fd: int, events: int) -> None:
-        if not self.pump(process, fd) and events & (select.EPOLLHUP | select.EPOLLERR):
-            # Every holder is gone, or not there yet: the end of the process is what closes it. Look again then.
-            self.unwatch(fd)
-
-    def pump(self, process: Process, fd: int) -> bool:
-        """Read once; whether there was something."""
-        try:
-            data = os.read(fd, READ_SIZE)
-        except OSError:
-            return False
-        if not data:
-            return False
-        stream = process.readers[fd]
-        if process.log:
-            process.log.write(process.cutters[stream].feed(data, time.time_ns()))
-        for attachment in [a for a in process.attached if a.stream == stream]:
-            attachment.pending += data
-            self.flush_attachment(process, attachment)
-        return True
-
-    def drain(self, process: Process, fd: int) -> None:
-        while self.pump(process, fd):
-            pass
-
-    def flush_attachment(self, process: Process, attachment: Attachment) -> None:
-        try:
-            written = os.write(attachment.fd, attachment.pending)
-        except BlockingIOError:
-            written = 0
-        except OSError:
-            self.detach(process, attachment)
-            self.resume(process)
-            return
-        attachment.pending = attachment.pending[written:]
-        waiting = attachment.fd in self.handlers
-        if attachment.pending and not waiting:
-            self.watch(attachment.fd, lambda _: self.flush_attachment(process, attachment), select.EPOLLOUT)
-        elif not attachment.pending and waiting:
-            self.unwatch(attachment.fd)
-        if len(attachment.pending) > ATTACH_LIMIT:
-            for fd in process.readers:
-                self.unwatch(fd)  # the container waits for its slow reader, as it would on a pipe
-        elif waiting:
-            self.resume(process)
-
-    def resume(self, process: Process) -> None:
-        if any(len(a.pending) > ATTACH_LIMIT for a in process.attached):
-            return
-        for fd, stream in process.readers.items():
-            if fd not in self.handlers:
-                self.follow(process, fd, stream)
-
-    def detach(self, process: Process, attachment: Attachment) -> None:
-        self.unwatch(attachment.fd)
-        os.close(attachment.fd)
-        process.attached.remove(attachment)
-
-    def close_streams(self, process: Process) -> None:
-        for fd in process.readers:
-            self.unwatch(fd)
-            os.close(fd)
-        if process.master in process.readers:
-            process.master = -1
-        process.readers.clear()
-        for attachment in list(process.attached):
-            if attachment.pending:
-                with contextlib.suppress(OSError):
-                    os.write(attachment.fd, attachment.pending)
-            self.detach(process, attachment)
-        if process.stdin_keeper >= 0:
-            os.close(process.stdin_keeper)
-            process.stdin_keeper = -1
 
     # After a predecessor was killed.
 
@@ -727,28 +532,28 @@ class Monitor:
         process.pid = record["pid"]
         process.cgroups = record["cgroups"]
         process.private_pids = record["private_pids"]
-        process.log = LogFile(record["log"])
+        process.output = Output(self.loop, record["log"])
         try:
             process.pidfd = os.pidfd_open(process.pid)
         except OSError:
             process.pidfd = -1
         alive = process.pidfd >= 0 and start_time(process.pid) == record["start"]
         if not record["terminal"] and os.path.exists(f"{process.bundle}/stdout"):
-            self.follow_fifos(process)
+            process.output.follow_fifos(process.bundle)
         if not alive:
             self.ended(process, UNKNOWN_EXIT, unknown=True)
             return
         if record["stdin"] == "once":
-            process.stdin_keeper = os.open(f"{process.bundle}/stdin", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        self.watch(process.pidfd, lambda _: self.adopted_ended(process))
+            process.output.keep_stdin(process.bundle)
+        self.loop.watch(process.pidfd, lambda _: self.adopted_ended(process))
 
     def adopted_ended(self, process: Process) -> None:
         """An adopted process is no child of ours: its zombie, or the kernel's memory of it, tells how it ended."""
-        self.unwatch(process.pidfd)
+        self.loop.unwatch(process.pidfd)
         deadline = time.monotonic() + 1
         status: int | None = None
         while status is None and time.monotonic() < deadline:
-            fields = _stat_fields(process.pid)
+            fields = stat_fields(process.pid)
             if fields and fields[0] == "Z":
                 status = int(fields[49])
             else:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pinnace.cri.engine import monitor
+from pinnace.cri.engine import monitor, procfs
 
 _SOURCE = str(Path(__file__).resolve().parents[3])  # the directory that holds the package
 
@@ -92,8 +92,8 @@ class MonitorClient:
     @property
     def monitor_pid(self) -> int:
         """The monitor's process id, 0 if it does not run."""
-        record = monitor.read_json(f"{self._state}/monitor.json")
-        return record["pid"] if record and monitor.start_time(record["pid"]) == record["start"] else 0
+        record = procfs.read_json(f"{self._state}/monitor.json")
+        return record["pid"] if record and procfs.start_time(record["pid"]) == record["start"] else 0
 
     async def call(self, verb: str, fds: list[int] | None = None, **arguments: Any) -> tuple[dict[str, Any], list[int]]:
         """Ask; the answer and the descriptors that came with it (the caller's to close). Raises MonitorError."""

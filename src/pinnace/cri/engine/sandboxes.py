@@ -29,7 +29,7 @@ from pinnace.cri.api import (
     PodSandboxStatus,
 )
 from pinnace.cri.engine import _syscalls as sys_
-from pinnace.cri.engine import monitor, spec
+from pinnace.cri.engine import procfs, spec
 from pinnace.cri.engine.cgroups import Cgroups
 from pinnace.cri.engine.monitor_client import MonitorClient, MonitorError
 from pinnace.cri.engine.network import BridgeNetwork, NetworkError, bring_loopback_up
@@ -206,8 +206,8 @@ class Sandboxes:
 
     def pause_pid(self, record: SandboxRecord) -> int:
         """The init of a shared PID namespace, 0 if there is none."""
-        found = monitor.read_json(f"{self._state}/{record.id}/pause.json")
-        return found["pid"] if found and monitor.start_time(found["pid"]) == found["start"] else 0
+        found = procfs.read_json(f"{self._state}/{record.id}/pause.json")
+        return found["pid"] if found and procfs.start_time(found["pid"]) == found["start"] else 0
 
     def network_namespace(self, record: SandboxRecord) -> str:
         """The file of its network namespace, the engine's own for the host's network."""
@@ -239,8 +239,8 @@ class Sandboxes:
         directory = self._state / id_
         if network:
             self._network.remove(id_)
-        found: dict[str, Any] | None = monitor.read_json(f"{directory}/pause.json")
-        if found and monitor.start_time(found["pid"]) == found["start"]:
+        found: dict[str, Any] | None = procfs.read_json(f"{directory}/pause.json")
+        if found and procfs.start_time(found["pid"]) == found["start"]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(found["pid"], signal.SIGKILL)
         for name in (*_PINS, "shm"):
