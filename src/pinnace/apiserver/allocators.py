@@ -189,9 +189,9 @@ class Reservations:
         """The node port of another entry with the same port and another protocol (DNS over TCP and UDP)."""
         for other in spec.get("ports") or ():
             number = other.get("nodePort") or 0
-            if other is not port and other.get("port") == port.get("port") and number in given:
-                if protocol not in given[number]:
-                    return int(number)
+            same = other is not port and other.get("port") == port.get("port")
+            if same and number in given and protocol not in given[number]:
+                return int(number)
         return 0
 
     def _fill_health_port(

@@ -1,7 +1,7 @@
 """Who is calling: client certificates, static tokens, service account tokens.
 
-What a credential says is remembered, so that a request costs a dictionary look-up: certificates by their DER for as long
-as they are valid, tokens for ten seconds. https://kubernetes.io/docs/reference/access-authn-authz/authentication/.
+What a credential says is remembered, so that a request costs a dictionary look-up: certificates by their DER for as
+long as they are valid, tokens for ten seconds. https://kubernetes.io/docs/reference/access-authn-authz/authentication/.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bisect
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import orjson
@@ -20,7 +20,9 @@ from pinnace.store.contract import Change, KeyValue
 
 RING = 4096  # changes of a resource that a watch can start from
 RING_BYTES = 24 << 20  # and no more than this much of superseded objects
-DECODED = 4096  # objects that are kept decoded at a time, over all resources
+DECODED = 1024  # objects that are kept decoded at a time, over all resources
+
+JOINED_BYTES = 8 << 20  # of a resource's whole list that is kept as it was last sent
 
 _NO_LABELS: dict[str, str] = {}
 
@@ -92,6 +94,16 @@ class CachedObject:
     def at(self, revision: int) -> CachedObject:
         """The same content said to be of another revision: how a deletion shows what it deleted."""
         return CachedObject(self.cache, self.key, self.raw, revision)
+
+
+def join_bodies(items: Iterable[CachedObject]) -> bytes:
+    """The objects as JSON, commas between: every object's stored bytes with its revision put in."""
+    pieces: list[bytes] = []
+    for item in items:
+        cut = item.cache.cut
+        raw = item.raw
+        pieces.append(b'%b"resourceVersion":"%d",%b' % (raw[:cut], item.revision, raw[cut:]))
+    return b",".join(pieces)
 
 
 _decoded: deque[CachedObject] = deque()
@@ -204,6 +216,7 @@ class ResourceCache:
         self.objects: dict[str, CachedObject] = {}
         self.keys: list[str] = []  # of `objects`, sorted
         self.changed = 0  # revision of the last change of this resource
+        self._joined: tuple[str, int, bytes] = ("", -1, b"")  # the last whole list as bytes: namespace, `changed`
         self._ring: deque[Event] = deque()
         self._ring_bytes = 0
         self._floor = 0  # every change after this revision is in the ring
@@ -297,6 +310,15 @@ class ResourceCache:
             found = objects[key]
             if (not which.name or found.name == which.name) and which.matches(found):
                 yield found
+
+    def joined(self, namespace: str) -> bytes:
+        """Every object of `namespace` (all when empty) as JSON, commas between. Kept until something changes."""
+        kept = self._joined
+        if kept[0] != namespace or kept[1] != self.changed:
+            start, stop = self._span(namespace)
+            kept = (namespace, self.changed, join_bodies(map(self.objects.__getitem__, self.keys[start:stop])))
+            self._joined = kept if len(kept[2]) <= JOINED_BYTES else ("", -1, b"")
+        return kept[2]
 
     def count(self, namespace: str, after: str) -> int:
         """How many keys of `namespace` (all when empty) come after the key `after`."""

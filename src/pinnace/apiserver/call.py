@@ -54,6 +54,11 @@ class Call:
         return self.request.body if self.request is not None else b""
 
     @property
+    def loopback(self) -> bool:
+        """Whether the caller is of this process and wants objects, not bytes."""
+        return self.request is None
+
+    @property
     def has_body(self) -> bool:
         return bool(self.request.body) if self.request is not None else self.document is not None
 
@@ -105,6 +110,7 @@ class Many:
 
     items: list[CachedObject]
     metadata: Obj
+    whole: bytes | None = None  # the items as JSON, commas between, where the cache has them so
 
 
 Result = One | Many | AnyResponse

@@ -41,7 +41,7 @@ def read_object(call: Call, wanted: GVK, options: str = "CreateOptions") -> Obj:
         obj: Obj = own(call.document)
     else:
         obj, duplicates = negotiate.load(call.request.body, call.content_type, wanted.kind, call.api.schemas)
-    check_kind(obj, wanted, call.request.body if call.request is not None else b"")
+    check_kind(obj, wanted)
     return decode(call, obj, wanted, mode, duplicates)
 
 
@@ -65,7 +65,7 @@ def decode(call: Call, obj: Obj, wanted: GVK, mode: str, duplicates: list[str]) 
     return obj
 
 
-def check_kind(obj: Obj, wanted: GVK, body: bytes) -> None:
+def check_kind(obj: Obj, wanted: GVK) -> None:
     """Raise 400 unless the object says it is of the wanted kind, or leaves both out."""
     for name in ("apiVersion", "kind"):
         if obj.get(name) is not None and not isinstance(obj[name], str):

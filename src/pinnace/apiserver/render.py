@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from pinnace.apis.kind import Kind
-from pinnace.apiserver.cache import CachedObject
+from pinnace.apiserver.cache import CachedObject, join_bodies
 from pinnace.apiserver.call import Many, One, shown
 from pinnace.apiserver.negotiate import JSON, Format, dump
 from pinnace.machinery import errors
@@ -80,7 +80,8 @@ class View:
                 kind.gvr.api_version.encode(),
                 orjson.dumps(many.metadata),
             )
-            return b"%b%b]}" % (head, join_bodies(many.items))
+            body = join_bodies(many.items) if many.whole is None else many.whole
+            return b"".join((head, body, b"]}"))
         return orjson.dumps(self.list_object(many)) if form.variant or kind.stored_as else b""
 
     def list_object(self, many: Many) -> Obj:
@@ -101,16 +102,6 @@ class View:
         if self._form.version != "v1":
             rendered = {**rendered, "apiVersion": f"meta.k8s.io/{self._form.version}"}
         return rendered
-
-
-def join_bodies(items: Iterable[CachedObject]) -> bytes:
-    """The objects as JSON, commas between: every object's stored bytes with its revision put in."""
-    pieces: list[bytes] = []
-    for item in items:
-        cut = item.cache.cut
-        raw = item.raw
-        pieces.append(b'%b"resourceVersion":"%d",%b' % (raw[:cut], item.revision, raw[cut:]))
-    return b",".join(pieces)
 
 
 def _partial_type(version: str) -> Obj:

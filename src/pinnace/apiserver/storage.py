@@ -139,4 +139,5 @@ def encode(kind: Kind, obj: Obj) -> bytes:
     for name, value in obj.items():
         if name not in ordered:
             ordered[name] = value
-    return orjson.dumps(ordered)
+    # orjson's bytes keep the room they grew in, several times their length: what is kept for long is copied to size.
+    return bytes(memoryview(orjson.dumps(ordered)))

@@ -99,9 +99,13 @@ def list_objects(call: Call) -> Many:
 
 def _page(call: Call, which: Filter, revision: int, after: str, limit: int) -> Many:
     """A page of the state as it is now."""
-    found = call.cache.select(which, after)
+    cache = call.cache
+    found = cache.select(which, after)
     if not limit:
-        return Many(list(found), {"resourceVersion": str(revision)})
+        metadata = {"resourceVersion": str(revision)}
+        if which.is_everything and not which.name and not after and cache.kind is call.kind and not call.loopback:
+            return Many(list(found), metadata, cache.joined(which.namespace))
+        return Many(list(found), metadata)
     items = list(islice(found, limit + 1))
     if len(items) <= limit:
         return Many(items, {"resourceVersion": str(revision)})

@@ -85,7 +85,8 @@ def _bound(call: Call, reference: Obj | None) -> tuple[str, str, str] | None:
         account = (found.obj().get("spec") or {}).get("serviceAccountName", "")
         if account != call.info.name:
             raise errors.bad_request(
-                f'cannot bind token for serviceaccount "{call.info.name}" to pod running with different serviceaccount name.'
+                f'cannot bind token for serviceaccount "{call.info.name}" '
+                "to pod running with different serviceaccount name."
             )
     return kind.lower(), name, uid
 

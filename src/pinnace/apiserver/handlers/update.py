@@ -47,7 +47,7 @@ async def update(call: Call) -> One:
     pinned = bool(obj["metadata"].get("resourceVersion"))
 
     def make(_: CachedObject) -> Obj:
-        return obj if pinned else own(obj)  # type: ignore[no-any-return] # one with a version is tried but once
+        return obj if pinned else own(obj)  # one with a version is tried but once
 
     return await modify(call, make, restriction(call), pinned=pinned)
 
@@ -94,7 +94,7 @@ async def patch_with(call: Call, restrict: Restrict) -> One:
         patched = apply(own_view(call, old))
         if not isinstance(patched, dict):
             raise errors.bad_request("the patched document is not an object")
-        check_kind(patched, call.kind.gvk, b"")
+        check_kind(patched, call.kind.gvk)
         call.warnings.clear()
         decoded = decode(call, patched, call.kind.gvk, mode, [])
         check_address(call, decoded)
