@@ -5,6 +5,7 @@ Specified in https://kubernetes.io/docs/reference/kubernetes-api/service-resourc
 
 from __future__ import annotations
 
+import ipaddress
 from datetime import datetime
 from typing import Any
 
@@ -43,8 +44,6 @@ def validate(endpoints: Obj) -> list[Cause]:
 
 def validate_endpoint_ip(ip: str, path: str) -> list[Cause]:
     """An address that traffic may be sent to from another machine."""
-    import ipaddress
-
     if bad := every(path, ip, names.is_ip(ip)):
         return bad
     address = ipaddress.ip_address(ip)

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from pinnace.apis.checks import every, one_of, optional_one_of, port_or_name
+from pinnace.apis.core.endpoints import validate_endpoint_ip
 from pinnace.apis.fields import AGE, NAME, NONE, age, column, labels_text, name, selectable, spec_of, status_of, wide
 from pinnace.apis.kind import Rules
 from pinnace.apis.metadata import name_is_label_1035
@@ -215,23 +216,8 @@ def _addresses(spec: Obj) -> list[Cause]:
     if spec.get("clusterIP") and ips and ips[0] != spec["clusterIP"]:
         errors.append(invalid_value("spec.clusterIPs", ips, "first value must match `clusterIP`"))
     for index, ip in enumerate(spec.get("externalIPs") or ()):
-        path = f"spec.externalIPs[{index}]"
-        bad = every(path, ip, names.is_ip(ip))
-        errors += bad or _reachable(path, ip)
+        errors += validate_endpoint_ip(ip, f"spec.externalIPs[{index}]")
     return errors
-
-
-def _reachable(path: str, ip: str) -> list[Cause]:
-    import ipaddress
-
-    address = ipaddress.ip_address(ip)
-    if address.is_unspecified:
-        return [invalid_value(path, ip, f"may not be unspecified ({ip})")]
-    if address.is_loopback:
-        return [invalid_value(path, ip, "may not be in the loopback range (127.0.0.0/8, ::1/128)")]
-    if address.is_link_local:
-        return [invalid_value(path, ip, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")]
-    return []
 
 
 def _policies(spec: Obj) -> list[Cause]:

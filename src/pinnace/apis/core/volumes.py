@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from pinnace.apis.checks import amount, every, needed, optional_one_of
 from pinnace.apis.core.container import local_path, no_backsteps, validate_field_ref, validate_resource_ref
+from pinnace.apis.core.persistent_volume_claim import validate_claim_spec
 from pinnace.machinery import names
 from pinnace.machinery.errors import Cause, duplicate, field_forbidden, invalid_value, required
 from pinnace.machinery.meta import Obj
@@ -228,8 +229,6 @@ def validate_csi(settings: Obj, path: str) -> list[Cause]:
 
 
 def _ephemeral(settings: Obj, path: str) -> list[Cause]:
-    from pinnace.apis.core.persistent_volume_claim import validate_claim_spec
-
     template = settings.get("volumeClaimTemplate")
     if not template:
         return [required(f"{path}.volumeClaimTemplate")]
