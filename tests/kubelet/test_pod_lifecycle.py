@@ -302,7 +302,8 @@ async def test_a_new_kubelet_takes_over(api, runtime, start):
     await asyncio.gather(first.test_task, return_exceptions=True)
     calls = len(runtime.calls)
     second = start()
-    await runtime.until(lambda: second.workers)
+    async with asyncio.timeout(5):
+        await second.pods_known.wait()
     runtime.end(runtime.by_name("web")[0].id, 1)
     await api.container("p", lambda one: one["restartCount"] == 1)
     assert not any("sandbox" in call and "list" not in call for call in runtime.calls[calls:])
