@@ -19,6 +19,7 @@ from pinnace.cri.api import (
     CriError,
     ImageSpec,
     LinuxContainerConfig,
+    LinuxContainerResources,
     LinuxContainerSecurityContext,
     Mount,
     MountPropagation,
@@ -27,7 +28,7 @@ from pinnace.cri.api import (
     SecurityProfile,
 )
 from pinnace.cri.engine import devices, identity, launcher, seccomp, spec
-from pinnace.cri.engine.cgroups import DEVICE_RULES, weight
+from pinnace.cri.engine.cgroups import DEVICE_RULES, Cgroups, weight
 from pinnace.cri.engine.containers import parse_signal
 from pinnace.cri.engine.images.manifest import ImageConfig
 from pinnace.cri.engine.records import ContainerRecord, SandboxRecord, from_plain
@@ -294,3 +295,44 @@ def test_the_device_program_is_accepted_and_decides(tmp_path: Path) -> None:
 
     assert done.stdout == "null\nend\n"
     assert "Operation not permitted" in done.stderr
+
+
+def test_limits_on_cgroup_version_2(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
+    cgroups = Cgroups("prefix", str(tmp_path))
+    (directory,) = cgroups.create("/kubepods/pod1/c1")
+    limits = LinuxContainerResources(
+        cpu_shares=1024, cpu_quota=50_000, memory_limit_in_bytes=1 << 20, pids_limit=-1, cpuset_cpus="0-1"
+    )
+    cgroups.limit("/kubepods/pod1/c1", limits)
+    written = {path.name: path.read_text() for path in Path(directory).iterdir()}
+
+    assert cgroups.version == 2
+    assert directory == f"{tmp_path}/prefix/kubepods/pod1/c1"
+    assert written == {
+        "cpu.weight": "39",
+        "cpu.max": "50000 100000",
+        "memory.max": str(1 << 20),
+        "memory.swap.max": "0",
+        "memory.oom.group": "1",
+        "pids.max": "max",
+        "cpuset.cpus": "0-1",
+    }
+
+
+def test_usage_on_cgroup_version_2(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.controllers").write_text("cpu memory\n")
+    cgroups = Cgroups("", str(tmp_path))
+    directory = Path(*cgroups.create("/c"))
+    (directory / "cpu.stat").write_text("usage_usec 7\nuser_usec 5\n")
+    (directory / "memory.current").write_text("1000\n")
+    (directory / "memory.stat").write_text("anon 300\ninactive_file 200\n")
+
+    usage = cgroups.usage("/c")
+
+    assert (usage.cpu_nanoseconds, usage.memory_usage, usage.memory_working_set, usage.memory_rss) == (
+        7000,
+        1000,
+        800,
+        300,
+    )

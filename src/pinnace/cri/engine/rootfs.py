@@ -6,7 +6,7 @@ point a mount at the host. Nothing is mounted on the host, hence nothing is left
 What to mount is said by the OCI runtime specification ("Mounts", "Linux default devices").
 """
 
-# ruff: noqa: PTH102, PTH103, PTH116, PTH120, PTH211
+# ruff: noqa: PTH102, PTH103, PTH116, PTH120, PTH211, PTH110
 # Descriptors, mounts and /proc files: `os` is the interface here, and pathlib would cost memory in every container.
 from __future__ import annotations
 
@@ -176,9 +176,8 @@ def open_cgroups(paths: list[str]) -> dict[str, int]:
     """
     trees = {}
     for path in paths:
-        parts = path.split("/")
-        if path.startswith("/sys/fs/cgroup/") and len(parts) > 5 and parts[4] != "unified":
-            trees[parts[4]] = sys_.open_tree(path)
+        if not os.path.exists(f"{path}/cgroup.controllers"):
+            trees[path.split("/")[4]] = sys_.open_tree(path)  # /sys/fs/cgroup/<controller>/…
     return trees
 
 
