@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from pinnace.machinery.meta import Obj
-from pinnace.scheduler.cache import Cache
+from pinnace.scheduler.cache import LOG_LENGTH, Cache
 from pinnace.scheduler.diagnosis import failure_message
 from pinnace.scheduler.pod import PodInfo, shape_of
 from tests.scheduler.objects import (
@@ -15,6 +15,7 @@ from tests.scheduler.objects import (
     anti_affinity,
     cluster,
     evaluator,
+    info,
     node,
     pod,
     pod_affinity,
@@ -143,3 +144,19 @@ def test_why_not() -> None:
     assert message == (
         "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint {key: value}. preemption: none."
     )
+
+
+def test_node_that_was_made_again_is_judged_again() -> None:
+    """Whatever was known of its predecessor: here a judgement made while everything was judged anew."""
+    cache = cluster(node("a"))
+    deciding = evaluator(cache)
+    wanted = shape(labels=S, topologySpreadConstraints=[spread("kubernetes.io/hostname")])
+    assert deciding.choose(wanted) is cache.nodes["a"]
+    cache.remove_node("a")
+    for _ in range(LOG_LENGTH + 1):  # the log forgets the removal, so all is judged anew
+        cache.changes.append(cache.nodes.get("a") or info(node("other")))
+    cache.changes_dropped += LOG_LENGTH
+    del cache.changes[:LOG_LENGTH]
+    assert deciding.choose(wanted) is None
+    cache.set_node(node("a", unschedulable=True))
+    assert deciding.choose(wanted) is None

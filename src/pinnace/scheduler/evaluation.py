@@ -116,7 +116,7 @@ class Evaluation:
         keys = {key for rule in self._group_rules for key in rule.keys}
         keys |= {rule.key for preference in self._preferences for rule in preference.group_rules}
         self._group_keys = sorted(keys)
-        self._node_verdicts: dict[str, tuple[int, list[int] | None]] = {}  # by name: spec version, raw scores or no
+        self._node_verdicts: dict[NodeInfo, tuple[int, list[int] | None]] = {}  # spec version, raw scores or no
         self._groups: dict[tuple[str | None, ...], _Group] = {}
         self._entries = 0
         self._position = -1  # in the log of changes; -1: judge everything
@@ -162,6 +162,7 @@ class Evaluation:
         self._state = state
         self._groups.clear()
         self._entries = 0
+        self._node_verdicts = {node: seen for node, seen in self._node_verdicts.items() if not node.removed}
         for preference in self._preferences:
             preference.factor = preference.current_factor()
         for index, plugin in enumerate(self._node_scores):
@@ -175,7 +176,7 @@ class Evaluation:
 
     def _judge_and_push(self, node: NodeInfo) -> None:
         if node.removed:
-            self._node_verdicts.pop(node.name, None)
+            self._node_verdicts.pop(node, None)
             return
         score = self._judge(node)
         if score is None:
@@ -215,14 +216,14 @@ class Evaluation:
 
     def _node_verdict(self, node: NodeInfo) -> tuple[int, list[int] | None]:
         """What the node object alone decides: raw scores, or None for not feasible."""
-        known = self._node_verdicts.get(node.name)
+        known = self._node_verdicts.get(node)
         if known is not None and known[0] == node.spec_version:
             return known
         shape = self._shape
         raw: list[int] | None = None
         if all(plugin.filter(shape, node) is None for plugin in self._node_filters):
             raw = [plugin.score(shape, node, self._cache) for plugin in self._node_scores]
-        verdict = self._node_verdicts[node.name] = node.spec_version, raw
+        verdict = self._node_verdicts[node] = node.spec_version, raw
         return verdict
 
     def _normalized(self, index: int, plugin: ScorePlugin, raw: int) -> float:
