@@ -22,6 +22,7 @@ BACKLOG = 1024
 SWEEP_SECONDS = 5.0
 STUCK_SECONDS = 120.0  # a complete response that the peer has not taken any of for so long
 HANDSHAKE_SECONDS = 10.0
+KEEPALIVE_SECONDS = 15  # watchers and exec sessions whose peer vanished without a word are found by TCP
 
 
 class _Tracked:
@@ -99,6 +100,9 @@ class Server:
             sock.setblocking(False)
             if sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_SECONDS)
             if self._context is not None:
                 sock = self._context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         except OSError:
