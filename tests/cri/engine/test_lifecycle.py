@@ -340,6 +340,23 @@ async def test_output_written_while_no_monitor_ran_is_not_lost(node: Node) -> No
     await _says(node, container, "before\nduring")
 
 
+async def test_the_monitor_may_be_killed_while_pods_are_made(node: Node) -> None:
+    async def pod() -> None:
+        await node.start(await node.sandbox(), "/bin/sleep", "1000")
+
+    for delay in range(0, 60, 15):
+        pods = [asyncio.create_task(pod()) for _ in range(6)]
+        await asyncio.sleep(delay / 1000)  # not to wait for anything, but to strike at different moments
+        await _kill_monitor(node)
+        for outcome in await asyncio.gather(*pods, return_exceptions=True):
+            assert outcome is None or isinstance(outcome, CriError)
+
+    await pod()
+    for status in [await node.engine.container_status(found.id) for found in await node.engine.list_containers()]:
+        assert status.state == ContainerState.RUNNING or status.reason == "StartError"
+    # and the fixture sees that nothing is left
+
+
 async def test_a_terminal_outlives_the_monitor(node: Node) -> None:
     script = "echo one; while [ ! -e /tmp/go ]; do sleep 0.01; done; echo two; sleep 1000"
     container = await node.start(await node.sandbox(), "/bin/sh", "-c", script, tty=True)

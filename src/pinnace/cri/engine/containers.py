@@ -39,6 +39,7 @@ from pinnace.cri.engine.cgroups import Cgroups
 from pinnace.cri.engine.images.snapshots import Snapshots
 from pinnace.cri.engine.images.store import ImageRecord, ImageStore
 from pinnace.cri.engine.monitor_client import MonitorClient, MonitorError
+from pinnace.cri.engine.procfs import kill_cgroup, read_json
 from pinnace.cri.engine.records import ContainerRecord, RecordFiles, SandboxRecord
 from pinnace.cri.engine.sandboxes import Sandboxes, device_of
 
@@ -93,9 +94,15 @@ class Containers:
         for record in self._files.read(ContainerRecord):
             self.records[record.id] = record
         await self.synchronize()
+        for record in self.records.values():
+            if record.state == ContainerState.CREATED:
+                await asyncio.to_thread(self._clear_cgroup, self.cgroup(record))
         for directory in list(self._state.iterdir()):
             if directory.name not in self.records:
                 await self._kill_stray(directory.name)
+                document = read_json(str(directory / "config.json"))
+                if document:
+                    await asyncio.to_thread(self._clear_cgroup, document["linux"]["cgroupsPath"])
                 shutil.rmtree(directory, ignore_errors=True)
         for id_ in await asyncio.to_thread(self._snapshots.list):
             if id_ not in self.records:
@@ -288,7 +295,12 @@ class Containers:
     async def _undo_start(self, record: ContainerRecord) -> None:
         self._monitor.drop_terminal(record.id)
         await self._kill_stray(record.id)
-        await asyncio.to_thread(self._cgroups.remove, self.cgroup(record))
+        await asyncio.to_thread(self._clear_cgroup, self.cgroup(record))
+
+    def _clear_cgroup(self, path: str) -> None:
+        """Kill what is in a cgroup, also what the monitor was killed too soon to know of, and remove it."""
+        kill_cgroup(self._cgroups.directories(path), signal.SIGKILL)
+        self._cgroups.remove(path)
 
     def on_exit(self, id_: str, exit_: dict[str, Any]) -> None:
         """The monitor says that a container has ended; `exit_` is empty if nobody knows how."""
@@ -349,7 +361,7 @@ class Containers:
             await self.stop(record, 0)
             with contextlib.suppress(MonitorError):
                 await self._monitor.call("delete", id=record.id)
-            await asyncio.to_thread(self._cgroups.remove, self.cgroup(record))
+            await asyncio.to_thread(self._clear_cgroup, self.cgroup(record))
             await asyncio.to_thread(self._discard, record.id)
             self._files.remove(record.id)
             self.records.pop(record.id, None)

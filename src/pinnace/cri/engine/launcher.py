@@ -40,11 +40,11 @@ class LaunchError(Exception):
 
 
 def report(channel: socket.socket, message: dict[str, Any], fds: list[int] | None = None) -> None:
-    """Tell the monitor; nobody is there to listen if it was killed, and the container goes on."""
+    """Tell the monitor. If it was killed, nobody will ever know of this process: it ends."""
     try:
         socket.send_fds(channel, [json.dumps(message).encode()], fds or [])
     except OSError:
-        return
+        os._exit(128)
 
 
 def run(channel: socket.socket, work: Any) -> None:

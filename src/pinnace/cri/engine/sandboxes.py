@@ -243,10 +243,14 @@ class Sandboxes:
         if found and procfs.start_time(found["pid"]) == found["start"]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(found["pid"], signal.SIGKILL)
-        for name in (*_PINS, "shm"):
-            with contextlib.suppress(OSError):
-                sys_.umount(str(directory / name), sys_.MNT_DETACH)
-        shutil.rmtree(directory, ignore_errors=True)
+        for _ in range(100):
+            for name in (*_PINS, "shm"):
+                with contextlib.suppress(OSError):
+                    sys_.umount(str(directory / name), sys_.MNT_DETACH)
+            shutil.rmtree(directory, ignore_errors=True)
+            if not directory.exists():
+                break
+            time.sleep(0.01)  # the child of a monitor that was killed is still pinning namespaces here
         if found and cgroup:
             self._cgroups.remove(cgroup)
 
