@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -45,9 +44,9 @@ class Node:
     tokens: Tokens
     services: Callable[[], list[Obj]]  # every Service, for service links
     node_object: Callable[[], Obj | None]  # this node, as the API has it
+    crashes: Backoff  # of containers that end, by pod and container
+    starts: asyncio.Semaphore  # sandboxes being made at the same time
     messages: TerminationMessages = field(default_factory=TerminationMessages)
-    crashes: Backoff = field(default_factory=lambda: Backoff(time.time))
-    starts: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(8))
 
     def tell(self, pod: Obj, kind: str, reason: str, message: str) -> None:
         """An event about a pod."""

@@ -7,6 +7,7 @@ and the runtime hold: a kubelet that was killed takes over the running container
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from pinnace.client.events import EventRecorder
 from pinnace.client.informer import InformerFactory
 from pinnace.cri.api import ContainerState, CriError, ImageService, RuntimeService
 from pinnace.kubelet import admission, gc, logs
+from pinnace.kubelet.backoff import Backoff
 from pinnace.kubelet.context import Node
 from pinnace.kubelet.images import ImagePuller
 from pinnace.kubelet.lease import NodeLease
@@ -65,6 +67,7 @@ class Kubelet:
             tokens=Tokens(client, utc_now),
             services=self._services.store.list,
             node_object=self.node_object,
+            crashes=Backoff(time.time, longest=options.max_container_restart_period),
             starts=asyncio.Semaphore(options.max_parallel_starts),
         )
         self.workers: dict[str, PodWorker] = {}

@@ -57,13 +57,10 @@ class KubeletOptions:
     container_runtime: str = "pinnace"  # the scheme of containerID
     max_parallel_image_pulls: int = 5
     max_parallel_starts: int = 8  # pods whose containers are being started at the same time
-    registry_pull_qps: float = 5.0
-    registry_burst: int = 10
     container_log_max_size: int = 10 * 1024 * 1024
     container_log_max_files: int = 5
     max_container_restart_period: float = 300.0
     max_dead_containers_per_container: int = 1
-    minimum_container_age: float = 0.0
     pods_pids_limit: int = 0
 
     # Rhythms

@@ -13,7 +13,6 @@ from pinnace.cri.api import (
     ContainerState,
     ContainerStatus,
     CriError,
-    NamespaceMode,
     PodSandboxState,
     PodSandboxStatus,
     RuntimeService,
@@ -191,7 +190,3 @@ class RuntimeCache:
     def _container(self, identity: str) -> ContainerStatus | None:
         pod = self.pods.get(self._owner.get(identity, ""))
         return next((one for one in pod.containers if one.id == identity), None) if pod else None
-
-
-def network_mode(status: PodSandboxStatus) -> NamespaceMode:
-    return status.namespaces.network
