@@ -108,10 +108,14 @@ async def test_concurrent_creations_of_one_name_make_one(cluster: Cluster) -> No
             MAPS,
             config_map("Bad_Name"),
             422,
-            'ConfigMap "Bad_Name" is invalid: metadata.name: Invalid value: "Bad_Name": a lowercase RFC 1123 subdomain '
-            "must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric "
-            "character (e.g. 'example.com', regex used for validation is "
-            "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
+            (
+                'ConfigMap "Bad_Name" is invalid: metadata.name: Invalid value: "Bad_Name": a '
+                "lowercase RFC 1123 subdomain "
+                "must consist of lower case alphanumeric characters, '-' or '.', and must start and "
+                "end with an alphanumeric "
+                "character (e.g. 'example.com', regex used for validation is "
+                "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+            ),
         ),
         (
             "DELETE",
@@ -135,40 +139,53 @@ async def test_refusals(cluster: Cluster, method: str, path: str, body: Any, cod
             b'{"a":',
             "application/json",
             400,
-            "the object provided is unrecognized (must be of type Deployment): couldn't get version/kind; "
-            'json parse error: unexpected end of JSON input ({"a":)',
+            (
+                "the object provided is unrecognized (must be of type Deployment): couldn't get version/kind; "
+                'json parse error: unexpected end of JSON input ({"a":)'
+            ),
         ),
         (
             DEPLOYMENTS,
             b"{]",
             "application/json",
             400,
-            "the object provided is unrecognized (must be of type Deployment): couldn't get version/kind; json parse "
-            "error: invalid character ']' looking for beginning of object key string ({])",
+            (
+                "the object provided is unrecognized (must be of type Deployment): couldn't get "
+                "version/kind; json parse "
+                "error: invalid character ']' looking for beginning of object key string ({])"
+            ),
         ),
         (
             MAPS,
             b'{"data":{"a":1}}',
             "application/json",
             400,
-            'ConfigMap in version "v1" cannot be handled as a ConfigMap: json: cannot unmarshal number into Go struct '
-            "field ConfigMap.data of type string",
+            (
+                'ConfigMap in version "v1" cannot be handled as a ConfigMap: json: cannot unmarshal '
+                "number into Go struct "
+                "field ConfigMap.data of type string"
+            ),
         ),
         (
             MAPS,
             b"x",
             "application/cbor",
             415,
-            "the body of the request was in an unknown format - accepted media types include: "
-            "application/json, application/yaml, application/vnd.kubernetes.protobuf",
+            (
+                "the body of the request was in an unknown format - accepted media types include: "
+                "application/json, application/yaml, application/vnd.kubernetes.protobuf"
+            ),
         ),
         (
             MAPS,
             b"x",
             "application/vnd.kubernetes.protobuf",
             400,
-            "the object provided is unrecognized (must be of type ConfigMap): provided data does not appear to be a "
-            "protobuf message, expected prefix [107 56 115 0] (78)",
+            (
+                "the object provided is unrecognized (must be of type ConfigMap): provided data "
+                "does not appear to be a "
+                "protobuf message, expected prefix [107 56 115 0] (78)"
+            ),
         ),
     ],
 )

@@ -22,7 +22,7 @@ RING = 4096  # changes of a resource that a watch can start from
 RING_BYTES = 24 << 20  # and no more than this much of superseded objects
 DECODED = 1024  # objects that are kept decoded at a time, over all resources
 
-JOINED_BYTES = 8 << 20  # of a resource's whole list that is kept as it was last sent
+WHOLE_BYTES = 8 << 20  # of a resource's whole list that is kept as it was last sent
 
 _NO_LABELS: dict[str, str] = {}
 
@@ -216,7 +216,7 @@ class ResourceCache:
         self.objects: dict[str, CachedObject] = {}
         self.keys: list[str] = []  # of `objects`, sorted
         self.changed = 0  # revision of the last change of this resource
-        self._joined: tuple[str, int, bytes] = ("", -1, b"")  # the last whole list as bytes: namespace, `changed`
+        self._whole: tuple[tuple[str, int, bytes] | None, bytes] = (None, b"")  # the last whole list, as it was sent
         self._ring: deque[Event] = deque()
         self._ring_bytes = 0
         self._floor = 0  # every change after this revision is in the ring
@@ -311,14 +311,16 @@ class ResourceCache:
             if (not which.name or found.name == which.name) and which.matches(found):
                 yield found
 
-    def joined(self, namespace: str) -> bytes:
-        """Every object of `namespace` (all when empty) as JSON, commas between. Kept until something changes."""
-        kept = self._joined
-        if kept[0] != namespace or kept[1] != self.changed:
-            start, stop = self._span(namespace)
-            kept = (namespace, self.changed, join_bodies(map(self.objects.__getitem__, self.keys[start:stop])))
-            self._joined = kept if len(kept[2]) <= JOINED_BYTES else ("", -1, b"")
-        return kept[2]
+    def whole_list(self, namespace: str, head: bytes) -> bytes:
+        """`head`, every object of `namespace` (all when empty) as JSON, and the list's end. Kept until it changes."""
+        key = (namespace, self.changed, head)
+        if self._whole[0] == key:
+            return self._whole[1]
+        start, stop = self._span(namespace)
+        bodies = join_bodies(map(self.objects.__getitem__, self.keys[start:stop]))
+        body = b"".join((head, bodies, b"]}"))
+        self._whole = (key, body) if len(body) <= WHOLE_BYTES else (None, b"")
+        return body
 
     def count(self, namespace: str, after: str) -> int:
         """How many keys of `namespace` (all when empty) come after the key `after`."""

@@ -54,11 +54,6 @@ class Call:
         return self.request.body if self.request is not None else b""
 
     @property
-    def loopback(self) -> bool:
-        """Whether the caller is of this process and wants objects, not bytes."""
-        return self.request is None
-
-    @property
     def has_body(self) -> bool:
         return bool(self.request.body) if self.request is not None else self.document is not None
 
@@ -110,7 +105,7 @@ class Many:
 
     items: list[CachedObject]
     metadata: Obj
-    whole: bytes | None = None  # the items as JSON, commas between, where the cache has them so
+    whole: tuple[ResourceCache, str] | None = None  # where the items are all of a namespace (all when empty)
 
 
 Result = One | Many | AnyResponse

@@ -31,15 +31,19 @@ _MACHINERY = "k8s.io.apimachinery.pkg."
 # A Go client sends the zero of a number or truth value that its author left out, unless the field is a pointer. The
 # wire does not tell the two apart; these are the names of the pointers among them, whose zero is the author's.
 _POINTERS = frozenset(
-    "replicas terminationGracePeriodSeconds backoffLimit parallelism completions ttlSecondsAfterFinished "
-    "activeDeadlineSeconds revisionHistoryLimit runAsUser runAsGroup fsGroup tolerationSeconds expirationSeconds "
-    "gracePeriodSeconds priority progressDeadlineSeconds successfulJobsHistoryLimit failedJobsHistoryLimit "
-    "startingDeadlineSeconds deletionGracePeriodSeconds averageUtilization minReplicas defaultMode mode partition "
-    "stabilizationWindowSeconds timeoutSeconds weight automountServiceAccountToken enableServiceLinks runAsNonRoot "
-    "privileged readOnlyRootFilesystem allowPrivilegeEscalation controller blockOwnerDeletion suspend optional "
-    "hostUsers shareProcessNamespace setHostnameAsFQDN immutable allocateLoadBalancerNodePorts orphanDependents "
-    "allowVolumeExpansion attachRequired podInfoOnMount ready serving terminating".split()  # noqa: SIM905 - a list of quoted words would fill a page
-) - {"timeoutSeconds", "weight"}
+    word
+    for line in (
+        "replicas terminationGracePeriodSeconds backoffLimit parallelism completions ttlSecondsAfterFinished",
+        "activeDeadlineSeconds revisionHistoryLimit runAsUser runAsGroup fsGroup tolerationSeconds expirationSeconds",
+        "gracePeriodSeconds priority progressDeadlineSeconds successfulJobsHistoryLimit failedJobsHistoryLimit",
+        "startingDeadlineSeconds deletionGracePeriodSeconds averageUtilization minReplicas defaultMode mode",
+        "partition stabilizationWindowSeconds automountServiceAccountToken enableServiceLinks runAsNonRoot",
+        "privileged readOnlyRootFilesystem allowPrivilegeEscalation controller blockOwnerDeletion suspend optional",
+        "hostUsers shareProcessNamespace setHostnameAsFQDN immutable allocateLoadBalancerNodePorts orphanDependents",
+        "allowVolumeExpansion attachRequired podInfoOnMount ready serving terminating",
+    )
+    for word in line.split()
+)
 
 
 class ProtobufError(ValueError):

@@ -80,8 +80,9 @@ class View:
                 kind.gvr.api_version.encode(),
                 orjson.dumps(many.metadata),
             )
-            body = join_bodies(many.items) if many.whole is None else many.whole
-            return b"".join((head, body, b"]}"))
+            if many.whole is not None:
+                return many.whole[0].whole_list(many.whole[1], head)
+            return b"".join((head, join_bodies(many.items), b"]}"))
         return orjson.dumps(self.list_object(many)) if form.variant or kind.stored_as else b""
 
     def list_object(self, many: Many) -> Obj:

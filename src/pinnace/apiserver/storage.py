@@ -1,8 +1,9 @@
 """Objects in the store: which key each has, how it is encoded there, and the loops that write it.
 
 Every stored kind is one `ResourceCache` below `/registry/`. What is stored is the object's JSON with `kind`,
-`apiVersion` and `metadata` first and without `metadata.resourceVersion`, so that the cache can put the revision in at a
-fixed place. A write that loses against another is tried again on what won, unless the client said which version it meant.
+`apiVersion` and `metadata` first and without `metadata.resourceVersion`, so that the cache can put the revision in at
+a fixed place. A write that loses against another is tried again on what won, unless the client said which version it
+meant.
 """
 
 from __future__ import annotations

@@ -132,8 +132,7 @@ SYSTEM_PRIORITY_CLASSES = tuple(
         (
             "system-cluster-critical",
             _SYSTEM_PRIORITIES["system-cluster-critical"],
-            "Used for system critical pods that must run in the cluster, "
-            "but can be moved to another node if necessary.",
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",  # noqa: E501 - the API's own text
         ),
         (
             "system-node-critical",

@@ -103,8 +103,8 @@ def _page(call: Call, which: Filter, revision: int, after: str, limit: int) -> M
     found = cache.select(which, after)
     if not limit:
         metadata = {"resourceVersion": str(revision)}
-        if which.is_everything and not which.name and not after and cache.kind is call.kind and not call.loopback:
-            return Many(list(found), metadata, cache.joined(which.namespace))
+        if which.is_everything and not which.name and not after and cache.kind is call.kind:
+            return Many(list(found), metadata, (cache, which.namespace))
         return Many(list(found), metadata)
     items = list(islice(found, limit + 1))
     if len(items) <= limit:
