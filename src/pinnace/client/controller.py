@@ -13,6 +13,7 @@ import structlog
 
 from pinnace.client.client import Client
 from pinnace.client.informer import Informer, InformerFactory
+from pinnace.client.tasks import end_tasks
 from pinnace.client.workqueue import WorkQueue
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import GVR, Obj, controller_of, key_of, namespace_of
@@ -99,9 +100,7 @@ class Controller:
         try:
             await asyncio.gather(*tasks)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(tasks)
             self.queue.close()
 
     async def _work(self) -> None:

@@ -18,6 +18,7 @@ import structlog
 
 from pinnace.client.client import Client
 from pinnace.client.store import IndexFn, ObjectStore
+from pinnace.client.tasks import end_tasks
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import GVR, Obj, key_of, uid_of
 
@@ -330,6 +331,4 @@ class InformerFactory:
         self._started = False
         tasks = list(self._tasks.values())
         self._tasks.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(tasks)

@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 
 from pinnace.client.client import Client
+from pinnace.client.tasks import end_tasks
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import GVR, Obj, format_micro_time, get_in, replace_in, utc_now
 
@@ -113,16 +114,22 @@ async def run_as_leader(lock: LeaseLock, work: Callable[[], Awaitable[None]], ti
     Raises LeadershipLost, with `work` cancelled, when the lease was lost. The lease is released on the way out.
     """
     timing = timing or Timing()
-    while not await _attempt(lock):  # noqa: ASYNC110 - the lease is another machine's, no event can tell
-        await asyncio.sleep(timing.retry * (1 + random.random() * 0.2))
-    _log.info("became leader", lease=lock.name, identity=lock.identity)
+    try:
+        while not await _attempt(lock):  # noqa: ASYNC110 - the lease is another machine's, no event can tell
+            await asyncio.sleep(timing.retry * (1 + random.random() * 0.2))
+        _log.info("became leader", lease=lock.name, identity=lock.identity)
+        await _work_while_held(lock, work, timing)
+    finally:
+        # Also when cancelled while taking it: the answer may have been on its way.
+        await asyncio.shield(lock.release())
+
+
+async def _work_while_held(lock: LeaseLock, work: Callable[[], Awaitable[None]], timing: Timing) -> None:
     task = asyncio.ensure_future(work())
     try:
         await _renew_until(lock, task, timing)
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await asyncio.shield(lock.release())
+        await end_tasks([task])
     task.result()
 
 

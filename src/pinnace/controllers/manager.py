@@ -21,6 +21,7 @@ from pinnace.client.controller import Controller
 from pinnace.client.events import EventRecorder
 from pinnace.client.informer import Backoff, InformerFactory
 from pinnace.client.leader_election import LeadershipLost, LeaseLock, run_as_leader
+from pinnace.client.tasks import end_tasks
 from pinnace.controllers.deployment import DeploymentController
 from pinnace.controllers.endpoints import EndpointsController
 from pinnace.controllers.endpointslice import EndpointSliceController
@@ -97,10 +98,12 @@ class ControllerManager:
         chosen = {name: make for name, make in makers.items() if selected(name, self._options.controllers)}
         loops = {name: make() for name, make in chosen.items()}
         informers.start()
+        tasks = [asyncio.create_task(self._keep(name, loop), name=name) for name, loop in loops.items()]
         _log.info("controllers started", controllers=sorted(loops))
         try:
-            await asyncio.gather(*(self._keep(name, loop) for name, loop in loops.items()))
+            await asyncio.gather(*tasks)
         finally:
+            await end_tasks(tasks)
             await informers.stop()
             for recorder in recorders:
                 recorder.cancel()
