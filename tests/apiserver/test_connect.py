@@ -1,0 +1,110 @@
+"""What the server passes on: logs and exec to a kubelet it proves itself to, proxy paths to whatever listens."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from pinnace.wire.http import Request, Response
+from pinnace.wire.server import serve
+from pinnace.wire.tls import TlsConfig
+from tests.apiserver.conftest import Cluster, pod
+
+PODS = "/api/v1/namespaces/default/pods"
+
+
+@pytest.fixture
+async def kubelet(cluster: Cluster) -> AsyncIterator[list[Request]]:
+    """A kubelet that writes down what it is asked; the node `n1` and the pod `p` on it are there."""
+    asked: list[Request] = []
+
+    def handler(request: Request) -> Response:
+        asked.append(request)
+        return Response(200, (("Content-Type", "text/plain"),), b"line\n")
+
+    pki = cluster.pki
+    server = await serve(handler, [("127.0.0.1", 0)], TlsConfig(pki / "server.crt", pki / "server.key", pki / "ca.crt"))
+    options = cluster.server.options
+    options.kubelet_client_certificate = pki / "admin.crt"
+    options.kubelet_client_key = pki / "admin.key"
+    options.kubelet_certificate_authority = pki / "ca.crt"
+    status = {
+        "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": server.addresses[0][1]}},
+    }
+    await cluster.request("POST", "/api/v1/nodes", {"metadata": {"name": "n1"}, "status": status})
+    await cluster.request("POST", PODS, pod("p", nodeName="n1"))
+    try:
+        yield asked
+    finally:
+        await server.close(0)
+
+
+async def test_logs_come_from_the_kubelet_of_the_pods_node(cluster: Cluster, kubelet: list[Request]) -> None:
+    answer = await cluster.call("GET", f"{PODS}/p/log?tailLines=3&timestamps=true")
+    assert (answer.status, answer.body) == (200, b"line\n")
+    (request,) = kubelet
+    assert (request.path, request.params()) == (
+        "/containerLogs/default/p/main",
+        {"tailLines": "3", "timestamps": "true"},
+    )
+    assert request.peer.certificate, "the API server shows its client certificate"
+    assert "authorization" not in request.headers, "and keeps the caller's token to itself"
+
+
+async def test_a_node_is_proxied_to_its_kubelet(cluster: Cluster, kubelet: list[Request]) -> None:
+    assert (await cluster.call("GET", "/api/v1/nodes/n1/proxy/healthz?a=b")).status == 200
+    assert (kubelet[0].path, kubelet[0].query) == ("/healthz", "a=b")
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "message"),
+    [
+        ("p/log?container=none", 400, "container none is not valid for pod p"),
+        ("free/log", 400, "pod free does not have a host assigned"),
+        ("none/log", 404, 'pods "none" not found'),
+        ("p/exec?command=ls", 400, "you must specify at least one of stdin, stdout, stderr"),
+        ("p/exec?stdout=1", 400, "you must specify at least one command for the container"),
+    ],
+)
+async def test_what_cannot_be_passed_on(
+    cluster: Cluster, kubelet: list[Request], path: str, code: int, message: str
+) -> None:
+    await cluster.request("POST", PODS, pod("free"))
+    answer = await cluster.call("GET", f"{PODS}/{path}")
+    assert (answer.status, answer.json["message"]) == (code, message)
+
+
+async def test_pods_and_services_are_proxied_to_where_they_listen(cluster: Cluster) -> None:
+    asked: list[Request] = []
+
+    def handler(request: Request) -> Response:
+        asked.append(request)
+        return Response(201, (("X-Own", "yes"),), request.body or b"hello")
+
+    server = await serve(handler, [("127.0.0.1", 0)])
+    port = server.addresses[0][1]
+    try:
+        await cluster.request("POST", PODS, pod("p", nodeName="n1"))
+        patch: Any = {"status": {"podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}}
+        await cluster.request("PATCH", f"{PODS}/p/status", patch, content_type="application/merge-patch+json")
+        answer = await cluster.call("POST", f"{PODS}/p:{port}/proxy/a/b?c=d", b"body")
+        assert (answer.status, answer.headers["x-own"], answer.body) == (201, "yes", b"body")
+        assert (asked[0].method, asked[0].path, asked[0].query) == ("POST", "/a/b", "c=d")
+
+        service = {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}], "clusterIP": "None"}}
+        await cluster.request("POST", "/api/v1/namespaces/default/services", service)
+        answer = await cluster.call("GET", "/api/v1/namespaces/default/services/s/proxy/")
+        assert (answer.status, answer.json["reason"]) == (503, "ServiceUnavailable")
+    finally:
+        await server.close(0)
+
+
+async def test_nobody_at_the_other_end_is_503(cluster: Cluster) -> None:
+    await cluster.request("POST", PODS, pod("p", nodeName="n1"))
+    patch = {"status": {"podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}}
+    await cluster.request("PATCH", f"{PODS}/p/status", patch, content_type="application/merge-patch+json")
+    answer = await cluster.call("GET", f"{PODS}/p:1/proxy/")
+    assert (answer.status, answer.json["reason"]) == (503, "ServiceUnavailable")
