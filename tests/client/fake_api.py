@@ -103,7 +103,6 @@ class FakeApi:
         watch = _Watch()
         self._watches.add(watch)
         position = 0
-        matched: set[str] = set()
         try:
             while True:
                 while position < len(self.history):
@@ -120,7 +119,6 @@ class FakeApi:
                 if position == len(self.history):
                     await watch.wake.wait()
         finally:
-            matched.clear()
             self._watches.discard(watch)
 
     async def read(self, path: str, *, params: Params | None = None) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -131,8 +132,6 @@ async def test_a_silent_node_is_unknown_tainted_and_drained() -> None:
     async def renew() -> None:
         spec = {"spec": {"renewTime": format_micro_time(utc_now())}}
         await api.client.patch(LEASES, "n2", spec, "kube-node-lease")
-
-    import asyncio
 
     async with running(api, lifecycle, eviction):
 

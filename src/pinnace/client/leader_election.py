@@ -70,7 +70,8 @@ class LeaseLock:
         try:
             lease = await self._client.get(_LEASES, self.name, self._namespace)
             if get_in(lease, "spec", "holderIdentity") == self.identity:
-                spec = {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}
+                spec = {**lease["spec"], "leaseDurationSeconds": 1, "renewTime": format_micro_time(utc_now())}
+                del spec["holderIdentity"]  # an empty one is refused
                 await self._client.update(_LEASES, replace_in(lease, spec, "spec"))
         except ApiError as error:
             _log.debug("lease not released", lease=self.name, error=error.message)
@@ -96,7 +97,7 @@ class LeaseLock:
         now = format_micro_time(utc_now())
         spec = dict(lease.get("spec") or {})
         if spec.get("holderIdentity") != self.identity:
-            spec["leaseTransitions"] = int(spec.get("leaseTransitions") or 0) + (1 if "holderIdentity" in spec else 0)
+            spec["leaseTransitions"] = int(spec.get("leaseTransitions") or 0) + (1 if "acquireTime" in spec else 0)
             spec["acquireTime"] = now
         spec["holderIdentity"] = self.identity
         spec["leaseDurationSeconds"] = int(self._timing.lease)
