@@ -47,6 +47,48 @@ async def test_request_is_given_as_it_came(connect: Connect) -> None:
     assert (request.peer.address, request.peer.certificate) == ("127.0.0.1", None)
 
 
+async def test_repeated_headers_are_known_again_only_where_nothing_else_differs(connect: Connect) -> None:
+    def show(request: Request) -> Response:
+        return Response(200, (), f"{request.path} {request.query} {dict(request.headers)}".encode())
+
+    plain, other = b"GET %b HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n", b"GET %b HTTP/1.1\r\nHost: a\r\nX: 2\r\n\r\n"
+    async with serving(show) as server:
+        wire = await connect(server)
+        for request, expected in [
+            (plain % b"/a", b"/a  {'host': 'a', 'x': '1'}"),
+            (plain % b"/b?c=%20", b"/b c=%20 {'host': 'a', 'x': '1'}"),
+            (other % b"/%41", b"/A  {'host': 'a', 'x': '2'}"),
+            (plain % b"/c", b"/c  {'host': 'a', 'x': '1'}"),
+            (b"GET /0 HTTP/1.1\r\nHost: b\r\nY: GET /1 HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n",
+             b"/0  {'host': 'b, a', 'y': 'GET /1 HTTP/1.1', 'x': '1'}"),
+            (plain % b"/d", b"/d  {'host': 'a', 'x': '1'}"),
+        ]:  # fmt: skip
+            wire.send(request)
+            assert (await wire.response())[2] == expected
+        wire.send(b"GET /e f HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n")
+        assert (await wire.response())[0] == 400
+
+
+async def test_continuation_that_looks_like_a_request_is_not_remembered(connect: Connect) -> None:
+    seen: list[Request] = []
+
+    def note(request: Request) -> Response:
+        seen.append(request)
+        return Response()
+
+    async with serving(note) as server:
+        wire = await connect(server)
+        transport = next(iter(server._connections))
+        http = server._connections[transport].http
+        assert http is not None
+        http.data_received(b"POST / HTTP/1.1\r\nHost: a\r\nX: ")
+        http.data_received(b"GET /a HTTP/1.1\r\nFoo: b\r\n\r\n")
+        assert (await wire.response())[0] == 200
+        http.data_received(b"GET /b HTTP/1.1\r\nFoo: b\r\n\r\n")  # no Host
+        assert (await wire.response())[0] == 400
+        assert [request.method for request in seen] == ["POST"]
+
+
 async def test_absolute_form_is_understood(connect: Connect) -> None:
     async with serving(echo) as server:
         wire = await connect(server)

@@ -8,21 +8,19 @@ protocol errors are those of Go's net/http.
 from __future__ import annotations
 
 import asyncio
-import time
+import re
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from email.utils import formatdate
-from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 import httptools
 
+from pinnace.wire.heads import BODYLESS, heads, status_line
 from pinnace.wire.http import (
     AnyResponse,
     Handler,
-    Headers,
     Peer,
     Request,
     Response,
@@ -32,12 +30,12 @@ from pinnace.wire.http import (
 )
 from pinnace.wire.raw import RawStream
 
-STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
-BODYLESS = frozenset({204, 304})
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 PIPELINE_LIMIT = 64  # requests waiting behind one that takes time; above it reading stops
-HEADS_KEPT = 512
 NAMES_KEPT = 1024
+REPEATED_BYTES = 8192
+PLAIN_TARGET = re.compile(rb"/[A-Za-z0-9/._~%?&=:,!+@-]*")
+SPECIAL = frozenset({"connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade"})
 
 
 def plain_error(status: int, message: str) -> Response:
@@ -75,39 +73,6 @@ class Channel(Protocol):
     async def drain(self) -> None: ...
 
 
-class _Heads:
-    """Response heads by status and headers: the same few are sent over and over."""
-
-    def __init__(self) -> None:
-        self._made: dict[tuple[int, Headers], bytes] = {}
-        self._date = b""
-        self._date_second = 0
-
-    def get(self, status: int, headers: Headers) -> bytes:
-        """Status line, headers and date; the caller adds the body's framing and the empty line."""
-        key = (status, headers if type(headers) is tuple else tuple(headers))
-        made = self._made.get(key)
-        if made is None:
-            if len(self._made) >= HEADS_KEPT:
-                self._made.clear()
-            made = self._made[key] = _encode_head(status, headers)
-        second = int(time.time())
-        if second != self._date_second:
-            self._date_second = second
-            self._date = f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
-        return made + self._date
-
-
-def _encode_head(status: int, headers: Headers) -> bytes:
-    lines = [STATUS_LINES.get(status) or f"HTTP/1.1 {status} status code {status}\r\n"]
-    for name, value in headers:
-        if "\n" in value or "\r" in value:
-            value = value.replace("\r", " ").replace("\n", " ")
-        lines.append(f"{name}: {value}\r\n")
-    return "".join(lines).encode("latin-1", "replace")
-
-
-_heads = _Heads()
 _header_names: dict[bytes, str] = {}
 
 
@@ -148,6 +113,10 @@ class Http1Connection:
         self._head_bytes = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
+        self._repeated = (
+            b""  # how the last GET went on behind its target, when it can be known again; see `_is_repeated`
+        )
+        self._repeated_headers: dict[str, str] = {}
         self._upgrade_request: _Incoming | None = None  # complete, its response waits for the bytes behind it
         # of the connection
         self._waiting: deque[_Incoming | Response] = deque()  # behind the one being answered; a Response is a refusal
@@ -197,6 +166,10 @@ class Http1Connection:
             return
         if self._refused or self._last:
             return
+        if self._repeated and self._is_repeated(data):
+            self._answer_repeated(data)
+            return
+        at_boundary = not self._head_done and not self._head_bytes
         if not self._head_done:
             self._head_bytes += len(data)
         self._out = []
@@ -215,6 +188,8 @@ class Http1Connection:
         if self._last and self._current is None and self._raw is None:
             self._channel.close(linger=self._refused)
         self.wants_more = self._head_done or self._raw is not None
+        if at_boundary and not (self._head_done or self._head_bytes or self._last or self._tail is not None):
+            self._remember(data)
 
     def eof_received(self) -> None:
         if self._raw is not None:
@@ -235,6 +210,38 @@ class Http1Connection:
             self._stream.lost()
             if self._task is not None:
                 self._task.cancel()
+
+    # Clients send the same headers again and again: a GET that differs from the last in its target alone is not parsed.
+
+    def _is_repeated(self, data: bytes) -> bool:
+        """Whether the data is one whole GET with the headers of the last."""
+        return (
+            data.endswith(self._repeated)
+            and data.startswith(b"GET /")
+            and not self._head_done
+            and not self._head_bytes
+            and self._current is None
+            and not self._waiting
+            and PLAIN_TARGET.fullmatch(data, 4, len(data) - len(self._repeated)) is not None
+        )
+
+    def _answer_repeated(self, data: bytes) -> None:
+        raw = data[4 : -len(self._repeated)].decode("ascii")
+        path, _, query = raw.partition("?")
+        decoded = unquote(path) if "%" in path else path
+        request = Request("GET", decoded, query, self._repeated_headers, b"", self._peer, path)
+        self._answer(_Incoming(request, True, True, False))
+        if self._last and self._current is None:
+            self._channel.close()
+
+    def _remember(self, data: bytes) -> None:
+        """Learn the headers of a GET that was one whole read and had nothing special about it."""
+        end = data.find(b" HTTP/1.1\r\n")
+        whole = data.startswith(b"GET /") and data.find(b"\r\n\r\n") == len(data) - 4
+        plain = whole and PLAIN_TARGET.fullmatch(data, 4, max(end, 4)) is not None
+        if plain and len(data) - end <= REPEATED_BYTES and not SPECIAL & self._headers.keys():
+            self._repeated = data[end:]
+            self._repeated_headers = self._headers
 
     # From the parser.
 
@@ -445,7 +452,7 @@ class Http1Connection:
         self._write(self._render(response, keep_alive, incoming.request.method == "HEAD", incoming.chunked_ok))
 
     def _render(self, response: Response, keep_alive: bool, head_only: bool, http11: bool = True) -> bytes:
-        head = _heads.get(response.status, response.headers)
+        head = heads.get(response.status, response.headers)
         if not keep_alive:
             head += b"Connection: close\r\n"
         elif not http11:
@@ -461,7 +468,7 @@ class Http1Connection:
         keep_alive = incoming.keep_alive and incoming.chunked_ok and not self.closing and not self._last
         if not keep_alive:
             self._last = True
-        head = _heads.get(response.status, response.headers)
+        head = heads.get(response.status, response.headers)
         if incoming.chunked_ok:
             head += b"Transfer-Encoding: chunked\r\n"
         self._channel.write(head + (b"\r\n" if keep_alive else b"Connection: close\r\n\r\n"))
@@ -504,7 +511,7 @@ class Http1Connection:
 
     async def _hand_over(self, response: UpgradeResponse) -> None:
         """Send the 101 and give the connection to `run`; it does not come back."""
-        lines = [STATUS_LINES.get(response.status) or f"HTTP/1.1 {response.status} status code {response.status}\r\n"]
+        lines = [status_line(response.status)]
         lines += [f"{name}: {value}\r\n" for name, value in response.headers]
         self._channel.write("".join([*lines, "\r\n"]).encode("latin-1"))
         self._raw = RawStream(self._channel, bytes(self._tail or b""))
