@@ -1,7 +1,7 @@
 """From CRI's container config and an image's config to an OCI runtime-spec `config.json`; pure.
 
 The result is what runc or crun would be given, with one extension: `process.user.username` names a user to look up in
-the container's own /etc/passwd where the pod gives no number. Defaults (capabilities, mounts, masked paths, limits)
+the container's own /etc/passwd where the pod gives no number. Defaults (capabilities, mounts)
 are those containerd gives a Kubernetes container. https://github.com/opencontainers/runtime-spec is the format.
 """
 
@@ -28,21 +28,6 @@ DEFAULT_CAPABILITIES = (  # noqa: SIM905
     "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FSETID CAP_FOWNER CAP_MKNOD CAP_NET_RAW CAP_SETGID CAP_SETUID CAP_SETFCAP "
     "CAP_SETPCAP CAP_NET_BIND_SERVICE CAP_SYS_CHROOT CAP_KILL CAP_AUDIT_WRITE"
 ).split()
-
-MASKED_PATHS = [
-    "/proc/asound",
-    "/proc/acpi",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/sys/firmware",
-    "/sys/devices/virtual/powercap",
-]
-READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 
 _PROPAGATION = {
     MountPropagation.PRIVATE: "rprivate",
@@ -202,8 +187,8 @@ def build(
         "devices": [dict(device) for device in [*devices, *(around.host_devices if security.privileged else [])]],
         "cgroupsPath": cgroups_path,
         "resources": _resources(config),
-        "maskedPaths": [] if security.privileged else list(security.masked_paths or MASKED_PATHS),
-        "readonlyPaths": [] if security.privileged else list(security.readonly_paths or READONLY_PATHS),
+        "maskedPaths": [] if security.privileged else list(security.masked_paths),
+        "readonlyPaths": [] if security.privileged else list(security.readonly_paths),
     }
     if seccomp and not security.privileged:
         linux["seccomp"] = dict(seccomp)
