@@ -318,3 +318,26 @@ async def test_state_survives_a_restart(cluster: Cluster, tmp_path: Any) -> None
     finally:
         await server.stop(0)
         await store.close()
+
+
+async def test_one_watch_that_cannot_be_served_holds_up_nobody(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pinnace.machinery import table
+
+    def broken(*arguments: Any, **more: Any) -> Obj:
+        raise RuntimeError("no table today")
+
+    monkeypatch.setattr(table, "render", broken)
+    reader, tables, _, _ = await cluster.open("GET", f"{MAPS}?watch=1", headers={"Accept": TABLE})
+    watch = await cluster.watch(f"{MAPS}?watch=1")
+    await make(cluster, "a", "b")
+    assert await watch.take(2) == [("ADDED", "a"), ("ADDED", "b")]
+    assert await asyncio.wait_for(reader.read(), 10) == b"0\r\n\r\n", "the other is ended, not left with a gap"
+    tables.close()
+    watch.close()
+
+
+async def test_what_cannot_be_watched(cluster: Cluster) -> None:
+    answer = await cluster.call("GET", "/api/v1/componentstatuses?watch=1")
+    assert answer.status == 405

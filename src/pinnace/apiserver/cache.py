@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import orjson
+import structlog
 
 from pinnace.apis.kind import Kind
 from pinnace.machinery.meta import Obj
 from pinnace.store.contract import Change, KeyValue
+
+log = structlog.get_logger()
 
 RING = 4096  # changes of a resource that a watch can start from
 RING_BYTES = 24 << 20  # and no more than this much of superseded objects
@@ -179,14 +182,27 @@ Deliver = Callable[[str, CachedObject, Event], None]
 class Watcher:
     """One registered watch."""
 
-    __slots__ = ("deliver", "filter")
+    __slots__ = ("broken", "deliver", "end", "filter")
 
-    def __init__(self, which: Filter, deliver: Deliver) -> None:
+    def __init__(self, which: Filter, deliver: Deliver, end: Callable[[], None] = lambda: None) -> None:
         self.filter = which
         self.deliver = deliver
+        self.end = end
+        self.broken = False  # an event was lost: better none after it than a gap
 
     def handle(self, event: Event) -> None:
+        """`tell`, or end the watch: one that cannot be served must not hold up the others, nor the write."""
+        try:
+            self.tell(event)
+        except Exception as error:
+            self.broken = True
+            self.end()
+            log.error("a watch could not be told of a change", exc_info=error)
+
+    def tell(self, event: Event) -> None:
         """Deliver what `event` is to this watch: a change into, within or out of what it selects."""
+        if self.broken:
+            return
         new, old, which = event.new, event.old, self.filter
         if which.is_everything:
             had, has = old is not None, new is not None

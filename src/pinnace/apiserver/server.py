@@ -166,6 +166,7 @@ class ApiServer:
             headers.get("accept", "*/*"), call.params.get("pretty"), headers.get("user-agent", "")
         ) if info.subresource not in _OWN_FORM else negotiate.PLAIN  # fmt: skip
         if info.verb == "watch":
+            _check_watchable(call)
             routes.find(call.kind, info._replace(verb="list"))
             return self._counted(info, watching.watch(call, form))
         result = routes.find(call.kind, info)(call)
@@ -278,6 +279,7 @@ class ApiServer:
         who = loopback_user(user)
         authz.authorize(who, info)
         call = self._call(who, info, params, None)
+        _check_watchable(call)
         routes.find(call.kind, info._replace(verb="list"))
         async for event in watching.loopback_watch(call):
             yield event
@@ -298,6 +300,11 @@ def plugins() -> list[Plugin]:
         DefaultStorageClass(),
         StorageObjectInUseProtection(),
     ]
+
+
+def _check_watchable(call: Call) -> None:
+    if "watch" not in call.kind.verbs:
+        raise errors.method_not_allowed()
 
 
 def _is_watch(query: str) -> bool:

@@ -81,9 +81,10 @@ class Plan:
         """The objects that a watch from nowhere begins with."""
         return self.cache.select(self.which) if self.initial_events else iter(())
 
-    def join(self, deliver: Deliver) -> Callable[[], None]:
-        """Deliver what came after the asked revision, then what comes; returns the way out."""
-        watcher = Watcher(self.which, deliver)
+    def join(self, deliver: Deliver, end: Callable[[], None]) -> Callable[[], None]:
+        """Deliver what came after the asked revision, then what comes; returns the way out. `end` is called when an
+        event could not be delivered: the client must not be left with a gap."""
+        watcher = Watcher(self.which, deliver, end)
         if not self.initial_events and self.after:
             for event in self.cache.since(self.after):
                 changed = event.new or event.old
@@ -124,8 +125,8 @@ async def _serve(plan: Plan, view: View, writer: Writer) -> None:
         writer.write_framed(chunk)
 
     _send_initial(plan, view, writer)
-    leave = plan.join(deliver)
     over = asyncio.Event()
+    leave = plan.join(deliver, over.set)
     writer.on_close(over.set)
     api = plan.call.api
     api.streams.add(over)
@@ -188,12 +189,13 @@ async def loopback_watch(call: Call) -> AsyncIterator[Obj]:
         waiting.append({"type": "ADDED", "object": shown(kind, obj)})
     if plan.marks_initial_end:
         waiting.append({"type": "BOOKMARK", "object": view.bookmark_object(api.storage.revision, INITIAL_END)})
-    leave = plan.join(deliver)
+    broken = asyncio.Event()
+    leave = plan.join(deliver, broken.set)
     api.streams.add(wake)
     loop = asyncio.get_running_loop()
     end = loop.time() + plan.seconds
     try:
-        while not api.stopping:
+        while not api.stopping and not broken.is_set():
             while waiting:
                 yield waiting.popleft()
             left = end - loop.time()
