@@ -32,15 +32,15 @@ class Writer(threading.Thread):
         self._tls = ssl.create_default_context(cafile=str(pki / "ca.crt"))
         self._tls.load_cert_chain(pki / "admin.crt", pki / "admin.key")
         self._path = f"/api/v1/namespaces/{namespace}/configmaps"
-        self._stop = threading.Event()
+        self._ended = threading.Event()
         self.acknowledged: list[str] = []
 
     def run(self) -> None:
         number = 0
-        while not self._stop.is_set():
+        while not self._ended.is_set():
             connection = http.client.HTTPSConnection("127.0.0.1", self._port, timeout=30, context=self._tls)
             try:
-                while not self._stop.wait(0.005):
+                while not self._ended.wait(0.005):
                     number += 1
                     name = f"write-{number}"
                     body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
@@ -59,10 +59,10 @@ class Writer(threading.Thread):
         wanted, deadline = len(self.acknowledged) + more, time.monotonic() + LIMIT
         while len(self.acknowledged) < wanted:
             assert time.monotonic() < deadline, "the API server did not come back"
-            self._stop.wait(0.01)
+            self._ended.wait(0.01)
 
     def finish(self) -> None:
-        self._stop.set()
+        self._ended.set()
         self.join(60)
 
 
