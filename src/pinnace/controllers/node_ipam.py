@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
+import structlog
+
 from pinnace.apis.resources import NODES
 from pinnace.client.client import Client
 from pinnace.client.controller import Controller, itself
@@ -18,7 +20,10 @@ from pinnace.machinery.meta import Obj, get_in, name_of
 
 Network = IPv4Network | IPv6Network
 
+_log = structlog.get_logger()
+
 _MASK = {4: 24, 6: 64}
+RETRY_SECONDS = 30.0  # until the next look for a range when all are taken
 
 
 class ClusterRange:
@@ -91,7 +96,10 @@ class NodeIpamController(Controller):
                 one.take(cidr)
 
     def _forget(self, node: Obj) -> None:
-        for cidr in cidrs_of(node):
+        self._give_back(cidrs_of(node))
+
+    def _give_back(self, cidrs: Iterable[str]) -> None:
+        for cidr in cidrs:
             for one in self.ranges:
                 one.give_back(cidr)
 
@@ -101,15 +109,15 @@ class NodeIpamController(Controller):
             return None
         cidrs = [one.allocate() for one in self.ranges]
         given = [cidr for cidr in cidrs if cidr is not None]
+        if len(given) < len(self.ranges):
+            self._give_back(given)
+            message = f"Node {name_of(node)} status is now: CIDRNotAvailable"
+            self._recorder.event(node, "Normal", "CIDRNotAvailable", message)
+            _log.warning("there are no remaining CIDRs left to allocate in the accepted range", node=key)
+            return RETRY_SECONDS
         try:
-            if len(given) < len(self.ranges):
-                message = f"Node {name_of(node)} status is now: CIDRNotAvailable"
-                self._recorder.event(node, "Normal", "CIDRNotAvailable", message)
-                raise RuntimeError(f"no range of pod addresses is left for node {name_of(node)}")
             await self.client.patch(NODES, key, {"spec": {"podCIDR": given[0], "podCIDRs": given}})
-        except Exception:
-            for one, cidr in zip(self.ranges, cidrs, strict=True):
-                if cidr is not None:
-                    one.give_back(cidr)
+        except BaseException:
+            self._give_back(given)
             raise
         return None
