@@ -31,6 +31,7 @@ from pinnace.apiserver.server import ApiServer
 from pinnace.client.client import Client
 from pinnace.client.https import HttpsTransport
 from pinnace.client.kubeconfig import Connection
+from pinnace.client.leader_election import Election
 from pinnace.client.transport import STRATEGIC_MERGE_PATCH, LoopbackTransport
 from pinnace.controllers.manager import ControllerManager, Options, selected
 from pinnace.machinery.errors import ApiError
@@ -239,9 +240,9 @@ async def test_nodes_get_their_ranges(server: ApiServer, client: Client) -> None
 
 async def test_of_two_managers_one_works_and_the_other_takes_over(server: ApiServer, client: Client) -> None:
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "first"}}
-    async with managing(server, leader_elect=True, identity="two") as _:
+    async with managing(server, election=Election(name="kube-controller-manager", identity="two")):
         await until(client, LEASES, lambda found: found, "kube-system")
-    async with managing(server, leader_elect=True, identity="one"):
+    async with managing(server, election=Election(name="kube-controller-manager", identity="one")):
         holder: Callable[[list[Obj]], bool] = lambda found: found[0]["spec"].get("holderIdentity") == "one"  # noqa: E731
         await until(client, LEASES, holder, "kube-system")
         await client.create(NAMESPACES, namespace)

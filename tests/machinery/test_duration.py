@@ -1,4 +1,4 @@
-"""Spans of time as `kubectl` writes them."""
+"""Spans of time as `kubectl` writes them and as flags give them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pinnace.machinery.duration import human_duration, since
+from pinnace.machinery.duration import human_duration, parse_duration, since
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
@@ -44,3 +44,17 @@ def test_a_missing_or_broken_timestamp_is_unknown() -> None:
     assert since(None, now) == "<unknown>"
     assert since("yesterday", now) == "<unknown>"
     assert since("2025-12-31T23:59:15Z", now) == "45s"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("0", 0), ("15s", 15), ("1m30s", 90), ("1.5h", 5400), ("250ms", 0.25), ("-2m", -120), ("+1s", 1), (".5s", 0.5)],
+)
+def test_a_duration_is_read_as_go_reads_it(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "5d", "s", "1s 2s", "1m30", "--1s", "1,5s"])
+def test_what_go_does_not_read_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a duration such as 1m30s"):
+        parse_duration(text)

@@ -8,10 +8,12 @@ https://kubernetes.io/docs/concepts/architecture/leases/#leader-election; timing
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import socket
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -33,6 +35,16 @@ class Timing:
     lease: float = 15.0  # a lease not renewed for so long may be taken over
     renew_deadline: float = 10.0  # a holder that could not renew for so long stops acting
     retry: float = 2.0  # between attempts to take or renew
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Election:
+    """Which lease is run for, by whom."""
+
+    name: str
+    namespace: str = "kube-system"
+    identity: str = field(default_factory=lambda: f"{socket.gethostname()}_{os.getpid()}")
+    timing: Timing = field(default_factory=Timing)
 
 
 class LeaseLock:
@@ -107,6 +119,16 @@ class LeaseLock:
 
 class LeadershipLost(Exception):
     """The lease could not be renewed in time: whoever acted on it must stop."""
+
+
+async def run_elected(client: Client, election: Election, work: Callable[[], Awaitable[None]]) -> None:
+    """`run_as_leader` for a server: a lost lease is logged before it is raised, for the process to end by."""
+    lock = LeaseLock(client, election.namespace, election.name, election.identity, election.timing)
+    try:
+        await run_as_leader(lock, work, election.timing)
+    except LeadershipLost:
+        _log.error("leadership lost", lease=election.name, identity=election.identity)
+        raise
 
 
 async def run_as_leader(lock: LeaseLock, work: Callable[[], Awaitable[None]], timing: Timing | None = None) -> None:

@@ -7,10 +7,8 @@ Names and `--controllers` follow https://kubernetes.io/docs/reference/command-li
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
@@ -20,7 +18,7 @@ from pinnace.client.client import Client
 from pinnace.client.controller import Controller
 from pinnace.client.events import EventRecorder
 from pinnace.client.informer import Backoff, InformerFactory
-from pinnace.client.leader_election import LeadershipLost, LeaseLock, run_as_leader
+from pinnace.client.leader_election import Election, run_elected
 from pinnace.client.tasks import end_tasks
 from pinnace.controllers.deployment import DeploymentController
 from pinnace.controllers.endpoints import EndpointsController
@@ -53,10 +51,7 @@ class Options:
     kubernetes_minor: int = builtin.NEWEST
     node_monitor_grace_seconds: float = GRACE_SECONDS
     terminated_pod_gc_threshold: int = 12500
-    leader_elect: bool = False
-    leader_elect_namespace: str = "kube-system"
-    leader_elect_name: str = "kube-controller-manager"
-    identity: str = field(default_factory=lambda: f"{socket.gethostname()}_{os.getpid()}")
+    election: Election | None = None  # with one, the loops run while its lease is held
 
 
 def selected(name: str, controllers: Iterable[str]) -> bool:
@@ -79,16 +74,10 @@ class ControllerManager:
 
         Raises LeadershipLost when the lease is lost: the process should end and be started again.
         """
-        if not self._options.leader_elect:
+        if self._options.election is None:
             await self._run()
-            return
-        options = self._options
-        lock = LeaseLock(self._client, options.leader_elect_namespace, options.leader_elect_name, options.identity)
-        try:
-            await run_as_leader(lock, self._run)
-        except LeadershipLost:
-            _log.error("leadership lost", lease=options.leader_elect_name)
-            raise
+        else:
+            await run_elected(self._client, self._options.election, self._run)
 
     async def _run(self) -> None:
         informers = InformerFactory(self._client)

@@ -1,14 +1,30 @@
-"""How long something took or has been, as `kubectl` writes it: `45s`, `3m20s`, `5h`, `2d4h`, `1y20d`.
+"""How long something took or has been, as `kubectl` writes it (`45s`, `3m20s`, `5h`, `2d4h`, `1y20d`), and as flags and
+configuration files give it (`1m30s`, `250ms`).
 
-The shorter the time, the finer the unit; two units at most
-(https://pkg.go.dev/k8s.io/apimachinery/pkg/util/duration#HumanDuration).
+The first is specified by https://pkg.go.dev/k8s.io/apimachinery/pkg/util/duration#HumanDuration, the second by
+https://pkg.go.dev/time#ParseDuration.
 """
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 from pinnace.machinery.meta import parse_time
+
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a duration as Go writes it. Raises ValueError."""
+    sign, unsigned = (-1.0, text[1:]) if text[:1] == "-" else (1.0, text.removeprefix("+"))
+    if unsigned == "0":
+        return 0.0
+    parts = _PART.findall(unsigned)
+    if not parts or "".join(number + unit for number, unit in parts) != unsigned:
+        raise ValueError(f'"{text}" is not a duration such as 1m30s')
+    return sign * sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
 def human_duration(seconds: float) -> str:
