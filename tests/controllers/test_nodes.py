@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from pinnace.apis.core.node_selection import tolerates
 from pinnace.apis.resources import JOBS, LEASES, NODES, PODS
 from pinnace.controllers.node_ipam import ClusterRange, NodeIpamController
 from pinnace.controllers.node_lifecycle import NodeLifecycleController, wanted_taints
 from pinnace.controllers.podgc import PodGcController
-from pinnace.controllers.taint_eviction import TaintEvictionController, evicted_at, tolerates
+from pinnace.controllers.taint_eviction import TaintEvictionController, evicted_at
 from pinnace.controllers.ttl_after_finished import TtlAfterFinishedController, expires_in
 from pinnace.machinery.meta import Obj, format_micro_time, format_time, utc_now
 from tests.client.fake_api import FakeApi

@@ -6,7 +6,6 @@ revisions, names, and the calls. Specified by https://kubernetes.io/docs/concept
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +26,7 @@ from pinnace.controllers.deployment_status import (
     pause_condition,
     rolled_out,
 )
+from pinnace.controllers.names import short_hash
 from pinnace.controllers.ownership import claim_all
 from pinnace.controllers.pods import is_finished
 from pinnace.controllers.rollout import Resize, oldest_first, replicas_of
@@ -60,7 +60,6 @@ _NOT_COPIED = {
     rollout.MAXIMUM,
     "deprecated.deployment.rollback.to",
 }
-_SAFE = "bcdfghjklmnpqrstvwxz2456789"  # no vowels: names spell no words
 
 # Decisions.
 
@@ -97,14 +96,8 @@ def _plain(template: Obj) -> Obj:
 
 
 def template_hash(template: Obj, collisions: int | None) -> str:
-    """A short name for a template: FNV-1a of its JSON, in characters that are safe in names."""
-    data = json.dumps(_plain(template), sort_keys=True, separators=(",", ":")).encode()
-    if collisions is not None:
-        data += collisions.to_bytes(8, "little")
-    digest = 2166136261
-    for byte in data:
-        digest = (digest ^ byte) * 16777619 & 0xFFFFFFFF
-    return "".join(_SAFE[ord(digit) % len(_SAFE)] for digit in str(digest))
+    """A short name for a template."""
+    return short_hash(_plain(template), collisions)
 
 
 def revision_of(obj: Obj) -> int:

@@ -44,14 +44,14 @@ def surge_and_unavailable(deployment: Obj) -> tuple[int, int]:
         return 0, 0
     rolling = get_in(deployment, "spec", "strategy", "rollingUpdate", default={})
     replicas = replicas_of(deployment)
-    surge = _scaled(rolling.get("maxSurge", "25%"), replicas, up=True)
-    unavailable = _scaled(rolling.get("maxUnavailable", "25%"), replicas, up=False)
+    surge = scaled(rolling.get("maxSurge", "25%"), replicas, up=True)
+    unavailable = scaled(rolling.get("maxUnavailable", "25%"), replicas, up=False)
     if surge == 0 and unavailable == 0:
         unavailable = 1
     return surge, min(unavailable, replicas)
 
 
-def _scaled(value: int | str, of: int, *, up: bool) -> int:
+def scaled(value: int | str, of: int, *, up: bool) -> int:
     """A number as it is, or a percentage (`25%`) of `of`, rounded."""
     if isinstance(value, int):
         return value

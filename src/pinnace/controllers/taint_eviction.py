@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
+from pinnace.apis.core.node_selection import tolerates
 from pinnace.apis.resources import NODES, PODS
 from pinnace.client.client import Client
 from pinnace.client.controller import Controller
@@ -32,17 +33,6 @@ from pinnace.machinery.meta import (
 )
 
 # Decisions.
-
-
-def tolerates(toleration: Obj, taint: Obj) -> bool:
-    """Whether a toleration is for this taint."""
-    if toleration.get("effect") and toleration["effect"] != taint["effect"]:
-        return False
-    if toleration.get("key") and toleration["key"] != taint["key"]:
-        return False
-    if toleration.get("operator", "Equal") == "Exists":
-        return True
-    return bool(toleration.get("key")) and toleration.get("value", "") == taint.get("value", "")
 
 
 def evicted_at(pod: Obj, taints: Iterable[Obj], now: datetime) -> datetime | None:

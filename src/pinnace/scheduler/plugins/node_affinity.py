@@ -5,11 +5,11 @@ Specified by https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-
 
 from __future__ import annotations
 
+from pinnace.apis.core.node_selection import node_selector_matches, term_matches
 from pinnace.scheduler.cache import Cache
 from pinnace.scheduler.framework import Normalization, Rejection, Scope
 from pinnace.scheduler.node import NodeInfo
 from pinnace.scheduler.pod import PodShape
-from pinnace.scheduler.selection import node_selector_matches, term_matches
 
 _REJECTED = Rejection(("node(s) didn't match Pod's node affinity/selector",), resolvable=False)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from pinnace.apis.core.node_selection import tolerates
 from pinnace.scheduler.framework import Rejection, Scope
 from pinnace.scheduler.node import NodeInfo
 from pinnace.scheduler.pod import PodShape
-from pinnace.scheduler.selection import tolerates
 
 _TAINT = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
 _REJECTED = Rejection(("node(s) were unschedulable",), resolvable=False)

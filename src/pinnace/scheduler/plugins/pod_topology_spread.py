@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import orjson
 
+from pinnace.apis.core.node_selection import node_selector_matches, untolerated
 from pinnace.scheduler.cache import Cache
 from pinnace.scheduler.framework import Rejection
 from pinnace.scheduler.node import NodeInfo
 from pinnace.scheduler.pod import PodShape, SpreadConstraint
-from pinnace.scheduler.selection import node_selector_matches, untolerated
 from pinnace.scheduler.topology import Counter
 
 _SKEWED = Rejection(("node(s) didn't match pod topology spread constraints",))

@@ -5,11 +5,11 @@ Specified by https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-t
 
 from __future__ import annotations
 
+from pinnace.apis.core.node_selection import tolerates, untolerated
 from pinnace.scheduler.cache import Cache
 from pinnace.scheduler.framework import Normalization, Rejection, Scope
 from pinnace.scheduler.node import NodeInfo
 from pinnace.scheduler.pod import PodShape
-from pinnace.scheduler.selection import tolerates, untolerated
 
 _FORBIDDING = ("NoSchedule", "NoExecute")
 
