@@ -13,6 +13,12 @@ from pinnace.wire.tls import TlsConfig
 from tests.apiserver.conftest import Cluster, pod
 
 PODS = "/api/v1/namespaces/default/pods"
+WAITING = 'container "waiting" in pod "several" is waiting to start: ContainerCreating'
+ANSWERS = {  # what the kubelet says of a container
+    "waiting": (400, WAITING.encode()),
+    "broken": (500, b"no such file"),
+    "gone": (404, b'pod "several" not found'),
+}
 
 
 @pytest.fixture
@@ -22,7 +28,8 @@ async def kubelet(cluster: Cluster) -> AsyncIterator[list[Request]]:
 
     def handler(request: Request) -> Response:
         asked.append(request)
-        return Response(200, (("Content-Type", "text/plain"),), b"line\n")
+        status, text = ANSWERS.get(request.path.rpartition("/")[2], (200, b"line\n"))
+        return Response(status, (("Content-Type", "text/plain"),), text)
 
     pki = cluster.pki
     server = await serve(handler, [("127.0.0.1", 0)], TlsConfig(pki / "server.crt", pki / "server.key", pki / "ca.crt"))
@@ -60,10 +67,35 @@ async def test_a_node_is_proxied_to_its_kubelet(cluster: Cluster, kubelet: list[
 
 
 @pytest.mark.parametrize(
+    ("container", "code", "reason", "message"),
+    [
+        ("waiting", 400, "BadRequest", WAITING),
+        ("broken", 500, "InternalError", "Internal error occurred: no such file"),
+        ("gone", 404, "NotFound", "the server could not find the requested resource ( pods/log several)"),
+    ],
+)
+async def test_what_a_kubelet_refuses_in_plain_text_becomes_a_status(
+    cluster: Cluster, kubelet: list[Request], container: str, code: int, reason: str, message: str
+) -> None:
+    several = pod("several", nodeName="n1")
+    several["spec"]["containers"] = [{"name": name, "image": "i"} for name in ANSWERS]
+    await cluster.request("POST", PODS, several)
+    answer = await cluster.call("GET", f"{PODS}/several/log?container={container}")
+    status = answer.json
+    assert (answer.status, status["kind"], status["reason"], status["message"]) == (code, "Status", reason, message)
+
+
+async def test_a_pod_without_a_node_has_no_logs_yet(cluster: Cluster) -> None:
+    await cluster.request("POST", PODS, pod("free"))
+    answer = await cluster.call("GET", f"{PODS}/free/log")
+    assert (answer.status, answer.body) == (200, b"")
+
+
+@pytest.mark.parametrize(
     ("path", "code", "message"),
     [
         ("p/log?container=none", 400, "container none is not valid for pod p"),
-        ("free/log", 400, "pod free does not have a host assigned"),
+        ("free/exec?command=ls&stdout=1", 400, "pod free does not have a host assigned"),
         ("none/log", 404, 'pods "none" not found'),
         ("p/exec?command=ls", 400, "you must specify at least one of stdin, stdout, stderr"),
         ("p/exec?stdout=1", 400, "you must specify at least one command for the container"),

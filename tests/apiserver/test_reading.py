@@ -341,3 +341,19 @@ async def test_one_watch_that_cannot_be_served_holds_up_nobody(
 async def test_what_cannot_be_watched(cluster: Cluster) -> None:
     answer = await cluster.call("GET", "/api/v1/componentstatuses?watch=1")
     assert answer.status == 405
+
+
+async def test_paths_that_nobody_serves(cluster: Cluster) -> None:
+    for path in ("/nothing", "/apis/none.example", "/openapi/v3/apis/none", "/livez/none"):
+        answer = await cluster.call("GET", path)
+        assert (answer.status, answer.body) == (404, b"404 page not found\n")
+    assert (await cluster.call("POST", "/nothing", {})).status == 404
+    assert (await cluster.call("POST", "/version", {})).status == 405
+
+
+async def test_health_asks_the_store(cluster: Cluster) -> None:
+    await cluster.store.close()
+    answer = await cluster.call("GET", "/livez")
+    assert answer.status == 500
+    assert b"[-]etcd failed: reason withheld" in answer.body
+    assert (await cluster.call("GET", "/livez/ping")).status == 200

@@ -69,7 +69,8 @@ async def test_request_and_answer_pass_without_credentials_and_hop_headers(pki: 
     async with serving(backend_handler, pki.server()) as backend, serving(proxy_to(backend, pki)) as front:
         wire = await connect(front)
         wire.send(
-            b"POST /a%2Fb?q=1 HTTP/1.1\r\nHost: front\r\nAuthorization: Bearer x\r\nX-Kept: k\r\nX-Gone: g\r\n"
+            b"POST /a%2Fb?q=1 HTTP/1.1\r\nHost: front\r\nAuthorization: Bearer x\r\nX-Kept: k\r\n"
+            b"X-Gone: g\r\nImpersonate-Extra-A: x\r\n"
             b"Connection: keep-alive, X-Gone\r\nX-Forwarded-For: 1.2.3.4\r\nContent-Length: 2\r\n\r\nhi"
         )
         status, headers, body = await wire.response()

@@ -107,8 +107,6 @@ class Reservations:
 
     def _fill_ips(self, spec: Obj, held: list[tuple[Pool, int]], reserved: list[tuple[Pool, int]]) -> list[Cause]:
         if spec.get("type") == "ExternalName":
-            spec.pop("clusterIP", None)
-            spec.pop("clusterIPs", None)
             return []
         asked = spec.get("clusterIP") or next(iter(spec.get("clusterIPs") or ()), "")
         if asked == "None":
@@ -148,10 +146,6 @@ class Reservations:
     def _fill_ports(self, spec: Obj, held: list[tuple[Pool, int]], reserved: list[tuple[Pool, int]]) -> list[Cause]:
         causes: list[Cause] = []
         if spec.get("type") not in _NODE_PORT_TYPES:
-            for port in spec.get("ports") or ():
-                port.pop("nodePort", None)
-            if spec.get("type") != "LoadBalancer":
-                spec.pop("healthCheckNodePort", None)
             return causes
         wanted = spec.get("type") == "NodePort" or spec.get("allocateLoadBalancerNodePorts") is not False
         given: dict[int, set[str]] = {}  # one number may serve several protocols of one Service

@@ -16,9 +16,11 @@ from pinnace.apiserver.openapi import OpenApi
 from pinnace.apiserver.request_info import RequestInfo
 from pinnace.machinery import errors
 from pinnace.machinery.meta import Obj
+from pinnace.store.contract import StoreError
 from pinnace.wire.http import AnyResponse, Request, Response
 
 _JSON = ("Content-Type", "application/json")
+_STORE_SECONDS = 2.0  # for the store to answer a health check
 _HEALTH = ("healthz", "livez", "readyz")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -34,13 +36,13 @@ class PublicPaths:
         self.bootstrapped = False
 
     def answer(self, request: Request, info: RequestInfo) -> AnyResponse | Awaitable[AnyResponse]:
-        """Raises 404 for a path there is not, 405 for a method other than GET."""
+        """A path there is not is answered in plain text, as Kubernetes does. Raises 405 for a method other than GET."""
         path = info.path.rstrip("/") or "/"
         first = path.split("/", 2)[1]
         if info.verb not in ("get", "head"):
-            if info.verb in ("post", "put", "patch", "delete", "options"):
+            if info.verb in ("post", "put", "patch", "delete", "options") and self._is_served(path, first):
                 raise errors.method_not_allowed()
-            raise errors.no_such_path()
+            return _not_found()
         if first in _HEALTH:
             return self._health(request, first, path[len(first) + 2 :])
         if path == "/version":
@@ -60,13 +62,26 @@ class PublicPaths:
             return Response(200, (_JSON,), orjson.dumps({"paths": self._paths()}, option=orjson.OPT_INDENT_2))
         return self._discover(request, path)
 
-    def _health(self, request: Request, endpoint: str, name: str) -> Response:
+    def _is_served(self, path: str, first: str) -> bool:
+        return first in (*_HEALTH, "openapi") or path == "/" or path in self._paths()
+
+    async def _health(self, request: Request, endpoint: str, name: str) -> Response:
         params = request.params()
-        checks: dict[str, health.Check] = {"ping": lambda: "", "log": lambda: "", "etcd": lambda: ""}
+        etcd = await self._ask_store() if name in ("", "etcd") else ""
+        checks: dict[str, health.Check] = {"ping": lambda: "", "log": lambda: "", "etcd": lambda: etcd}
         if endpoint == "readyz":
             checks["poststarthook/bootstrap-objects"] = lambda: "" if self.bootstrapped else "not finished"
             checks["shutdown"] = lambda: "process is shutting down" if self._api.stopping else ""
         return health.answer(endpoint, name, checks, "verbose" in params, request.param_list("exclude"))
+
+    async def _ask_store(self) -> str:
+        """Why the store cannot be asked; empty when it can."""
+        try:
+            async with asyncio.timeout(_STORE_SECONDS):
+                await self._api.storage.store.check()
+        except (StoreError, TimeoutError) as error:
+            return str(error) or "no answer in time"
+        return ""
 
     def _version(self) -> Obj:
         machine = platform.machine()
@@ -89,7 +104,7 @@ class PublicPaths:
     def _discover(self, request: Request, path: str) -> Response:
         found = self.discovery.document(path, request.headers.get("accept", ""))
         if found is None:
-            raise errors.no_such_path()
+            return _not_found()
         content_type, body, etag = found
         headers: Mapping[str, str] = {"Content-Type": content_type}
         if etag:
@@ -110,7 +125,7 @@ class PublicPaths:
             request.params().get("hash", ""),
         )
         if found is None:
-            raise errors.no_such_path()
+            return _not_found()
         headers = [("Content-Type", found.content_type), ("ETag", found.etag), ("Vary", "Accept, Accept-Encoding")]
         if found.content_encoding:
             headers.append(("Content-Encoding", found.content_encoding))
@@ -128,3 +143,8 @@ class PublicPaths:
                 found.append(f"/apis/{group}")
             found += [f"/apis/{group}/{version}" if group else f"/api/{version}" for version in versions]
         return sorted(found)
+
+
+def _not_found() -> Response:
+    headers = (("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff"))
+    return Response(404, headers, b"404 page not found\n")

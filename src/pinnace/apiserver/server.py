@@ -270,6 +270,8 @@ class ApiServer:
     async def _loopback_public(self, method: str, path: str, info: RequestInfo) -> Obj:
         answer = self._public.answer(Request(method, path, "", {}, b"", Peer("")), info)
         response = answer if isinstance(answer, Response) else await answer  # type: ignore[misc]
+        if response.status == 404:
+            raise errors.no_such_path()
         document: Obj = orjson.loads(response.body)
         return document
 

@@ -17,6 +17,7 @@ import structlog
 from pinnace.apis.resources import NODES
 from pinnace.client.client import Client
 from pinnace.client.https import HttpsTransport
+from pinnace.client.informer import InformerFactory
 from pinnace.client.kubeconfig import Connection
 from pinnace.cluster import guard, process
 from pinnace.cluster.addons import DNS_PORT, cluster_dns_ip
@@ -125,8 +126,10 @@ async def run(profile: Profile, config: ProfileConfig) -> None:
     kubelet_client = connect(profile, config, "kubelet-client")
     proxy_client = connect(profile, config, "proxy")
     kubelet = Kubelet(kubelet_client, engine, engine, kubelet_options(profile, config))
-    proxier = Proxier(proxy_client, config.node_name, proxy_options(profile, config))
-    dns = DnsServer(proxy_client, zone=config.dns_domain, listen=[(config.node_ip, DNS_PORT)])
+    services = InformerFactory(proxy_client)  # proxy and DNS look at the same Services and EndpointSlices
+    proxier = Proxier(proxy_client, config.node_name, proxy_options(profile, config), services)
+    dns = DnsServer(proxy_client, zone=config.dns_domain, listen=[(config.node_ip, DNS_PORT)], informers=services)
+    services.start()
     try:
         await process.run_together(
             {
@@ -137,6 +140,7 @@ async def run(profile: Profile, config: ProfileConfig) -> None:
             }
         )
     finally:
+        await services.stop()
         await engine.stop()
         for client in (kubelet_client, proxy_client):
             await client.transport.close()

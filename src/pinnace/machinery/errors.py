@@ -202,6 +202,33 @@ def unavailable(message: str) -> ApiError:
     return ApiError(503, "ServiceUnavailable", message)
 
 
+_GENERIC = {
+    401: ("Unauthorized", "the server has asked for the client to provide credentials"),
+    403: ("Forbidden", ""),
+    404: ("NotFound", "the server could not find the requested resource"),
+    405: ("MethodNotAllowed", "the server does not allow this method on the requested resource"),
+    503: ("ServiceUnavailable", "the server is currently unable to handle the request"),
+    504: (
+        "Timeout",
+        "the server was unable to return a response in the time allotted, but may still be processing the request",
+    ),
+}
+
+
+def from_backend(code: int, resource: str, name: str, text: str) -> ApiError:
+    """What a server behind this one answered in plain text, as a Status that carries the text."""
+    if code == 500:
+        return internal(text)
+    if code == 400:
+        return bad_request(text)
+    reason, message = _GENERIC.get(
+        code, ("", f"the server responded with the status code {code} but did not return more information")
+    )
+    cause = Cause("UnexpectedServerResponse", text, "")
+    details = _details("", resource, name, causes=[cause.to_json()])
+    return ApiError(code, reason, f"{message or text} ( {resource} {name})", details=details)
+
+
 def timeout(message: str) -> ApiError:
     return ApiError(504, "Timeout", f"Timeout: {message}", details={})
 

@@ -84,6 +84,9 @@ class Store(Protocol):
         Changes already made are handed over before this returns. Raises Compacted when `after` is too old.
         """
 
+    async def check(self) -> None:
+        """Ask the backend itself for an answer; raises StoreError where there is none."""
+
     async def compact(self, revision: int) -> None:
         """Forget superseded values and deletions up to `revision`; the newest value of each key stays."""
 

@@ -261,6 +261,11 @@ class SqliteStore:
 
     # The contract: compaction and closing.
 
+    async def check(self) -> None:
+        if self._closing:
+            raise StoreError(f"{self._path}: the store is closed")
+        await self._in_thread(lambda: self._execute("SELECT 1"))
+
     async def compact(self, revision: int) -> None:
         if revision > self._revision:
             raise StoreError(f"cannot compact to revision {revision}, which is after the newest, {self._revision}")

@@ -34,7 +34,7 @@ HOP_BY_HOP = frozenset(
         "host",
     ]
 )
-SECRETS = frozenset({"authorization", "impersonate-user", "impersonate-group", "impersonate-uid"})
+SECRETS = ("authorization", "impersonate-")  # how the names of headers with the caller's identity begin
 WHOLE_BYTES = 1 << 20  # an answer no longer than this is passed on in one piece
 HEAD_SECONDS = 30.0
 
@@ -109,9 +109,11 @@ async def upgrade_proxy(
 def _forwarded(request: Request, headers: Headers) -> list[tuple[str, str]]:
     """The client's headers as the backend shall see them, then `headers`."""
     replaced = {name.lower() for name, _ in headers} | {"x-forwarded-for"}
-    dropped = HOP_BY_HOP | SECRETS | replaced
+    dropped = HOP_BY_HOP | replaced
     dropped |= {token.strip().lower() for token in request.headers.get("connection", "").split(",")}
-    fields = [(name, value) for name, value in request.headers.items() if name not in dropped]
+    fields = [
+        (name, value) for name, value in request.headers.items() if name not in dropped and not name.startswith(SECRETS)
+    ]
     seen = request.headers.get("x-forwarded-for")
     if request.peer.address:
         fields.append(("X-Forwarded-For", f"{seen}, {request.peer.address}" if seen else request.peer.address))

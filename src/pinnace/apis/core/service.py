@@ -6,6 +6,7 @@ the API server's allocators; here is what needs no allocator.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -61,6 +62,7 @@ def prepare(service: Obj, old: Obj | None) -> None:
         service["status"] = {"loadBalancer": {}}
     else:
         _keep_allocated(spec, old["spec"])
+        _drop_of_old_type(spec, old["spec"])
     _mirror_cluster_ip(spec, old["spec"] if old else {})
     _fill_families(spec)
 
@@ -98,6 +100,46 @@ def _keep_allocated(spec: Obj, before: Obj) -> None:
             port["nodePort"] = number
     if before.get("healthCheckNodePort") and not spec.get("healthCheckNodePort"):
         spec["healthCheckNodePort"] = before["healthCheckNodePort"]
+
+
+def _drop_of_old_type(spec: Obj, before: Obj) -> None:
+    """A change of type takes along what only the old type has, as far as the author left it alone."""
+
+    def left_behind(need: Callable[[Obj], bool], *fields: str) -> Iterator[str]:
+        if need(before) and not need(spec):
+            yield from (field for field in fields if spec.get(field) == before.get(field))
+
+    dropped = [
+        *left_behind(_has_cluster_ip, "clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"),
+        *left_behind(_is_balanced, "allocateLoadBalancerNodePorts", "loadBalancerClass"),
+        *left_behind(_needs_health_port, "healthCheckNodePort"),
+        *left_behind(is_external, "externalTrafficPolicy"),
+    ]
+    for field in dropped:
+        spec.pop(field, None)
+    if (
+        before.get("type") in _EXTERNAL
+        and spec.get("type") not in _EXTERNAL
+        and _node_ports(spec) == _node_ports(before)
+    ):
+        for port in spec.get("ports") or ():
+            port.pop("nodePort", None)
+
+
+def _has_cluster_ip(spec: Obj) -> bool:
+    return spec.get("type") != "ExternalName"
+
+
+def _is_balanced(spec: Obj) -> bool:
+    return spec.get("type") == "LoadBalancer"
+
+
+def _needs_health_port(spec: Obj) -> bool:
+    return _is_balanced(spec) and spec.get("externalTrafficPolicy") == "Local"
+
+
+def _node_ports(spec: Obj) -> set[int]:
+    return {port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")}
 
 
 def _mirror_cluster_ip(spec: Obj, before: Obj) -> None:
@@ -235,6 +277,9 @@ def _policies(spec: Obj) -> list[Cause]:
     for index, family in enumerate(spec.get("ipFamilies") or ()):
         errors += optional_one_of(f"spec.ipFamilies[{index}]", family, ("IPv4", "IPv6"))
     kind = spec.get("type")
+    if kind != "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts") is not None:
+        path = "spec.allocateLoadBalancerNodePorts"
+        errors.append(field_forbidden(path, "may only be used when `type` is 'LoadBalancer'"))
     for index, cidr in enumerate(spec.get("loadBalancerSourceRanges") or ()):
         path = "spec.loadBalancerSourceRanges"
         if kind != "LoadBalancer":

@@ -13,7 +13,7 @@ from pinnace.apiserver.backends import bracketed, pass_on, trusting, unreachable
 from pinnace.apiserver.call import Call
 from pinnace.machinery import errors
 from pinnace.machinery.meta import Obj, get_in, labels_of
-from pinnace.wire.http import AnyResponse, Request
+from pinnace.wire.http import AnyResponse, Request, Response
 
 _KUBELET_PATHS = {"exec": "exec", "attach": "attach", "portforward": "portForward"}
 _STREAM_PARAMS = ("stdin", "stdout", "stderr", "tty")
@@ -32,13 +32,20 @@ _LOG_PARAMS = (
 async def log(call: Call) -> AnyResponse:
     """GET of pods/log."""
     pod, request = call.current().obj(), _request(call)
-    container = _container(call, pod, call.params.get("container", ""))
+    container = _container(pod, call.params.get("container", ""))
     query = {name: call.params[name] for name in _LOG_PARAMS if name in call.params}
     for name in ("sinceSeconds", "tailLines", "limitBytes"):
         call.number(name)
     meta = pod["metadata"]
+    if not get_in(pod, "spec", "nodeName", default=""):
+        return Response(200, (("Content-Type", "text/plain"),), b"")  # nothing ran yet, so nothing was written
     path = f"/containerLogs/{meta['namespace']}/{meta['name']}/{container}?{urlencode(query)}"
-    return await call.api.backends.kubelet(request, _node_of(pod), path)
+    answer = await call.api.backends.kubelet(request, _node_of(pod), path)
+    if 200 <= answer.status <= 206:
+        return answer
+    # A kubelet says what is wrong in plain text; clients of this path look for a Status.
+    text = answer.body.decode(errors="replace") if isinstance(answer, Response) else ""
+    raise errors.from_backend(answer.status, "pods/log", meta["name"], text)
 
 
 async def stream(call: Call) -> AnyResponse:
@@ -53,7 +60,7 @@ async def stream(call: Call) -> AnyResponse:
     if what == "portforward":
         query = urlencode([("port", port) for port in request.param_list("ports")])
     else:
-        path += f"/{_container(call, pod, call.params.get('container', ''))}"
+        path += f"/{_container(pod, call.params.get('container', ''))}"
         query = urlencode(_stream_query(call, request))
     return await call.api.backends.kubelet(request, _node_of(pod), f"{path}?{query}" if query else path)
 
@@ -75,7 +82,7 @@ def _stream_query(call: Call, request: Request) -> list[tuple[str, str]]:
     return query
 
 
-def _container(call: Call, pod: Obj, asked: str) -> str:
+def _container(pod: Obj, asked: str) -> str:
     """The container meant; raises 400 when it is not there, or when none is named and there are several."""
     name = pod["metadata"]["name"]
     spec = pod.get("spec") or {}
@@ -86,7 +93,7 @@ def _container(call: Call, pod: Obj, asked: str) -> str:
         if asked not in (*mains, *inits, *ephemerals):
             raise errors.bad_request(f"container {asked} is not valid for pod {name}")
         return asked
-    if len(mains) == 1 and not (call.info.subresource == "log" and inits):
+    if len(mains) == 1:
         return str(mains[0])
     if not mains:
         raise errors.bad_request(f"a container name must be specified for pod {name}")

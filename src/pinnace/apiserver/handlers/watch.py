@@ -166,7 +166,8 @@ async def _keep(plan: Plan, view: View, writer: Writer, over: asyncio.Event) -> 
             return
         pause = min(left, interval * (0.75 + random.random() / 2)) if plan.bookmarks else left
         try:
-            await asyncio.wait_for(over.wait(), pause)
+            async with asyncio.timeout(pause):
+                await over.wait()
         except TimeoutError:
             if plan.bookmarks and not writer.closed:
                 writer.write(view.bookmark(plan.call.api.storage.revision))
@@ -204,7 +205,8 @@ async def loopback_watch(call: Call) -> AsyncIterator[Obj]:
             wake.clear()
             pause = min(left, api.options.bookmark_interval) if plan.bookmarks else left
             try:
-                await asyncio.wait_for(wake.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await wake.wait()
             except TimeoutError:
                 if plan.bookmarks:
                     waiting.append({"type": "BOOKMARK", "object": view.bookmark_object(api.storage.revision)})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,8 @@ class Engine:
         await self.monitor.start()
         await self.sandboxes.load()
         await self.containers.load()
+        # What an unclean end left of images and layers; nobody waits for it.
+        self._spawn(asyncio.to_thread(self.images.collect_garbage))
 
     async def stop(self) -> None:
         """Let go; everything that runs goes on."""
@@ -138,7 +140,10 @@ class Engine:
             self.sessions.on_exec_exit(event)
 
     def _on_new_monitor(self) -> None:
-        task = asyncio.get_running_loop().create_task(self.containers.synchronize())
+        self._spawn(self.containers.synchronize())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
