@@ -73,6 +73,7 @@ async def _with_engine(profile: Profile, *, destroy: bool) -> None:
 
     if not profile.engine_dir.exists():
         return
+    os.environ["PATH"] = search_path()  # the engine runs nft
     engine = make_engine(profile, profile.load() if profile.exists() else None)
     await engine.start()
     if destroy:
