@@ -23,7 +23,6 @@ Network = IPv4Network | IPv6Network
 _log = structlog.get_logger()
 
 _MASK = {4: 24, 6: 64}
-RETRY_SECONDS = 30.0  # until the next look for a range when all are taken
 
 
 class ClusterRange:
@@ -84,6 +83,7 @@ class NodeIpamController(Controller):
     ) -> None:
         self._recorder = recorder
         self.ranges = [ClusterRange(cidr) for cidr in cluster_cidrs]
+        self._waiting: set[str] = set()  # nodes for which nothing was left
         super().__init__(client, informers)
 
     def setup(self) -> None:
@@ -97,6 +97,9 @@ class NodeIpamController(Controller):
 
     def _forget(self, node: Obj) -> None:
         self._give_back(cidrs_of(node))
+        for key in self._waiting:
+            self.queue.add(key)
+        self._waiting.clear()
 
     def _give_back(self, cidrs: Iterable[str]) -> None:
         for cidr in cidrs:
@@ -114,7 +117,8 @@ class NodeIpamController(Controller):
             message = f"Node {name_of(node)} status is now: CIDRNotAvailable"
             self._recorder.event(node, "Normal", "CIDRNotAvailable", message)
             _log.warning("there are no remaining CIDRs left to allocate in the accepted range", node=key)
-            return RETRY_SECONDS
+            self._waiting.add(key)
+            return None
         try:
             await self.client.patch(NODES, key, {"spec": {"podCIDR": given[0], "podCIDRs": given}})
         except BaseException:
