@@ -9,6 +9,7 @@ from pinnace.apis.registry import Registry
 from pinnace.apiserver.admission.chain import Chain
 from pinnace.apiserver.allocators import Reservations
 from pinnace.apiserver.authn import Authenticator
+from pinnace.apiserver.authz import Authorizer
 from pinnace.apiserver.backends import Backends
 from pinnace.apiserver.options import Options
 from pinnace.apiserver.storage import Storage
@@ -25,6 +26,7 @@ class Api:
     admission: Chain
     reservations: Reservations
     authenticator: Authenticator
+    authorizer: Authorizer
     tokens: ServiceAccountTokens
     backends: Backends
     streams: set[asyncio.Event] = field(default_factory=set)  # of open watches: set to end them

@@ -1,33 +1,141 @@
-"""Who may do what. This is the place in the request path where RBAC and Node authorization stand.
+"""Who may do what: the authorizers in the order the options name them, and the words of a refusal.
 
-Until their rules are evaluated here, everyone who has authenticated may do everything, as with kube-apiserver's
-`--authorization-mode=AlwaysAllow`; the unauthenticated may read what the default ClusterRole
-`system:public-info-viewer` shows them, and nothing else
-(https://kubernetes.io/docs/reference/access-authn-authz/rbac/#discovery-roles).
+The first authorizer with an opinion decides. RBAC follows the caches of roles and bindings, so a change counts from the
+moment it is stored. https://kubernetes.io/docs/reference/access-authn-authz/authorization/.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+from pinnace.apis.resources import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES
 from pinnace.apiserver.authn import User
+from pinnace.apiserver.cache import CachedObject, Event, Filter, Watcher
+from pinnace.apiserver.node_authorizer import NodeAuthorizer, node_name_of
+from pinnace.apiserver.rbac import Policy, RoleKey, namespace_of
 from pinnace.apiserver.request_info import RequestInfo
+from pinnace.apiserver.storage import Storage
 from pinnace.machinery import errors
+from pinnace.machinery.errors import ApiError
+from pinnace.machinery.meta import GVR, Obj
+
+MODES = ("AlwaysAllow", "AlwaysDeny", "Node", "RBAC")
+MASTERS = "system:masters"
 
 _PUBLIC = ("/healthz", "/livez", "/readyz", "/version")
+_UPGRADED = ("exec", "attach", "portforward")
+_CREATE_NEEDED = 35  # the minor from which a WebSocket's GET needs the right to create, as a POST does
 
 
-def authorize(user: User, info: RequestInfo) -> None:
-    """Return if `user` may; else raise 401 for the unauthenticated, whom credentials would help."""
-    if not user.is_anonymous:
-        return
-    if info.verb == "get" and not info.is_resource and _is_public(info.path):
-        return
-    raise errors.unauthorized()
+class Authorizer:
+    """Decides for every request; `start` once the caches are filled."""
+
+    def __init__(self, modes: Sequence[str], storage: Storage, minor: int) -> None:
+        self.modes = tuple(modes)
+        self.policy = Policy()
+        self.nodes = NodeAuthorizer(storage)
+        self._storage = storage
+        self._minor = minor
+        self._leave: list[Callable[[], None]] = []
+        self._open = self.modes == ("AlwaysAllow",)
+
+    @property
+    def has_rbac(self) -> bool:
+        return "RBAC" in self.modes
+
+    def start(self) -> None:
+        if "RBAC" in self.modes:
+            for resource in (CLUSTER_ROLES, ROLES):
+                self._follow(resource, lambda key, obj: self.policy.set_role(RoleKey(*_split(key)), obj))
+            for resource in (CLUSTER_ROLE_BINDINGS, ROLE_BINDINGS):
+                self._follow(resource, lambda key, obj: self.policy.set_binding(*_split(key), obj))
+        if "Node" in self.modes:
+            self._leave.append(self.nodes.start())
+
+    def stop(self) -> None:
+        for leave in self._leave:
+            leave()
+
+    def _follow(self, resource: GVR, tell: Callable[[str, Obj | None], None]) -> None:
+        cache = self._storage.cache(resource)
+        for key, found in cache.objects.items():
+            tell(key, found.obj())
+
+        def deliver(kind: str, obj: CachedObject, _: Event) -> None:
+            tell(obj.key, None if kind == "DELETED" else obj.obj())
+
+        self._leave.append(cache.watch(Watcher(Filter(), deliver)))
+
+    def authorize(self, user: User, info: RequestInfo) -> None:
+        """Return if `user` may; else raise 403, or 401 for one whom only credentials would help."""
+        if self._open:
+            if user.is_anonymous and not _is_public(info):
+                raise errors.unauthorized()
+            return
+        allowed, why = self.decide(user, info)
+        if allowed and info.verb == "get" and info.subresource in _UPGRADED and self._minor >= _CREATE_NEEDED:
+            info = info._replace(verb="create")
+            allowed, why = self.decide(user, info)
+        if not allowed:
+            raise refusal(user, info, why)
+
+    def decide(self, user: User, info: RequestInfo) -> tuple[bool, str]:
+        """Whether `user` may, and why or why not: the answer to a SubjectAccessReview."""
+        if MASTERS in user.groups:
+            return True, ""
+        reasons: list[str] = []
+        for mode in self.modes:
+            if mode == "AlwaysAllow":
+                return not user.is_anonymous or _is_public(info), ""
+            if mode == "AlwaysDeny":
+                reasons.append("Everything is forbidden.")
+            elif mode == "RBAC":
+                grants = self.policy.grants(user)
+                if grants.allows(info):
+                    return True, ""
+                reasons.append(grants.why_not(namespace_of(info)))
+            else:
+                node = node_name_of(user)
+                if node is not None:
+                    allowed, why = self.nodes.decide(node, info)
+                    if allowed:
+                        return True, ""
+                    reasons.append(why)
+        return False, "\n".join(filter(None, reasons))
+
+    def rules(self, user: User, namespace: str) -> tuple[list[Obj], list[Obj], bool]:
+        """The user's rules for resources and for other paths, and whether they are not all there is."""
+        if MASTERS in user.groups or "AlwaysAllow" in self.modes:
+            everything: Obj = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}
+            return [everything], [{"verbs": ["*"], "nonResourceURLs": ["*"]}], False
+        found = self.policy.rule_objects(user, namespace) if self.has_rbac else []
+        of_node = "Node" in self.modes and node_name_of(user) is not None
+        return (
+            [rule for rule in found if rule.get("resources")],
+            [rule for rule in found if rule.get("nonResourceURLs")],
+            of_node,
+        )
 
 
-def _is_public(path: str) -> bool:
-    return path.rstrip("/") in _PUBLIC or path.startswith(("/livez/", "/readyz/", "/healthz/"))
+def _split(key: str) -> tuple[str, str]:
+    namespace, _, name = key.rpartition("/")
+    return namespace, name
 
 
-def allows(user: User, attributes: dict[str, object]) -> tuple[bool, str]:  # noqa: ARG001 - what RBAC will look at
-    """The answer to a SubjectAccessReview: whether, and why."""
-    return not user.is_anonymous, ""
+def _is_public(info: RequestInfo) -> bool:
+    """What everybody may read: what the ClusterRole `system:public-info-viewer` shows."""
+    if info.verb != "get" or info.is_resource:
+        return False
+    return info.path.rstrip("/") in _PUBLIC or info.path.startswith(("/livez/", "/readyz/", "/healthz/"))
+
+
+def refusal(user: User, info: RequestInfo, why: str = "") -> ApiError:
+    """403 in the words of Kubernetes."""
+    if not info.is_resource:
+        text = f'User "{user.name}" cannot {info.verb} path "{info.path}"'
+        return ApiError(403, "Forbidden", "forbidden: " + (f"{text}: {why}" if why else text), details={})
+    resource = f"{info.resource}/{info.subresource}" if info.subresource else info.resource
+    text = f'User "{user.name}" cannot {info.verb} resource "{resource}" in API group "{info.group}"'
+    namespace = namespace_of(info)
+    text += f' in the namespace "{namespace}"' if namespace else " at the cluster scope"
+    return errors.forbidden(info.resource, info.name, f"{text}: {why}" if why else text, info.group)

@@ -22,6 +22,7 @@ class Options:
     client_ca_file: Path | None = None  # who signs client certificates
     token_auth_file: Path | None = None  # CSV: token,user,uid,"group1,group2"
     anonymous_auth: bool = True
+    authorization_modes: tuple[str, ...] = ("AlwaysAllow",)  # in the order they are asked: Node, RBAC, AlwaysDeny, …
 
     service_account_signing_key_file: Path | None = None
     service_account_key_files: tuple[Path, ...] = ()  # further keys that tokens are verified with

@@ -17,8 +17,9 @@ import structlog
 
 from pinnace.apis.registry import Registry
 from pinnace.apis.resources import SERVICES
-from pinnace.apiserver import authz, negotiate, routes
+from pinnace.apiserver import negotiate, routes
 from pinnace.apiserver.admission.chain import Chain, Plugin
+from pinnace.apiserver.admission.escalation import Escalation
 from pinnace.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
 from pinnace.apiserver.admission.scheduling import DefaultTolerationSeconds, Priority, TaintNodesByCondition
 from pinnace.apiserver.admission.service_account import ServiceAccount
@@ -26,10 +27,13 @@ from pinnace.apiserver.admission.storage import DefaultStorageClass, StorageObje
 from pinnace.apiserver.allocators import Reservations
 from pinnace.apiserver.api import Api
 from pinnace.apiserver.authn import Authenticator, User, loopback_user, read_token_file
+from pinnace.apiserver.authz import Authorizer
 from pinnace.apiserver.backends import Backends
 from pinnace.apiserver.bootstrap import bootstrap
+from pinnace.apiserver.bootstrap_policy import ensure_policy
 from pinnace.apiserver.call import Call, Many, One, Result, shown
 from pinnace.apiserver.handlers import watch as watching
+from pinnace.apiserver.impersonation import impersonated, is_impersonation
 from pinnace.apiserver.metrics import Metrics, Seen
 from pinnace.apiserver.options import Options
 from pinnace.apiserver.public import PublicPaths
@@ -77,6 +81,7 @@ class ApiServer:
             admission=Chain(plugins()),
             reservations=self._reservations,
             authenticator=Authenticator(static, tokens, options.anonymous_auth),
+            authorizer=Authorizer(options.authorization_modes, storage, schemas.minor),
             tokens=tokens,
             backends=Backends(options, storage),
         )
@@ -97,6 +102,7 @@ class ApiServer:
 
         options = self.options
         await self.api.storage.start()
+        self.api.authorizer.start()
         self._leave_services = self._reservations.follow(self.api.storage.cache(SERVICES))
         tls = None
         if options.cert_file is not None and options.key_file is not None:
@@ -107,6 +113,8 @@ class ApiServer:
         host, port = self.addresses[0] if self.addresses else ("", 6443)
         address = options.advertise_address or (host if host not in ("0.0.0.0", "::") else "")
         await bootstrap(self._as_server, options.service_cluster_ip_range, address, options.advertise_port or port)
+        if self.api.authorizer.has_rbac:
+            await ensure_policy(self._as_server, self._existing)
         self._public.bootstrapped = True
         self._compactor = asyncio.create_task(self._compact_regularly())
         log.info("serving", addresses=self.addresses, version=f"1.{self.api.registry.minor}")
@@ -124,7 +132,12 @@ class ApiServer:
             await self._server.close(grace)
         if self._leave_services is not None:
             self._leave_services()
+        self.api.authorizer.stop()
         self.api.storage.stop()
+
+    def _existing(self, resource: GVR, key: str) -> Obj | None:
+        found = self.api.storage.cache(resource).get(key)
+        return found.obj() if found is not None else None
 
     async def _as_server(self, method: str, path: str, body: Obj | None) -> Obj:
         return await self.loopback_request("system:apiserver", method, path, {}, body, negotiate.JSON)
@@ -148,7 +161,9 @@ class ApiServer:
         try:
             user = self.api.authenticator.authenticate(request)
             info = self._info(request.method, request.path, _is_watch(request.query))
-            authz.authorize(user, info)
+            if is_impersonation(request.headers):
+                user = impersonated(user, request.headers, self.api.authorizer)
+            self.api.authorizer.authorize(user, info)
             if not info.is_resource:
                 answer = self._public.answer(request, info)
                 if isinstance(answer, Response):
@@ -252,7 +267,7 @@ class ApiServer:
         """One request of a component of this process. What comes back is shared: read-only."""
         info = self._info(method, path, False)
         who = loopback_user(user)
-        authz.authorize(who, info)
+        self.api.authorizer.authorize(who, info)
         if not info.is_resource:
             return await self._loopback_public(method, path, info)
         call = self._call(who, info, params, None)
@@ -279,7 +294,7 @@ class ApiServer:
         """A watch of a component of this process; raises ApiError where HTTP would send an ERROR event."""
         info = self._info("GET", path, True)
         who = loopback_user(user)
-        authz.authorize(who, info)
+        self.api.authorizer.authorize(who, info)
         call = self._call(who, info, params, None)
         _check_watchable(call)
         routes.find(call.kind, info._replace(verb="list"))
@@ -301,6 +316,7 @@ def plugins() -> list[Plugin]:
         DefaultTolerationSeconds(),
         DefaultStorageClass(),
         StorageObjectInUseProtection(),
+        Escalation(),
     ]
 
 

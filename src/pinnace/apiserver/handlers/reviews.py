@@ -7,14 +7,13 @@ https://kubernetes.io/docs/reference/access-authn-authz/authorization/#checking-
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 from pinnace.apis.resources import NODES, PODS, SECRETS
-from pinnace.apiserver import authz
 from pinnace.apiserver.authn import User
 from pinnace.apiserver.call import Call, One
 from pinnace.apiserver.decode import read_object
 from pinnace.apiserver.handlers.create import fix_namespace
+from pinnace.apiserver.request_info import RequestInfo
 from pinnace.machinery import errors
 from pinnace.machinery.meta import GVK, Obj, format_time, utc_now
 
@@ -170,22 +169,31 @@ async def review_access(call: Call) -> One:
             )
     if causes:
         raise errors.invalid(call.kind.kind, "", causes, call.kind.group)
-    user = call.user if is_self else User(spec.get("user", ""), groups=tuple(spec.get("groups") or ()))
-    attributes: dict[str, Any] = resource or path or {}
-    allowed, reason = authz.allows(user, attributes)
+    user = call.user
+    if not is_self:
+        extra = {name: tuple(values) for name, values in (spec.get("extra") or {}).items()}
+        user = User(spec.get("user", ""), spec.get("uid", ""), tuple(spec.get("groups") or ()), extra)
+    allowed, reason = call.api.authorizer.decide(user, _asked_about(resource, path or {}))
     review["status"] = {"allowed": allowed, **({"reason": reason} if reason else {})}
     return One(review, 201)
+
+
+def _asked_about(resource: Obj | None, path: Obj) -> RequestInfo:
+    """What an access review asks, as the request it is about would be."""
+    if resource is None:
+        return RequestInfo(path.get("verb", ""), path.get("path", ""))
+    words = (resource.get(each, "") for each in ("group", "version", "resource", "namespace", "name", "subresource"))
+    return RequestInfo(resource.get("verb", ""), "", True, *words)
 
 
 async def review_rules(call: Call) -> One:
     """POST of a SelfSubjectRulesReview: `kubectl auth can-i --list`."""
     review = read_object(call, call.kind.gvk)
-    if not (review.get("spec") or {}).get("namespace"):
+    namespace = (review.get("spec") or {}).get("namespace")
+    if not namespace:
         raise errors.bad_request("no namespace on request")
-    everything: Obj = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}
-    review["status"] = {
-        "resourceRules": [everything],
-        "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
-        "incomplete": False,
-    }
+    resource_rules, other_rules, partial = call.api.authorizer.rules(call.user, namespace)
+    review["status"] = {"resourceRules": resource_rules, "nonResourceRules": other_rules, "incomplete": partial}
+    if partial:
+        review["status"]["evaluationError"] = "node authorizer does not support user rule resolution"
     return One(review, 201)
