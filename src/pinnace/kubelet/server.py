@@ -21,7 +21,7 @@ from pinnace.kubelet.log_reader import LogStream, choose_instance
 from pinnace.kubelet.logs import parse_options
 from pinnace.kubelet.pods import containers, find_container
 from pinnace.machinery.errors import ApiError, bad_request, internal
-from pinnace.machinery.meta import Obj, name_of, uid_of, utc_now
+from pinnace.machinery.meta import Obj, name_of, namespace_of, uid_of, utc_now
 from pinnace.wire.http import AnyResponse, Request, Response, StreamingResponse
 from pinnace.wire.proxy import BackendError, upgrade_proxy
 from pinnace.wire.server import Server, serve
@@ -122,15 +122,15 @@ class KubeletServer:
             raise ApiError(404, "NotFound", f'pod "{name}" not found')
         return pod
 
-    def _running(self, pod: Obj, name: str) -> ContainerStatus:
-        """The instance to run something in; the first container where no name is given."""
+    def _running(self, pod: Obj, name: str, missing: str = 'container not found ("{name}")') -> ContainerStatus:
+        """The instance to run something in; the first container where no name is given. Raises with `missing`."""
         name = name or containers(pod)[0]["name"]
-        if find_container(pod, name) is None:
-            raise ApiError(404, "NotFound", f'container not found ("{name}")')
-        for status in self._kubelet.node.cache.get(uid_of(pod)).instances(name):
-            if status.state is ContainerState.RUNNING:
-                return status
-        raise internal(f'container not found ("{name}")')
+        if find_container(pod, name) is not None:
+            for status in self._kubelet.node.cache.get(uid_of(pod)).instances(name):
+                if status.state is ContainerState.RUNNING:
+                    return status
+        # Without the words of an internal error before it: clients put "unable to upgrade connection" there.
+        raise ApiError(500, "InternalError", missing.format(name=name, pod=f"{name_of(pod)}_{namespace_of(pod)}"))
 
     async def container_logs(self, request: Request, parts: list[str]) -> AnyResponse:
         if len(parts) != 3:
@@ -176,7 +176,11 @@ class KubeletServer:
         pod, name = self._target(parts)
         stdin, stdout, stderr, tty = _streams(request)
         asked = AttachRequest(
-            container_id=self._running(pod, name).id, tty=tty, stdin=stdin, stdout=stdout, stderr=stderr
+            container_id=self._running(pod, name, "container {name} not found in pod {pod}").id,
+            tty=tty,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
         )
         return await upgrade_proxy(request, await self._kubelet.node.runtime.attach(asked))
 

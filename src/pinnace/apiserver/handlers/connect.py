@@ -53,9 +53,6 @@ async def stream(call: Call) -> AnyResponse:
     pod, request = call.current().obj(), _request(call)
     what = call.info.subresource
     meta = pod["metadata"]
-    if get_in(pod, "status", "phase") in ("Succeeded", "Failed") and what != "portforward":
-        phase = pod["status"]["phase"]
-        raise errors.bad_request(f"cannot exec into a container in a completed pod; current phase is {phase}")
     path = f"/{_KUBELET_PATHS[what]}/{meta['namespace']}/{meta['name']}"
     if what == "portforward":
         query = urlencode([("port", port) for port in request.param_list("ports")])

@@ -6,9 +6,11 @@ https://kubernetes.io/docs/reference/kubernetes-api/autoscaling-resources/scale-
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
-from pinnace.apis.kind import ScalePaths
+from pinnace.apis.fields import AGE, NAME, age, column, name
+from pinnace.apis.kind import Kind, ScalePaths
 from pinnace.apiserver.cache import CachedObject
 from pinnace.apiserver.call import Call, One, shown
 from pinnace.apiserver.decode import decode, field_validation, own, read_object
@@ -20,8 +22,27 @@ from pinnace.machinery.selectors import LabelSelector
 SCALE = GVK("autoscaling", "v1", "Scale")
 
 
+def _row(scale: Obj, now: datetime) -> list[Any]:
+    return [name(scale), scale["spec"]["replicas"], scale["status"]["replicas"], age(scale, now)]
+
+
+_KIND = Kind(
+    group=SCALE.group,
+    version=SCALE.version,
+    kind=SCALE.kind,
+    plural="scales",
+    singular="scale",
+    columns=(NAME, column("Desired", "integer"), column("Available", "integer"), AGE),
+    row=_row,
+)
+
+
 def get(call: Call) -> One:
-    return One(_scale_of(call, shown(call.kind, call.current())))
+    return _answer(call, call.current())
+
+
+def _answer(call: Call, obj: CachedObject | Obj) -> One:
+    return One(_scale_of(call, shown(call.kind, obj)), kind=_KIND)
 
 
 async def update(call: Call) -> One:
@@ -65,7 +86,7 @@ async def _set(call: Call, change: Any, pinned: bool) -> One:
         return new
 
     done = await modify(call, make, unrestricted, pinned=pinned)
-    return One(_scale_of(call, shown(call.kind, done.obj)))
+    return _answer(call, done.obj)
 
 
 def _paths(call: Call) -> ScalePaths:
@@ -87,7 +108,7 @@ def _scale_of(call: Call, obj: Obj) -> Obj:
     return {
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
-        "metadata": {name: meta[name] for name in kept if name in meta},
+        "metadata": {field: meta[field] for field in kept if field in meta},
         "spec": {"replicas": get_in(obj, *paths.spec_replicas.split("."), default=0)},
         "status": status,
     }

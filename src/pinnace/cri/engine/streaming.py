@@ -394,12 +394,12 @@ async def dial(namespace: str, port: int) -> tuple[asyncio.StreamReader, asyncio
         # A socket belongs to the namespace it was made in; connecting can be done from outside.
         return in_namespace(namespace, lambda: socket.socket(family, socket.SOCK_STREAM))
 
-    failure: OSError | None = None
+    failures: list[str] = []
     for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
         try:
             sock = await asyncio.to_thread(open_socket, family)
         except OSError as error:
-            failure = failure or error
+            failures.append(str(error))
             continue
         sock.setblocking(False)
         try:
@@ -407,9 +407,12 @@ async def dial(namespace: str, port: int) -> tuple[asyncio.StreamReader, asyncio
             return await asyncio.open_connection(sock=sock)
         except OSError as error:
             sock.close()
-            failure = failure or error
-    assert failure is not None
-    raise failure
+            tried = "IPv4: dial tcp4 127.0.0.1" if family == socket.AF_INET else "IPv6 dial tcp6: [::1]"
+            failures.append(f"{tried}:{port}: connect: {os.strerror(error.errno or 0).lower()}")
+    raise ConnectionRefusedError(
+        f'failed to execute portforward in network namespace "{namespace}": '
+        f'failed to connect to localhost:{port} inside namespace "{namespace}", {" ".join(failures)}'
+    )
 
 
 class StreamingServer:
