@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from pinnace.apis.resources import (
     CONFIG_MAPS,
@@ -26,7 +24,6 @@ from pinnace.apis.resources import (
     SERVICE_ACCOUNTS,
     SERVICES,
 )
-from pinnace.apiserver.options import Options as ServerOptions
 from pinnace.apiserver.server import ApiServer
 from pinnace.client.client import Client
 from pinnace.client.https import HttpsTransport
@@ -36,32 +33,12 @@ from pinnace.client.transport import STRATEGIC_MERGE_PATCH, LoopbackTransport
 from pinnace.controllers.manager import ControllerManager, Options, selected
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import GVR, Obj, name_of, replace_in
-from pinnace.store.sqlite import SqliteStore
+from tests.controllers.conftest import TOKEN
 from tests.controllers.simulation import conditions, pod_status
 from tests.controllers.test_deployment import deployment, template
 from tests.controllers.test_job import job
 
 USER = "system:kube-controller-manager"
-TOKEN = "secret"
-
-
-@pytest_asyncio.fixture
-async def server(tmp_path: Path) -> AsyncIterator[ApiServer]:
-    store = SqliteStore.open(tmp_path / "state.db")
-    tokens = tmp_path / "tokens.csv"
-    tokens.write_text(f'{TOKEN},admin,1,"system:masters"')
-    options = ServerOptions(bind=[("127.0.0.1", 0)], advertise_address="192.0.2.1", token_auth_file=tokens)
-    server = ApiServer(options, store)
-    await server.start()
-    yield server
-    await server.stop()
-    await store.close()
-
-
-@pytest.fixture
-def client(server: ApiServer) -> Client:
-    """The administrator."""
-    return Client(LoopbackTransport(server, "system:apiserver"))
 
 
 @asynccontextmanager

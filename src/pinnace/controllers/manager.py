@@ -20,6 +20,7 @@ from pinnace.client.events import EventRecorder
 from pinnace.client.informer import Backoff, InformerFactory
 from pinnace.client.leader_election import Election, run_elected
 from pinnace.client.tasks import end_tasks
+from pinnace.controllers.daemonset import DaemonSetController
 from pinnace.controllers.deployment import DeploymentController
 from pinnace.controllers.endpoints import EndpointsController
 from pinnace.controllers.endpointslice import EndpointSliceController
@@ -38,6 +39,24 @@ from pinnace.controllers.taint_eviction import TaintEvictionController
 from pinnace.controllers.ttl_after_finished import TtlAfterFinishedController
 
 _log = structlog.get_logger()
+
+CONTROLLERS = (
+    "deployment-controller",
+    "replicaset-controller",
+    "replicationcontroller-controller",
+    "job-controller",
+    "ttl-after-finished-controller",
+    "namespace-controller",
+    "serviceaccount-controller",
+    "endpoints-controller",
+    "endpointslice-controller",
+    "node-lifecycle-controller",
+    "taint-eviction-controller",
+    "pod-garbage-collector-controller",
+    "root-ca-certificate-publisher-controller",
+    "node-ipam-controller",
+    "garbage-collector-controller",
+)  # the names `--controllers` knows
 
 
 @dataclass(slots=True, kw_only=True)
@@ -124,6 +143,7 @@ class ControllerManager:
             "replicationcontroller-controller": lambda: ReplicationControllerController(
                 client, informers, recorder("replication-controller")
             ),
+            "daemonset-controller": lambda: DaemonSetController(client, informers, recorder("daemonset-controller")),
             "job-controller": lambda: JobController(client, informers, recorder("job-controller")),
             "ttl-after-finished-controller": lambda: TtlAfterFinishedController(client, informers),
             "namespace-controller": lambda: NamespaceController(client, informers, served),

@@ -52,9 +52,20 @@ def default(daemon_set: Obj) -> None:
 _COUNTS = ("currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady")
 
 
+_GENERATION = "deprecated.daemonset.template.generation"
+
+
 def prepare(daemon_set: Obj, old: Obj | None) -> None:
+    """Count the templates a daemon set has had; the author may not."""
     if old is None:
         daemon_set["status"] = dict.fromkeys(_COUNTS, 0)
+        generation = 1
+    else:
+        before = (old["metadata"].get("annotations") or {}).get(_GENERATION, "")
+        changed = spec_of(daemon_set).get("template") != spec_of(old).get("template")
+        generation = (int(before) if before.isdigit() else 0) + changed
+    annotations = daemon_set["metadata"].get("annotations") or {}
+    daemon_set["metadata"]["annotations"] = {**annotations, _GENERATION: str(generation)}
 
 
 def validate(daemon_set: Obj) -> list[Cause]:
