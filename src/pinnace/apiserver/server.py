@@ -21,6 +21,7 @@ from pinnace.apiserver import negotiate, routes
 from pinnace.apiserver.admission.chain import Chain, Plugin
 from pinnace.apiserver.admission.escalation import Escalation
 from pinnace.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
+from pinnace.apiserver.admission.node_restriction import NodeRestriction
 from pinnace.apiserver.admission.scheduling import DefaultTolerationSeconds, Priority, TaintNodesByCondition
 from pinnace.apiserver.admission.service_account import ServiceAccount
 from pinnace.apiserver.admission.storage import DefaultStorageClass, StorageObjectInUseProtection
@@ -311,6 +312,7 @@ def plugins() -> list[Plugin]:
     return [
         NamespaceLifecycle(),
         ServiceAccount(),
+        NodeRestriction(),
         TaintNodesByCondition(),
         Priority(),
         DefaultTolerationSeconds(),

@@ -1,4 +1,4 @@
-"""What every local cluster has besides Kubernetes' own objects: the DNS Service.
+"""What every local cluster has besides Kubernetes' own objects: the DNS Service, and the DNS server's rights.
 
 The DNS server runs in the node's process; the Service `kube-dns` leads to it, as pods expect.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
-from pinnace.apis.resources import ENDPOINT_SLICES, ENDPOINTS, SERVICES
+from pinnace.apis.resources import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ENDPOINT_SLICES, ENDPOINTS, SERVICES
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import GVR, Obj
 
@@ -27,8 +27,26 @@ def cluster_dns_ip(service_cidr: str) -> str:
 
 async def ensure_addons(client: Client, config: ProfileConfig) -> None:
     """Create what is missing and correct what points elsewhere. Raises ApiError."""
-    for resource, wanted in dns_objects(config):
+    for resource, wanted in (*dns_rights(), *dns_objects(config)):
         await _ensure(client, resource, wanted)
+
+
+def dns_rights() -> list[tuple[GVR, Obj]]:
+    """The ClusterRole that CoreDNS has everywhere, for the node's agents: the DNS server shares the proxy's client."""
+    group = "rbac.authorization.k8s.io"
+    meta: Obj = {"name": "system:coredns"}
+    read = ["list", "watch"]
+    rules = [
+        {"apiGroups": [""], "resources": ["endpoints", "services", "pods", "namespaces"], "verbs": read},
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": read},
+    ]
+    reference = {"apiGroup": group, "kind": "ClusterRole", "name": "system:coredns"}
+    proxy = {"apiGroup": group, "kind": "User", "name": "system:kube-proxy"}
+    head = {"apiVersion": f"{group}/v1", "metadata": meta}
+    return [
+        (CLUSTER_ROLES, {**head, "kind": "ClusterRole", "rules": rules}),
+        (CLUSTER_ROLE_BINDINGS, {**head, "kind": "ClusterRoleBinding", "roleRef": reference, "subjects": [proxy]}),
+    ]
 
 
 def dns_objects(config: ProfileConfig) -> list[tuple[GVR, Obj]]:
@@ -82,7 +100,7 @@ def dns_objects(config: ProfileConfig) -> list[tuple[GVR, Obj]]:
 
 
 async def _ensure(client: Client, resource: GVR, wanted: Obj) -> None:
-    name, namespace = wanted["metadata"]["name"], wanted["metadata"]["namespace"]
+    name, namespace = wanted["metadata"]["name"], wanted["metadata"].get("namespace", "")
     try:
         await client.get(resource, name, namespace)
     except ApiError as error:

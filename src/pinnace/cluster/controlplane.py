@@ -16,6 +16,7 @@ from pinnace.client.client import Client
 from pinnace.client.transport import LoopbackTransport
 from pinnace.cluster import process
 from pinnace.cluster.addons import ensure_addons
+from pinnace.cluster.marking import keep_marked
 from pinnace.cluster.profile import Profile, ProfileConfig, from_directory
 from pinnace.controllers.manager import ControllerManager
 from pinnace.controllers.manager import Options as ControllerOptions
@@ -32,6 +33,7 @@ def api_server_options(profile: Profile, config: ProfileConfig) -> Options:
         cert_file=pki / "apiserver.crt",
         key_file=pki / "apiserver.key",
         client_ca_file=pki / "ca.crt",
+        authorization_modes=("Node", "RBAC"),
         service_account_signing_key_file=pki / "sa.key",
         service_account_issuer=f"https://kubernetes.default.svc.{config.dns_domain}",
         service_cluster_ip_range=config.service_cidr,
@@ -58,10 +60,12 @@ async def run(profile: Profile, config: ProfileConfig) -> None:
             ),
         )
         scheduler = Scheduler(Client(LoopbackTransport(server, "system:kube-scheduler")))
-        await ensure_addons(Client(LoopbackTransport(server, "system:kube-addons")), config)
+        admin = Client(LoopbackTransport(server, "kubernetes-admin"))
+        await ensure_addons(admin, config)
         process.calm_collector()
         process.notify("READY=1")
-        await process.run_together({"controllers": controllers.run(), "scheduler": scheduler.run()})
+        marking = keep_marked(admin, config.node_name)
+        await process.run_together({"controllers": controllers.run(), "scheduler": scheduler.run(), "marking": marking})
     finally:
         await server.stop()
         await store.close()

@@ -68,10 +68,6 @@ def kubelet_options(profile: Profile, config: ProfileConfig) -> KubeletOptions:
         tls_cert_file=pki / "kubelet.crt",
         tls_key_file=pki / "kubelet.key",
         client_ca_file=pki / "ca.crt",
-        node_labels={
-            "node-role.kubernetes.io/control-plane": "",
-            "node.kubernetes.io/exclude-from-external-load-balancers": "",
-        },
     )
 
 

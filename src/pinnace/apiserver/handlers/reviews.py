@@ -13,6 +13,7 @@ from pinnace.apiserver.authn import User
 from pinnace.apiserver.call import Call, One
 from pinnace.apiserver.decode import read_object
 from pinnace.apiserver.handlers.create import fix_namespace
+from pinnace.apiserver.node_authorizer import node_name_of
 from pinnace.apiserver.request_info import RequestInfo
 from pinnace.machinery import errors
 from pinnace.machinery.meta import GVK, Obj, format_time, utc_now
@@ -50,6 +51,7 @@ async def create_token(call: Call) -> One:
     if limit:
         seconds = min(seconds, limit)
     bound = _bound(call, spec.get("boundObjectRef"))
+    _check_node_token(call, bound)
     audiences = [audience for audience in spec.get("audiences") or () if audience]
     token, until = call.api.tokens.sign(account, audiences, seconds, bound)
     spec["audiences"] = audiences or list(call.api.tokens.audiences)
@@ -88,6 +90,20 @@ def _bound(call: Call, reference: Obj | None) -> tuple[str, str, str] | None:
                 "to pod running with different serviceaccount name."
             )
     return kind.lower(), name, uid
+
+
+def _check_node_token(call: Call, bound: tuple[str, str, str] | None) -> None:
+    """A kubelet gets tokens for the pods on its own node, bound to them (NodeRestriction). Raises 403."""
+    node = node_name_of(call.user) if "Node" in call.api.authorizer.modes else None
+    if node is None:
+        return
+    why = "node requested token not bound to a pod"
+    if bound is not None and bound[0] == "pod":
+        pod = call.api.storage.cache(PODS).get(f"{call.info.namespace}/{bound[1]}")
+        if pod is not None and (pod.obj().get("spec") or {}).get("nodeName") == node:
+            return
+        why = "node requested token bound to a pod scheduled on a different node"
+    raise errors.forbidden("serviceaccounts", call.info.name, why)
 
 
 async def review_token(call: Call) -> One:

@@ -1,0 +1,155 @@
+"""NodeRestriction: a kubelet writes its own Node and the pods on it, and labels itself only with what is its to say.
+
+https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#noderestriction.
+"""
+
+from __future__ import annotations
+
+from pinnace.apis.resources import PODS
+from pinnace.apiserver.admission.chain import Attributes, Plugin
+from pinnace.apiserver.node_authorizer import LEASE_NAMESPACE, MIRROR, named_by, node_name_of
+from pinnace.machinery import errors
+from pinnace.machinery.errors import ApiError
+from pinnace.machinery.meta import annotations_of, get_in, labels_of
+
+_KUBELET_LABELS = frozenset(
+    (
+        "kubernetes.io/hostname",
+        "topology.kubernetes.io/zone",
+        "topology.kubernetes.io/region",
+        "failure-domain.beta.kubernetes.io/zone",
+        "failure-domain.beta.kubernetes.io/region",
+        "node.kubernetes.io/instance-type",
+        "beta.kubernetes.io/instance-type",
+        "kubernetes.io/os",
+        "kubernetes.io/arch",
+        "beta.kubernetes.io/os",
+        "beta.kubernetes.io/arch",
+    )
+)
+_KUBELET_PREFIXES = ("kubelet.kubernetes.io", "node.kubernetes.io")
+_RESTRICTED = "node-restriction.kubernetes.io"
+
+
+class NodeRestriction(Plugin):
+    """Looks at kubelets only; where the Node authorizer is off, at nobody."""
+
+    async def validate(self, attributes: Attributes) -> None:
+        call = attributes.call
+        if not call.user.name.startswith("system:node:") or "Node" not in call.api.authorizer.modes:
+            return
+        node = node_name_of(call.user)
+        check = _CHECKS.get(attributes.resource)
+        if node is not None and check is not None:
+            check(attributes, node)
+
+
+def _refused(attributes: Attributes, why: str) -> ApiError:
+    kind = attributes.call.kind
+    name = attributes.call.info.name or (attributes.obj or {}).get("metadata", {}).get("name", "")
+    return errors.forbidden(kind.plural, name, why, kind.group)
+
+
+def _check_node(attributes: Attributes, node: str) -> None:
+    new, old = attributes.obj, attributes.old
+    name = (new or old or {})["metadata"].get("name", "")
+    if attributes.operation == "DELETE" or name != node:
+        raise _refused(attributes, f'node "{node}" is not allowed to modify node "{name}"')
+    assert new is not None
+    if new["metadata"].get("ownerReferences") != (old or {"metadata": {}})["metadata"].get("ownerReferences"):
+        raise _refused(attributes, f'node "{node}" is not allowed to set or modify ownerReferences')
+    if get_in(new, "spec", "configSource", default=None) not in (
+        None,
+        get_in(old, "spec", "configSource", default=None) if old else None,
+    ):
+        raise _refused(attributes, f'node "{node}" is not allowed to update configSource to a new non-nil configSource')
+    labels, before = labels_of(new), labels_of(old) if old is not None else {}
+    changed = {key for key in {*labels, *before} if labels.get(key) != before.get(key)}
+    forbidden = sorted(filter(_is_forbidden_label, changed))
+    if forbidden:
+        verb = "set" if old is None else "modify"
+        raise _refused(attributes, f"is not allowed to {verb} labels: {', '.join(forbidden)}")
+    if old is not None and get_in(new, "spec", "taints", default=[]) != get_in(old, "spec", "taints", default=[]):
+        raise _refused(attributes, f'node "{node}" is not allowed to modify taints')
+
+
+def _is_forbidden_label(key: str) -> bool:
+    """What is in Kubernetes' own namespaces and not named as a kubelet's to set."""
+    prefix, slash, _ = key.rpartition("/")
+    if not slash or key in _KUBELET_LABELS:
+        return False
+    if prefix == _RESTRICTED or prefix.endswith("." + _RESTRICTED):
+        return True
+    if any(prefix == each or prefix.endswith("." + each) for each in _KUBELET_PREFIXES):
+        return False
+    return any(prefix == each or prefix.endswith("." + each) for each in ("kubernetes.io", "k8s.io"))
+
+
+def _check_pod(attributes: Attributes, node: str) -> None:
+    subresource, operation = attributes.subresource, attributes.operation
+    if not subresource:
+        if operation == "CREATE":
+            _check_mirror(attributes, node)
+        elif operation == "DELETE":
+            if get_in(attributes.old or {}, "spec", "nodeName", default="") != node:
+                raise _refused(attributes, f'node "{node}" can only delete pods with spec.nodeName set to itself')
+        else:
+            raise _refused(
+                attributes, f'unexpected operation "{operation}", node "{node}" can only create and delete mirror pods'
+            )
+    elif subresource == "status":
+        old, new = attributes.old or {}, attributes.obj or {}
+        if get_in(old, "spec", "nodeName", default="") != node:
+            raise _refused(
+                attributes, f'node "{node}" can only update pod status for pods with spec.nodeName set to itself'
+            )
+        if labels_of(new) != labels_of(old):
+            raise _refused(attributes, f'node "{node}" cannot update labels through pod status')
+    elif subresource == "eviction":
+        call = attributes.call
+        found = call.api.storage.cache(PODS).get(call.key)
+        if found is not None and get_in(found.obj(), "spec", "nodeName", default="") != node:
+            raise _refused(attributes, f'node "{node}" can only evict pods with spec.nodeName set to itself')
+
+
+def _check_mirror(attributes: Attributes, node: str) -> None:
+    """A kubelet makes mirrors of its static pods, which stand for themselves and reach for nothing."""
+    pod = attributes.obj
+    assert pod is not None
+    if MIRROR not in (annotations_of(pod) or {}):
+        why = f'pod does not have "{MIRROR}" annotation, node "{node}" can only create mirror pods'
+        raise _refused(attributes, why)
+    spec = pod.get("spec") or {}
+    if spec.get("nodeName") != node:
+        raise _refused(attributes, f'node "{node}" can only create pods with spec.nodeName set to itself')
+    owners = pod["metadata"].get("ownerReferences") or []
+    if len(owners) != 1 or owners[0].get("kind") != "Node" or owners[0].get("name") != node:
+        raise _refused(attributes, f'node "{node}" can only create pods with an owner reference set to itself')
+    if spec.get("serviceAccountName"):
+        raise _refused(attributes, f'node "{node}" can not create pods that reference a service account')
+    plain = {**pod, "metadata": {**pod["metadata"], "annotations": {}}}  # mirrors otherwise count as naming nothing
+    for what in ("secrets", "configmaps", "persistentvolumeclaims"):
+        if named_by(plain, what):
+            raise _refused(attributes, f'node "{node}" can not create pods that reference {what}')
+
+
+def _check_lease(attributes: Attributes, node: str) -> None:
+    name = (attributes.obj or attributes.old or {})["metadata"].get("name", "")
+    if attributes.namespace != LEASE_NAMESPACE:
+        why = f'can only access leases in the "{LEASE_NAMESPACE}" system namespace'
+        raise _refused(attributes, why)
+    if name != node:
+        raise _refused(attributes, "can only access node lease with the same name as the requesting node")
+
+
+def _check_csi_node(attributes: Attributes, node: str) -> None:
+    if (attributes.obj or attributes.old or {})["metadata"].get("name", "") != node:
+        raise _refused(attributes, "can only access CSINode with the same name as the requesting node")
+
+
+_CHECKS = {
+    ("", "nodes"): _check_node,
+    ("", "pods"): _check_pod,
+    ("coordination.k8s.io", "leases"): _check_lease,
+    ("storage.k8s.io", "csinodes"): _check_csi_node,
+}

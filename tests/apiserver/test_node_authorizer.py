@@ -1,0 +1,170 @@
+"""What a kubelet may: read what its pods need, write what is its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pinnace.apiserver.node_authorizer import named_by
+from pinnace.apiserver.server import ApiServer
+from pinnace.machinery.errors import ApiError
+from pinnace.machinery.meta import Obj
+from pinnace.store.sqlite import SqliteStore
+from tests.apiserver.conftest import Cluster, config_map, options_for, pod
+
+KUBELET = "system:node:one"
+DEFAULT = "/api/v1/namespaces/default"
+
+
+@pytest.fixture
+async def guarded(pki: Path, tmp_path: Path) -> AsyncIterator[Cluster]:
+    """Node and RBAC on, two nodes, and a pod `web` on the first that uses a bit of everything."""
+    store = SqliteStore.open(tmp_path / "state.db")
+    server = ApiServer(options_for(pki, authorization_modes=("Node", "RBAC")), store)
+    try:
+        await server.start()
+        cluster = Cluster(server, store, pki)
+        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
+        await cluster.request("POST", f"{DEFAULT}/serviceaccounts", account)
+        await cluster.request("POST", f"{DEFAULT}/configmaps", config_map("used"))
+        await cluster.request("POST", f"{DEFAULT}/configmaps", config_map("other"))
+        for name in ("one", "two"):
+            await cluster.request("POST", "/api/v1/nodes", node(name), user=f"system:node:{name}")
+        volumes = [{"name": "v", "configMap": {"name": "used"}}]
+        await cluster.request("POST", f"{DEFAULT}/pods", pod("web", nodeName="one", volumes=volumes))
+        yield cluster
+    finally:
+        await server.stop(0.2)
+        await store.close()
+
+
+def node(name: str, **labels: str) -> Obj:
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
+
+
+async def outcome(cluster: Cluster, user: str, method: str, path: str, body: Any = None, **more: Any) -> str:
+    """`""` when it is allowed, otherwise the refusal."""
+    try:
+        await cluster.request(method, path, body, user=user, **more)
+    except ApiError as error:
+        return error.message if error.code == 403 else f"{error.code}: {error.message}"
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("path", "one", "two"),
+    [
+        (f"{DEFAULT}/configmaps/used", True, False),
+        (f"{DEFAULT}/configmaps/other", False, False),
+        (f"{DEFAULT}/configmaps", False, False),
+        (f"{DEFAULT}/secrets", False, False),
+        (f"{DEFAULT}/pods/web", True, True),
+        (f"{DEFAULT}/serviceaccounts/default", True, False),
+        ("/api/v1/services", True, True),
+        ("/api/v1/nodes/one", True, True),
+        ("/apis/apps/v1/deployments", False, False),
+        ("/version", True, True),
+    ],
+)
+async def test_a_kubelet_reads_what_its_pods_need(guarded: Cluster, path: str, one: bool, two: bool) -> None:
+    assert (await outcome(guarded, "system:node:one", "GET", path) == "") is one
+    assert (await outcome(guarded, "system:node:two", "GET", path) == "") is two
+
+
+async def test_a_deleted_pod_opens_nothing_any_more(guarded: Cluster) -> None:
+    path = f"{DEFAULT}/configmaps/used"
+    assert await outcome(guarded, KUBELET, "GET", path) == ""
+    await guarded.request("DELETE", f"{DEFAULT}/pods/web", params={"gracePeriodSeconds": "0"})
+    assert await outcome(guarded, KUBELET, "GET", path) == (
+        'configmaps "used" is forbidden: User "system:node:one" cannot get resource "configmaps" in API group ""'
+        " in the namespace \"default\": no relationship found between node 'one' and this object"
+    )
+
+
+async def test_a_kubelet_writes_its_own_node_only(guarded: Cluster) -> None:
+    merge = {"content_type": "application/merge-patch+json"}
+
+    async def label(name: str, key: str) -> str:
+        body = {"metadata": {"labels": {key: "x"}}}
+        return await outcome(guarded, KUBELET, "PATCH", f"/api/v1/nodes/{name}", body, **merge)
+
+    assert await label("one", "example.com/rack") == ""
+    assert await label("one", "node.kubernetes.io/speed") == ""
+    assert "is not allowed to modify labels: node-restriction.kubernetes.io/a" in await label(
+        "one", "node-restriction.kubernetes.io/a"
+    )
+    assert "is not allowed to modify labels" in await label("one", "node-role.kubernetes.io/control-plane")
+    assert 'node "one" is not allowed to modify node "two"' in await label("two", "example.com/rack")
+    taint = {"spec": {"taints": []}}
+    refused = await outcome(guarded, KUBELET, "PATCH", "/api/v1/nodes/one", taint, **merge)
+    assert 'node "one" is not allowed to modify taints' in refused
+
+
+async def test_a_kubelet_writes_its_own_pods_only(guarded: Cluster) -> None:
+    merge = {"content_type": "application/merge-patch+json"}
+    status = {"status": {"phase": "Running"}}
+    path = f"{DEFAULT}/pods/web"
+
+    assert await outcome(guarded, KUBELET, "PATCH", f"{path}/status", status, **merge) == ""
+    assert "can only update pod status for pods with spec.nodeName set to itself" in await outcome(
+        guarded, "system:node:two", "PATCH", f"{path}/status", status, **merge
+    )
+    assert "can only delete pods" in await outcome(guarded, "system:node:two", "DELETE", path)
+    assert "can only create mirror pods" in await outcome(guarded, KUBELET, "POST", f"{DEFAULT}/pods", pod("mine"))
+    assert await outcome(guarded, KUBELET, "DELETE", path) == ""
+
+
+async def test_a_kubelet_gets_tokens_bound_to_its_pods(guarded: Cluster) -> None:
+    path = f"{DEFAULT}/serviceaccounts/default/token"
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    bound = {**request, "spec": {"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "web"}}}
+
+    assert await outcome(guarded, KUBELET, "POST", path, bound) == ""
+    assert "node requested token not bound to a pod" in await outcome(guarded, KUBELET, "POST", path, request)
+    assert "no relationship found" in await outcome(guarded, "system:node:two", "POST", path, bound)
+
+
+async def test_a_kubelet_keeps_its_own_lease(guarded: Cluster) -> None:
+    path = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+    mine = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "one"}, "spec": {}}
+
+    assert await outcome(guarded, KUBELET, "POST", path, mine) == ""
+    assert await outcome(guarded, KUBELET, "GET", f"{path}/one") == ""
+    assert "same name as the requesting node" in await outcome(guarded, "system:node:two", "GET", f"{path}/one")
+    assert "same name as the requesting node" in await outcome(
+        guarded, KUBELET, "POST", path, {**mine, "metadata": {"name": "two"}}
+    )
+
+
+def test_what_a_pod_names() -> None:
+    spec = {
+        "imagePullSecrets": [{"name": "pull"}],
+        "containers": [
+            {
+                "name": "c",
+                "env": [
+                    {"name": "A", "valueFrom": {"secretKeyRef": {"name": "env", "key": "k"}}},
+                    {"name": "B", "valueFrom": {"configMapKeyRef": {"name": "envmap", "key": "k"}}},
+                ],
+                "envFrom": [{"secretRef": {"name": "from"}}, {"configMapRef": {"name": "frommap"}}],
+            }
+        ],
+        "volumes": [
+            {"name": "a", "secret": {"secretName": "vol"}},
+            {"name": "b", "projected": {"sources": [{"secret": {"name": "proj"}}, {"configMap": {"name": "projmap"}}]}},
+            {"name": "c", "persistentVolumeClaim": {"claimName": "claim"}},
+            {"name": "d", "ephemeral": {}},
+            {"name": "e", "ephemeral": {"volumeClaimTemplate": {}}},
+            {"name": "f", "csi": {"nodePublishSecretRef": {"name": "csi"}}},
+        ],
+    }
+    whole = {"metadata": {"name": "p", "namespace": "n"}, "spec": spec}
+
+    assert named_by(whole, "secrets") == {"pull", "env", "from", "vol", "proj", "csi"}
+    assert named_by(whole, "configmaps") == {"envmap", "frommap", "projmap"}
+    assert named_by(whole, "persistentvolumeclaims") == {"claim", "p-e"}
+    mirror = {**whole, "metadata": {**whole["metadata"], "annotations": {"kubernetes.io/config.mirror": "x"}}}
+    assert named_by(mirror, "secrets") == set()
