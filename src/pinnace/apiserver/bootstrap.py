@@ -1,20 +1,26 @@
 """The objects every cluster has from its first moment: namespaces, the `kubernetes` Service, priority classes.
 
-They are made through the ordinary request path and put right at every start.
+They are made through the ordinary request path, put right at every start, and made again when somebody deletes them.
 https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/#initial-namespaces.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+import structlog
 
 from pinnace.apis.resources import ENDPOINT_SLICES, ENDPOINTS, NAMESPACES, PRIORITY_CLASSES, SERVICES
 from pinnace.apiserver.admission.scheduling import SYSTEM_PRIORITY_CLASSES
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import GVR, Obj
 
+log = structlog.get_logger()
+
+INTERVAL = 10.0  # seconds between looks at what must be there
 SYSTEM_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 Request = Callable[[str, str, Obj | None], Awaitable[Obj]]
@@ -32,6 +38,16 @@ async def bootstrap(request: Request, service_cidr: str, advertise_address: str,
         await _ensure(request, ENDPOINTS, "default", _endpoints(advertise_address, secure_port), ("subsets",))
         wanted = _endpoint_slice(advertise_address, secure_port)
         await _ensure(request, ENDPOINT_SLICES, "default", wanted, ("endpoints", "ports"))
+
+
+async def keep(request: Request, service_cidr: str, advertise_address: str, secure_port: int) -> None:
+    """Make again what is missing, every few seconds, until cancelled."""
+    while True:
+        await asyncio.sleep(INTERVAL)
+        try:
+            await bootstrap(request, service_cidr, advertise_address, secure_port)
+        except ApiError as error:
+            log.warning("cannot put initial objects right", error=error.message)
 
 
 async def _ensure(request: Request, resource: GVR, namespace: str, wanted: Obj, fields: tuple[str, ...] = ()) -> None:

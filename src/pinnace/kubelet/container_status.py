@@ -70,12 +70,18 @@ def _lost_state(message: str) -> Obj:
 
 
 def one_status(
-    container: Obj, runtime: PodRuntimeStatus, before: Obj | None, default_reason: str, report: Report
+    container: Obj,
+    runtime: PodRuntimeStatus,
+    before: Obj | None,
+    default_reason: str,
+    report: Report,
+    *,
+    initialized: bool = True,
 ) -> Obj:
     """One container's status; `before` is what the API showed last."""
     instances = runtime.instances(container["name"])
     if not instances:
-        return _absent(container, before, default_reason, report)
+        return _absent(container, before, default_reason, report, initialized)
     newest = instances[0]
     previous = instances[1] if len(instances) > 1 else None
     last_state: Obj = {}
@@ -145,7 +151,7 @@ def _remembered(before: Obj, newest: ContainerStatus, report: Report) -> Obj:
     return dict(kept)
 
 
-def _absent(container: Obj, before: Obj | None, default_reason: str, report: Report) -> Obj:
+def _absent(container: Obj, before: Obj | None, default_reason: str, report: Report, initialized: bool) -> Obj:
     """A container the runtime does not have: not started yet, or lost."""
     waiting = report.waiting.get(container["name"])
     shown: Obj = {
@@ -175,9 +181,23 @@ def _absent(container: Obj, before: Obj | None, default_reason: str, report: Rep
             text = "The container could not be located when the pod was deleted.  The container used to be Running"
             shown["lastState"] = _lost_state(text)
             shown["restartCount"] += 1
-    elif report.terminating:
+    elif report.terminating and initialized:
         shown["state"] = _lost_state("The container could not be located when the pod was terminated")
     return shown
+
+
+def has_initialized(pod: Obj, before: Obj) -> bool:
+    """Whether the pod's own containers have had their turn; before that, one that never ran is not a lost one."""
+    if not init_containers(pod):
+        return True
+    for status in before.get("containerStatuses") or ():
+        if "waiting" not in (status.get("state") or {}) or (status.get("lastState") or {}).get("terminated"):
+            return True
+    last = (before.get("initContainerStatuses") or [{}])[-1]
+    if is_sidecar(init_containers(pod)[-1]):
+        return bool(last.get("started")) and "running" in (last.get("state") or {})
+    ends = [(last.get(key) or {}).get("terminated") or {} for key in ("state", "lastState")]
+    return any(end.get("exitCode") == 0 for end in ends)
 
 
 def container_statuses(pod: Obj, kind: str, runtime: PodRuntimeStatus, before: Obj, report: Report) -> list[Obj]:
@@ -187,8 +207,10 @@ def container_statuses(pod: Obj, kind: str, runtime: PodRuntimeStatus, before: O
     if kind == "ephemeralContainers":
         default_reason = "ContainerCreating"
     statuses = []
+    initialized = has_initialized(pod, before)
     for container in pod["spec"].get(kind) or ():
-        shown = one_status(container, runtime, known.get(container["name"]), default_reason, report)
+        earlier = known.get(container["name"])
+        shown = one_status(container, runtime, earlier, default_reason, report, initialized=initialized)
         _set_readiness(kind, container, shown, runtime, report)
         statuses.append(shown)
     return statuses
