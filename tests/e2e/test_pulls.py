@@ -1,0 +1,87 @@
+"""Images come from a registry by the distribution spec: a pod's, and those `pinnace image pull` fetches."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.conftest import Cluster
+from tests.support.images import busybox_archive
+
+pytestmark = [pytest.mark.e2e, pytest.mark.root]
+
+CONFIG = """
+version: 0.1
+storage:
+  filesystem: {{rootdirectory: {root}}}
+http:
+  addr: 127.0.0.1:{port}
+"""
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`host:port` of a registry on loopback that has the image `team/tool:1`."""
+    directory = tmp_path_factory.mktemp("registry")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (directory / "config.yml").write_text(CONFIG.format(root=directory / "data", port=port))
+    server = subprocess.Popen(
+        ["docker-registry", "serve", str(directory / "config.yml")], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert server.stderr is not None
+        for line in server.stderr:
+            if "listening on" in line:
+                break
+        archive = busybox_archive(directory / "tool.tar", "team/tool:1")
+        subprocess.run(
+            ["skopeo", "copy", "--insecure-policy", "--dest-tls-verify=false", f"docker-archive:{archive}",
+             f"docker://127.0.0.1:{port}/team/tool:1"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_a_pod_pulls_its_image_and_says_so(cluster: Cluster, namespace: str, registry: str) -> None:
+    image = f"{registry}/team/tool:1"
+    cluster.kubectl("-n", namespace, "run", "puller", f"--image={image}", "--restart=Never", "--", "echo", "pulled")
+    cluster.kubectl("-n", namespace, "wait", "pod/puller", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=120s")
+
+    events = cluster.json("-n", namespace, "get", "events", "--field-selector=reason=Pulled")["items"]
+    status = cluster.json("-n", namespace, "get", "pod", "puller")["status"]["containerStatuses"][0]
+    assert cluster.kubectl("-n", namespace, "logs", "puller").stdout == "pulled\n"
+    assert events[0]["message"].startswith(f'Successfully pulled image "{image}" in ')
+    assert status["image"] == image
+    assert status["imageID"].startswith(f"{registry}/team/tool@sha256:")
+
+
+def test_image_pull_lists_and_removes(cluster: Cluster, registry: str) -> None:
+    image = f"{registry}/team/tool:1"
+    cluster.pinnace("image", "rm", image, check=False)
+
+    cluster.pinnace("image", "pull", image)
+    listed = cluster.pinnace("image", "ls").stdout.splitlines()
+    details = json.loads(cluster.pinnace("image", "ls", "--format", "json").stdout)
+    cluster.pinnace("image", "rm", image)
+
+    assert image in listed
+    digests = [digest for entry in details for digest in entry["repoDigests"]]
+    assert any(digest.startswith(f"{registry}/team/tool@sha256:") for digest in digests)
+    assert image not in cluster.pinnace("image", "ls").stdout.splitlines()
+
+
+def test_an_image_the_registry_does_not_have(cluster: Cluster, registry: str) -> None:
+    result = cluster.pinnace("image", "pull", f"{registry}/team/nothing:1", check=False)
+
+    assert result.returncode == 85
+    assert f"{registry}/team/nothing:1" in result.stderr
+    assert "not found" in result.stderr
