@@ -35,6 +35,7 @@ from pinnace.controllers.replicationcontroller import ReplicationControllerContr
 from pinnace.controllers.root_ca import RootCaController
 from pinnace.controllers.served import ServedResources
 from pinnace.controllers.serviceaccount import ServiceAccountController
+from pinnace.controllers.statefulset import StatefulSetController
 from pinnace.controllers.taint_eviction import TaintEvictionController
 from pinnace.controllers.ttl_after_finished import TtlAfterFinishedController
 
@@ -144,6 +145,9 @@ class ControllerManager:
                 client, informers, recorder("replication-controller")
             ),
             "daemonset-controller": lambda: DaemonSetController(client, informers, recorder("daemonset-controller")),
+            "statefulset-controller": lambda: StatefulSetController(
+                client, informers, recorder("statefulset-controller")
+            ),
             "job-controller": lambda: JobController(client, informers, recorder("job-controller")),
             "ttl-after-finished-controller": lambda: TtlAfterFinishedController(client, informers),
             "namespace-controller": lambda: NamespaceController(client, informers, served),
