@@ -81,6 +81,9 @@ def _webhook(webhook: Obj, path: str) -> list[Cause]:
         errors.append(required(f"{path}.sideEffects", "must specify one of None, NoneOnDryRun"))
     else:
         errors += optional_one_of(f"{path}.sideEffects", effects, ("None", "NoneOnDryRun"))
+    if webhook.get("matchConditions"):
+        why = "match conditions (CEL expressions) are not evaluated by this server"
+        errors.append(field_forbidden(f"{path}.matchConditions", why))
     seconds = webhook.get("timeoutSeconds")
     if seconds is not None and not 1 <= seconds <= 30:
         why = "the timeout value must be between 1 and 30 seconds"

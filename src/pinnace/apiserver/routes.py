@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from pinnace.apis.kind import Kind
+from pinnace.apiserver.admission.chain import Attributes
 from pinnace.apiserver.call import Call, Many, One, Result
 from pinnace.apiserver.handlers import connect, create, delete, parts, pods, read, reviews, scale, update
 from pinnace.apiserver.request_info import RequestInfo
@@ -31,6 +33,22 @@ def _update_with(restrict: update.Restrict) -> Handler:
     return put
 
 
+async def _stream(call: Call) -> Result:
+    """exec, attach and portforward, once admission has let them by."""
+    options: dict[str, Any] = {"kind": _CONNECT_OPTIONS[call.info.subresource], "apiVersion": "v1"}
+    for name in ("stdin", "stdout", "stderr", "tty"):
+        if call.flag(name):
+            options[name] = True
+    if call.params.get("container"):
+        options["container"] = call.params["container"]
+    if call.info.subresource == "exec" and call.request is not None:
+        options["command"] = call.request.param_list("command")
+    attributes = Attributes(call, "CONNECT", options, None)
+    await call.api.admission.mutate(attributes)
+    await call.api.admission.validate(attributes)
+    return await connect.stream(call)
+
+
 async def _delete_collection(call: Call) -> Many:
     return await delete.delete_collection(call)
 
@@ -50,7 +68,8 @@ _EVERY_SCALE: dict[str, Handler] = {"get": scale.get, "update": scale.update, "p
 _PROXY: dict[str, Handler] = dict.fromkeys(
     ("get", "create", "update", "patch", "delete", "options", "head"), connect.proxy
 )
-_CONNECT: dict[str, Handler] = {"get": connect.stream, "create": connect.stream}
+_CONNECT_OPTIONS = {"exec": "PodExecOptions", "attach": "PodAttachOptions", "portforward": "PodPortForwardOptions"}
+_CONNECT: dict[str, Handler] = {"get": _stream, "create": _stream}
 
 _SUBRESOURCES: dict[tuple[str, str], dict[str, Handler]] = {
     ("pods", "binding"): {"create": pods.bind},

@@ -25,6 +25,7 @@ from pinnace.apiserver.admission.node_restriction import NodeRestriction
 from pinnace.apiserver.admission.scheduling import DefaultTolerationSeconds, Priority, TaintNodesByCondition
 from pinnace.apiserver.admission.service_account import ServiceAccount
 from pinnace.apiserver.admission.storage import DefaultStorageClass, StorageObjectInUseProtection
+from pinnace.apiserver.admission.webhooks import Webhooks
 from pinnace.apiserver.allocators import Reservations
 from pinnace.apiserver.api import Api
 from pinnace.apiserver.authn import Authenticator, User, loopback_user, read_token_file
@@ -73,13 +74,14 @@ class ApiServer:
             options.service_account_key_files,
         )
         static = read_token_file(options.token_auth_file) if options.token_auth_file else {}
+        self._webhooks = Webhooks()
         self._reservations = Reservations(options.service_cluster_ip_range, options.service_node_port_range)
         self.api = Api(
             options=options,
             storage=storage,
             registry=registry,
             schemas=schemas,
-            admission=Chain(plugins()),
+            admission=Chain([*plugins(), self._webhooks]),
             reservations=self._reservations,
             authenticator=Authenticator(static, tokens, options.anonymous_auth),
             authorizer=Authorizer(options.authorization_modes, storage, schemas.minor),
@@ -133,6 +135,7 @@ class ApiServer:
             await self._server.close(grace)
         if self._leave_services is not None:
             self._leave_services()
+        await self._webhooks.client.close()
         self.api.authorizer.stop()
         self.api.storage.stop()
 

@@ -1,0 +1,160 @@
+"""Calls webhooks over HTTPS: by URL, or at an endpoint of a Service, whose name their certificate must bear.
+
+https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#contacting-the-webhook.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ssl
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from pinnace.apis.resources import ENDPOINT_SLICES, SERVICES
+from pinnace.apiserver.backends import bracketed
+from pinnace.apiserver.storage import Storage
+from pinnace.machinery.meta import Obj, get_in, labels_of
+
+if TYPE_CHECKING:
+    import aiohttp
+
+_MOST = 3 << 20  # bytes of an answer
+_CONTEXTS = 100
+
+
+class CallFailed(Exception):
+    """The webhook could not be asked, or did not answer as it must."""
+
+
+class _Target(NamedTuple):
+    shown: str  # the URL that messages name
+    url: str
+    server_name: str | None  # what the certificate must be for, where it is not the URL's host
+
+
+class WebhookClient:
+    """Keeps connections open between calls; `close` at the end."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+        self._contexts: dict[str, ssl.SSLContext] = {}  # by CA bundle
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def post(self, webhook: Obj, review: Obj, storage: Storage) -> Any:
+        """The document that the webhook answers `review` with. Raises CallFailed."""
+        import aiohttp
+
+        seconds = webhook.get("timeoutSeconds") or 10
+        shown = _url(webhook["clientConfig"], seconds)
+        try:
+            target = _resolve(webhook["clientConfig"], seconds, storage)
+            if self._session is None:
+                self._session = aiohttp.ClientSession(trust_env=False)
+            async with self._session.post(
+                target.url,
+                data=orjson.dumps(review),
+                headers={"Content-Type": "application/json", "Accept": "application/json"},
+                ssl=self._context(webhook["clientConfig"].get("caBundle") or ""),
+                server_hostname=target.server_name,
+                timeout=aiohttp.ClientTimeout(total=seconds),
+                allow_redirects=False,
+            ) as response:
+                body = await response.content.read(_MOST)
+                if response.status != 200:
+                    raise CallFailed(f"failed to call webhook: {_refused(response.status, body)}")
+                return orjson.loads(body)
+        except TimeoutError:
+            raise CallFailed(f'failed to call webhook: Post "{shown}": context deadline exceeded') from None
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
+            why = f"tls: failed to verify certificate: x509: {_certificate_error(error)}"
+            raise CallFailed(f'failed to call webhook: Post "{shown}": {why}') from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise CallFailed(f'failed to call webhook: Post "{shown}": {error}') from None
+
+    def _context(self, bundle: str) -> ssl.SSLContext:
+        """TLS that trusts the bundle (base64 of PEM), or who the machine trusts. Raises ValueError."""
+        found = self._contexts.get(bundle)
+        if found is None:
+            try:
+                authorities = base64.b64decode(bundle, validate=True).decode() if bundle else None
+                found = ssl.create_default_context(cadata=authorities)
+            except (binascii.Error, UnicodeDecodeError, ssl.SSLError) as error:
+                raise ValueError(f"unable to load root certificates: {error}") from None
+            if len(self._contexts) >= _CONTEXTS:
+                self._contexts.clear()
+            self._contexts[bundle] = found
+        return found
+
+
+def _url(config: Obj, seconds: int) -> str:
+    """What is called, as messages show it."""
+    if config.get("url"):
+        return f"{config['url']}?timeout={seconds}s"
+    service = config.get("service") or {}
+    path = "/" + (service.get("path") or "").lstrip("/")
+    host = f"{service.get('name')}.{service.get('namespace')}.svc"
+    return f"https://{host}:{service.get('port') or 443}{path}?timeout={seconds}s"
+
+
+def _resolve(config: Obj, seconds: int, storage: Storage) -> _Target:
+    shown = _url(config, seconds)
+    if config.get("url"):
+        return _Target(shown, shown, None)
+    service = config.get("service") or {}
+    name, namespace = service.get("name", ""), service.get("namespace", "")
+    address, port = _endpoint(storage, namespace, name, service.get("port") or 443)
+    path = "/" + (service.get("path") or "").lstrip("/")
+    url = f"https://{bracketed(address)}:{port}{path}?timeout={seconds}s"
+    return _Target(shown, url, f"{name}.{namespace}.svc")
+
+
+def _endpoint(storage: Storage, namespace: str, name: str, port: int) -> tuple[str, int]:
+    """Address and port of something ready behind a Service's port. Raises CallFailed."""
+    found = storage.cache(SERVICES).get(f"{namespace}/{name}")
+    if found is None:
+        raise CallFailed(f'failed to call webhook: service "{name}" not found')
+    spec = found.obj().get("spec") or {}
+    if spec.get("type") == "ExternalName" and spec.get("externalName"):
+        return spec["externalName"], port
+    chosen = [each for each in spec.get("ports") or () if each.get("port") == port]
+    if not chosen:
+        raise CallFailed(f'failed to call webhook: no service port {port} found for service "{name}"')
+    for cached in storage.cache(ENDPOINT_SLICES).objects.values():
+        if cached.namespace != namespace:
+            continue
+        endpoint_slice = cached.obj()
+        if labels_of(endpoint_slice).get("kubernetes.io/service-name") != name:
+            continue
+        numbers = [
+            each["port"]
+            for each in endpoint_slice.get("ports") or ()
+            if (each.get("name") or "") == (chosen[0].get("name") or "")
+        ]
+        for endpoint in endpoint_slice.get("endpoints") or ():
+            if numbers and endpoint.get("addresses") and get_in(endpoint, "conditions", "ready", default=True):
+                return endpoint["addresses"][0], numbers[0]
+    raise CallFailed(f'failed to call webhook: no endpoints available for service "{name}"')
+
+
+def _refused(status: int, body: bytes) -> str:
+    if status == 404:
+        return "the server could not find the requested resource"
+    text = body.decode(errors="replace").strip()
+    if status >= 500:
+        return f'an error on the server ("{text or "unknown"}") has prevented the request from succeeding'
+    return f"the server rejected our request for an unknown reason ({status})"
+
+
+def _certificate_error(error: Exception) -> str:
+    text = str(error)
+    if "Hostname mismatch" in text or "IP address mismatch" in text:
+        return "certificate is not valid for the name it was called by"
+    if "expired" in text:
+        return "certificate has expired or is not yet valid"
+    return "certificate signed by unknown authority"

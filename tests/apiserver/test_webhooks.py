@@ -1,0 +1,319 @@
+"""Admission webhooks, against a real HTTPS server with a certificate of the test's own authority.
+
+Conformance: "Admission webhook, deny create", "deny attach", "honor timeout", "ordered mutation", "mutation with
+defaulting", "admission control not allowed on webhook configuration objects", "fail closed", "discovery document".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import ssl
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from pinnace.apis.builtin import NEWEST
+from pinnace.apis.registry import Registry
+from pinnace.apis.resources import DEPLOYMENTS, PODS
+from pinnace.apiserver.admission.webhooks import rule_matches
+from pinnace.machinery.meta import Obj
+from tests.apiserver.conftest import Cluster, config_map, pod
+
+CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1"
+MAPS = "/api/v1/namespaces/default/configmaps"
+PODS_PATH = "/api/v1/namespaces/default/pods"
+Answer = Callable[[Obj], Obj]
+
+
+class Hooks:
+    """An HTTPS server that answers reviews at the paths it is told, and remembers them."""
+
+    def __init__(self, pki: Path) -> None:
+        self.answers: dict[str, Answer] = {}
+        self.asked: list[tuple[str, Obj]] = []
+        self.slow = asyncio.Event()  # `/slow` answers once this is set
+        self.port = 0
+        self.bundle = base64.b64encode((pki / "ca.crt").read_bytes()).decode()
+        self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._tls.load_cert_chain(pki / "server.crt", pki / "server.key")
+
+    async def start(self) -> web.AppRunner:
+        app = web.Application()
+        app.router.add_post("/{path:.*}", self._answer)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls)
+        await site.start()
+        self.port = runner.addresses[0][1]
+        return runner
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        review = await request.json()
+        path = request.path
+        self.asked.append((path, review["request"]))
+        if path == "/slow":
+            await self.slow.wait()
+        response = {"uid": review["request"]["uid"], **self.answers[path](review["request"])}
+        return web.json_response({"apiVersion": review["apiVersion"], "kind": review["kind"], "response": response})
+
+    def webhook(self, name: str, path: str, resources: str = "configmaps", **more: Any) -> Obj:
+        return {
+            "name": f"{name}.example.com",
+            "clientConfig": {"url": f"https://127.0.0.1:{self.port}{path}", "caBundle": self.bundle},
+            "rules": [{"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": [resources]}],
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+            **more,
+        }
+
+
+@pytest.fixture
+async def hooks(pki: Path) -> AsyncIterator[Hooks]:
+    made = Hooks(pki)
+    runner = await made.start()
+    try:
+        yield made
+    finally:
+        made.slow.set()
+        await runner.cleanup()
+
+
+async def register(cluster: Cluster, kind: str, name: str, *webhooks: Obj) -> None:
+    body = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": f"{kind}WebhookConfiguration",
+        "metadata": {"name": name},
+        "webhooks": list(webhooks),
+    }
+    await cluster.request("POST", f"{CONFIGURATIONS}/{kind.lower()}webhookconfigurations", body)
+
+
+def allow(_: Obj) -> Obj:
+    return {"allowed": True}
+
+
+def patch(*operations: Obj) -> Answer:
+    encoded = base64.b64encode(json.dumps(operations).encode()).decode()
+    return lambda _: {"allowed": True, "patchType": "JSONPatch", "patch": encoded}
+
+
+def add(key: str, value: str) -> Answer:
+    return patch({"op": "add", "path": f"/data/{key}", "value": value})
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        ({"message": "too red"}, 400, 'admission webhook "no.example.com" denied the request: too red'),
+        ({"message": "taken", "code": 409, "reason": "Conflict"}, 409,
+         'admission webhook "no.example.com" denied the request: taken'),
+        ({"reason": "Forbidden", "code": 403}, 403, 'admission webhook "no.example.com" denied the request: Forbidden'),
+        (None, 400, 'admission webhook "no.example.com" denied the request without explanation'),
+    ],
+)  # fmt: skip
+async def test_a_webhook_refuses(cluster: Cluster, hooks: Hooks, status: Obj | None, code: int, message: str) -> None:
+    hooks.answers["/no"] = lambda _: {"allowed": False, **({"status": status} if status else {})}
+    await register(cluster, "Validating", "no", hooks.webhook("no", "/no"))
+
+    answer = await cluster.call("POST", MAPS, config_map("a"))
+
+    assert (answer.status, answer.json["message"]) == (code, message)
+    [(_, request)] = hooks.asked
+    assert request["operation"] == "CREATE"
+    assert request["resource"] == {"group": "", "version": "v1", "resource": "configmaps"}
+    assert (request["namespace"], request["name"], request["dryRun"]) == ("default", "a", False)
+    assert request["object"]["metadata"]["name"] == "a"
+    assert request["userInfo"]["username"] == "tester"
+
+
+async def test_webhooks_change_objects_in_the_order_of_their_names(cluster: Cluster, hooks: Hooks) -> None:
+    hooks.answers["/first"], hooks.answers["/second"] = add("first", "1"), add("second", "2")
+    await register(cluster, "Mutating", "b", hooks.webhook("second", "/second"))
+    await register(cluster, "Mutating", "a", hooks.webhook("first", "/first", reinvocationPolicy="IfNeeded"))
+
+    made = await cluster.request("POST", MAPS, config_map("a", zero="0"))
+
+    assert made["data"] == {"zero": "0", "first": "1", "second": "2"}
+    assert [path for path, _ in hooks.asked] == ["/first", "/second", "/first"]  # who asked for it sees the change
+    assert hooks.asked[1][1]["object"]["data"]["first"] == "1"
+
+
+async def test_what_a_webhook_adds_is_defaulted_and_pruned(cluster: Cluster, hooks: Hooks) -> None:
+    init = {"name": "init", "image": "busybox", "bogus": 1}
+    hooks.answers["/pods"] = patch({"op": "add", "path": "/spec/initContainers", "value": [init]})
+    await register(cluster, "Mutating", "pods", hooks.webhook("pods", "/pods", "pods"))
+
+    made = await cluster.request("POST", PODS_PATH, pod("a"))
+
+    [container] = made["spec"]["initContainers"]
+    assert container["terminationMessagePolicy"] == "File"
+    assert "bogus" not in container
+
+
+async def test_deletion_shows_the_old_object_and_can_be_refused(cluster: Cluster, hooks: Hooks) -> None:
+    await cluster.request("POST", MAPS, config_map("a"))
+    hooks.answers["/no"] = lambda _: {"allowed": False, "status": {"message": "keep it"}}
+    await register(cluster, "Validating", "no", hooks.webhook("no", "/no"))
+
+    error = await cluster.refused("DELETE", f"{MAPS}/a")
+
+    assert error.message == 'admission webhook "no.example.com" denied the request: keep it'
+    [(_, request)] = hooks.asked
+    assert (request["operation"], request["object"]) == ("DELETE", None)
+    assert request["oldObject"]["metadata"]["name"] == "a"
+
+
+async def test_attaching_can_be_refused(cluster: Cluster, hooks: Hooks) -> None:
+    await cluster.request("POST", PODS_PATH, pod("a", nodeName="n"))
+    hooks.answers["/no"] = lambda _: {"allowed": False, "status": {"message": "no terminals"}}
+    await register(cluster, "Validating", "no", hooks.webhook("no", "/no", "pods/attach"))
+
+    answer = await cluster.call("POST", f"{PODS_PATH}/a/attach?stdin=true")
+
+    assert answer.json["message"] == 'admission webhook "no.example.com" denied the request: no terminals'
+    [(_, request)] = hooks.asked
+    assert (request["operation"], request["subResource"]) == ("CONNECT", "attach")
+    assert request["object"]["kind"] == "PodAttachOptions"
+
+
+@pytest.mark.parametrize("policy", ["Fail", "Ignore"])
+async def test_a_webhook_that_cannot_be_called_fails_as_its_policy_says(
+    cluster: Cluster, hooks: Hooks, policy: str
+) -> None:
+    config = {"service": {"name": "hook", "namespace": "default"}}
+    await register(cluster, "Validating", "gone", hooks.webhook("gone", "/", clientConfig=config, failurePolicy=policy))
+
+    answer = await cluster.call("POST", MAPS, config_map("a"))
+
+    assert answer.status == (500 if policy == "Fail" else 201)
+    if policy == "Fail":
+        assert answer.json["message"] == (
+            'Internal error occurred: failed calling webhook "gone.example.com": '
+            'failed to call webhook: service "hook" not found'
+        )
+
+
+async def test_a_certificate_of_a_stranger_is_not_believed(cluster: Cluster, hooks: Hooks) -> None:
+    config = {"url": f"https://127.0.0.1:{hooks.port}/x"}
+    await register(cluster, "Validating", "stranger", hooks.webhook("stranger", "/x", clientConfig=config))
+
+    error = await cluster.refused("POST", MAPS, config_map("a"))
+
+    assert error.code == 500
+    assert 'failed calling webhook "stranger.example.com": failed to call webhook: Post "https://127.0.0.1' in (
+        error.message
+    )
+    assert "x509: certificate signed by unknown authority" in error.message
+    assert hooks.asked == []
+
+
+async def test_a_slow_webhook_is_waited_for_as_long_as_it_says(cluster: Cluster, hooks: Hooks) -> None:
+    hooks.answers["/slow"] = allow
+    await register(cluster, "Validating", "slow", hooks.webhook("slow", "/slow", timeoutSeconds=1))
+
+    error = await cluster.refused("POST", MAPS, config_map("a"))
+
+    assert error.message == (
+        'Internal error occurred: failed calling webhook "slow.example.com": failed to call webhook: '
+        f'Post "https://127.0.0.1:{hooks.port}/slow?timeout=1s": context deadline exceeded'
+    )
+
+
+async def test_configurations_themselves_are_out_of_reach(cluster: Cluster, hooks: Hooks) -> None:
+    hooks.answers["/no"] = lambda _: {"allowed": False}
+    hooks.answers["/change"] = add("x", "y")
+    for kind, path in (("Validating", "/no"), ("Mutating", "/change")):
+        await register(cluster, kind, kind.lower(), hooks.webhook(kind.lower(), path, "*/*"))
+
+    await cluster.request("DELETE", f"{CONFIGURATIONS}/mutatingwebhookconfigurations/mutating")
+    await cluster.request("DELETE", f"{CONFIGURATIONS}/validatingwebhookconfigurations/validating")
+
+    assert hooks.asked == []
+
+
+async def test_selectors_choose_by_the_labels_of_object_and_namespace(cluster: Cluster, hooks: Hooks) -> None:
+    hooks.answers["/no"] = lambda _: {"allowed": False}
+    of_object = hooks.webhook("object", "/no", objectSelector={"matchLabels": {"guard": "yes"}})
+    of_namespace = hooks.webhook("namespace", "/no", namespaceSelector={"matchLabels": {"guard": "yes"}})
+    await register(cluster, "Validating", "no", of_object, of_namespace)
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kept", "labels": {"guard": "yes"}}}
+    await cluster.request("POST", "/api/v1/namespaces", namespace)
+
+    await cluster.request("POST", MAPS, config_map("a"))
+    labelled = config_map("b")
+    labelled["metadata"]["labels"] = {"guard": "yes"}
+    assert '"object.example.com"' in (await cluster.refused("POST", MAPS, labelled)).message
+    error = await cluster.refused("POST", "/api/v1/namespaces/kept/configmaps", config_map("a"))
+    assert '"namespace.example.com"' in error.message
+
+
+async def test_dry_runs_and_warnings(cluster: Cluster, hooks: Hooks) -> None:
+    hooks.answers["/warn"] = lambda _: {"allowed": True, "warnings": ["old name"]}
+    await register(cluster, "Validating", "warn", hooks.webhook("warn", "/warn"))
+
+    answer = await cluster.call("POST", f"{MAPS}?dryRun=All", config_map("a"))
+
+    assert answer.status == 201
+    assert answer.warnings == ['299 - "old name"']
+    assert hooks.asked[0][1]["dryRun"] is True
+
+
+async def test_match_conditions_are_refused_clearly(cluster: Cluster, hooks: Hooks) -> None:
+    webhook = hooks.webhook("cel", "/", matchConditions=[{"name": "x", "expression": "true"}])
+    body = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": "cel"},
+        "webhooks": [webhook],
+    }
+    error = await cluster.refused("POST", f"{CONFIGURATIONS}/validatingwebhookconfigurations", body)
+
+    assert error.code == 422
+    assert "webhooks[0].matchConditions: Forbidden: match conditions (CEL expressions)" in error.message
+
+
+async def test_an_answer_that_is_none_is_a_failure(cluster: Cluster, hooks: Hooks) -> None:
+    hooks.answers["/odd"] = lambda _: {"allowed": True, "uid": "another"}
+    await register(cluster, "Validating", "odd", hooks.webhook("odd", "/odd"))
+
+    error = await cluster.refused("POST", MAPS, config_map("a"))
+
+    assert "received invalid webhook response: expected response.uid=" in error.message
+
+
+@pytest.mark.parametrize(
+    ("rule", "operation", "subresource", "matches"),
+    [
+        ({}, "CREATE", "", True),
+        ({"operations": ["UPDATE"]}, "CREATE", "", False),
+        ({"apiGroups": ["apps"]}, "CREATE", "", False),
+        ({"apiVersions": ["v2"]}, "CREATE", "", False),
+        ({"scope": "Namespaced"}, "CREATE", "", True),
+        ({"scope": "Cluster"}, "CREATE", "", False),
+        ({"resources": ["pods"]}, "UPDATE", "status", False),
+        ({"resources": ["pods/status"]}, "UPDATE", "status", True),
+        ({"resources": ["pods/*"]}, "UPDATE", "status", True),
+        ({"resources": ["*"]}, "UPDATE", "status", False),
+        ({"resources": ["*/*"]}, "UPDATE", "status", True),
+        ({"resources": ["*/scale"]}, "UPDATE", "status", False),
+        ({"resources": ["services", "pods"]}, "DELETE", "", True),
+    ],
+)
+def test_rules_name_requests(rule: Obj, operation: str, subresource: str, matches: bool) -> None:
+    kind = Registry(NEWEST).by_gvr(PODS)
+    assert kind is not None
+    whole = {"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["pods"], **rule}
+
+    assert rule_matches(whole, operation, kind, subresource) is matches
+
+
+def test_a_rule_for_one_kind_leaves_others_alone() -> None:
+    kind = Registry(NEWEST).by_gvr(DEPLOYMENTS)
+    assert kind is not None
+    rule = {"operations": ["*"], "apiGroups": [""], "apiVersions": ["*"], "resources": ["*"]}
+    assert not rule_matches(rule, "CREATE", kind, "")
