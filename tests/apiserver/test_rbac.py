@@ -5,6 +5,7 @@ Conformance: "SubjectReview, API Operations"; "ServiceAccountIssuerDiscovery" (t
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from pinnace.apiserver.rbac import Policy, RoleKey, Rule, covers, rule_text
 from pinnace.apiserver.request_info import parse_request
 from pinnace.apiserver.server import ApiServer
 from pinnace.store.sqlite import SqliteStore
-from tests.apiserver.conftest import Cluster, config_map, options_for
+from tests.apiserver.conftest import TOKEN, Cluster, config_map, options_for
+from tests.apiserver.test_kubectl import KUBECTL, kubectl
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 PODS = "/api/v1/namespaces/default/pods"
@@ -323,3 +325,55 @@ async def test_always_deny_leaves_the_masters(pki: Path, tmp_path: Path) -> None
     finally:
         await server.stop(0.2)
         await store.close()
+
+
+@pytest.fixture
+def anns_kubeconfig(guarded: Cluster, tmp_path: Path) -> Path:
+    """Two contexts: `ann`, and `admin`, who may do everything."""
+    authority = str(guarded.pki / "ca.crt")
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": guarded.url, "certificate-authority": authority}}],
+        "users": [{"name": "ann", "user": {"token": "ann"}}, {"name": "admin", "user": {"token": TOKEN}}],
+        "contexts": [{"name": name, "context": {"cluster": "c", "user": name}} for name in ("ann", "admin")],
+        "current-context": "ann",
+    }
+    path = tmp_path / "kubeconfig"
+    path.write_text(json.dumps(config))
+    return path
+
+
+@pytest.mark.skipif(not KUBECTL, reason="needs kubectl")
+async def test_kubectl_asks_what_it_may(guarded: Cluster, anns_kubeconfig: Path) -> None:
+    await grant(guarded, "reader", "list | core | pods")
+
+    assert (await kubectl(anns_kubeconfig, "auth", "can-i", "list", "pods")).strip() == "yes"
+    assert (await kubectl(anns_kubeconfig, "auth", "can-i", "delete", "pods", fails=True)).strip() == "no"
+    assert "pods " in await kubectl(anns_kubeconfig, "auth", "can-i", "--list")
+    assert "system:authenticated" in await kubectl(anns_kubeconfig, "auth", "whoami")
+    assert (await kubectl(anns_kubeconfig, "--context=admin", "auth", "can-i", "*", "*")).strip() == "yes"
+    as_ann = ("--context=admin", "--as=ann", "auth", "can-i", "list", "pods")
+    assert (await kubectl(anns_kubeconfig, *as_ann)).strip() == "yes"
+    forbidden = await kubectl(anns_kubeconfig, "get", "secrets", fails=True)
+    assert forbidden.strip() == (
+        'Error from server (Forbidden): secrets is forbidden: User "ann" cannot list resource "secrets" '
+        'in API group "" in the namespace "default"'
+    )
+
+
+@pytest.mark.skipif(not KUBECTL, reason="needs kubectl")
+async def test_kubectl_reconciles_roles(guarded: Cluster, anns_kubeconfig: Path) -> None:
+    await grant(guarded, "reader", "list | core | pods")
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": {"name": "reader", "namespace": "default"},
+        "rules": [parse_rule("get | core | services")],
+    }
+
+    said = await kubectl(anns_kubeconfig, "--context=admin", "auth", "reconcile", "-f", "-", stdin=json.dumps(role))
+
+    assert "role.rbac.authorization.k8s.io/reader reconciled" in said
+    found = await guarded.request("GET", f"{RBAC}/namespaces/default/roles/reader")
+    assert len(found["rules"]) == 2  # what was there stays
