@@ -20,6 +20,7 @@ from pinnace.client.events import EventRecorder
 from pinnace.client.informer import Backoff, InformerFactory
 from pinnace.client.leader_election import Election, run_elected
 from pinnace.client.tasks import end_tasks
+from pinnace.controllers.cronjob import CronJobController
 from pinnace.controllers.daemonset import DaemonSetController
 from pinnace.controllers.deployment import DeploymentController
 from pinnace.controllers.endpoints import EndpointsController
@@ -148,6 +149,7 @@ class ControllerManager:
             "statefulset-controller": lambda: StatefulSetController(
                 client, informers, recorder("statefulset-controller")
             ),
+            "cronjob-controller": lambda: CronJobController(client, informers, recorder("cronjob-controller")),
             "job-controller": lambda: JobController(client, informers, recorder("job-controller")),
             "ttl-after-finished-controller": lambda: TtlAfterFinishedController(client, informers),
             "namespace-controller": lambda: NamespaceController(client, informers, served),

@@ -42,7 +42,7 @@ class PodControl:
             for error in errors:
                 if not isinstance(error, ApiError):
                     raise error
-                if _namespace_is_going(error):
+                if namespace_is_going(error):
                     return made, None  # everything in it goes; nothing is wrong with the owner
                 return made, error
             batch *= 2
@@ -57,7 +57,7 @@ class PodControl:
         try:
             created = await self._client.create(PODS, pod)
         except ApiError as error:
-            if not _namespace_is_going(error):
+            if not namespace_is_going(error):
                 self._recorder.event(owner, "Warning", "FailedCreate", f"Error creating: {error.message}")
             raise
         self._expectations.created(key_of(owner), created)
@@ -76,6 +76,7 @@ class PodControl:
         return None
 
 
-def _namespace_is_going(error: ApiError) -> bool:
+def namespace_is_going(error: ApiError) -> bool:
+    """Whether nothing can be made because the namespace is being deleted."""
     causes = (error.details or {}).get("causes") or ()
     return any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
