@@ -20,7 +20,7 @@ from pinnace.client.events import EventRecorder
 from pinnace.client.informer import Backoff, InformerFactory
 from pinnace.client.leader_election import Election, run_elected
 from pinnace.client.tasks import end_tasks
-from pinnace.controllers.cronjob import CronJobController
+from pinnace.controllers.clusterrole_aggregation import ClusterRoleAggregationController
 from pinnace.controllers.daemonset import DaemonSetController
 from pinnace.controllers.deployment import DeploymentController
 from pinnace.controllers.endpoints import EndpointsController
@@ -55,6 +55,7 @@ CONTROLLERS = (
     "node-lifecycle-controller",
     "taint-eviction-controller",
     "pod-garbage-collector-controller",
+    "clusterrole-aggregation-controller",
     "root-ca-certificate-publisher-controller",
     "node-ipam-controller",
     "garbage-collector-controller",
@@ -149,9 +150,9 @@ class ControllerManager:
             "statefulset-controller": lambda: StatefulSetController(
                 client, informers, recorder("statefulset-controller")
             ),
-            "cronjob-controller": lambda: CronJobController(client, informers, recorder("cronjob-controller")),
             "job-controller": lambda: JobController(client, informers, recorder("job-controller")),
             "ttl-after-finished-controller": lambda: TtlAfterFinishedController(client, informers),
+            "clusterrole-aggregation-controller": lambda: ClusterRoleAggregationController(client, informers),
             "namespace-controller": lambda: NamespaceController(client, informers, served),
             "serviceaccount-controller": lambda: ServiceAccountController(client, informers),
             "endpoints-controller": lambda: EndpointsController(client, informers, recorder("endpoint-controller")),
