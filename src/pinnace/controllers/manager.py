@@ -21,6 +21,7 @@ from pinnace.client.informer import Backoff, InformerFactory
 from pinnace.client.leader_election import Election, run_elected
 from pinnace.client.tasks import end_tasks
 from pinnace.controllers.clusterrole_aggregation import ClusterRoleAggregationController
+from pinnace.controllers.cronjob import CronJobController
 from pinnace.controllers.daemonset import DaemonSetController
 from pinnace.controllers.deployment import DeploymentController
 from pinnace.controllers.endpoints import EndpointsController
@@ -150,6 +151,7 @@ class ControllerManager:
             "statefulset-controller": lambda: StatefulSetController(
                 client, informers, recorder("statefulset-controller")
             ),
+            "cronjob-controller": lambda: CronJobController(client, informers, recorder("cronjob-controller")),
             "job-controller": lambda: JobController(client, informers, recorder("job-controller")),
             "ttl-after-finished-controller": lambda: TtlAfterFinishedController(client, informers),
             "clusterrole-aggregation-controller": lambda: ClusterRoleAggregationController(client, informers),
