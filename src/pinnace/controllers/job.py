@@ -100,6 +100,8 @@ class JobController(Controller):
             self.expectations.forget(key)
             await self._release_orphans(key)
             return None
+        if job_status.is_managed_elsewhere(job):
+            return None
         candidates = self.pods.store.by_index("namespace", namespace_of(job))
         if job_status.is_finished_job(job) or is_deleting(job):
             await self._release(self._owned(job, candidates))
@@ -207,7 +209,7 @@ class JobController(Controller):
             announcement = new_condition(ending.announced_by, ending.reason, ending.message, utc_now())
             status["conditions"] = with_condition(status.get("conditions") or (), announcement)
         job = await self._write(job, status)
-        counted = [*now_at.newly_succeeded, *now_at.newly_failed]
+        counted = [*now_at.newly_succeeded, *now_at.newly_failed, *now_at.ignored]
         await self._release([*counted, *self._with_uid(pods, uncounted)])
         job = await self._settle(job, [])
         if ending is not None and not now_at.active and not now_at.terminating:

@@ -7,10 +7,11 @@ for counting pods once, KEP-2307.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from pinnace.controllers.conditions import condition
+from pinnace.controllers.job_policies import enough_succeeded, is_ignored, reason_to_fail
 from pinnace.controllers.pods import is_active, is_finished, is_ready, phase
 from pinnace.machinery.meta import Obj, annotations_of, format_time, get_in, is_deleting, labels_of, parse_time, uid_of
 
@@ -44,6 +45,7 @@ class Progress:
     indexes: set[int]  # of an Indexed Job, those completed
     newly_succeeded: list[Obj]  # finished pods that are counted nowhere yet
     newly_failed: list[Obj]
+    ignored: list[Obj] = field(default_factory=list)  # failed in a way that does not count
 
 
 def is_indexed(job: Obj) -> bool:
@@ -55,6 +57,11 @@ def is_finished_job(job: Obj) -> bool:
         one.get("type") in ("Complete", "Failed") and one.get("status") == "True"
         for one in get_in(job, "status", "conditions", default=())
     )
+
+
+def is_managed_elsewhere(job: Obj) -> bool:
+    """Whether another controller than this one sees to the Job."""
+    return get_in(job, "spec", "managedBy") not in (None, "kubernetes.io/job-controller")
 
 
 def is_suspended(job: Obj) -> bool:
@@ -123,7 +130,8 @@ def progress(job: Obj, pods: Sequence[Obj]) -> Progress:
     known = set(uncounted.get("succeeded") or ()) | set(uncounted.get("failed") or ())
     fresh = [pod for pod in pods if has_finalizer(pod) and uid_of(pod) not in known]
     newly_succeeded = [pod for pod in fresh if phase(pod) == "Succeeded"]
-    newly_failed = [pod for pod in fresh if has_failed(job, pod)]
+    all_failed = [pod for pod in fresh if has_failed(job, pod)]
+    newly_failed = [pod for pod in all_failed if not is_ignored(job, pod)]
     succeeded = status.get("succeeded", 0) + len(uncounted.get("succeeded") or ()) + len(newly_succeeded)
     indexes: set[int] = set()
     if is_indexed(job):
@@ -140,6 +148,7 @@ def progress(job: Obj, pods: Sequence[Obj]) -> Progress:
         indexes=indexes,
         newly_succeeded=newly_succeeded,
         newly_failed=newly_failed,
+        ignored=[pod for pod in all_failed if is_ignored(job, pod)],
     )
 
 
@@ -148,10 +157,14 @@ def ending(job: Obj, now_at: Progress, now: datetime) -> Ending | None:
     announced = announced_ending(job)
     if announced is not None:
         return announced
+    if why := reason_to_fail(job, now_at.newly_failed):
+        return Ending("Failed", "PodFailurePolicy", why)
     if _over_backoff_limit(job, now_at):
         return Ending("Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit")
     if (left := deadline_in(job, now)) is not None and left <= 0:
         return Ending("Failed", "DeadlineExceeded", "Job was active longer than specified deadline")
+    if enough := enough_succeeded(_success_rules(job), now_at.indexes):
+        return Ending("Complete", "SuccessPolicy", enough)
     completions = completions_of(job)
     if completions is None:
         complete = now_at.succeeded > 0 and not now_at.active
@@ -160,6 +173,15 @@ def ending(job: Obj, now_at: Progress, now: datetime) -> Ending | None:
     if complete and not (is_suspended(job) and completions is None):
         return Ending("Complete", "CompletionsReached", "Reached expected number of succeeded pods")
     return None
+
+
+def _success_rules(job: Obj) -> list[tuple[set[int] | None, int | None]]:
+    """The indexes and the count that each rule of `successPolicy` asks for."""
+    rules = get_in(job, "spec", "successPolicy", "rules", default=())
+    return [
+        (parse_indexes(rule["succeededIndexes"]) if rule.get("succeededIndexes") else None, rule.get("succeededCount"))
+        for rule in rules
+    ]
 
 
 def announced_ending(job: Obj) -> Ending | None:
@@ -231,7 +253,7 @@ def free_indexes(job: Obj, now_at: Progress, count: int) -> list[int]:
 
 def backoff_left(job: Obj, pods: Iterable[Obj], now: datetime) -> float:
     """Seconds to wait before new pods are made, after failures that no success has followed."""
-    ended = [pod for pod in pods if is_finished(pod) or has_failed(job, pod)]
+    ended = [pod for pod in pods if (is_finished(pod) or has_failed(job, pod)) and not is_ignored(job, pod)]
     finished = [(finish_time(pod), has_failed(job, pod)) for pod in ended]
     last_success = max((when for when, failed in finished if not failed and when), default=None)
     failures = [when for when, failed in finished if failed and when and (last_success is None or when > last_success)]
