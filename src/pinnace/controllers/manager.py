@@ -17,7 +17,9 @@ from pinnace.apis.registry import Registry
 from pinnace.client.client import Client
 from pinnace.client.controller import Controller
 from pinnace.client.events import EventRecorder
+from pinnace.client.https import HttpsTransport
 from pinnace.client.informer import Backoff, InformerFactory
+from pinnace.client.kubeconfig import Connection
 from pinnace.client.leader_election import Election, run_elected
 from pinnace.client.tasks import end_tasks
 from pinnace.controllers.clusterrole_aggregation import ClusterRoleAggregationController
@@ -42,25 +44,6 @@ from pinnace.controllers.taint_eviction import TaintEvictionController
 from pinnace.controllers.ttl_after_finished import TtlAfterFinishedController
 
 _log = structlog.get_logger()
-
-CONTROLLERS = (
-    "deployment-controller",
-    "replicaset-controller",
-    "replicationcontroller-controller",
-    "job-controller",
-    "ttl-after-finished-controller",
-    "namespace-controller",
-    "serviceaccount-controller",
-    "endpoints-controller",
-    "endpointslice-controller",
-    "node-lifecycle-controller",
-    "taint-eviction-controller",
-    "pod-garbage-collector-controller",
-    "clusterrole-aggregation-controller",
-    "root-ca-certificate-publisher-controller",
-    "node-ipam-controller",
-    "garbage-collector-controller",
-)  # the names `--controllers` knows
 
 
 @dataclass(slots=True, kw_only=True)
@@ -181,3 +164,10 @@ class ControllerManager:
             )
         makers["garbage-collector-controller"] = lambda: GarbageCollector(client, informers, served)
         return makers
+
+
+def controller_names() -> list[str]:
+    """Every name that `--controllers` knows."""
+    nowhere = Client(HttpsTransport(Connection(server="")))
+    everything = Options(root_ca="any", cluster_cidrs=["10.0.0.0/8"])
+    return list(ControllerManager(nowhere, everything)._makers(InformerFactory(nowhere), []))

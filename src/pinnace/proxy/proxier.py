@@ -184,8 +184,7 @@ class Proxier:
 
     async def cleanup(self) -> None:
         """Take the table, and the route to cluster IPs, away; idempotent."""
-        table = self.options.rules.table
-        await self._nft(f"add table ip {table}\ndelete table ip {table}\n")
+        await remove_rules(self.options)
         if self._routed and self.options.service_cidr and self.options.rules.bridge:
             await self._run("ip", "route", "del", self.options.service_cidr, "dev", self.options.rules.bridge)
         self._applied, self._state, self._pieces, self._routed = None, {}, {}, False
@@ -193,15 +192,7 @@ class Proxier:
     # The kernel.
 
     async def _nft(self, text: str) -> None:
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *self.options.nft, "-f", "-", stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-            )
-        except OSError as error:
-            raise ApplyError(f"cannot run {self.options.nft[0]}: {error.strerror}") from error
-        _, errors = await process.communicate(text.encode())
-        if process.returncode:
-            raise ApplyError(errors.decode(errors="replace").strip()[:2000])
+        await _apply(self.options.nft, text)
 
     async def _run(self, *command: str) -> bool:
         try:
@@ -250,6 +241,24 @@ class Proxier:
         else:
             if count:
                 _log.debug("stale UDP flows forgotten", count=count)
+
+
+async def remove_rules(options: ProxyOptions) -> None:
+    """Take a proxy's table away, whether it runs or not. Raises ApplyError."""
+    table = options.rules.table
+    await _apply(options.nft, f"add table ip {table}\ndelete table ip {table}\n")
+
+
+async def _apply(nft: tuple[str, ...], text: str) -> None:
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *nft, "-f", "-", stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+    except OSError as error:
+        raise ApplyError(f"cannot run {nft[0]}: {error.strerror}") from error
+    _, errors = await process.communicate(text.encode())
+    if process.returncode:
+        raise ApplyError(errors.decode(errors="replace").strip()[:2000])
 
 
 def _write_one(setting: Path) -> bool:

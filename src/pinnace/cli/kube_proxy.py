@@ -1,0 +1,130 @@
+"""`pinnace kube-proxy`: the service proxy alone, with the original's flags. Names of Services are not its business:
+cluster DNS is a server of its own, which a cluster that `pinnace start` made has on its node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from ipaddress import ip_address, ip_network
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pinnace.cli.serving import (
+    connect,
+    connection,
+    host_name,
+    kubeconfig_option,
+    primary_address,
+    require_root,
+    run,
+    verbosity_option,
+)
+from pinnace.cli.values import LISTEN, NAMES, NETWORKS, switch
+
+if TYPE_CHECKING:
+    from pinnace.proxy.proxier import ProxyOptions
+
+
+@click.command("kube-proxy")
+@kubeconfig_option
+@click.option("--hostname-override", default="", help="This node's name.  [default: the host name]")
+@click.option("--cluster-cidr", type=NETWORKS, default="", help="Addresses of pods: others are masqueraded.")
+@click.option("--proxy-mode", default="nftables", show_default=True, help="How traffic is led; only nftables.")
+@click.option(
+    "--nodeport-addresses",
+    type=NAMES,
+    default="",
+    help='Serve NodePorts on addresses in these ranges, or "primary".  [default: all of this host]',
+)
+@click.option(
+    "--pod-bridge-interface",
+    default="pinnace0",
+    show_default=True,
+    help="The bridge that pods of this node are on.",
+)
+@click.option(
+    "--healthz-bind-address",
+    type=LISTEN,
+    default="0.0.0.0:10256",
+    show_default=True,
+    help="Where /healthz is served; empty: nowhere.",
+)
+@switch("--cleanup", default=False, show_default=True, help="Take all rules away, and end.")
+@verbosity_option
+def command(verbosity: int, **flags: Any) -> None:
+    """Run the service proxy alone, in the foreground."""
+    require_root("kube-proxy")
+    if flags["proxy_mode"] not in ("", "nftables"):
+        raise click.BadParameter(f'"{flags["proxy_mode"]}" is not offered: only nftables is', param_hint="--proxy-mode")
+    if flags["cleanup"]:
+        _clean_up()
+        return
+    api = connection(flags["kubeconfig"])
+    options = _options(flags)
+    name = flags["hostname_override"] or host_name()
+
+    async def start() -> Coroutine[Any, Any, None]:
+        from pinnace.proxy.proxier import Proxier
+
+        client = connect(api, "kube-proxy")
+
+        async def serve() -> None:
+            try:
+                await Proxier(client, name, options).run()
+            finally:
+                await client.transport.close()
+
+        return serve()
+
+    run("kube-proxy", verbosity, start)
+
+
+def _options(flags: dict[str, Any]) -> ProxyOptions:
+    from pinnace.proxy.nftables import RuleOptions
+    from pinnace.proxy.proxier import ProxyOptions
+
+    wanted = flags["nodeport_addresses"]
+    chosen = _node_port_addresses(wanted)
+    fours = [cidr for cidr in flags["cluster_cidr"] if ":" not in cidr]
+    rules = RuleOptions(
+        bridge=flags["pod_bridge_interface"],
+        cluster_cidr=fours[0] if fours else "",
+        node_ips=tuple(one for one in chosen if not ip_address(one).is_loopback),
+        localhost_node_ports=not wanted or "127.0.0.1" in chosen,
+    )
+    return ProxyOptions(rules=rules, healthz=flags["healthz_bind_address"])
+
+
+def _node_port_addresses(wanted: list[str]) -> list[str]:
+    """This host's addresses that `--nodeport-addresses` means; none where it was not given."""
+    if not wanted:
+        return []
+    if wanted == ["primary"]:
+        return [primary_address()]
+    ranges = [ip_network(cidr) for cidr in NETWORKS.convert(",".join(wanted), None, None)]
+    found = [one for one in _local_addresses() if any(ip_address(one) in cidr for cidr in ranges)]
+    if not found:
+        raise click.BadParameter(f"this host has no address in {', '.join(wanted)}", param_hint="--nodeport-addresses")
+    return found
+
+
+def _local_addresses() -> list[str]:
+    """Every IPv4 address of this host, from the kernel's table of what it delivers to itself."""
+    from pathlib import Path
+
+    lines = Path("/proc/net/fib_trie").read_text().splitlines()
+    found = {before.split()[-1] for before, line in pairwise(lines) if "/32 host LOCAL" in line}
+    return sorted(found)
+
+
+def _clean_up() -> None:
+    import asyncio
+
+    from pinnace.proxy.proxier import ApplyError, ProxyOptions, remove_rules
+
+    try:
+        asyncio.run(remove_rules(ProxyOptions()))
+    except ApplyError as error:
+        raise click.ClickException(str(error)) from None

@@ -1,0 +1,184 @@
+"""`pinnace kubelet`: the node agent with the embedded container engine, with the original's flags.
+
+Neither the service proxy nor cluster DNS is part of it: `pinnace kube-proxy` is the one, and --cluster-dns names the
+other, wherever it runs. Containers belong to the engine's monitor and run on when this process ends.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pinnace.cli.serving import (
+    connect,
+    connection,
+    host_name,
+    kubeconfig_option,
+    own_certificate,
+    primary_address,
+    require_root,
+    run,
+    verbosity_option,
+)
+from pinnace.cli.values import ADDRESS, ADDRESSES, DIRECTORY, FILE, LABELS, NETWORKS, TAINTS, switch
+
+if TYPE_CHECKING:
+    from pinnace.cri.engine.engine import Engine
+    from pinnace.kubelet.options import KubeletOptions
+
+DEFAULT_ENDPOINT = "pinnace:///var/lib/pinnace/engine"
+_PORT = click.IntRange(1, 65535)
+
+# Flags and the options they set; a flag that is not given leaves what --config says, or else the default.
+_FLAGS = {
+    "node_ip": "node_ips",
+    "pod_manifest_path": "manifest_dir",
+    "cluster_dns": "cluster_dns",
+    "cluster_domain": "cluster_domain",
+    "address": "address",
+    "port": "port",
+    "tls_cert_file": "tls_cert_file",
+    "tls_private_key_file": "tls_key_file",
+    "client_ca_file": "client_ca_file",
+    "node_labels": "node_labels",
+    "register_with_taints": "taints",
+    "register_node": "register_node",
+    "max_pods": "max_pods",
+    "cgroup_root": "cgroup_root",
+    "resolv_conf": "resolv_conf",
+}
+
+
+@click.command("kubelet")
+@kubeconfig_option
+@click.option("--config", type=FILE, help="A KubeletConfiguration (kubelet.config.k8s.io/v1beta1); flags win over it.")
+@click.option("--hostname-override", default="", help="This node's name.  [default: the host name]")
+@click.option("--node-ip", type=ADDRESSES, help="The node's address, or one of each family.  [default: the host's]")
+@click.option(
+    "--root-dir",
+    type=DIRECTORY,
+    default="/var/lib/kubelet",
+    show_default=True,
+    help="Where pods' volumes and files are.",
+)
+@click.option("--pod-manifest-path", type=DIRECTORY, help="Directory of static pods.")
+@click.option("--cluster-dns", type=ADDRESSES, help="Addresses of the cluster's DNS servers.")
+@click.option("--cluster-domain", help="The domain of the cluster's DNS.  [default: cluster.local]")
+@click.option("--address", type=ADDRESS, help="Address to listen on.  [default: 0.0.0.0]")
+@click.option("--port", type=_PORT, help="Port to serve HTTPS on.  [default: 10250]")
+@click.option("--tls-cert-file", type=FILE, help="Certificate to serve with.  [default: one made in --cert-dir]")
+@click.option("--tls-private-key-file", type=FILE, help="Its key.")
+@click.option("--client-ca-file", type=FILE, help="Who signs client certificates; nobody else is served.")
+@click.option(
+    "--cert-dir",
+    type=DIRECTORY,
+    default="/var/lib/kubelet/pki",
+    show_default=True,
+    help="Where a certificate is made when none is given.",
+)
+@click.option("--node-labels", type=LABELS, help="Labels of the Node: KEY=VALUE,...")
+@click.option("--register-with-taints", type=TAINTS, help="Taints of the Node: KEY=VALUE:EFFECT,...")
+@switch("--register-node", default=None, help="Make the Node object.  [default: true]")
+@click.option("--max-pods", type=click.IntRange(0), help="Pods that may run here.  [default: 110]")
+@click.option("--cgroup-root", help="Cgroup that pods' cgroups are made in.")
+@click.option("--resolv-conf", type=FILE, help="The host's DNS configuration.  [default: /etc/resolv.conf]")
+@click.option("--pod-cidr", type=NETWORKS, help="Addresses of pods here, used while the Node object has none.")
+@click.option(
+    "--container-runtime-endpoint",
+    help=f"The container runtime: the embedded engine and its directory.  [default: {DEFAULT_ENDPOINT}]",
+)
+@verbosity_option
+def command(verbosity: int, **flags: Any) -> None:
+    """Run the node agent alone, in the foreground."""
+    require_root("kubelet")
+    configured, ignored = _configuration(flags["config"])
+    endpoint = flags["container_runtime_endpoint"] or configured.pop("container_runtime_endpoint", "")
+    directory = _engine_directory(endpoint or DEFAULT_ENDPOINT)
+    api = connection(flags["kubeconfig"])
+    options = _options(flags, configured)
+
+    async def start() -> Coroutine[Any, Any, None]:
+        import structlog
+
+        from pinnace.kubelet.kubelet import Kubelet
+
+        if ignored:
+            structlog.get_logger().warning("fields of --config that are not heeded", fields=sorted(ignored))
+        client = connect(api, "kubelet")
+        engine = make_engine(directory)
+        await engine.start()
+        kubelet = Kubelet(client, engine, engine, options)
+
+        async def serve() -> None:
+            try:
+                await kubelet.run()
+            finally:
+                await engine.stop()
+                await client.transport.close()
+
+        return serve()
+
+    run("kubelet", verbosity, start)
+
+
+def make_engine(directory: Path, cluster_cidrs: Sequence[str] = ()) -> Engine:
+    """The engine of a directory, not started. One in another place than the default has names of its own too."""
+    from pinnace.cri.engine.engine import Engine, EngineOptions
+    from pinnace.cri.engine.network import NetworkOptions
+
+    if directory == _engine_directory(DEFAULT_ENDPOINT):
+        network, state = NetworkOptions(cluster_cidrs=cluster_cidrs), Path("/run/pinnace/engine")
+    else:
+        short = f"{zlib.crc32(str(directory).encode()):08x}"
+        network = NetworkOptions(bridge=f"pne-{short}", table=f"pinnace-{short}-engine", cluster_cidrs=cluster_cidrs)
+        state = Path("/run/pinnace") / f"engine-{short}"
+    return Engine(directory, state, EngineOptions(network=network))
+
+
+def _engine_directory(endpoint: str) -> Path:
+    scheme, _, path = endpoint.partition("://")
+    if scheme != "pinnace" or not path.startswith("/"):
+        raise click.BadParameter(
+            f'"{endpoint}" is not offered so far: only the embedded engine is, pinnace:///ITS/DIRECTORY',
+            param_hint="--container-runtime-endpoint",
+        )
+    return Path(path)
+
+
+def _configuration(file: Path | None) -> tuple[dict[str, Any], list[str]]:
+    if file is None:
+        return {}, []
+    from pinnace.kubelet.configuration import ConfigurationError, read
+    from pinnace.machinery import yaml
+
+    try:
+        return read(yaml.load(file.read_bytes()))
+    except (ConfigurationError, yaml.YamlError) as error:
+        raise click.BadParameter(f"{file}: {error}", param_hint="--config") from None
+
+
+def _options(flags: dict[str, Any], configured: dict[str, Any]) -> KubeletOptions:
+    """The kubelet's options: what flags say, else what the configuration says, else the default."""
+    from pinnace.kubelet.options import KubeletOptions
+
+    chosen = dict(configured)
+    chosen |= {option: flags[flag] for flag, option in _FLAGS.items() if flags[flag] is not None}
+    if flags["pod_cidr"]:
+        chosen["pod_cidr"] = ",".join(flags["pod_cidr"])
+    chosen.setdefault("node_ips", [])
+    chosen["node_ips"] = chosen["node_ips"] or [primary_address()]
+    chosen.setdefault("pod_logs_dir", Path("/var/log/pods"))
+    name = flags["hostname_override"] or host_name()
+    if bool(chosen.get("tls_cert_file")) != bool(chosen.get("tls_key_file")):
+        raise click.BadParameter("give both or none", param_hint="--tls-cert-file, --tls-private-key-file")
+    if not chosen.get("tls_cert_file"):
+        made = own_certificate(flags["cert_dir"], "kubelet", name, *chosen["node_ips"])
+        chosen["tls_cert_file"], chosen["tls_key_file"] = made
+    for field in ("manifest_dir", "tls_cert_file", "tls_key_file", "client_ca_file", "resolv_conf"):
+        if chosen.get(field):
+            chosen[field] = chosen[field].absolute()
+    return KubeletOptions(node_name=name, root_dir=flags["root_dir"].absolute(), **chosen)
