@@ -357,3 +357,22 @@ async def test_health_asks_the_store(cluster: Cluster) -> None:
     assert answer.status == 500
     assert b"[-]etcd failed: reason withheld" in answer.body
     assert (await cluster.call("GET", "/livez/ping")).status == 200
+
+
+async def test_what_every_cluster_has_is_made_again(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pinnace.apiserver import bootstrap
+
+    monkeypatch.setattr(bootstrap, "INTERVAL", 0.01)
+    path = "/api/v1/namespaces/default/services"
+    watch = await cluster.watch(f"{path}?watch=1&fieldSelector=metadata.name%3Dkubernetes")
+    first = await watch.next()
+    assert first is not None
+    keeper = asyncio.create_task(bootstrap.keep(cluster.server._as_server, "10.96.0.0/12", "", 6443))
+    try:
+        await cluster.request("DELETE", f"{path}/kubernetes")
+        for kind in ("DELETED", "ADDED"):
+            event = await watch.next()
+            assert event is not None
+            assert event["type"] == kind
+    finally:
+        keeper.cancel()

@@ -31,7 +31,7 @@ from pinnace.apiserver.api import Api
 from pinnace.apiserver.authn import Authenticator, User, loopback_user, read_token_file
 from pinnace.apiserver.authz import Authorizer
 from pinnace.apiserver.backends import Backends
-from pinnace.apiserver.bootstrap import bootstrap
+from pinnace.apiserver.bootstrap import bootstrap, keep
 from pinnace.apiserver.bootstrap_policy import ensure_policy
 from pinnace.apiserver.call import Call, Many, One, Result, shown
 from pinnace.apiserver.handlers import watch as watching
@@ -92,7 +92,7 @@ class ApiServer:
         self._public = PublicPaths(self.api, self.metrics)
         self._parsed: dict[tuple[str, str, bool], RequestInfo] = {}
         self._server: Any = None
-        self._compactor: asyncio.Task[None] | None = None
+        self._chores: list[asyncio.Task[None]] = []
         self._leave_services: Any = None
 
     # Starting and stopping.
@@ -115,20 +115,21 @@ class ApiServer:
         self.addresses = list(self._server.addresses)
         host, port = self.addresses[0] if self.addresses else ("", 6443)
         address = options.advertise_address or (host if host not in ("0.0.0.0", "::") else "")
-        await bootstrap(self._as_server, options.service_cluster_ip_range, address, options.advertise_port or port)
+        initial = (self._as_server, options.service_cluster_ip_range, address, options.advertise_port or port)
+        await bootstrap(*initial)
         if self.api.authorizer.has_rbac:
             await ensure_policy(self._as_server, self._existing)
         self._public.bootstrapped = True
-        self._compactor = asyncio.create_task(self._compact_regularly())
+        self._chores = [asyncio.create_task(self._compact_regularly()), asyncio.create_task(keep(*initial))]
         log.info("serving", addresses=self.addresses, version=f"1.{self.api.registry.minor}")
 
     async def stop(self, grace: float = 2.0) -> None:
         """End watches, let requests finish, close connections."""
         self.api.stopping = True
-        if self._compactor is not None:
-            self._compactor.cancel()
+        for chore in self._chores:
+            chore.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._compactor
+                await chore
         for stream in list(self.api.streams):
             stream.set()
         if self._server is not None:
