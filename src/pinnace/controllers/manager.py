@@ -33,6 +33,7 @@ from pinnace.controllers.job import JobController
 from pinnace.controllers.namespace import NamespaceController
 from pinnace.controllers.node_ipam import NodeIpamController
 from pinnace.controllers.node_lifecycle import GRACE_SECONDS, NodeLifecycleController
+from pinnace.controllers.poddisruptionbudget import DisruptionController
 from pinnace.controllers.podgc import PodGcController
 from pinnace.controllers.replicaset import ReplicaSetController
 from pinnace.controllers.replicationcontroller import ReplicationControllerController
@@ -135,6 +136,7 @@ class ControllerManager:
                 client, informers, recorder("statefulset-controller")
             ),
             "cronjob-controller": lambda: CronJobController(client, informers, recorder("cronjob-controller")),
+            "disruption-controller": lambda: DisruptionController(client, informers),
             "job-controller": lambda: JobController(client, informers, recorder("job-controller")),
             "ttl-after-finished-controller": lambda: TtlAfterFinishedController(client, informers),
             "clusterrole-aggregation-controller": lambda: ClusterRoleAggregationController(client, informers),
