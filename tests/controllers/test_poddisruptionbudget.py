@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from pinnace.apis.resources import DEPLOYMENTS, POD_DISRUPTION_BUDGETS
+from pinnace.apis.resources import DEPLOYMENTS, POD_DISRUPTION_BUDGETS, PODS
 from pinnace.apiserver.server import ApiServer
 from pinnace.client.client import Client
 from pinnace.controllers.poddisruptionbudget import status_of
-from pinnace.machinery.meta import Obj
+from pinnace.machinery.errors import ApiError
+from pinnace.machinery.meta import Obj, name_of
 from tests.controllers.test_deployment import deployment
 from tests.controllers.test_manager import managing, node_agent, until
 
@@ -76,3 +77,21 @@ async def test_a_budget_follows_a_deployment(server: ApiServer, client: Client) 
             return (status.get("disruptionsAllowed"), status.get("expectedPods")) == (1, 3)
 
         await until(client, POD_DISRUPTION_BUDGETS, allowed)
+        await client.patch(POD_DISRUPTION_BUDGETS, "web", {"spec": {"maxUnavailable": 0}}, "default")
+        await until(client, POD_DISRUPTION_BUDGETS, lambda found: found[0]["status"]["desiredHealthy"] == 3)
+        name = name_of((await client.list(PODS, "default"))["items"][0])
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+        with pytest.raises(ApiError) as refused:
+            await client.create(PODS, eviction, "default", name=name, subresource="eviction")
+        assert refused.value.code == 429
+        assert refused.value.message == "Cannot evict pod as it would violate the pod's disruption budget."
+        assert (refused.value.details or {})["causes"] == [
+            {
+                "reason": "DisruptionBudget",
+                "message": "The disruption budget web needs 3 healthy pods and has 3 currently",
+            }
+        ]
+        await client.patch(POD_DISRUPTION_BUDGETS, "web", {"spec": {"maxUnavailable": 1}}, "default")
+        await until(client, POD_DISRUPTION_BUDGETS, allowed)
+        await client.create(PODS, eviction, "default", name=name, subresource="eviction")
+        await until(client, PODS, lambda found: name not in map(name_of, found))

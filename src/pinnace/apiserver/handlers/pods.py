@@ -13,6 +13,7 @@ from pinnace.apiserver.call import Call, One
 from pinnace.apiserver.decode import own, read_object
 from pinnace.apiserver.handlers import delete as deletion
 from pinnace.apiserver.handlers import update as updating
+from pinnace.apiserver.handlers.eviction import charge
 from pinnace.machinery import errors
 from pinnace.machinery.meta import GVK, Obj, annotations_of, format_time, utc_now
 
@@ -117,6 +118,8 @@ async def evict(call: Call) -> One:
         revision=preconditions.get("resourceVersion") or "",
         dry_run=bool(asked.get("dryRun")) or call.dry_run,
     )
+    if not options.dry_run:
+        await charge(call, call.current().obj())
     await deletion.delete_object(call, call.key, options)
     return One({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}, 201)
 
