@@ -52,14 +52,18 @@ make_venv() {
         install_packages python3-venv
     fi
     echo "Setting up $root/.venv" >&2
-    "$python" -m venv --clear "$root/.venv"
+    "$python" -m venv --clear "$root/.venv" || fail "$root/.venv cannot be made"
     groups=""
     for group in "$@"; do
-        groups="$groups --group $root/pyproject.toml:$group"
+        groups="$groups --group $group"
     done
-    "$root/.venv/bin/pip" install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-    # shellcheck disable=SC2086 - the groups are words
-    "$root/.venv/bin/pip" install --quiet --disable-pip-version-check --editable "$root" $groups
+    # From within the checkout, so that its path may hold spaces while the groups are split into words.
+    # shellcheck disable=SC2086
+    (
+        cd "$root" &&
+            .venv/bin/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1' &&
+            .venv/bin/pip install --quiet --disable-pip-version-check --editable . $groups
+    ) || fail "the Python packages could not be fetched: is there a network?"
     echo "$stamp" >"$root/.venv/.stamp"
     # A venv made through sudo stays usable by who called it.
     [ -z "${SUDO_UID:-}" ] || chown -R "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" "$root/.venv"
