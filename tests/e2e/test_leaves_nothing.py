@@ -39,6 +39,7 @@ def trace(homes: Path) -> Trace:
         "links": {link.name for link in Path("/sys/class/net").iterdir()},
         "nftables": set(_output("nft", "list", "tables").splitlines()),
         "cgroups": {str(path) for path in Path("/sys/fs/cgroup").glob("**/pinnace*") if path.is_dir()},
+        "hierarchies": {line.split(":")[1] for line in Path("/proc/self/cgroup").read_text().splitlines()},
         "files": {
             str(path)
             for root in (homes, Path("/run/pinnace"), Path("/run/netns"), Path("/var/run/netns"))

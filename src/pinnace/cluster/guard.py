@@ -11,12 +11,14 @@ import ctypes
 import os
 import shlex
 import sys
+import time
 from pathlib import Path
 
 from pinnace.cluster.profile import Profile
 
 _MS_NOSUID_NODEV_NOEXEC = 2 | 4 | 8
 _MNT_DETACH = 2
+REMOVAL_TIMEOUT = 5.0  # seconds
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -66,16 +68,28 @@ def processes(profile: Profile) -> list[int]:
 
 
 def remove(profile: Profile) -> None:
-    """Unmount the hierarchy; its group must be empty."""
+    """Unmount the hierarchy and see it go; its group must be empty."""
     root = _root(profile)
     if not root.is_mount():
         return
     try:
         (root / "servers").rmdir()
     except OSError:
-        pass
+        pass  # never armed
     _libc.umount2(os.fsencode(root), _MNT_DETACH)
+    name = f"pinnace-{profile.id}"
+    deadline = time.monotonic() + REMOVAL_TIMEOUT
+    # The kernel frees a removed group a moment later and tells nobody; a hierarchy unmounted before that stays.
+    while _exists(name) and time.monotonic() < deadline:
+        time.sleep(0.01)
+        if _mount(root, name):
+            _libc.umount2(os.fsencode(root), 0)
     root.rmdir()
+
+
+def _exists(name: str) -> bool:
+    """Whether the kernel knows a hierarchy of this name."""
+    return f":name={name}:" in Path("/proc/self/cgroup").read_text()
 
 
 def _root(profile: Profile) -> Path:
