@@ -39,6 +39,34 @@ need_program() {
     PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null 2>&1 || install_packages "$2"
 }
 
+# need_kubectl: kubectl 1.27 or newer on PATH, or in .venv/bin from the Debian release after this one.
+need_kubectl() {
+    PATH=$root/.venv/bin:$PATH
+    kubectl_minor() { kubectl version --client -o json 2>/dev/null | sed -n 's/.*"minor": "\([0-9]*\).*/\1/p' | head -n 1; }
+    minor=$(kubectl_minor)
+    [ "${minor:-0}" -ge 27 ] && return
+    # The client is one static program: it can be taken from a newer release without upgrading anything.
+    newer=$(mktemp -d)
+    mkdir -p "$newer/lists/partial" "$newer/package"
+    codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+    # The mirror this machine uses: of the source whose suite is the release itself, in either of apt's formats.
+    mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null |
+        awk -v suite="$codename" '
+            $1 == "URIs:" { uri = $2 }
+            $1 == "Suites:" && $2 == suite { print uri; exit }
+            $1 == "deb" { for (i = 3; i <= NF; i++) if ($i == suite) { print $(i - 1); exit } }')
+    echo "deb $mirror trixie main" >"$newer/sources.list"
+    set -- -o "Dir::Etc::SourceList=$newer/sources.list" -o "Dir::Etc::SourceParts=-" -o "Dir::State::Lists=$newer/lists" \
+        -o "Dir::State::status=/dev/null" -o "Dir::Cache::pkgcache=" -o "Dir::Cache::srcpkgcache=" -o APT::Sandbox::User=root
+    echo "Fetching a newer kubectl" >&2
+    if apt-get "$@" update >&2 && (cd "$newer/package" && apt-get "$@" download kubectl >&2); then
+        dpkg-deb -x "$newer"/package/*.deb "$newer/package" && cp "$newer/package/usr/bin/kubectl" "$root/.venv/bin/kubectl"
+    fi
+    rm -rf "$newer"
+    minor=$(kubectl_minor)
+    [ "${minor:-0}" -ge 27 ] || fail "kubectl 1.27 or newer is needed for the tests: https://kubernetes.io/docs/tasks/tools/"
+}
+
 # make_venv GROUP…: .venv with the project (editable) and the given dependency groups, made anew only when they changed.
 make_venv() {
     python=$(find_python) || {
