@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.apiserver.conftest import Cluster
+from tests.support.kubectl import kubectls
 
-_CANDIDATES = ("/usr/lib/google-cloud-sdk/bin/kubectl.1.32", shutil.which("kubectl") or "")
-KUBECTL = next((path for path in _CANDIDATES if path and Path(path).exists()), "")
+KUBECTL = next(iter(kubectls()[-1:]), "")
 
 pytestmark = pytest.mark.skipif(not KUBECTL, reason="needs kubectl")
 

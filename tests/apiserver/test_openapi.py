@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -18,10 +17,9 @@ from pinnace.apis.registry import registry
 from pinnace.apiserver.discovery import Discovery
 from pinnace.apiserver.openapi import PROTOBUF_ACCEPT, OpenApi
 from pinnace.machinery.schema import Schemas
+from tests.support.kubectl import kubectls
 
-KUBECTLS = sorted(Path("/usr/lib/google-cloud-sdk/bin").glob("kubectl.1.*"))
-if not KUBECTLS and shutil.which("kubectl"):
-    KUBECTLS = [Path(shutil.which("kubectl") or "")]
+KUBECTLS = [Path(program) for program in kubectls()]
 
 
 def make(minor: int) -> OpenApi:

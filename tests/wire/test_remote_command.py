@@ -269,7 +269,7 @@ async def test_what_cannot_be_upgraded_is_refused(
 
 # kubectl.
 
-KUBECTL = shutil.which("kubectl.1.32", path="/usr/lib/google-cloud-sdk/bin") or shutil.which("kubectl")
+KUBECTL = shutil.which("kubectl")
 API = {
     "/api": {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []},
     "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": []},
