@@ -83,7 +83,7 @@ class NodeIpamController(Controller):
     ) -> None:
         self._recorder = recorder
         self.ranges = [ClusterRange(cidr) for cidr in cluster_cidrs]
-        self._waiting: set[str] = set()  # nodes for which nothing was left
+        self._waiting: dict[str, None] = {}  # nodes for which nothing was left
         super().__init__(client, informers)
 
     def setup(self) -> None:
@@ -96,10 +96,11 @@ class NodeIpamController(Controller):
                 one.take(cidr)
 
     def _forget(self, node: Obj) -> None:
-        self._give_back(cidrs_of(node))
-        for key in self._waiting:
-            self.queue.add(key)
-        self._waiting.clear()
+        self._waiting.pop(name_of(node), None)
+        freed = cidrs_of(node)
+        self._give_back(freed)
+        if freed and self._waiting:
+            self.queue.add(self._waiting.popitem()[0])
 
     def _give_back(self, cidrs: Iterable[str]) -> None:
         for cidr in cidrs:
@@ -117,7 +118,7 @@ class NodeIpamController(Controller):
             message = f"Node {name_of(node)} status is now: CIDRNotAvailable"
             self._recorder.event(node, "Normal", "CIDRNotAvailable", message)
             _log.warning("there are no remaining CIDRs left to allocate in the accepted range", node=key)
-            self._waiting.add(key)
+            self._waiting[key] = None
             return None
         try:
             await self.client.patch(NODES, key, {"spec": {"podCIDR": given[0], "podCIDRs": given}})

@@ -147,6 +147,7 @@ class NodeLifecycleController(Controller):
         self._recorder = recorder
         self._grace = grace
         self._heard: dict[str, float] = {}  # node name -> when last heard of, by the steady clock
+        self._ready: set[str] = set()  # names of the nodes that are ready
         super().__init__(client, informers)
 
     def setup(self) -> None:
@@ -161,14 +162,25 @@ class NodeLifecycleController(Controller):
 
     def _hear_node(self, node: Obj) -> None:
         self._heard.setdefault(name_of(node), time.monotonic())
+        self._note_readiness(name_of(node), ready=node_ready(node) == "True")
 
     def _hear_status(self, old: Obj, new: Obj) -> None:
         if _heartbeats(new) - _heartbeats(old):
             self._heard[name_of(new)] = time.monotonic()
+        self._note_readiness(name_of(new), ready=node_ready(new) == "True")
 
     def _node_gone(self, node: Obj) -> None:
         self._heard.pop(name_of(node), None)
-        self._others_may_change()
+        self._note_readiness(name_of(node), ready=False)
+
+    def _note_readiness(self, name: str, *, ready: bool) -> None:
+        """Whether pods are evicted from one node depends on whether any other is ready: look again when that turns."""
+        anybody = bool(self._ready)
+        (self._ready.add if ready else self._ready.discard)(name)
+        if bool(self._ready) != anybody:
+            for node in self.nodes.store.list():
+                if node_ready(node) != "True":
+                    self.queue.add(key_of(node))
 
     def _hear_lease(self, lease: Obj) -> None:
         self._heard[name_of(lease)] = time.monotonic()
@@ -196,30 +208,18 @@ class NodeLifecycleController(Controller):
             return node
         written = await self.client.update_status(NODES, replace_in(node, conditions, "status", "conditions"))
         self._recorder.event(node, "Normal", "NodeNotReady", f"Node {name_of(node)} status is now: NodeNotReady")
-        self._others_may_change()
         return written
 
     async def _write_taints(self, node: Obj) -> Obj:
-        taints = wanted_taints(node, utc_now(), evict=self._somebody_is_ready())
+        # When no node at all is ready, the fault is more likely ours: then nothing is evicted.
+        taints = wanted_taints(node, utc_now(), evict=bool(self._ready))
         if taints == get_in(node, "spec", "taints", default=[]):
             return node
-        written = await self.client.patch(
+        return await self.client.patch(
             NODES,
             name_of(node),
             {"metadata": {"resourceVersion": node["metadata"]["resourceVersion"]}, "spec": {"taints": taints or None}},
         )
-        self._others_may_change()
-        return written
-
-    def _somebody_is_ready(self) -> bool:
-        """When no node at all is ready, the fault is more likely ours: then nothing is evicted."""
-        return any(node_ready(node) == "True" for node in self.nodes.store.list())
-
-    def _others_may_change(self) -> None:
-        """Whether pods are evicted from one node depends on whether another is ready."""
-        for node in self.nodes.store.list():
-            if node_ready(node) != "True":
-                self.queue.add(key_of(node))
 
     async def _mark_pods(self, node: Obj) -> None:
         """Services must not send traffic where nobody answers for readiness."""
