@@ -2,6 +2,9 @@
 # Asks for nothing but Python 3.11 and, for system programs, Debian's or Ubuntu's apt.
 
 root=$(cd "$(dirname "$0")/.." && pwd)
+# A user's PATH often lacks the places of system programs, such as nft.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+export PATH
 
 fail() {
     echo "$(basename "$0"): $1" >&2
@@ -36,7 +39,7 @@ apt_install() {
 
 # need_program PROGRAM PACKAGE: install the package unless the program is there.
 need_program() {
-    PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null 2>&1 || install_packages "$2"
+    command -v "$1" >/dev/null 2>&1 || install_packages "$2"
 }
 
 # need_kubectl: kubectl 1.27 or newer on PATH, or in .venv/bin from the Debian release after this one.
