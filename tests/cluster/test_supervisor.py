@@ -75,6 +75,7 @@ def supervisor(profile: Profile, tmp_path: Path) -> Iterator[control.Control]:
         assert time.monotonic() < deadline
     yield connection
     connection.close()
+    guard.disarm(profile)  # first: the kernel would start another supervisor
     child.kill()
     child.wait()
 

@@ -15,6 +15,12 @@ from tests.e2e.conftest import PINNACE, Cluster
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
 
+# Not root, but able to read this checkout wherever it is.
+NOBODY = (
+    "setpriv", "--reuid=65534", "--clear-groups", "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", "--"
+)  # fmt: skip
+
+
 def start(home: Path, *arguments: str, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PINNACE_HOME": str(home), "KUBECONFIG": str(home) + ".kubeconfig", "COLUMNS": "200"}
     return subprocess.run(
@@ -42,7 +48,7 @@ def test_a_port_in_use(tmp_path: Path) -> None:
 
 
 def test_no_root(tmp_path: Path) -> None:
-    result = start(tmp_path / "home", prefix=("setpriv", "--reuid=65534", "--clear-groups", "--"))
+    result = start(tmp_path / "home", prefix=NOBODY)
 
     assert result.returncode == 57
     assert "needs root privileges" in result.stderr

@@ -18,7 +18,7 @@ from pinnace.cluster.profile import Profile
 
 _MS_NOSUID_NODEV_NOEXEC = 2 | 4 | 8
 _MNT_DETACH = 2
-REMOVAL_TIMEOUT = 5.0  # seconds
+REMOVAL_TIMEOUT = 1.0  # seconds; a zombie that nobody reaps would hold the group for longer than is worth waiting
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -72,18 +72,19 @@ def remove(profile: Profile) -> None:
     root = _root(profile)
     if not root.is_mount():
         return
-    try:
-        (root / "servers").rmdir()
-    except OSError:
-        pass  # never armed
-    _libc.umount2(os.fsencode(root), _MNT_DETACH)
     name = f"pinnace-{profile.id}"
     deadline = time.monotonic() + REMOVAL_TIMEOUT
-    # The kernel frees a removed group a moment later and tells nobody; a hierarchy unmounted before that stays.
-    while _exists(name) and time.monotonic() < deadline:
+    while True:
+        try:
+            (root / "servers").rmdir()
+        except OSError:
+            pass  # never armed, removed in the round before, or its last process is just going
+        _libc.umount2(os.fsencode(root), _MNT_DETACH)
+        # The kernel frees a removed group a moment later and tells nobody; a hierarchy unmounted before that stays.
+        if not _exists(name) or time.monotonic() > deadline:
+            break
         time.sleep(0.01)
-        if _mount(root, name):
-            _libc.umount2(os.fsencode(root), 0)
+        _mount(root, name)
     root.rmdir()
 
 

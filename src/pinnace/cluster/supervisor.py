@@ -251,6 +251,8 @@ class Supervisor:
 
 def main() -> None:
     profile = from_directory(Path(sys.argv[1]))
+    if not profile.exists():
+        return  # deleted while the kernel was starting us
     profile.logs_dir.mkdir(parents=True, exist_ok=True)
     log = os.open(profile.logs_dir / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)

@@ -115,11 +115,16 @@ def executed(channel: socket.socket, spec: Spec, request: dict[str, Any], target
     join_cgroups(request["cgroups"])
     identity.set_oom_score(spec["process"].get("oomScoreAdj"))
     program = _seccomp_program(spec)
+    root = os.open(f"/proc/{_pid_of(target)}/root", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     sys_.setns(
         target,
         sys_.CLONE_NEWNS | sys_.CLONE_NEWIPC | sys_.CLONE_NEWUTS | sys_.CLONE_NEWNET | sys_.CLONE_NEWCGROUP,
     )
     os.close(target)
+    # setns leads to the root of the mount namespace, which is the machine's own where the engine runs in a chroot.
+    os.fchdir(root)
+    os.chroot(".")
+    os.close(root)
     fds: list[int] = []
     if process.get("terminal"):
         master, slave = rootfs.open_console()
@@ -133,6 +138,12 @@ def executed(channel: socket.socket, spec: Spec, request: dict[str, Any], target
         os.close(fd)
     _take_over_stdio(stdio, uid, terminal=bool(process.get("terminal")))
     _finish(channel, program, process, (uid, gid, groups), executable, environment)
+
+
+def _pid_of(pidfd: int) -> int:
+    """The process behind a pidfd: the same one for as long as the pidfd is good for setns."""
+    with open(f"/proc/self/fdinfo/{pidfd}") as file:
+        return next(int(line[4:]) for line in file if line.startswith("Pid:"))
 
 
 def sandbox(channel: socket.socket, request: dict[str, Any]) -> None:
