@@ -46,9 +46,11 @@ def trace(homes: Path) -> Trace:
             if root.exists()
             for path in root.rglob("*")
         },
-        # Without the state of a link: another cluster's bridge may lose its last pod meanwhile.
+        # By device: the routes of another cluster's bridge change with its pods.
         "routes": {
-            line.replace("linkdown", "").strip() for line in _output("ip", "route", "show", "table", "all").splitlines()
+            line.partition(" dev ")[2].split()[0]
+            for line in _output("ip", "route", "show", "table", "all").splitlines()
+            if " dev " in line
         },
     }
 
