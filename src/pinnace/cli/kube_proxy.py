@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from ipaddress import ip_address, ip_network
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -114,8 +113,12 @@ def _local_addresses() -> list[str]:
     """Every IPv4 address of this host, from the kernel's table of what it delivers to itself."""
     from pathlib import Path
 
-    lines = Path("/proc/net/fib_trie").read_text().splitlines()
-    found = {before.split()[-1] for before, line in pairwise(lines) if "/32 host LOCAL" in line}
+    found, address = set(), ""
+    for line in Path("/proc/net/fib_trie").read_text().splitlines():
+        if "|-- " in line:
+            address = line.split()[-1]  # what is known of it follows, a line each
+        elif "/32 host LOCAL" in line:
+            found.add(address)
     return sorted(found)
 
 
