@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pinnace.cluster import control, guard
+from pinnace.cluster import control, guard, teardown, turns
 from pinnace.cluster.profile import Profile, ProfileConfig
 
 pytestmark = pytest.mark.root
@@ -56,10 +56,7 @@ def profile(tmp_path: Path) -> Iterator[Profile]:
         )
     )
     yield made
-    guard.disarm(made)
-    for pid in guard.processes(made):
-        os.kill(pid, signal.SIGKILL)
-        control.wait_for_exit(pid, 5)
+    teardown.stop_servers(made)
     guard.remove(made)
     made.remove()
 
@@ -68,6 +65,7 @@ def profile(tmp_path: Path) -> Iterator[Profile]:
 def supervisor(profile: Profile, tmp_path: Path) -> Iterator[control.Control]:
     (tmp_path / "stub_server.py").write_text(SERVER)
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    turns.allow_supervisor(profile)
     child = subprocess.Popen([sys.executable, "-c", RUN, str(profile.directory)], env=environment)
     deadline = time.monotonic() + LIMIT
     while (connection := control.connect(profile)) is None:
@@ -75,8 +73,7 @@ def supervisor(profile: Profile, tmp_path: Path) -> Iterator[control.Control]:
         assert time.monotonic() < deadline
     yield connection
     connection.close()
-    guard.disarm(profile)  # first: the kernel would start another supervisor
-    child.kill()
+    teardown.stop_servers(profile)
     child.wait()
 
 

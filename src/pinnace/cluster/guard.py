@@ -18,7 +18,8 @@ from pinnace.cluster.profile import Profile
 
 _MS_NOSUID_NODEV_NOEXEC = 2 | 4 | 8
 _MNT_DETACH = 2
-REMOVAL_TIMEOUT = 1.0  # seconds; a zombie that nobody reaps would hold the group for longer than is worth waiting
+GRACE_PERIOD = 0.04  # seconds that the kernel takes to free a removed group, as a rule
+REMOVAL_TIMEOUT = 3.0  # seconds; a zombie that nobody reaps would hold the group for longer than is worth waiting
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -68,7 +69,11 @@ def processes(profile: Profile) -> list[int]:
 
 
 def remove(profile: Profile) -> None:
-    """Unmount the hierarchy and see it go; its group must be empty."""
+    """Unmount the hierarchy and see it go; its group must be empty.
+
+    The kernel frees a removed group a moment later (an RCU grace period) and tells nobody. A hierarchy unmounted
+    before that stays, one unmounted after it goes as slowly, and one mounted again meanwhile does not go.
+    """
     root = _root(profile)
     if not root.is_mount():
         return
@@ -79,11 +84,13 @@ def remove(profile: Profile) -> None:
             (root / "servers").rmdir()
         except OSError:
             pass  # never armed, removed in the round before, or its last process is just going
+        time.sleep(GRACE_PERIOD)
         _libc.umount2(os.fsencode(root), _MNT_DETACH)
-        # The kernel frees a removed group a moment later and tells nobody; a hierarchy unmounted before that stays.
+        unmounted = time.monotonic()
+        while _exists(name) and time.monotonic() < unmounted + 4 * GRACE_PERIOD:
+            time.sleep(0.005)
         if not _exists(name) or time.monotonic() > deadline:
             break
-        time.sleep(0.01)
         _mount(root, name)
     root.rmdir()
 

@@ -96,6 +96,10 @@ class Profile:
         return f"/pinnace-{self._short}"
 
     @property
+    def supervisor_permit(self) -> Path:
+        return self.run_dir / "permit"
+
+    @property
     def control_socket(self) -> Path:
         return self.run_dir / "control.sock"
 

@@ -6,17 +6,15 @@ cluster's data as it was.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
 
-from pinnace.cluster import control, guard, preflight, subnets
+from pinnace.cluster import control, guard, preflight, subnets, turns
 from pinnace.cluster.profile import Profile, ProfileConfig, list_profiles
 from pinnace.cluster.progress import Progress
 from pinnace.cluster.reasons import (
@@ -27,6 +25,7 @@ from pinnace.cluster.reasons import (
     START_FAILED,
     ClusterError,
 )
+from pinnace.cluster.supervisor import NOT_NEEDED
 
 TOTAL_STEPS = 6
 CRASHES_THAT_FAIL_A_START = 3
@@ -49,7 +48,7 @@ def start(profile: Profile, options: StartOptions, progress: Progress) -> Profil
     preflight.require_root()
     preflight.require_writable_home(profile.home)
     preflight.require_features()
-    with _locked(profile):
+    with turns.turn(profile):
         fresh = not profile.exists()
         progress.step("Profile", f'{"Creating" if fresh else "Loading"} profile "{profile.name}"')
         config = _decide(profile, options)
@@ -63,19 +62,6 @@ def start(profile: Profile, options: StartOptions, progress: Progress) -> Profil
         _write_kubeconfig(profile, config, options)
     progress.done(f'Kubernetes {config.kubernetes_version} is ready: kubectl now uses context "{profile.name}"')
     return config
-
-
-@contextmanager
-def _locked(profile: Profile) -> Iterator[None]:
-    """Two starts (or a start and a delete) of one profile take turns."""
-    profile.run_dir.parent.mkdir(parents=True, exist_ok=True)
-    lock = profile.run_dir.parent / f"{profile.id}.lock"
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
 
 
 def _decide(profile: Profile, options: StartOptions) -> ProfileConfig:
@@ -131,6 +117,7 @@ def _bring_up(profile: Profile, config: ProfileConfig, options: StartOptions, pr
     progress.step("Certificates", "Checking certificates and keys")
     _ensure_pki(profile, config)
     progress.step("Servers", "Starting the control plane and the node")
+    turns.allow_supervisor(profile)
     supervisor = control.connect(profile) or _spawn_supervisor(profile, options)
     try:
         _wait_until_ready(profile, supervisor, options, progress)
@@ -152,7 +139,6 @@ def _ensure_pki(profile: Profile, config: ProfileConfig) -> None:
 
 def _spawn_supervisor(profile: Profile, options: StartOptions) -> control.Control:
     """Start the supervisor, detached from this terminal, and connect to it."""
-    profile.run_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
     environment = os.environ | {"PINNACE_VERBOSITY": str(options.verbosity)}
     environment["PATH"] = preflight.search_path()
     process = subprocess.Popen(
@@ -167,7 +153,7 @@ def _spawn_supervisor(profile: Profile, options: StartOptions) -> control.Contro
     while time.monotonic() < deadline:
         if (connection := control.connect(profile)) is not None:
             return connection
-        if process.poll() is not None:
+        if process.poll() not in (None, NOT_NEEDED):
             raise ClusterError(START_FAILED, "The supervisor ended at once", _log_tail(profile, "supervisor"))
         time.sleep(0.01)  # the socket is about to be made by a process that has no other way to say so
     raise ClusterError(START_FAILED, "The supervisor does not answer", _log_tail(profile, "supervisor"))

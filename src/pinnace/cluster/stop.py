@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pinnace.cluster import teardown
+from pinnace.cluster import teardown, turns
 from pinnace.cluster.profile import Profile
 from pinnace.cluster.progress import Progress
 
@@ -14,10 +14,11 @@ def stop(profile: Profile, progress: Progress) -> None:
     from pinnace.cluster.preflight import require_root
 
     require_root()
-    profile.load()
-    progress.step("Servers", "Stopping the node and the control plane")
-    teardown.stop_servers(profile)
-    progress.step("Containers", "Stopping the containers")
-    teardown.stop_containers(profile)
-    teardown.remove_kernel_objects(profile)
+    with turns.turn(profile):
+        profile.load()
+        progress.step("Servers", "Stopping the node and the control plane")
+        teardown.stop_servers(profile)
+        progress.step("Containers", "Stopping the containers")
+        teardown.stop_containers(profile)
+        teardown.remove_kernel_objects(profile)
     progress.done(f'Cluster "{profile.name}" is stopped')

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pinnace.cluster import guard
+from pinnace.cluster import guard, turns
 from pinnace.cluster.process import LISTEN_FDS
 from pinnace.cluster.profile import Profile, from_directory
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 COMPONENTS = {"control-plane": "pinnace.cluster.controlplane", "node": "pinnace.cluster.node"}
+NOT_NEEDED = 3  # exit code
 STOP_ORDER = ("node", "control-plane")
 FIRST_BACKOFF, MAX_BACKOFF = 0.1, 10.0  # seconds
 STEADY_AFTER = 30.0  # seconds of life that make a crash a first one again
@@ -251,8 +252,8 @@ class Supervisor:
 
 def main() -> None:
     profile = from_directory(Path(sys.argv[1]))
-    if not profile.exists():
-        return  # deleted while the kernel was starting us
+    if not turns.become_supervisor(profile) or not profile.exists():
+        raise SystemExit(NOT_NEEDED)  # another one runs, or the profile was stopped while the kernel was starting us
     profile.logs_dir.mkdir(parents=True, exist_ok=True)
     log = os.open(profile.logs_dir / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)

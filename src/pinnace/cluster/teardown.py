@@ -13,7 +13,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pinnace.cluster import control, guard
+from pinnace.cluster import control, guard, turns
 from pinnace.cluster.preflight import search_path
 from pinnace.cluster.profile import Profile
 from pinnace.cluster.reasons import STOP_TIMEOUT, ClusterError
@@ -40,21 +40,34 @@ def tear_down(profile: Profile) -> None:
 def stop_servers(profile: Profile) -> None:
     """End the supervisor, which ends the servers; what does not end in time is killed."""
     guard.disarm(profile)
-    connection = control.connect(profile)
-    if connection is not None:
-        pid = connection.supervisor_pid
-        connection.close()
-        os.kill(pid, signal.SIGTERM)
-        if not control.wait_for_exit(pid, SERVERS_TIMEOUT):
-            os.kill(pid, signal.SIGKILL)
+    permit = turns.WithdrawnPermit(profile)
+    try:
+        pid = permit.holder()
+    finally:
+        permit.close()
+    if pid is not None:
+        _end_supervisor(pid)
+    while pids := guard.processes(profile):  # a server may have been forked since the last look
+        for pid in pids:
+            _signal(pid, signal.SIGKILL)
             if not control.wait_for_exit(pid, 5):
-                raise ClusterError(STOP_TIMEOUT, f"The supervisor (pid {pid}) does not end")
-    for pid in guard.processes(profile):
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-        control.wait_for_exit(pid, 5)
+                raise ClusterError(STOP_TIMEOUT, f"The server with pid {pid} does not end")
+
+
+def _end_supervisor(pid: int) -> None:
+    _signal(pid, signal.SIGTERM)
+    if control.wait_for_exit(pid, SERVERS_TIMEOUT):
+        return
+    _signal(pid, signal.SIGKILL)
+    if not control.wait_for_exit(pid, 5):
+        raise ClusterError(STOP_TIMEOUT, f"The supervisor (pid {pid}) does not end")
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass  # it has just ended
 
 
 def stop_containers(profile: Profile) -> None:
