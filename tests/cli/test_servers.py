@@ -12,12 +12,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pinnace.apis.resources import DEPLOYMENTS, LEASES, PODS
+from pinnace.apis.resources import DEPLOYMENTS, ENDPOINT_SLICES, LEASES, PODS, SERVICES
 from pinnace.cli.kubelet import make_engine
 from pinnace.client.client import Client
 from pinnace.client.https import HttpsTransport
@@ -216,9 +217,43 @@ def deployment() -> Obj:
     }
 
 
-async def fetch(address: str) -> bytes:
+SERVICE: Obj = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "web", "namespace": "default"},
+    "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]},
+}
+
+
+def has_a_ready_endpoint(endpoint_slice: Obj) -> bool:
+    ours = endpoint_slice["metadata"].get("labels", {}).get("kubernetes.io/service-name") == "web"
+    return ours and any(one["conditions"]["ready"] for one in endpoint_slice.get("endpoints", []))
+
+
+@contextmanager
+def proxied(site: Site, cluster_ip: str) -> Iterator[None]:
+    """kube-proxy, from when its rules know an address until they are cleaned up."""
+    kubeconfig = f"--kubeconfig={site.kubeconfig('proxy')}"
+    environment = os.environ | {"PATH": os.environ.get("PATH", "") + ":/usr/sbin"}
+    with subprocess.Popen(["nft", "monitor"], stdout=subprocess.PIPE, env=environment) as monitor:
+        assert monitor.stdout is not None
+        healthz = f"--healthz-bind-address=127.0.0.1:{_free_port()}"
+        proxy = site.start("kube-proxy", kubeconfig, "--hostname-override=alone", healthz)
+        try:
+            for line in monitor.stdout:
+                if cluster_ip.encode() in line:
+                    break
+            monitor.terminate()
+            yield
+        finally:
+            proxy.terminate()
+            proxy.wait(LIMIT)
+            subprocess.run([PINNACE, "kube-proxy", "--cleanup"], check=True)
+
+
+async def fetch(address: str, port: int = 8080) -> bytes:
     async with asyncio.timeout(LIMIT):
-        reader, writer = await asyncio.open_connection(address, 8080)
+        reader, writer = await asyncio.open_connection(address, port)
         writer.write(b"GET / HTTP/1.0\r\n\r\n")
         answer = await reader.read()
         writer.close()
@@ -247,7 +282,12 @@ async def test_servers_started_one_by_one_are_a_cluster(site: Site) -> None:
         pod = await until(client, PODS, "default", is_ready)
         answer = await fetch(pod["status"]["podIP"])
 
-        assert answer.endswith(b"hello\n")
+        service = await client.create(SERVICES, SERVICE)
+        await until(client, ENDPOINT_SLICES, "default", has_a_ready_endpoint)
+        with proxied(site, service["spec"]["clusterIP"]):
+            through_service = await fetch(service["spec"]["clusterIP"], 80)
+
+        assert (answer[-6:], through_service[-6:]) == (b"hello\n", b"hello\n")
         assert pod["spec"]["nodeName"] == "alone"
         await client.delete(DEPLOYMENTS, "web", "default")
     finally:
