@@ -24,6 +24,9 @@ class Options:
     anonymous_auth: bool = True
     authorization_modes: tuple[str, ...] = ("AlwaysAllow",)  # in the order they are asked: Node, RBAC, AlwaysDeny, …
 
+    enable_admission_plugins: tuple[str, ...] = ()  # besides those that are on by default
+    disable_admission_plugins: tuple[str, ...] = ()
+
     service_account_signing_key_file: Path | None = None
     service_account_key_files: tuple[Path, ...] = ()  # further keys that tokens are verified with
     service_account_issuer: str = "https://kubernetes.default.svc.cluster.local"

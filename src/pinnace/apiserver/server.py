@@ -18,13 +18,8 @@ import structlog
 from pinnace.apis.registry import Registry
 from pinnace.apis.resources import SERVICES
 from pinnace.apiserver import negotiate, routes
-from pinnace.apiserver.admission.chain import Chain, Plugin
-from pinnace.apiserver.admission.escalation import Escalation
-from pinnace.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
-from pinnace.apiserver.admission.node_restriction import NodeRestriction
-from pinnace.apiserver.admission.scheduling import DefaultTolerationSeconds, Priority, TaintNodesByCondition
-from pinnace.apiserver.admission.service_account import ServiceAccount
-from pinnace.apiserver.admission.storage import DefaultStorageClass, StorageObjectInUseProtection
+from pinnace.apiserver.admission import plugins
+from pinnace.apiserver.admission.chain import Chain
 from pinnace.apiserver.admission.webhooks import Webhooks
 from pinnace.apiserver.allocators import Reservations
 from pinnace.apiserver.api import Api
@@ -81,7 +76,13 @@ class ApiServer:
             storage=storage,
             registry=registry,
             schemas=schemas,
-            admission=Chain([*plugins(), self._webhooks]),
+            admission=Chain(
+                plugins.build(
+                    options.enable_admission_plugins,
+                    options.disable_admission_plugins,
+                    {"MutatingAdmissionWebhook": self._webhooks, "ValidatingAdmissionWebhook": self._webhooks},
+                )
+            ),
             reservations=self._reservations,
             authenticator=Authenticator(static, tokens, options.anonymous_auth),
             authorizer=Authorizer(options.authorization_modes, storage, schemas.minor),
@@ -309,21 +310,6 @@ class ApiServer:
 
 _UNKNOWN = RequestInfo("", "")
 _OWN_FORM = ("log", "exec", "attach", "portforward", "proxy")  # what these answer is not the client's choice
-
-
-def plugins() -> list[Plugin]:
-    """Admission, in the order of kube-apiserver's own list."""
-    return [
-        NamespaceLifecycle(),
-        ServiceAccount(),
-        NodeRestriction(),
-        TaintNodesByCondition(),
-        Priority(),
-        DefaultTolerationSeconds(),
-        DefaultStorageClass(),
-        StorageObjectInUseProtection(),
-        Escalation(),
-    ]
 
 
 def _check_watchable(call: Call) -> None:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="Who decides who may do what, in order: AlwaysAllow, AlwaysDeny, Node, RBAC.",
 )
+@click.option("--enable-admission-plugins", default="", help="Admission plugins to run besides those on by default.")
+@click.option("--disable-admission-plugins", default="", help="Admission plugins not to run.")
 @click.option("--service-account-signing-key-file", type=FILE, help="Key that signs service account tokens.")
 @click.option("--service-account-key-file", "key_files", type=FILE, multiple=True, help="Keys that verify them.")
 @click.option("--service-account-issuer", default="", help="The tokens' issuer, a URL.")
@@ -93,6 +95,16 @@ def _modes(text: str) -> tuple[str, ...]:
     return modes
 
 
+def _plugins(flag: str, text: str) -> tuple[str, ...]:
+    from pinnace.apiserver.admission.plugins import NAMES
+
+    names = tuple(filter(None, text.split(",")))
+    for name in names:
+        if name not in NAMES:
+            raise click.BadParameter(f'{flag} plugin "{name}" is unknown', param_hint=f"--{flag}")
+    return names
+
+
 def _sqlite_path(storage: str) -> Path:
     scheme, _, path = storage.partition("://")
     if scheme != "sqlite" or not path:
@@ -118,6 +130,8 @@ def _options(flags: dict[str, Any]) -> Options:
         token_auth_file=flags["token_auth_file"],
         anonymous_auth=flags["anonymous_auth"],
         authorization_modes=_modes(flags["authorization_mode"]),
+        enable_admission_plugins=_plugins("enable-admission-plugins", flags["enable_admission_plugins"]),
+        disable_admission_plugins=_plugins("disable-admission-plugins", flags["disable_admission_plugins"]),
         service_account_signing_key_file=flags["service_account_signing_key_file"],
         service_account_key_files=flags["key_files"],
         api_audiences=tuple(filter(None, flags["api_audiences"].split(","))),

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pinnace.machinery import errors
+from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj
 
 if TYPE_CHECKING:
@@ -40,6 +42,16 @@ class Attributes:
     def subresource(self) -> str:
         return self.call.info.subresource
 
+    @property
+    def name(self) -> str:
+        """Of the object, as far as it has one yet."""
+        return self.call.info.name or str((self.obj or {}).get("metadata", {}).get("name") or "")
+
+    def forbidden(self, why: str) -> ApiError:
+        """The refusal of this object, for its author to read."""
+        group, plural = self.resource
+        return errors.forbidden(plural, self.name, why, group)
+
 
 class Plugin:
     """One rule; does nothing unless it overrides one of these. Both raise ApiError to refuse."""
@@ -49,6 +61,11 @@ class Plugin:
 
     async def validate(self, attributes: Attributes) -> None:
         """Look at the finished object."""
+
+
+def aggregated(messages: Sequence[str]) -> str:
+    """Several reasons as one text: `[a, b]`, or just `a`."""
+    return messages[0] if len(messages) == 1 else f"[{', '.join(messages)}]"
 
 
 class Chain:

@@ -1,0 +1,62 @@
+"""Which admission plugins there are, in the order they see a request, and which of them are on.
+
+Names, order and defaults are kube-apiserver's: its flags `--enable-admission-plugins` and `--disable-admission-plugins`
+change which are on, never their order.
+https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+from pinnace.apiserver.admission.chain import Plugin
+from pinnace.apiserver.admission.escalation import Escalation
+from pinnace.apiserver.admission.limit_ranger import LimitRanger
+from pinnace.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
+from pinnace.apiserver.admission.node_restriction import NodeRestriction
+from pinnace.apiserver.admission.scheduling import DefaultTolerationSeconds, Priority, TaintNodesByCondition
+from pinnace.apiserver.admission.service_account import ServiceAccount
+from pinnace.apiserver.admission.storage import DefaultStorageClass, StorageObjectInUseProtection
+
+_BEFORE_WEBHOOKS: dict[str, Callable[[], Plugin]] = {
+    "NamespaceLifecycle": NamespaceLifecycle,
+    "LimitRanger": LimitRanger,
+    "ServiceAccount": ServiceAccount,
+    "NodeRestriction": NodeRestriction,
+    "TaintNodesByCondition": TaintNodesByCondition,
+    "Priority": Priority,
+    "DefaultTolerationSeconds": DefaultTolerationSeconds,
+    "DefaultStorageClass": DefaultStorageClass,
+    "StorageObjectInUseProtection": StorageObjectInUseProtection,
+}
+_WEBHOOKS = (
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionWebhook",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionWebhook",
+)
+_AFTER_WEBHOOKS: dict[str, Callable[[], Plugin]] = {}
+
+NAMES = (*_BEFORE_WEBHOOKS, *_WEBHOOKS, *_AFTER_WEBHOOKS)
+_OFF = frozenset[str]()  # unless asked for
+
+
+def is_on(name: str, enabled: Collection[str], disabled: Collection[str]) -> bool:
+    """Whether the flags, both lists of names, leave the plugin on; to enable wins, as in kube-apiserver."""
+    return name in enabled or (name not in disabled and name not in _OFF)
+
+
+def build(
+    enabled: Collection[str], disabled: Collection[str], dynamic: Mapping[str, Plugin] | None = None
+) -> list[Plugin]:
+    """The plugins that are on, in order; `dynamic` are those of webhooks and policies, by name.
+
+    One object may stand for several names: it is used once, where the first of them stands.
+    """
+
+    def chosen(makers: Mapping[str, Callable[[], Plugin]]) -> list[Plugin]:
+        return [make() for name, make in makers.items() if is_on(name, enabled, disabled)]
+
+    found = [(dynamic or {}).get(name) for name in _WEBHOOKS if is_on(name, enabled, disabled)]
+    unique = list(dict.fromkeys(plugin for plugin in found if plugin is not None))
+    return [*chosen(_BEFORE_WEBHOOKS), Escalation(), *unique, *chosen(_AFTER_WEBHOOKS)]
