@@ -1,0 +1,71 @@
+"""Fixtures of clusters for pytest, found by its entry point: nothing to import, nothing loaded until a test asks.
+
+`pinnace` is a cluster of one test alone, `pinnace_session` one that all tests share; `pinnace_namespace` and
+`pinnace_kubeconfig` are a test's place in the shared one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pinnace.testing.cluster import Cluster
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "pinnace(controllers=True, scheduler=True, nodes=0, version='', in_process=True): the cluster that the "
+        "fixture `pinnace` starts for this test",
+    )
+
+
+@pytest.fixture(scope="session")
+def pinnace_options() -> dict[str, Any]:
+    """Arguments of `Cluster` for every fixture here; override it in conftest.py."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def pinnace_session(pinnace_options: dict[str, Any]) -> Iterator[Cluster]:
+    """The cluster that all tests of the session share."""
+    from pinnace.testing.cluster import Cluster
+
+    with Cluster(**pinnace_options) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def pinnace(
+    request: pytest.FixtureRequest, pinnace_options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Cluster]:
+    """A cluster of this test alone, as `@pytest.mark.pinnace(…)` describes it; $KUBECONFIG names its kubeconfig."""
+    from pinnace.testing.cluster import Cluster
+
+    marker = request.node.get_closest_marker("pinnace")
+    with Cluster(**{**pinnace_options, **(marker.kwargs if marker else {})}) as cluster:
+        monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+        yield cluster
+
+
+@pytest.fixture
+def pinnace_namespace(pinnace_session: Cluster) -> Iterator[str]:
+    """The name of a namespace of this test in the shared cluster; deleted after it."""
+    name = pinnace_session.create_namespace()
+    yield name
+    pinnace_session.delete_namespace(name)
+
+
+@pytest.fixture
+def pinnace_kubeconfig(
+    pinnace_session: Cluster, pinnace_namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """A kubeconfig file for the shared cluster whose namespace is this test's; $KUBECONFIG names it."""
+    file = pinnace_session.kubeconfig_in(pinnace_namespace)
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    yield file
+    file.unlink()

@@ -1,0 +1,201 @@
+"""A test's cluster: ready at once, apart from others, reachable by whatever has its kubeconfig."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pinnace.testing import ApiError, Cluster
+from tests.support.kubectl import kubectls
+
+KUBECTL = (kubectls() or [""])[-1]
+needs_kubectl = pytest.mark.skipif(not KUBECTL, reason="needs kubectl")
+
+
+def kubectl(kubeconfig: Path, *arguments: str) -> str:
+    ran = subprocess.run(
+        [KUBECTL, "--kubeconfig", kubeconfig, *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+    return ran.stdout + ran.stderr
+
+
+def deployment(name: str, replicas: int = 2) -> dict[str, object]:
+    labels = {"app": name}
+    container = {"name": "main", "image": "example.com/any", "command": ["serve"]}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+    spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
+
+
+def pod(name: str, **spec: object) -> dict[str, object]:
+    containers = [{"name": "main", "image": "example.com/any"}]
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": containers, **spec}}
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["in process", "beside"])
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    with Cluster(nodes=2, in_process=request.param) as made:
+        yield made
+
+
+class TestCluster:
+    def test_runs_workloads_on_nodes_without_machines(self, cluster: Cluster) -> None:
+        namespace = cluster.create_namespace()
+        cluster.api.create(deployment("web", 3), namespace)
+        cluster.api.wait_for("deploy", "web", "Available", namespace)
+        pods = cluster.api.list("pods", namespace, labels="app=web")
+        assert {one["status"]["phase"] for one in pods} == {"Running"}
+        assert {one["spec"]["nodeName"] for one in pods} <= {"node-1", "node-2"}
+        cluster.api.delete("deploy", "web", namespace)
+        cluster.api.wait_until(lambda: not cluster.api.list("pods", namespace))
+
+    def test_pods_end_when_the_test_says_so(self, cluster: Cluster) -> None:
+        namespace = cluster.create_namespace()
+        template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "x"}]}}
+        job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "once"}, "spec": {"template": template}}
+        cluster.api.create(job, namespace)
+        [made] = cluster.api.wait_until(lambda: cluster.api.list("pods", namespace, fields="status.phase=Running"))
+        cluster.finish_pod(made["metadata"]["name"], namespace)
+        cluster.api.wait_for("job", "once", "Complete", namespace)
+
+    @needs_kubectl
+    def test_logs_are_what_the_test_set(self, cluster: Cluster) -> None:
+        namespace = cluster.create_namespace()
+        cluster.api.create(pod("talker"), namespace)
+        cluster.api.wait_for("pods", "talker", "Ready", namespace)
+        cluster.set_log("talker", "one\ntwo\n", namespace, container="main")
+        kubeconfig = cluster.kubeconfig_in(namespace)
+        assert kubectl(kubeconfig, "logs", "talker") == "one\ntwo\n"
+        assert kubectl(kubeconfig, "logs", "talker", "--tail=1") == "two\n"
+
+    @needs_kubectl
+    def test_kubeconfigs_make_any_user(self, cluster: Cluster) -> None:
+        namespace = cluster.create_namespace()
+        assert kubectl(cluster.kubeconfig, "auth", "can-i", "*", "*").strip() == "yes"
+        alice = cluster.kubeconfig_for("alice", ["devs"], namespace=namespace)
+        assert 'User "alice" cannot list resource "pods"' in kubectl(alice, "get", "pods")
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}
+        subjects = [
+            {"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "devs"},
+            {"kind": "ServiceAccount", "name": "default", "namespace": namespace},
+        ]
+        binding = {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": "view"},
+            "roleRef": role,
+            "subjects": subjects,
+        }
+        cluster.api.create(binding, namespace)
+        assert "No resources found" in kubectl(alice, "get", "pods")
+        robot = cluster.kubeconfig_for_service_account("default", namespace)
+        assert "No resources found" in kubectl(robot, "get", "pods")
+        assert "cannot create resource" in kubectl(robot, "create", "configmap", "any")
+
+    def test_namespaces_are_gone_with_what_is_in_them(self, cluster: Cluster) -> None:
+        namespace = cluster.create_namespace("mine")
+        assert namespace.startswith("mine-")
+        cluster.api.create(pod("any"), namespace)
+        cluster.delete_namespace(namespace)
+        cluster.api.wait_gone("ns", namespace)
+        cluster.delete_namespace(namespace)
+
+    def test_webhooks_on_loopback_are_asked(self, cluster: Cluster) -> None:
+        namespace = cluster.create_namespace()
+        asked = []
+
+        def review(request: dict[str, object]) -> dict[str, object]:
+            asked.append(request["name"])
+            return {"allowed": False, "status": {"message": "not today"}}
+
+        with cluster.webhook(review) as webhook:
+            rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["secrets"], "operations": ["CREATE"]}
+            one = {
+                "name": "deny.example.com",
+                "clientConfig": webhook.client_config,
+                "rules": [rule],
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+                "sideEffects": "None",
+                "admissionReviewVersions": ["v1"],
+            }
+            configuration = {
+                "apiVersion": "admissionregistration.k8s.io/v1",
+                "kind": "ValidatingWebhookConfiguration",
+                "metadata": {"name": "deny"},
+                "webhooks": [one],
+            }
+            cluster.api.create(configuration)
+            with pytest.raises(ApiError, match=r'admission webhook "deny.example.com" denied the request: not today'):
+                cluster.api.create({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}, namespace)
+            cluster.api.delete("validatingwebhookconfigurations", "deny")
+        assert asked == ["s"]
+
+    def test_waiting_says_what_it_waited_for(self, cluster: Cluster) -> None:
+        namespace = cluster.create_namespace()
+        cluster.api.create(pod("stuck", nodeSelector={"no": "where"}), namespace)
+        with pytest.raises(TimeoutError, match=r"pods/stuck was not Ready in 0.2 s: it has status .*'Pending'"):
+            cluster.api.wait_for("pods", "stuck", "Ready", namespace, timeout=0.2)
+        with pytest.raises(TimeoutError, match=r"pods/none was not there in 0.1 s: it is not there"):
+            cluster.api.wait_for("pods", "none", namespace=namespace, timeout=0.1)
+        with pytest.raises(TimeoutError, match=r"pods/stuck was not gone"):
+            cluster.api.wait_gone("pods", "stuck", namespace, timeout=0.1)
+
+
+class TestStart:
+    def test_is_ready_within_a_second_and_a_half_of_a_busy_machine(self) -> None:
+        """What docs/testing.md promises is measured by the program; here only a gross slowdown shall be noticed."""
+        program = (
+            "import time; began = time.perf_counter()\n"
+            "from pinnace.testing import Cluster\n"
+            "with Cluster(): print(time.perf_counter() - began)"
+        )
+        times = []
+        for _ in range(3):
+            ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+            times.append(float(ran.stdout))
+        assert min(times) < 1.5
+
+    def test_clusters_of_one_process_know_nothing_of_each_other(self) -> None:
+        with Cluster(controllers=False, scheduler=False) as one, Cluster(version="1.33") as other:
+            one.api.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "only-here"}})
+            assert [item["metadata"]["name"] for item in one.api.list("configmaps", "default")] == ["only-here"]
+            assert other.api.list("configmaps", "default", fields="metadata.name=only-here") == []
+            assert other.api.request("GET", "/version")["minor"] == "33"
+
+    def test_only_the_controllers_asked_for_run(self) -> None:
+        with Cluster(controllers=["serviceaccount-controller", "namespace-controller"], scheduler=False) as cluster:
+            cluster.api.create(deployment("idle"))
+            namespace = cluster.create_namespace()
+            cluster.delete_namespace(namespace)
+            cluster.api.wait_gone("ns", namespace)
+            assert "status" not in cluster.api.get("deploy", "idle") or not cluster.api.get("deploy", "idle")["status"]
+
+    def test_leaves_no_file_behind(self) -> None:
+        with Cluster(nodes=1) as cluster:
+            directory = cluster.directory
+            assert json.loads(cluster.kubeconfig.read_text()) == cluster.kubeconfig_dict()
+            assert cluster.kubeconfig.stat().st_mode & 0o077 == 0
+        assert not directory.exists()
+
+    def test_the_process_beside_ends_with_its_parent(self) -> None:
+        program = (
+            "import os, time\n"
+            "from pinnace.testing import Cluster\n"
+            "cluster = Cluster(in_process=False).start()\n"
+            "print(cluster._process.pid, cluster.directory, flush=True)\n"
+            "os.kill(os.getpid(), 9)"
+        )
+        ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        pid, directory = ran.stdout.split()
+        deadline = time.monotonic() + 20
+        while Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes():
+            assert time.monotonic() < deadline
+            os.sched_yield()
+        subprocess.run(["rm", "-rf", directory], check=True)
