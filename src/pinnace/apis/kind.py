@@ -6,7 +6,7 @@ objects and return them or say what is wrong with them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -47,6 +47,11 @@ Row = Callable[[Obj, datetime], list[Any]]
 Convert = Callable[[Obj], Obj]
 """An object in another version; the one given is left as it is."""
 
+Settle = Callable[[str], Awaitable[None] | None]
+"""Waits until the objects of a kind can be read, the one with the key given or all of them when it is empty.
+
+None where nothing is to be waited for. Raises ApiError where an object cannot be converted to the kind's version."""
+
 NameRule = Callable[[str, bool], list[str]]
 """What is wrong with a name, `(name, is_prefix)`; a prefix is a `generateName`, which may end where a name may not."""
 
@@ -71,6 +76,7 @@ class Kind:
     kind: str
     plural: str
     singular: str = ""  # kind in lower case unless given
+    list_kind: str = ""  # kind with List behind it unless given
     short_names: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     namespaced: bool = True
@@ -90,10 +96,17 @@ class Kind:
     to_storage: Convert | None = None  # this version -> `stored_as`
     from_storage: Convert | None = None  # `stored_as` -> this version
     subresources: tuple[Subresource, ...] = ()  # besides /status and /scale
+    unconditional_update: bool = True  # whether a PUT may leave resourceVersion out
+    begin_deletion: Default | None = None  # what the server sets when a deletion begins, in place
+    custom: bool = False  # defined by a CustomResourceDefinition
+    terminating: bool = False  # its definition is being deleted: nothing new is created
+    settle: Settle | None = None  # for kinds whose objects other servers convert
 
     def __post_init__(self) -> None:
         if not self.singular:
             self.singular = self.kind.lower()
+        if not self.list_kind:
+            self.list_kind = f"{self.kind}List"
 
     @property
     def gvk(self) -> GVK:

@@ -1,12 +1,13 @@
-"""Every kind that one minor of Kubernetes serves by default, with its names and its rules joined.
+"""Every kind that is served: those of one minor of Kubernetes, their names and their rules joined, and custom ones.
 
 `builtin` says which kinds there are and what they are called; the kinds' own files say how they behave. A kind without
-rules of its own still has its metadata validated.
+rules of its own still has its metadata validated. Custom kinds come and go while the server runs; who keeps something
+that is made of all kinds compares `generation`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 from pinnace.apis import builtin
@@ -15,7 +16,7 @@ from pinnace.apis.kind import Kind, NameRule, Rules, Validate, ValidateUpdate
 from pinnace.apis.metadata import name_is_subdomain, validate_metadata, validate_metadata_update
 from pinnace.apis.rules import RULES, VIEWS
 from pinnace.machinery.errors import Cause
-from pinnace.machinery.meta import GVK, GVR, Obj
+from pinnace.machinery.meta import GVK, GVR, Obj, version_order
 
 _NO_RULES = Rules()
 
@@ -29,12 +30,30 @@ class Registry:
             raise ValueError(f"Kubernetes 1.{minor} is not known; these are: {known}")
         self.minor = minor
         served = [row for row in builtin.KINDS if row.since <= minor <= row.until]
-        self._groups = _groups_in_order({(row.group, row.version) for row in served})
-        rank = {gv: place for place, gv in enumerate((g, v) for g, versions in self._groups for v in versions)}
+        self._builtin_groups = _groups_in_order({(row.group, row.version) for row in served})
+        rank = {gv: place for place, gv in enumerate((g, v) for g, versions in self._builtin_groups for v in versions)}
         served.sort(key=lambda row: (rank[row.group, row.version], row.plural))
-        self.kinds: list[Kind] = [_join(row, minor) for row in served]
-        self._by_gvr = {kind.gvr: kind for kind in self.kinds}
-        self._by_gvk = {kind.gvk: kind for kind in self.kinds}
+        self.builtin: list[Kind] = [_join(row, minor) for row in served]
+        self.custom: dict[str, tuple[Kind, ...]] = {}  # by the name of the definition
+        self.generation = 0  # counts the changes of `custom`
+        self._arrange()
+
+    def serve(self, definition: str, kinds: Sequence[Kind]) -> None:
+        """Serve these kinds for a CustomResourceDefinition in place of those before; none ends it."""
+        if kinds:
+            self.custom[definition] = tuple(kinds)
+        elif self.custom.pop(definition, None) is None:
+            return
+        self._arrange()
+
+    def _arrange(self) -> None:
+        self.generation += 1
+        custom = [kind for name in sorted(self.custom) for kind in self.custom[name]]
+        self.kinds: list[Kind] = [*self.builtin, *custom]
+        self._groups = _with_custom(self._builtin_groups, custom)
+        # Built-in kinds come last: no definition takes their place.
+        self._by_gvr = {kind.gvr: kind for kind in (*custom, *self.builtin)}
+        self._by_gvk = {kind.gvk: kind for kind in (*custom, *self.builtin)}
 
     def by_gvr(self, gvr: GVR) -> Kind | None:
         return self._by_gvr.get(gvr)
@@ -59,6 +78,18 @@ def _groups_in_order(served: set[tuple[str, str]]) -> list[tuple[str, tuple[str,
         if present:
             groups.append((group, present))
     return groups
+
+
+def _with_custom(groups: list[tuple[str, tuple[str, ...]]], custom: list[Kind]) -> list[tuple[str, tuple[str, ...]]]:
+    """Groups of custom kinds follow the built-in ones by name; a group's versions are in the order of preference."""
+    added: dict[str, set[str]] = {}
+    for kind in custom:
+        added.setdefault(kind.group, set()).add(kind.version)
+    found = []
+    for group, versions in groups:
+        more = added.pop(group, set()).difference(versions)
+        found.append((group, versions + tuple(sorted(more, key=version_order))))
+    return found + [(group, tuple(sorted(added[group], key=version_order))) for group in sorted(added)]
 
 
 def _join(row: Names, minor: int) -> Kind:

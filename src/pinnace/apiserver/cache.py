@@ -216,6 +216,19 @@ class Watcher:
             self.deliver("DELETED", event.gone, event)
 
 
+class Converter(Protocol):
+    """Stands between a cache and the store where objects may be kept in another version than the cache shows."""
+
+    async def to_stored(self, obj: Obj) -> bytes:
+        """What is stored of an object in the cache's version. Raises ApiError."""
+
+    async def shows(self, revision: int) -> None:
+        """Return when the cache shows the write of that revision. Raises ApiError where it cannot be shown."""
+
+    def is_stale(self, key: str) -> bool:
+        """Whether what is stored differs from what is shown, so that writing it again changes it."""
+
+
 _Bucket = tuple[str, str]
 
 
@@ -239,6 +252,7 @@ class ResourceCache:
         self._watchers: dict[_Bucket, dict[Watcher, None]] = {}
         self._triggered: dict[str, dict[Watcher, None]] = {}
         self.decoded_hint: dict[int, Obj] = {}  # id of value bytes on their way through the store -> decoded form
+        self.converter: Converter | None = None
 
     # Filling.
 
@@ -403,6 +417,13 @@ class ResourceCache:
                     del home[place]
 
         return leave
+
+    def end_watches(self) -> None:
+        """End every watch: the resource is not served as it was any more."""
+        for home in (self._watchers, self._triggered):
+            for watchers in list(home.values()):
+                for watcher in tuple(watchers):
+                    watcher.end()
 
     @property
     def watcher_count(self) -> int:

@@ -144,7 +144,7 @@ def _resources(kind: Kind) -> list[Obj]:
         "singularName": kind.singular,
         "namespaced": kind.namespaced,
         "kind": kind.kind,
-        "verbs": list(kind.verbs),
+        "verbs": _verbs(kind),
     }
     if kind.short_names:
         own["shortNames"] = list(kind.short_names)
@@ -159,13 +159,18 @@ def _resources(kind: Kind) -> list[Obj]:
     return entries
 
 
+def _verbs(kind: Kind) -> list[str]:
+    """What a client may try: where a definition is being deleted, its objects may only be seen and deleted."""
+    return [verb for verb in kind.verbs if not kind.terminating or verb not in ("create", "patch", "update")]
+
+
 def _aggregated_resource(kind: Kind) -> Obj:
     entry: Obj = {
         "resource": kind.plural,
         "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
         "scope": "Namespaced" if kind.namespaced else "Cluster",
         "singularResource": kind.singular,
-        "verbs": list(kind.verbs),
+        "verbs": _verbs(kind),
     }
     if kind.short_names:
         entry["shortNames"] = list(kind.short_names)

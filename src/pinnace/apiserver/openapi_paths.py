@@ -108,7 +108,7 @@ def _collection(kind: Kind) -> Iterator[Operation]:
     namespace = "{namespace}" if kind.namespaced else ""
     path = kind.gvr.path(namespace)
     given = ("namespace",) if kind.namespaced else ()
-    list_gvk = kind.gvk._replace(kind=f"{kind.kind}List")
+    list_gvk = kind.gvk._replace(kind=kind.list_kind)
     if "list" in kind.verbs:
         query = _LIST + (_WATCH if "watch" in kind.verbs else ())
         everywhere = Operation(

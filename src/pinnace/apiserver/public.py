@@ -31,9 +31,17 @@ class PublicPaths:
         self._metrics = metrics
         self._minor = api.registry.minor
         self._git_version = f"v1.{self._minor}.0"
-        self.discovery = Discovery(api.registry.groups(), api.registry.kinds)
-        self._openapi = OpenApi(api.schemas, api.registry.kinds, self._git_version)
+        self._openapi = OpenApi(api.schemas, api.registry.builtin, self._git_version)
+        self._discovery: tuple[int, Discovery] | None = None  # with the registry's generation it was made of
         self.bootstrapped = False
+
+    @property
+    def discovery(self) -> Discovery:
+        """The documents of what is served now."""
+        registry = self._api.registry
+        if self._discovery is None or self._discovery[0] != registry.generation:
+            self._discovery = registry.generation, Discovery(registry.groups(), registry.kinds)
+        return self._discovery[1]
 
     def answer(self, request: Request, info: RequestInfo) -> AnyResponse | Awaitable[AnyResponse]:
         """A path there is not is answered in plain text, as Kubernetes does. Raises 405 for a method other than GET."""

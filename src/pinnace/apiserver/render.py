@@ -75,8 +75,8 @@ class View:
         """A list as JSON."""
         kind, form = self._kind, self._form
         if self._as_stored:
-            head = b'{"kind":"%bList","apiVersion":"%b","metadata":%b,"items":[' % (
-                kind.kind.encode(),
+            head = b'{"kind":"%b","apiVersion":"%b","metadata":%b,"items":[' % (
+                kind.list_kind.encode(),
                 kind.gvr.api_version.encode(),
                 orjson.dumps(many.metadata),
             )
@@ -93,7 +93,7 @@ class View:
         if form.variant:
             head: Obj = {"kind": "PartialObjectMetadataList", "apiVersion": f"meta.k8s.io/{form.version}"}
         else:
-            head = {"kind": f"{kind.kind}List", "apiVersion": kind.gvr.api_version}
+            head = {"kind": kind.list_kind, "apiVersion": kind.gvr.api_version}
         return {**head, "metadata": many.metadata, "items": items}
 
     def _table(self, objs: list[Obj], metadata: Obj) -> Obj:

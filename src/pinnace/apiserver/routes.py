@@ -11,6 +11,7 @@ from pinnace.apiserver.call import Call, Many, One, Result
 from pinnace.apiserver.handlers import connect, create, delete, parts, pods, read, reviews, scale, update
 from pinnace.apiserver.request_info import RequestInfo
 from pinnace.machinery import errors
+from pinnace.wire.http import Response, StreamingResponse
 
 Handler = Callable[[Call], Result | Awaitable[Result]]
 
@@ -127,7 +128,23 @@ def find(kind: Kind, info: RequestInfo) -> Handler:
         raise errors.method_not_allowed()
     if not kind.is_stored:
         return _ANSWERED[kind.kind]
-    return _VERBS[info.verb]
+    if kind.terminating and info.verb == "create":
+        raise errors.terminating_definition(kind.plural, info.verb, kind.group)
+    return _VERBS[info.verb] if kind.settle is None else _settled(_VERBS[info.verb])
+
+
+def _settled(handler: Handler) -> Handler:
+    """The handler, once the objects it is about can be read in the version of the path."""
+
+    async def handle(call: Call) -> Result:
+        assert call.kind.settle is not None
+        waiting = call.kind.settle(call.key if call.info.name else "")
+        if waiting is not None:
+            await waiting
+        result = handler(call)
+        return result if isinstance(result, One | Many | Response | StreamingResponse) else await result  # type: ignore[misc]
+
+    return handle
 
 
 def _find_subresource(kind: Kind, info: RequestInfo) -> Handler:
@@ -145,4 +162,4 @@ def _find_subresource(kind: Kind, info: RequestInfo) -> Handler:
     handler = handlers.get(info.verb)
     if handler is None:
         raise errors.method_not_allowed()
-    return handler
+    return handler if kind.settle is None else _settled(handler)

@@ -9,6 +9,7 @@ meant.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 import orjson
 
@@ -25,13 +26,27 @@ RETRIES = 100  # an update whose author named no version wins before that, or th
 _TRIGGER_FIELDS = {("", "pods"): "spec.nodeName"}
 
 
+class Kept(Protocol):
+    """What holds the objects below one prefix of the store: a cache, or the instances of a custom resource."""
+
+    @property
+    def prefix(self) -> str:
+        """Of the store's keys, slash at the end."""
+
+    def load(self, found: list[KeyValue], revision: int) -> None:
+        """Start with what the store holds at `revision`."""
+
+    def apply(self, change: Change) -> None:
+        """Take one change from the store."""
+
+
 class Storage:
     """The caches of every stored resource over one store."""
 
     def __init__(self, store: Store, kinds: Iterable[Kind]) -> None:
         self.store = store
         self._caches: dict[GVR, ResourceCache] = {}
-        self._by_prefix: dict[str, ResourceCache] = {}
+        self._by_prefix: dict[str, Kept] = {}
         for kind in kinds:
             if kind.is_stored and kind.storage == kind.gvr:
                 self.add(kind)
@@ -56,22 +71,51 @@ class Storage:
     def revision(self) -> int:
         return self.store.revision
 
-    async def start(self) -> None:
-        """Fill the caches and follow the store."""
+    async def start(self, extend: Callable[[], None] = lambda: None) -> None:
+        """Fill the caches and follow the store; `extend` is called when the built-in kinds can be read, to add more."""
         found, revision = await self.store.range(ROOT)
-        sorted_out: dict[str, list[KeyValue]] = {}
-        for item in found:
-            cache = self._route(item.key)
-            if cache is not None:
-                sorted_out.setdefault(cache.prefix, []).append(item)
-        for cache in self._caches.values():
-            cache.load(sorted_out.get(cache.prefix, []), revision)
+        found = self._load(found, revision, list(self._by_prefix.values()))
+        known = set(self._by_prefix)
+        extend()
+        self._load(found, revision, [kept for below, kept in self._by_prefix.items() if below not in known])
         self._leave = self.store.subscribe(ROOT, revision, self._apply)
+
+    def _load(self, found: list[KeyValue], revision: int, holders: list[Kept]) -> list[KeyValue]:
+        """Give every holder its objects; returns those that are nobody's."""
+        sorted_out: dict[str, list[KeyValue]] = {}
+        rest: list[KeyValue] = []
+        for item in found:
+            kept = self._route(item.key)
+            mine = rest if kept is None else sorted_out.setdefault(kept.prefix, [])
+            mine.append(item)
+        for kept in holders:
+            kept.load(sorted_out.get(kept.prefix, []), revision)
+        return rest
 
     def stop(self) -> None:
         self._leave()
 
-    def _route(self, key: str) -> ResourceCache | None:
+    # Resources that come and go.
+
+    def adopt(self, kept: Kept) -> None:
+        """Hand `kept` the changes below its prefix from now on; who calls this after `start` loads it, too."""
+        self._by_prefix[kept.prefix[len(ROOT) : -1]] = kept
+
+    def abandon(self, kept: Kept) -> None:
+        if self._by_prefix.get(kept.prefix[len(ROOT) : -1]) is kept:
+            del self._by_prefix[kept.prefix[len(ROOT) : -1]]
+
+    def show(self, cache: ResourceCache) -> None:
+        """Serve reads of the cache's own resource from it."""
+        self._caches[cache.kind.gvr] = cache
+
+    def hide(self, cache: ResourceCache) -> None:
+        """Undo `show`, and end the watches."""
+        if self._caches.get(cache.kind.gvr) is cache:
+            del self._caches[cache.kind.gvr]
+        cache.end_watches()
+
+    def _route(self, key: str) -> Kept | None:
         first = key.find("/", len(ROOT))
         found = self._by_prefix.get(key[len(ROOT) : first])
         if found is None:
@@ -89,16 +133,20 @@ class Storage:
 
     async def create(self, cache: ResourceCache, key: str, obj: Obj) -> CachedObject:
         """Write a new object; AlreadyExists when the key is taken. `obj` belongs to the cache from here on."""
+        raw = encode(cache.kind, obj) if cache.converter is None else await cache.converter.to_stored(obj)
         try:
-            return await self._put(cache, key, encode(cache.kind, obj), obj, 0)
+            return await self._put(cache, key, raw, obj, 0)
         except RevisionConflict:
             raise errors.already_exists(cache.kind.plural, key.rpartition("/")[2], cache.kind.group) from None
 
     async def replace(self, cache: ResourceCache, old: CachedObject, obj: Obj) -> CachedObject:
         """Write `obj` over `old`, or nothing when they say the same. Raises RevisionConflict."""
-        raw = encode(cache.kind, obj)
-        if raw == old.raw:
-            return old
+        if cache.converter is not None:
+            raw = await cache.converter.to_stored(obj)
+        else:
+            raw = encode(cache.kind, obj)
+            if raw == old.raw:
+                return old
         return await self._put(cache, old.key, raw, obj, old.revision)
 
     async def remove(self, cache: ResourceCache, old: CachedObject) -> int:
@@ -120,9 +168,11 @@ class Storage:
             raise storage_failure(error) from error
         finally:
             cache.decoded_hint.pop(id(raw), None)
+        if cache.converter is not None:
+            await cache.converter.shows(revision)
         written = cache.get(key)
         if written is None or written.revision != revision:  # another write of this batch came after it
-            written = CachedObject(cache, key, raw, revision)
+            written = CachedObject(cache, key, raw if cache.converter is None else encode(cache.kind, obj), revision)
         return written
 
 

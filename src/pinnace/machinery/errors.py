@@ -148,6 +148,12 @@ def method_not_supported(resource: str, verb: str, group: str = "") -> ApiError:
     return ApiError(405, "MethodNotAllowed", message, details=_details(group, resource, ""))
 
 
+def terminating_definition(resource: str, verb: str, group: str) -> ApiError:
+    """Nothing new comes to a custom resource whose definition is being deleted."""
+    message = f"{verb} not allowed while custom resource definition is terminating"
+    return ApiError(405, "MethodNotAllowed", message, details=_details(group, resource, ""))
+
+
 def method_not_allowed() -> ApiError:
     message = "the server does not allow this method on the requested resource"
     return ApiError(405, "MethodNotAllowed", message, details={})

@@ -8,6 +8,7 @@ that changes (`replace_in`) or deep-copy it. The shape of metadata is specified 
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -63,6 +64,18 @@ def parse_api_version(api_version: str) -> tuple[str, str]:
     """Split `apps/v1` into `("apps", "v1")`, and `v1` into `("", "v1")`."""
     group, _, version = api_version.rpartition("/")
     return group, version
+
+
+_VERSION = re.compile(r"v([1-9]\d*)(?:(alpha|beta)([1-9]\d*))?", re.ASCII)
+_STAGES = {None: 0, "beta": 1, "alpha": 2}
+
+
+def version_order(version: str) -> tuple[int, int, int, str]:
+    """Sorts versions of a group with the preferred first: v10, v2, v1, v11beta2, v3beta1, v12alpha1, foo10."""
+    match = _VERSION.fullmatch(version)
+    if match is None:
+        return 3, 0, 0, version
+    return _STAGES[match[2]], -int(match[1]), -int(match[3] or 0), ""
 
 
 def gvk_of(obj: Obj) -> GVK:

@@ -8,6 +8,7 @@ https://kubernetes.io/docs/reference/using-api/server-side-apply/#merge-strategy
 
 from __future__ import annotations
 
+import copy
 import re
 import zlib
 from functools import lru_cache
@@ -128,6 +129,7 @@ class Schemas:
         self._definitions: dict[str, Schema] = {}
         self._inline: dict[bytes, Schema] = {}
         self.kinds: dict[GVK, str] = {GVK(*entry[:3]): entry[3] for entry in orjson.loads(head)}
+        self.custom: dict[GVK, Schema] = {}  # of kinds that were defined while the server runs
 
     @staticmethod
     def minors() -> list[int]:
@@ -140,10 +142,16 @@ class Schemas:
         """The definitions of `1.<minor>`, the newest by default; shared. Raises LookupError for one not carried."""
         return _load(Schemas.minors()[-1] if minor is None else minor)
 
+    def fork(self) -> Schemas:
+        """The same definitions, with custom kinds of its own."""
+        forked = copy.copy(self)
+        forked.custom = {}
+        return forked
+
     def for_gvk(self, gvk: GVK) -> Schema | None:
-        """The schema of a kind, or None where this minor has no such kind."""
+        """The schema of a kind, or None where there is no such kind."""
         name = self.kinds.get(gvk)
-        return self.definition(name) if name else None
+        return self.definition(name) if name else self.custom.get(gvk)
 
     def names(self) -> list[str]:
         """The names of all definitions, sorted."""

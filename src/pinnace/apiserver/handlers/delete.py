@@ -99,6 +99,8 @@ def begin_deletion(call: Call, stored: CachedObject, options: Options) -> Obj | 
     kind = call.kind
     new = own_view(call, stored)
     meta = new["metadata"]
+    if kind.begin_deletion is not None and not meta.get("deletionTimestamp"):
+        kind.begin_deletion(new)
     finalizers = _finalizers(new, options)
     grace = pod_grace(new, options) if (kind.group, kind.plural) == ("", "pods") else 0
     if (kind.group, kind.plural) == ("", "namespaces") and (new.get("spec") or {}).get("finalizers"):

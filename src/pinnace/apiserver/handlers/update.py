@@ -35,7 +35,8 @@ Restrict = Callable[[Obj, Obj], Obj]
 _CREATED_BY_PUT = {("", "events"), ("", "endpoints"), ("", "limitranges"), ("coordination.k8s.io", "leases")}
 _WHOLE = ("", "scale")  # paths whose writes are prepared as those of the whole object
 _PARTS = ("finalize", "ephemeralcontainers", "resize")
-_OWN_PARTS = ("metadata", "status", "apiVersion", "kind")
+_NEVER_COUNTED = ("metadata", "apiVersion", "kind")
+_OWN_PARTS = (*_NEVER_COUNTED, "status")
 
 
 async def update(call: Call) -> One:
@@ -195,7 +196,7 @@ async def modify(call: Call, make: Make, restrict: Restrict, *, pinned: bool = F
             await call.api.admission.validate(attributes)
             if dry_run:
                 return One(new, status, kind=kind)
-            if new == old:
+            if new == old and not (cache.converter is not None and cache.converter.is_stale(stored.key)):
                 return One(stored, status, kind=kind)
             if is_finished(new):
                 await storage.remove(cache, stored)
@@ -250,7 +251,8 @@ def _carry_metadata(call: Call, meta: Obj, old: Obj) -> None:
 def _count_generation(call: Call, new: Obj, old: Obj) -> None:
     if not call.kind.has_generation:
         return
-    changed = any(new.get(part) != old.get(part) for part in {*new, *old} if part not in _OWN_PARTS)
+    parts = _OWN_PARTS if call.kind.has_status or not call.kind.custom else _NEVER_COUNTED
+    changed = any(new.get(part) != old.get(part) for part in {*new, *old} if part not in parts)
     generation = old["metadata"].get("generation", 0)
     new["metadata"]["generation"] = generation + 1 if changed else generation or 1
 

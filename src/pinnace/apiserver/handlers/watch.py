@@ -112,6 +112,7 @@ def watch(call: Call, form: Format) -> StreamingResponse:
 
 async def _serve(plan: Plan, view: View, writer: Writer) -> None:
     try:
+        await _settled(plan.call)
         plan.check()
     except ApiError as error:
         writer.write(orjson.dumps({"type": "ERROR", "object": error.to_status()}) + b"\n")
@@ -136,6 +137,13 @@ async def _serve(plan: Plan, view: View, writer: Writer) -> None:
     finally:
         leave()
         api.streams.discard(over)
+
+
+async def _settled(call: Call) -> None:
+    """Wait until the objects can be read in the call's version. Raises ApiError where they cannot be converted."""
+    waiting = call.kind.settle("") if call.kind.settle is not None else None
+    if waiting is not None:
+        await waiting
 
 
 def _send_initial(plan: Plan, view: View, writer: Writer) -> None:
@@ -176,6 +184,7 @@ async def _keep(plan: Plan, view: View, writer: Writer, over: asyncio.Event) -> 
 async def loopback_watch(call: Call) -> AsyncIterator[Obj]:
     """A watch of this process: events as objects, shared and read-only. Raises ApiError where HTTP sends ERROR."""
     plan = Plan(call)
+    await _settled(call)
     plan.check()
     kind, api = call.kind, call.api
     waiting: deque[Obj] = deque()
@@ -191,14 +200,21 @@ async def loopback_watch(call: Call) -> AsyncIterator[Obj]:
     if plan.marks_initial_end:
         waiting.append({"type": "BOOKMARK", "object": view.bookmark_object(api.storage.revision, INITIAL_END)})
     broken = asyncio.Event()
-    leave = plan.join(deliver, broken.set)
+
+    def break_off() -> None:
+        broken.set()
+        wake.set()
+
+    leave = plan.join(deliver, break_off)
     api.streams.add(wake)
     loop = asyncio.get_running_loop()
     end = loop.time() + plan.seconds
     try:
-        while not api.stopping and not broken.is_set():
+        while not api.stopping:
             while waiting:
                 yield waiting.popleft()
+            if broken.is_set():
+                return
             left = end - loop.time()
             if left <= 0:
                 return
