@@ -37,6 +37,7 @@ from pinnace.controllers.poddisruptionbudget import DisruptionController
 from pinnace.controllers.podgc import PodGcController
 from pinnace.controllers.replicaset import ReplicaSetController
 from pinnace.controllers.replicationcontroller import ReplicationControllerController
+from pinnace.controllers.resource_quota import ResourceQuotaController
 from pinnace.controllers.root_ca import RootCaController
 from pinnace.controllers.served import ServedResources
 from pinnace.controllers.serviceaccount import ServiceAccountController
@@ -141,6 +142,7 @@ class ControllerManager:
             "ttl-after-finished-controller": lambda: TtlAfterFinishedController(client, informers),
             "clusterrole-aggregation-controller": lambda: ClusterRoleAggregationController(client, informers),
             "namespace-controller": lambda: NamespaceController(client, informers, served),
+            "resourcequota-controller": lambda: ResourceQuotaController(client, informers, served),
             "serviceaccount-controller": lambda: ServiceAccountController(client, informers),
             "endpoints-controller": lambda: EndpointsController(client, informers, recorder("endpoint-controller")),
             "endpointslice-controller": lambda: EndpointSliceController(

@@ -14,6 +14,7 @@ from pinnace.apiserver.admission.escalation import Escalation
 from pinnace.apiserver.admission.limit_ranger import LimitRanger
 from pinnace.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
 from pinnace.apiserver.admission.node_restriction import NodeRestriction
+from pinnace.apiserver.admission.resource_quota import ResourceQuota
 from pinnace.apiserver.admission.scheduling import DefaultTolerationSeconds, Priority, TaintNodesByCondition
 from pinnace.apiserver.admission.service_account import ServiceAccount
 from pinnace.apiserver.admission.storage import DefaultStorageClass, StorageObjectInUseProtection
@@ -35,7 +36,7 @@ _WEBHOOKS = (
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionWebhook",
 )
-_AFTER_WEBHOOKS: dict[str, Callable[[], Plugin]] = {}
+_AFTER_WEBHOOKS: dict[str, Callable[[], Plugin]] = {"ResourceQuota": ResourceQuota}
 
 NAMES = (*_BEFORE_WEBHOOKS, *_WEBHOOKS, *_AFTER_WEBHOOKS)
 _OFF = frozenset[str]()  # unless asked for
