@@ -44,6 +44,7 @@ from pinnace.controllers.serviceaccount import ServiceAccountController
 from pinnace.controllers.statefulset import StatefulSetController
 from pinnace.controllers.taint_eviction import TaintEvictionController
 from pinnace.controllers.ttl_after_finished import TtlAfterFinishedController
+from pinnace.controllers.volume_protection import PvcProtectionController, PvProtectionController
 
 _log = structlog.get_logger()
 
@@ -154,6 +155,8 @@ class ControllerManager:
             "taint-eviction-controller": lambda: TaintEvictionController(
                 client, informers, recorder("taint-eviction-controller")
             ),
+            "persistentvolumeclaim-protection-controller": lambda: PvcProtectionController(client, informers),
+            "persistentvolume-protection-controller": lambda: PvProtectionController(client, informers),
             "pod-garbage-collector-controller": lambda: PodGcController(
                 client, informers, threshold=options.terminated_pod_gc_threshold
             ),

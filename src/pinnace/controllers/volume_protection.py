@@ -1,0 +1,84 @@
+"""Keeps claims and volumes that are in use from vanishing: their finalizers go when nothing uses them any more.
+
+Admission gives every new claim and volume its finalizer; what was made without gets it here. Specified by
+https://kubernetes.io/docs/concepts/storage/persistent-volumes/#storage-object-in-use-protection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pinnace.apis.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS
+from pinnace.client.client import Client
+from pinnace.client.controller import Controller, itself
+from pinnace.machinery.errors import ApiError
+from pinnace.machinery.meta import GVR, Obj, get_in, is_deleting, name_of, namespace_of
+
+CLAIM_FINALIZER = "kubernetes.io/pvc-protection"
+VOLUME_FINALIZER = "kubernetes.io/pv-protection"
+
+
+def claims_of(pod: Obj) -> Iterable[str]:
+    """The keys of the claims that a pod's volumes are, its own ephemeral ones among them."""
+    for volume in get_in(pod, "spec", "volumes") or ():
+        claim = get_in(volume, "persistentVolumeClaim", "claimName")
+        if "ephemeral" in volume:
+            claim = f"{name_of(pod)}-{volume['name']}"
+        if claim:
+            yield f"{namespace_of(pod)}/{claim}"
+
+
+def guarded(obj: Obj, finalizer: str, *, in_use: bool) -> list[str] | None:
+    """The finalizers that a claim or volume should have; None if it has them."""
+    finalizers: list[str] = obj["metadata"].get("finalizers") or []
+    if is_deleting(obj) and not in_use and finalizer in finalizers:
+        return [one for one in finalizers if one != finalizer]
+    if not is_deleting(obj) and finalizer not in finalizers:
+        return [*finalizers, finalizer]
+    return None
+
+
+class PvcProtectionController(Controller):
+    """One key is one claim. A pod uses it from when it is placed on a node until it is gone."""
+
+    name = "persistentvolumeclaim-protection-controller"
+    workers = 2
+
+    def setup(self) -> None:
+        self.claims = self.watch(PERSISTENT_VOLUME_CLAIMS, itself)
+        self.pods = self.watch(PODS, claims_of)
+        self.pods.add_index("claim", claims_of)
+
+    async def reconcile(self, key: str) -> None:
+        claim = self.claims.store.get(key)
+        if claim is None:
+            return
+        in_use = any(get_in(pod, "spec", "nodeName") for pod in self.pods.store.by_index("claim", key))
+        await _write(self.client, PERSISTENT_VOLUME_CLAIMS, claim, guarded(claim, CLAIM_FINALIZER, in_use=in_use))
+
+
+class PvProtectionController(Controller):
+    """One key is one volume. It is in use while it is bound to a claim."""
+
+    name = "persistentvolume-protection-controller"
+    workers = 1
+
+    def setup(self) -> None:
+        self.volumes = self.watch(PERSISTENT_VOLUMES, itself)
+
+    async def reconcile(self, key: str) -> None:
+        volume = self.volumes.store.get(key)
+        if volume is None:
+            return
+        in_use = get_in(volume, "status", "phase") == "Bound"
+        await _write(self.client, PERSISTENT_VOLUMES, volume, guarded(volume, VOLUME_FINALIZER, in_use=in_use))
+
+
+async def _write(client: Client, resource: GVR, obj: Obj, finalizers: list[str] | None) -> None:
+    if finalizers is None:
+        return
+    try:
+        await client.update(resource, {**obj, "metadata": {**obj["metadata"], "finalizers": finalizers}})
+    except ApiError as error:
+        if not error.is_not_found:
+            raise

@@ -1,0 +1,61 @@
+"""Claims and volumes in use outlive their deletion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pinnace.controllers.volume_protection import CLAIM_FINALIZER, claims_of, guarded
+from pinnace.testing import Cluster
+
+
+def claim(*finalizers: str, deleting: bool = False) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"name": "data", "namespace": "ns", "finalizers": list(finalizers)}
+    if deleting:
+        metadata["deletionTimestamp"] = "2024-01-01T00:00:00Z"
+    return {"metadata": metadata}
+
+
+@pytest.mark.parametrize(
+    ("obj", "in_use", "expected"),
+    [
+        (claim(), False, [CLAIM_FINALIZER]),
+        (claim("other"), True, ["other", CLAIM_FINALIZER]),
+        (claim(CLAIM_FINALIZER), False, None),
+        (claim(CLAIM_FINALIZER, deleting=True), True, None),
+        (claim("other", CLAIM_FINALIZER, deleting=True), False, ["other"]),
+        (claim("other", deleting=True), False, None),
+    ],
+)
+def test_finalizers_are_there_while_they_are_needed(obj: Any, in_use: bool, expected: list[str] | None) -> None:
+    assert guarded(obj, CLAIM_FINALIZER, in_use=in_use) == expected
+
+
+def test_a_pod_uses_named_and_ephemeral_claims() -> None:
+    volumes = [
+        {"name": "a", "persistentVolumeClaim": {"claimName": "data"}},
+        {"name": "b", "ephemeral": {"volumeClaimTemplate": {}}},
+        {"name": "c", "emptyDir": {}},
+    ]
+    pod = {"metadata": {"name": "web", "namespace": "ns"}, "spec": {"volumes": volumes}}
+    assert list(claims_of(pod)) == ["ns/data", "ns/web-b"]
+
+
+@pytest.mark.pinnace(scheduler=False, nodes=1)
+def test_a_claim_goes_with_the_last_pod_that_uses_it(pinnace: Cluster) -> None:
+    api = pinnace.api
+    spec: dict[str, Any] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    for name in ("unused", "data"):
+        body = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
+        api.create(body)
+    volume = {"name": "v", "persistentVolumeClaim": {"claimName": "data"}}
+    pod_spec = {"nodeName": "node-1", "containers": [{"name": "c", "image": "x"}], "volumes": [volume]}
+    api.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "user"}, "spec": pod_spec})
+    api.wait_for("pods", "user", "Ready")
+    api.delete("pvc", "data")
+    api.delete("pvc", "unused")
+    api.wait_gone("pvc", "unused")
+    assert api.get("pvc", "data")["metadata"]["deletionTimestamp"]
+    api.delete("pods", "user")
+    api.wait_gone("pvc", "data")
