@@ -9,7 +9,7 @@ from pinnace.apis.runtime_config import RuntimeConfig, RuntimeConfigError, matur
 from pinnace.machinery.meta import GVK, Obj
 from pinnace.machinery.schema import Schemas
 
-GROUPS = [group for group, _ in builtin.GROUPS]
+GROUPS = builtin.GROUPS
 NOT_RESOURCES = {"DeleteOptions", "WatchEvent", "Status", "Eviction"}
 
 

@@ -14,30 +14,32 @@ from pinnace.apis.kind import ALL_VERBS, ScalePaths, Subresource
 OLDEST = 30
 NEWEST = 37
 
-GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    # the order of /apis, and in it the preferred version first
-    ("", ("v1",)),
-    ("apiregistration.k8s.io", ("v1",)),
-    ("apps", ("v1",)),
-    ("events.k8s.io", ("v1",)),
-    ("authentication.k8s.io", ("v1",)),
-    ("authorization.k8s.io", ("v1",)),
-    ("autoscaling", ("v2", "v1")),
-    ("batch", ("v1",)),
-    ("certificates.k8s.io", ("v1",)),
-    ("networking.k8s.io", ("v1",)),
-    ("policy", ("v1",)),
-    ("rbac.authorization.k8s.io", ("v1",)),
-    ("storage.k8s.io", ("v1",)),
-    ("admissionregistration.k8s.io", ("v1",)),
-    ("apiextensions.k8s.io", ("v1",)),
-    ("scheduling.k8s.io", ("v1",)),
-    ("coordination.k8s.io", ("v1",)),
-    ("node.k8s.io", ("v1",)),
-    ("discovery.k8s.io", ("v1",)),
-    ("flowcontrol.apiserver.k8s.io", ("v1", "v1beta3")),
-    ("resource.k8s.io", ("v1",)),
-    ("storagemigration.k8s.io", ("v1",)),
+GROUPS: tuple[str, ...] = (
+    # in the order of /apis
+    "",
+    "apiregistration.k8s.io",
+    "apps",
+    "events.k8s.io",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "networking.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "storage.k8s.io",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "scheduling.k8s.io",
+    "coordination.k8s.io",
+    "node.k8s.io",
+    "discovery.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+    "resource.k8s.io",
+    "storagemigration.k8s.io",
+    "internal.apiserver.k8s.io",
+    "lifecycle.k8s.io",
 )
 
 

@@ -6,11 +6,12 @@ a second view of the same objects; the few that look different there have a conv
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 from pinnace.apis import builtin, devices
 from pinnace.apis.builtin import Names
-from pinnace.apis.kind import ALL_VERBS, Convert
+from pinnace.apis.kind import ALL_VERBS, Convert, Default, Rules, Validate
 from pinnace.machinery.meta import GVK, Obj
 
 _VERSIONS: tuple[tuple[str, str, int, int], ...] = (
@@ -126,6 +127,41 @@ def conversion(view: GVK, stored_version: str) -> tuple[Convert, Convert]:
             up.append(nest)
             down.insert(0, flatten)
     return _chain(up, f"{view.group}/{stored_version}"), _chain(down, view.api_version)
+
+
+def restored(obj: Obj, wanted: GVK) -> Obj:
+    """A stored object in the version that is stored now: another may have been when it was written."""
+    _, _, version = str(obj.get("apiVersion", "")).rpartition("/")
+    return conversion(GVK(wanted.group, version, wanted.kind), wanted.version)[0](obj)
+
+
+def in_shape(rules: Rules, view: GVK) -> Rules:
+    """The rules of a kind, which are written for its newest shape, for a version that may look different."""
+    if view.group != "resource.k8s.io" or view.kind not in _UP or view.version in devices.NESTED:
+        return rules
+    up, down = conversion(view, devices.NESTED[0])
+
+    def validated(check: Validate | None) -> Validate | None:
+        return check and (lambda obj: check(up(obj)))
+
+    default, change, row = rules.default, rules.validate_update, rules.row
+    return replace(
+        rules,
+        default=default and (lambda obj: _in_place(obj, up, default, down)),
+        validate=validated(rules.validate),
+        validate_when_updated=validated(rules.validate_when_updated),
+        validate_update=change and (lambda new, old: change(up(new), up(old))),
+        row=row and (lambda obj, now: row(up(obj), now)),
+    )
+
+
+def _in_place(obj: Obj, up: Convert, default: Default, down: Convert) -> None:
+    """Default `obj` in another shape; that one is a copy as deep as defaults reach."""
+    other = copy.deepcopy(up(obj))
+    default(other)
+    changed = down(other)
+    obj.clear()
+    obj.update(changed)
 
 
 def _chain(steps: list[Convert], api_version: str) -> Convert:

@@ -10,30 +10,33 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from pinnace.apis import builtin
+from pinnace.apis import builtin, prerelease
 from pinnace.apis.builtin import Names
 from pinnace.apis.kind import Kind, NameRule, Rules, Validate, ValidateUpdate
 from pinnace.apis.metadata import name_is_subdomain, validate_metadata, validate_metadata_update
+from pinnace.apis.prerelease import in_shape
 from pinnace.apis.rules import RULES, VIEWS
+from pinnace.apis.runtime_config import RuntimeConfig
 from pinnace.machinery.errors import Cause
 from pinnace.machinery.meta import GVK, GVR, Obj, version_order
 
 _NO_RULES = Rules()
+_AS_KUBERNETES = RuntimeConfig()
 
 
 class Registry:
     """What `minor` (30 for Kubernetes 1.30) serves; raises ValueError for a minor that is not known."""
 
-    def __init__(self, minor: int = builtin.NEWEST) -> None:
+    def __init__(self, minor: int = builtin.NEWEST, runtime_config: RuntimeConfig = _AS_KUBERNETES) -> None:
         if not builtin.OLDEST <= minor <= builtin.NEWEST:
             known = f"1.{builtin.OLDEST} to 1.{builtin.NEWEST}"
             raise ValueError(f"Kubernetes 1.{minor} is not known; these are: {known}")
         self.minor = minor
-        served = [row for row in builtin.KINDS if row.since <= minor <= row.until]
+        served = _served(minor, runtime_config)
         self._builtin_groups = _groups_in_order({(row.group, row.version) for row in served})
         rank = {gv: place for place, gv in enumerate((g, v) for g, versions in self._builtin_groups for v in versions)}
         served.sort(key=lambda row: (rank[row.group, row.version], row.plural))
-        self.builtin: list[Kind] = [_join(row, minor) for row in served]
+        self.builtin: list[Kind] = [_join(row, minor, _stored_version(row, served)) for row in served]
         self.custom: dict[str, tuple[Kind, ...]] = {}  # by the name of the definition
         self.generation = 0  # counts the changes of `custom`
         self._arrange()
@@ -71,13 +74,29 @@ class Registry:
         return [kind for kind in self.kinds if kind.group == group and kind.version == version]
 
 
+def _served(minor: int, config: RuntimeConfig) -> list[Names]:
+    """The rows of the versions that are served."""
+    tables = ((builtin.KINDS, True), (prerelease.KINDS, False))
+    return [
+        row
+        for table, default in tables
+        for row in table
+        if row.since <= minor <= row.until and config.serves(row.group, row.version, row.plural, default=default)
+    ]
+
+
+def _stored_version(row: Names, served: list[Names]) -> str:
+    """The most mature of the versions that a kind is served in."""
+    return min(
+        (other.version for other in served if (other.group, other.kind) == (row.group, row.kind)), key=version_order
+    )
+
+
 def _groups_in_order(served: set[tuple[str, str]]) -> list[tuple[str, tuple[str, ...]]]:
-    groups = []
-    for group, versions in builtin.GROUPS:
-        present = tuple(version for version in versions if (group, version) in served)
-        if present:
-            groups.append((group, present))
-    return groups
+    versions: dict[str, list[str]] = {}
+    for group, version in served:
+        versions.setdefault(group, []).append(version)
+    return [(group, tuple(sorted(versions[group], key=version_order))) for group in builtin.GROUPS if group in versions]
 
 
 def _with_custom(groups: list[tuple[str, tuple[str, ...]]], custom: list[Kind]) -> list[tuple[str, tuple[str, ...]]]:
@@ -92,9 +111,9 @@ def _with_custom(groups: list[tuple[str, tuple[str, ...]]], custom: list[Kind]) 
     return found + [(group, tuple(sorted(added[group], key=version_order))) for group in sorted(added)]
 
 
-def _join(row: Names, minor: int) -> Kind:
+def _join(row: Names, minor: int, stored_version: str) -> Kind:
     """One kind, its validation made whole with that of its metadata."""
-    rules = RULES.get((row.group, row.kind), _NO_RULES)
+    rules = in_shape(RULES.get((row.group, row.kind), _NO_RULES), GVK(row.group, row.version, row.kind))
     kind = Kind(
         group=row.group,
         version=row.version,
@@ -123,6 +142,9 @@ def _join(row: Names, minor: int) -> Kind:
         kind.validate = rules.validate
     if view := VIEWS.get((row.group, row.version, row.kind)):
         kind.stored_as, kind.to_storage, kind.from_storage = view
+    elif stored_version != row.version:
+        kind.stored_as = GVR(row.group, stored_version, row.plural)
+        kind.to_storage, kind.from_storage = prerelease.conversion(kind.gvk, stored_version)
     return kind
 
 

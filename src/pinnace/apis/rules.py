@@ -32,7 +32,7 @@ from pinnace.apis.networking.ingress import INGRESS, INGRESS_CLASS
 from pinnace.apis.networking.network_policy import NETWORK_POLICY
 from pinnace.apis.rbac.roles import CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING
 from pinnace.apis.storage import classes
-from pinnace.machinery.meta import GVR, Obj
+from pinnace.machinery.meta import GVR
 
 RULES: dict[tuple[str, str], Rules] = {
     ("", "ComponentStatus"): COMPONENT_STATUS,
@@ -101,27 +101,10 @@ RULES: dict[tuple[str, str], Rules] = {
 """By group and kind."""
 
 
-def _restamp(api_version: str) -> Convert:
-    """Between versions that differ in nothing but their name."""
-
-    def convert(obj: Obj) -> Obj:
-        return obj | {"apiVersion": api_version}
-
-    return convert
-
-
-_FLOW = "flowcontrol.apiserver.k8s.io"
 _HPA_V2 = GVR("autoscaling", "v2", "horizontalpodautoscalers")
 
 VIEWS: dict[tuple[str, str, str], tuple[GVR, Convert, Convert]] = {
     ("autoscaling", "v1", "HorizontalPodAutoscaler"): (_HPA_V2, autoscaling.v1_to_v2, autoscaling.v2_to_v1),
     ("events.k8s.io", "v1", "Event"): (GVR("", "v1", "events"), event.to_core, event.from_core),
-    **{
-        (_FLOW, "v1beta3", kind): (GVR(_FLOW, "v1", plural), _restamp(f"{_FLOW}/v1"), _restamp(f"{_FLOW}/v1beta3"))
-        for kind, plural in (
-            ("FlowSchema", "flowschemas"),
-            ("PriorityLevelConfiguration", "prioritylevelconfigurations"),
-        )
-    },
 }
 """By group, version and kind: where the objects are kept, and the way there and back."""

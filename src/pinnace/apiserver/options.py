@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pinnace.apis.runtime_config import RuntimeConfig
+
 
 @dataclass(slots=True, kw_only=True)
 class Options:
@@ -50,6 +52,7 @@ class Options:
     )
 
     minor: int | None = None  # which Kubernetes 1.<minor> to be; the newest when None
+    runtime_config: RuntimeConfig = field(default_factory=RuntimeConfig)  # which versions to serve
     max_request_body: int = 3 << 20
     compaction_interval: float = 300.0  # seconds of history that the store keeps at least
     bookmark_interval: float = 60.0  # seconds between a watch's bookmarks

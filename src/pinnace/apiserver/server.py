@@ -58,8 +58,8 @@ class ApiServer:
         self.options = options
         self.store = store
         self.addresses: list[tuple[str, int]] = []  # where it listens, real ports; after `start`
-        schemas = Schemas.load(options.minor)
-        registry = Registry(schemas.minor)
+        schemas = Schemas.load(options.minor).fork()
+        registry = Registry(schemas.minor, options.runtime_config)
         storage = Storage(store, registry.kinds)
         tokens = ServiceAccountTokens(
             storage,

@@ -14,6 +14,7 @@ from typing import Protocol
 import orjson
 
 from pinnace.apis.kind import Kind
+from pinnace.apis.prerelease import restored
 from pinnace.apiserver.cache import CachedObject, ResourceCache
 from pinnace.machinery import errors
 from pinnace.machinery.errors import ApiError
@@ -89,7 +90,8 @@ class Storage:
             mine = rest if kept is None else sorted_out.setdefault(kept.prefix, [])
             mine.append(item)
         for kept in holders:
-            kept.load(sorted_out.get(kept.prefix, []), revision)
+            mine = sorted_out.get(kept.prefix, [])
+            kept.load([_current(kept, item) for item in mine] if isinstance(kept, ResourceCache) else mine, revision)
         return rest
 
     def stop(self) -> None:
@@ -174,6 +176,13 @@ class Storage:
         if written is None or written.revision != revision:  # another write of this batch came after it
             written = CachedObject(cache, key, raw if cache.converter is None else encode(cache.kind, obj), revision)
         return written
+
+
+def _current(cache: ResourceCache, item: KeyValue) -> KeyValue:
+    """The item in the version that its resource is stored in now; another minor may have written it."""
+    if item.value.startswith(cache.head):
+        return item
+    return item._replace(value=encode(cache.kind, restored(orjson.loads(item.value), cache.kind.gvk)))
 
 
 def storage_failure(error: StoreError) -> ApiError:

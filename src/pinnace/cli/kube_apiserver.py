@@ -12,6 +12,7 @@ from pinnace.cli.serving import own_certificate, run, verbosity_option
 from pinnace.cli.values import FILE, switch
 
 if TYPE_CHECKING:
+    from pinnace.apis.runtime_config import RuntimeConfig
     from pinnace.apiserver.options import Options
 
 
@@ -53,6 +54,11 @@ if TYPE_CHECKING:
 @click.option("--kubelet-client-key", type=FILE, help="Its key.")
 @click.option("--kubelet-certificate-authority", type=FILE, help="Who signs kubelets' certificates.")
 @click.option("--emulated-version", default="", help="Kubernetes version to be, such as 1.36.  [default: the newest]")
+@click.option(
+    "--runtime-config",
+    default="",
+    help="Versions to serve or not: api/all=true, api/beta=true, GROUP/VERSION=false, GROUP/VERSION/RESOURCE.",
+)
 @verbosity_option
 def command(verbosity: int, **flags: Any) -> None:
     """Run the Kubernetes API server alone, in the foreground."""
@@ -142,6 +148,7 @@ def _options(flags: dict[str, Any]) -> Options:
         kubelet_client_key=flags["kubelet_client_key"],
         kubelet_certificate_authority=flags["kubelet_certificate_authority"],
         minor=_minor(flags["emulated_version"]),
+        runtime_config=_runtime_config(flags["runtime_config"]),
     )
     if flags["service_account_issuer"]:
         options.service_account_issuer = flags["service_account_issuer"]
@@ -153,6 +160,16 @@ def _ports(text: str) -> tuple[int, int]:
     if not (first.isdigit() and last.isdigit() and 0 < int(first) <= int(last) <= 65535):
         raise click.BadParameter(f'"{text}" is not FIRST-LAST', param_hint="--service-node-port-range")
     return int(first), int(last)
+
+
+def _runtime_config(text: str) -> RuntimeConfig:
+    from pinnace.apis.builtin import GROUPS
+    from pinnace.apis.runtime_config import RuntimeConfigError, parse_runtime_config
+
+    try:
+        return parse_runtime_config(text, GROUPS)
+    except RuntimeConfigError as error:
+        raise click.BadParameter(str(error), param_hint="--runtime-config") from None
 
 
 def _minor(version: str) -> int | None:
