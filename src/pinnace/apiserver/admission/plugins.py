@@ -14,6 +14,7 @@ from pinnace.apiserver.admission.escalation import Escalation
 from pinnace.apiserver.admission.limit_ranger import LimitRanger
 from pinnace.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
 from pinnace.apiserver.admission.node_restriction import NodeRestriction
+from pinnace.apiserver.admission.pod_security import PodSecurity
 from pinnace.apiserver.admission.resource_quota import ResourceQuota
 from pinnace.apiserver.admission.scheduling import DefaultTolerationSeconds, Priority, TaintNodesByCondition
 from pinnace.apiserver.admission.service_account import ServiceAccount
@@ -25,6 +26,7 @@ _BEFORE_WEBHOOKS: dict[str, Callable[[], Plugin]] = {
     "ServiceAccount": ServiceAccount,
     "NodeRestriction": NodeRestriction,
     "TaintNodesByCondition": TaintNodesByCondition,
+    "PodSecurity": PodSecurity,
     "Priority": Priority,
     "DefaultTolerationSeconds": DefaultTolerationSeconds,
     "DefaultStorageClass": DefaultStorageClass,
