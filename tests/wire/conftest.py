@@ -16,8 +16,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from pinnace.wire.connection import Settings
 from pinnace.wire.http import Handler
-from pinnace.wire.http1 import Settings
 from pinnace.wire.server import Server, serve
 from pinnace.wire.tls import TlsConfig
 

@@ -7,6 +7,7 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pinnace.wire.connection import Settings
 from pinnace.wire.http import (
     AnyResponse,
     Peer,
@@ -17,7 +18,7 @@ from pinnace.wire.http import (
     UpgradeResponse,
     Writer,
 )
-from pinnace.wire.http1 import Http1Connection, Settings
+from pinnace.wire.http1 import Http1Connection
 
 PIECES = st.sampled_from(
     [

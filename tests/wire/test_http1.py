@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from pinnace.wire.connection import Settings
 from pinnace.wire.http import (
     AnyResponse,
     RawConnection,
@@ -16,7 +17,6 @@ from pinnace.wire.http import (
     Writer,
     frame_chunk,
 )
-from pinnace.wire.http1 import Settings
 from tests.wire.conftest import PATIENCE, Connect, serving
 
 GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"

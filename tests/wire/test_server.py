@@ -10,8 +10,8 @@ import threading
 
 import pytest
 
+from pinnace.wire.connection import Settings
 from pinnace.wire.http import RawConnection, Request, Response, StreamingResponse, UpgradeResponse, Writer
-from pinnace.wire.http1 import Settings
 from pinnace.wire.server import serve
 from tests.wire.conftest import PATIENCE, Connect, Pki, serving
 

@@ -100,7 +100,7 @@ class ApiServer:
 
     async def start(self) -> None:
         """Fill the caches, listen, and make the objects every cluster has. Raises OSError for a port that is taken."""
-        from pinnace.wire.http1 import Settings
+        from pinnace.wire.connection import Settings
         from pinnace.wire.server import serve
         from pinnace.wire.tls import TlsConfig
 

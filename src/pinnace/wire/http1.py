@@ -11,12 +11,12 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import httptools
 
+from pinnace.wire.connection import Channel, Settings, plain_error
 from pinnace.wire.heads import BODYLESS, heads, status_line
 from pinnace.wire.http import (
     AnyResponse,
@@ -36,41 +36,6 @@ NAMES_KEPT = 1024
 REPEATED_BYTES = 8192
 PLAIN_TARGET = re.compile(rb"/[A-Za-z0-9/._~%?&=:,!+@-]*")
 SPECIAL = frozenset({"connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade"})
-
-
-def plain_error(status: int, message: str) -> Response:
-    """A protocol error as Go's net/http words it: plain text."""
-    return Response(status, (("Content-Type", "text/plain; charset=utf-8"),), message.encode())
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Limits of one server, and how it words the errors that no handler sees."""
-
-    header_bytes: int = 1 << 20  # request line and headers; above: 431
-    body_bytes: int = 3 << 20  # above: 413
-    slow_peer_bytes: int = 4 << 20  # what a streaming response may have queued when more is written; above: cut off
-    idle_seconds: float = 90.0  # a connection without a request
-    request_seconds: float = 32.0  # from the first byte of a request to the end of its headers
-    error: Callable[[int, str], Response] = plain_error
-
-
-class Channel(Protocol):
-    """The sending half of a connection: what `transport.Transport` offers to a protocol."""
-
-    buffered: int
-
-    def write(self, data: bytes) -> None: ...
-
-    def close(self, *, linger: bool = False) -> None: ...
-
-    def abort(self) -> None: ...
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
-
-    async def drain(self) -> None: ...
 
 
 _header_names: dict[bytes, str] = {}
@@ -199,6 +164,12 @@ class Http1Connection:
         else:
             self._last = True  # a client may half-close after its last request; it still gets the answer
             self._waiting.clear()
+
+    def drained(self) -> None:
+        """Nothing waits here for the socket: `write` is never refused."""
+
+    def sweep(self, now: float, stuck_seconds: float) -> None:
+        """There is one request at a time, so the server's view of the connection is enough."""
 
     def connection_lost(self) -> None:
         self._lost = True

@@ -12,8 +12,9 @@ import socket
 import ssl
 from collections.abc import Sequence
 
+from pinnace.wire.connection import HttpConnection, Settings
 from pinnace.wire.http import Handler, Peer
-from pinnace.wire.http1 import Http1Connection, Settings
+from pinnace.wire.http1 import Http1Connection
 from pinnace.wire.tls import TlsConfig
 from pinnace.wire.transport import Transport
 
@@ -32,7 +33,7 @@ class _Tracked:
 
     def __init__(self, transport: Transport, now: float) -> None:
         self.transport = transport
-        self.http: Http1Connection | None = None  # None until TLS is agreed
+        self.http: HttpConnection | None = None  # None until TLS is agreed
         self.since = now  # when `activity` last changed
         self.activity = 0
         self.stuck_since = now
@@ -83,7 +84,10 @@ class Server:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     self._rest(listener)
                 return
-            self._open(sock, address[0] if isinstance(address, tuple) else "")
+            if len(self._connections) >= self._settings.connections:
+                sock.close()  # at once: who waits in vain would be one connection more
+            else:
+                self._open(sock, address[0] if isinstance(address, tuple) else "")
 
     def _rest(self, listener: socket.socket) -> None:
         """Out of descriptors or memory: a level-triggered listener would spin, so look again in a second."""
@@ -112,9 +116,15 @@ class Server:
         self._connections[transport] = _Tracked(transport, self._loop.time())
         transport.start(HANDSHAKE_SECONDS)
 
-    def _connected(self, transport: Transport, peer: Peer) -> Http1Connection:
-        http = Http1Connection(self._handler, self._settings, transport, peer)
-        http.closing = self._closing
+    def _connected(self, transport: Transport, peer: Peer) -> HttpConnection:
+        """Who speaks no ALPN, as clients that want to leave HTTP do not, speaks HTTP/1.1."""
+        http: HttpConnection
+        if transport.alpn == "h2":
+            from pinnace.wire.http2 import Http2Connection  # not every server meets such a client
+
+            http = Http2Connection(self._handler, self._settings, transport, peer)
+        else:
+            http = Http1Connection(self._handler, self._settings, transport, peer)
         self._connections[transport].http = http
         return http
 
@@ -133,7 +143,10 @@ class Server:
 
     def _look_at(self, tracked: _Tracked, now: float) -> None:
         http, transport = tracked.http, tracked.transport
-        if http is None or http.streaming:
+        if http is None:
+            return
+        http.sweep(now, STUCK_SECONDS)
+        if http.streaming:
             return
         if not transport.buffered or transport.progress != tracked.progress:
             tracked.progress = transport.progress
@@ -145,9 +158,11 @@ class Server:
             tracked.activity = http.activity
             tracked.since = now
             return
-        limit = self._settings.request_seconds if http.in_request else self._settings.idle_seconds
-        if now - tracked.since > limit:
-            transport.close()
+        if http.in_request:
+            if now - tracked.since > self._settings.request_seconds:
+                transport.close()
+        elif now - tracked.since > self._settings.idle_seconds:
+            http.close_when_done()
 
     # Ending.
 

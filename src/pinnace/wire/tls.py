@@ -25,7 +25,7 @@ class TlsConfig:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET
         context.num_tickets = 0
-        context.set_alpn_protocols(["http/1.1"])
+        context.set_alpn_protocols(["h2", "http/1.1"])
         context.load_cert_chain(self.cert_file, self.key_file)
         if self.client_ca_file is not None:
             context.load_verify_locations(self.client_ca_file)

@@ -19,6 +19,7 @@ from pinnace.wire.http import Peer
 TLS_RECORD = 16384  # one TLS record is never longer, so nothing decrypted stays behind in OpenSSL after a read
 READS_PER_WAKE = 64  # Go writes SPDY in tiny records: take many per wake-up, but leave time for the others
 WRITES_PER_CALL = 128  # OpenSSL writes one record a call: 2 MiB, then the others have their turn
+CHOKE_BYTES = 16 << 20  # queued: a peer that asks and asks and does not read is not heard until it does
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 8 << 20
 
@@ -35,6 +36,9 @@ class ConnectionProtocol(Protocol):
     def eof_received(self) -> None:
         """The peer will send nothing more."""
 
+    def drained(self) -> None:
+        """The peer has taken most of what was queued."""
+
     def connection_lost(self) -> None:
         """The connection is gone; called once, whoever ended it."""
 
@@ -47,6 +51,7 @@ class Transport:
     """
 
     __slots__ = (
+        "_choked",
         "_closed_callback",
         "_closing",
         "_connected",
@@ -89,6 +94,7 @@ class Transport:
         self._timer: asyncio.TimerHandle | None = None
         self._reading = False
         self._writer_armed = False
+        self._choked = False  # nothing is read while so much waits to be sent
         self._closing = False  # close() was called: flush, then go
         self._linger = False  # close once the peer has closed, see close()
         self._discarded = 0
@@ -140,6 +146,12 @@ class Transport:
         self._loop.add_reader(self._fd, self._on_readable)
         self._on_readable()
 
+    @property
+    def alpn(self) -> str | None:
+        """The protocol that the TLS handshake agreed on."""
+        sock = self._sock
+        return sock.selected_alpn_protocol() if isinstance(sock, ssl.SSLSocket) else None
+
     # Reading.
 
     def _on_readable(self) -> None:
@@ -163,7 +175,7 @@ class Transport:
                 self.pause_reading()
                 protocol.eof_received()
                 return
-            if self.closed or not self._reading or not protocol.wants_more:
+            if self.closed or not self._reading or self._choked or not protocol.wants_more:
                 return
 
     def _deliver(self, protocol: ConnectionProtocol, data: bytes) -> None:
@@ -189,7 +201,8 @@ class Transport:
     def resume_reading(self) -> None:
         if not self._reading and not self.closed:
             self._reading = True
-            self._loop.add_reader(self._fd, self._on_readable)
+            if not self._choked:
+                self._loop.add_reader(self._fd, self._on_readable)
 
     # Writing.
 
@@ -200,6 +213,7 @@ class Transport:
         if self._queue:
             self._queue.append(data)
             self.buffered += len(data)
+            self._arm_writer()
             return
         size = len(data)
         try:
@@ -248,10 +262,25 @@ class Transport:
         if self._drain_waiters and self.buffered <= TLS_RECORD:
             self._wake_drainers()
 
+    def _on_writable(self) -> None:
+        self._flush()
+        if self.closed or self.buffered > TLS_RECORD:
+            return
+        if self._choked:
+            self._choked = False
+            if self._reading:
+                self._loop.add_reader(self._fd, self._on_readable)
+        if self._protocol is not None:
+            self._protocol.drained()
+
     def _arm_writer(self) -> None:
         if not self._writer_armed:
             self._writer_armed = True
-            self._loop.add_writer(self._fd, self._flush)
+            self._loop.add_writer(self._fd, self._on_writable)
+        if self.buffered > CHOKE_BYTES and not self._choked:
+            self._choked = True
+            if self._reading:
+                self._loop.remove_reader(self._fd)
 
     def _disarm_writer(self) -> None:
         if self._writer_armed:
