@@ -40,8 +40,10 @@ def one(**more: Any) -> Obj:
         ),
         (
             spec({"capabilities": {"add": ["NET_RAW", "CHOWN", "BPF"]}}),
-            'non-default capabilities (container "a" must not include "BPF", "NET_RAW" in '
-            "securityContext.capabilities.add)",
+            (
+                'non-default capabilities (container "a" must not include "BPF", "NET_RAW" in '
+                "securityContext.capabilities.add)"
+            ),
         ),
         (
             spec(volumes=[{"name": "v", "hostPath": {"path": "/"}}]),

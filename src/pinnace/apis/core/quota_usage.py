@@ -94,10 +94,11 @@ def _pod_has(name: str) -> bool:
     if name == "pods" or name.startswith(("hugepages-", "requests.hugepages-")):
         return True
     bare = name.removeprefix("requests.").removeprefix("limits.")
-    return bare in _COMPUTE or (name.startswith("requests.") and _is_extended(bare))
+    return bare in _COMPUTE or (name.startswith("requests.") and is_extended(bare))
 
 
-def _is_extended(name: str) -> bool:
+def is_extended(name: str) -> bool:
+    """Whether a resource is none of Kubernetes' own, such as a device of some vendor."""
     return "/" in name and "kubernetes.io/" not in name and not name.startswith("requests.")
 
 
@@ -119,7 +120,7 @@ def _compute(requests: Mapping[str, Quantity], limits: Mapping[str, Quantity]) -
     for name, request in requests.items():
         if name in _COMPUTE or name.startswith("hugepages-"):
             found[name] = request
-        if name in _COMPUTE or name.startswith("hugepages-") or _is_extended(name):
+        if name in _COMPUTE or name.startswith("hugepages-") or is_extended(name):
             found[f"requests.{name}"] = request
     found |= {f"limits.{name}": limits[name] for name in _COMPUTE if name in limits}
     return found
@@ -154,10 +155,16 @@ def _claim_usage(claim: Obj, _now: datetime) -> Amounts:
     granted = amounts(status_of(claim).get("allocatedResources")).get("storage")
     if asked is not None:
         found["requests.storage"] = max(asked, granted) if granted is not None else asked
-    of_class = annotations_of(claim).get("volume.beta.kubernetes.io/storage-class") or spec.get("storageClassName")
+    of_class = class_of(claim)
     if of_class:
         found |= {f"{of_class}{_OF_CLASS}{name}": quantity for name, quantity in found.items()}
     return found
+
+
+def class_of(claim: Obj) -> str:
+    """The storage class of a claim, which was an annotation once; empty where it names none."""
+    beta = annotations_of(claim).get("volume.beta.kubernetes.io/storage-class")
+    return str(beta or spec_of(claim).get("storageClassName") or "")
 
 
 def _devices_usage(claim: Obj, _now: datetime) -> Amounts:

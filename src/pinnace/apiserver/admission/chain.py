@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from pinnace.machinery import errors
 from pinnace.machinery.errors import ApiError
-from pinnace.machinery.meta import Obj
+from pinnace.machinery.meta import Obj, annotations_of
 
 if TYPE_CHECKING:
+    from pinnace.apiserver.cache import ResourceCache
     from pinnace.apiserver.call import Call
 
 
@@ -66,6 +67,17 @@ class Plugin:
 def aggregated(messages: Sequence[str]) -> str:
     """Several reasons as one text: `[a, b]`, or just `a`."""
     return messages[0] if len(messages) == 1 else f"[{', '.join(messages)}]"
+
+
+def newest_default(cache: ResourceCache, marks: Sequence[str]) -> str:
+    """The name of the class that an annotation marks as default, the newest of several; empty where none is."""
+    defaults = [
+        found.obj()["metadata"]
+        for found in cache.objects.values()
+        if b"is-default-class" in found.raw and any(annotations_of(found.obj()).get(mark) == "true" for mark in marks)
+    ]
+    newest = max((meta["creationTimestamp"] for meta in defaults), default="")
+    return min((meta["name"] for meta in defaults if meta["creationTimestamp"] == newest), default="")
 
 
 class Chain:

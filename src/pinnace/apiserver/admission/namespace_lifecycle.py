@@ -1,6 +1,12 @@
-"""NamespaceLifecycle: nothing is made in a namespace that is not there or is going, and some namespaces must stay."""
+"""NamespaceLifecycle: nothing is made in a namespace that is not there or is going, and some namespaces must stay.
+
+Beside it two plugins that are off unless asked for: one makes the namespace that is missing, one only asks for it.
+https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#namespacelifecycle.
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from pinnace.apis.resources import NAMESPACES
 from pinnace.apiserver.admission.chain import Attributes, Plugin
@@ -40,3 +46,36 @@ class NamespaceLifecycle(Plugin):
             "field": "metadata.namespace",
         }
         raise ApiError(403, "Forbidden", refusal.message, details={**(refusal.details or {}), "causes": [cause]})
+
+
+class NamespaceAutoProvision(Plugin):
+    """The namespace that an object is to be made in is made with it."""
+
+    async def mutate(self, attributes: Attributes) -> None:
+        from pinnace.apiserver.handlers.create import create_object
+
+        call = attributes.call
+        if attributes.operation != "CREATE" or attributes.dry_run or not _is_missing(attributes):
+            return
+        kind = call.api.registry.by_gvr(NAMESPACES)
+        assert kind is not None
+        name = attributes.namespace
+        info = call.info._replace(group="", version="v1", resource="namespaces", namespace="", name="", subresource="")
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}, "spec": {}}
+        try:
+            await create_object(replace(call, kind=kind, info=info), namespace)
+        except ApiError as error:
+            if not error.is_already_exists:
+                raise
+
+
+class NamespaceExists(Plugin):
+    async def validate(self, attributes: Attributes) -> None:
+        if attributes.operation in ("CREATE", "UPDATE", "DELETE") and _is_missing(attributes):
+            raise errors.not_found("namespaces", attributes.namespace)
+
+
+def _is_missing(attributes: Attributes) -> bool:
+    if not attributes.call.kind.namespaced or not attributes.namespace:
+        return False
+    return attributes.call.api.storage.cache(NAMESPACES).get(attributes.namespace) is None

@@ -9,28 +9,67 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
+from pinnace.apiserver.admission.certificates import (
+    CertificateApproval,
+    CertificateRequester,
+    CertificateSigning,
+    CertificateSubjectRestriction,
+    ClusterTrustBundleAttest,
+)
 from pinnace.apiserver.admission.chain import Plugin
 from pinnace.apiserver.admission.escalation import Escalation
+from pinnace.apiserver.admission.images import AlwaysPullImages
 from pinnace.apiserver.admission.limit_ranger import LimitRanger
-from pinnace.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
+from pinnace.apiserver.admission.namespace_lifecycle import (
+    NamespaceAutoProvision,
+    NamespaceExists,
+    NamespaceLifecycle,
+)
+from pinnace.apiserver.admission.networking import DefaultIngressClass, DenyServiceExternalIPs
 from pinnace.apiserver.admission.node_restriction import NodeRestriction
 from pinnace.apiserver.admission.pod_security import PodSecurity
 from pinnace.apiserver.admission.resource_quota import ResourceQuota
-from pinnace.apiserver.admission.scheduling import DefaultTolerationSeconds, Priority, TaintNodesByCondition
+from pinnace.apiserver.admission.runtime_class import RuntimeClass
+from pinnace.apiserver.admission.scheduling import (
+    DefaultTolerationSeconds,
+    ExtendedResourceToleration,
+    LimitPodHardAntiAffinityTopology,
+    PodNodeSelector,
+    Priority,
+    TaintNodesByCondition,
+)
 from pinnace.apiserver.admission.service_account import ServiceAccount
-from pinnace.apiserver.admission.storage import DefaultStorageClass, StorageObjectInUseProtection
+from pinnace.apiserver.admission.storage import (
+    DefaultStorageClass,
+    PersistentVolumeClaimResize,
+    StorageObjectInUseProtection,
+)
 
 _BEFORE_WEBHOOKS: dict[str, Callable[[], Plugin]] = {
+    "NamespaceAutoProvision": NamespaceAutoProvision,
     "NamespaceLifecycle": NamespaceLifecycle,
+    "NamespaceExists": NamespaceExists,
+    "LimitPodHardAntiAffinityTopology": LimitPodHardAntiAffinityTopology,
     "LimitRanger": LimitRanger,
     "ServiceAccount": ServiceAccount,
     "NodeRestriction": NodeRestriction,
     "TaintNodesByCondition": TaintNodesByCondition,
+    "AlwaysPullImages": AlwaysPullImages,
     "PodSecurity": PodSecurity,
+    "PodNodeSelector": PodNodeSelector,
     "Priority": Priority,
     "DefaultTolerationSeconds": DefaultTolerationSeconds,
+    "ExtendedResourceToleration": ExtendedResourceToleration,
     "DefaultStorageClass": DefaultStorageClass,
     "StorageObjectInUseProtection": StorageObjectInUseProtection,
+    "PersistentVolumeClaimResize": PersistentVolumeClaimResize,
+    "RuntimeClass": RuntimeClass,
+    "CertificateApproval": CertificateApproval,
+    "CertificateSigning": CertificateSigning,
+    "ClusterTrustBundleAttest": ClusterTrustBundleAttest,
+    "CertificateSubjectRestriction": CertificateSubjectRestriction,
+    "DefaultIngressClass": DefaultIngressClass,
+    "DenyServiceExternalIPs": DenyServiceExternalIPs,
 }
 _WEBHOOKS = (
     "MutatingAdmissionPolicy",
@@ -41,7 +80,18 @@ _WEBHOOKS = (
 _AFTER_WEBHOOKS: dict[str, Callable[[], Plugin]] = {"ResourceQuota": ResourceQuota}
 
 NAMES = (*_BEFORE_WEBHOOKS, *_WEBHOOKS, *_AFTER_WEBHOOKS)
-_OFF = frozenset[str]()  # unless asked for
+_OFF = frozenset(
+    {
+        "AlwaysPullImages",
+        "DenyServiceExternalIPs",
+        "ExtendedResourceToleration",
+        "LimitPodHardAntiAffinityTopology",
+        "NamespaceAutoProvision",
+        "NamespaceExists",
+        "PodNodeSelector",
+    }
+)
+"""What runs only when it is asked for."""
 
 
 def is_on(name: str, enabled: Collection[str], disabled: Collection[str]) -> bool:
@@ -62,4 +112,5 @@ def build(
 
     found = [(dynamic or {}).get(name) for name in _WEBHOOKS if is_on(name, enabled, disabled)]
     unique = list(dict.fromkeys(plugin for plugin in found if plugin is not None))
-    return [*chosen(_BEFORE_WEBHOOKS), Escalation(), *unique, *chosen(_AFTER_WEBHOOKS)]
+    always = [CertificateRequester(), Escalation()]
+    return [*chosen(_BEFORE_WEBHOOKS), *always, *unique, *chosen(_AFTER_WEBHOOKS)]

@@ -6,15 +6,18 @@ https://kubernetes.io/docs/concepts/scheduling-eviction/pod-priority-preemption/
 
 from __future__ import annotations
 
-from pinnace.apis.resources import PRIORITY_CLASSES
+from pinnace.apis.core.quota_usage import is_extended
+from pinnace.apis.resources import NAMESPACES, PRIORITY_CLASSES
 from pinnace.apiserver.admission.chain import Attributes, Plugin
 from pinnace.machinery import errors
-from pinnace.machinery.meta import Obj
+from pinnace.machinery.meta import Obj, annotations_of
 
 NOT_READY = "node.kubernetes.io/not-ready"
 UNREACHABLE = "node.kubernetes.io/unreachable"
 TOLERATION_SECONDS = 300
 
+_NODE_SELECTOR = "scheduler.alpha.kubernetes.io/node-selector"
+_HOSTNAME = "kubernetes.io/hostname"
 _SYSTEM_PRIORITIES = {"system-cluster-critical": 2000000000, "system-node-critical": 2000001000}
 
 
@@ -117,6 +120,61 @@ class TaintNodesByCondition(Plugin):
         taints = spec.get("taints") or []
         if not any(taint.get("key") == NOT_READY and taint.get("effect") == "NoSchedule" for taint in taints):
             spec["taints"] = [*taints, {"key": NOT_READY, "effect": "NoSchedule"}]
+
+
+class PodNodeSelector(Plugin):
+    """Off unless asked for: a namespace says in an annotation which nodes its pods go to."""
+
+    async def mutate(self, attributes: Attributes) -> None:
+        pod = _new_pod(attributes)
+        if pod is None:
+            return
+        wanted = self._of_namespace(attributes)
+        spec = pod.setdefault("spec", {})
+        selector = spec.get("nodeSelector") or {}
+        if any(selector.get(key, value) != value for key, value in wanted.items()):
+            raise attributes.forbidden("pod node label selector conflicts with its namespace node label selector")
+        if wanted:
+            spec["nodeSelector"] = {**selector, **wanted}
+
+    def _of_namespace(self, attributes: Attributes) -> dict[str, str]:
+        found = attributes.call.api.storage.cache(NAMESPACES).get(attributes.namespace)
+        text = annotations_of(found.obj()).get(_NODE_SELECTOR, "") if found is not None else ""
+        pairs = (part.partition("=") for part in text.split(",") if part.strip())
+        return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+class ExtendedResourceToleration(Plugin):
+    """Off unless asked for: who asks for a device tolerates the taint of the nodes that have it."""
+
+    async def mutate(self, attributes: Attributes) -> None:
+        pod = _new_pod(attributes)
+        if pod is None:
+            return
+        spec = pod.setdefault("spec", {})
+        containers = (*(spec.get("containers") or ()), *(spec.get("initContainers") or ()))
+        asked = {name for one in containers for name in (one.get("resources") or {}).get("requests") or ()}
+        tolerations = list(spec.get("tolerations") or ())
+        for name in sorted(asked):
+            if is_extended(name) and {"key": name, "operator": "Exists"} not in tolerations:
+                tolerations.append({"key": name, "operator": "Exists"})
+        if tolerations:
+            spec["tolerations"] = tolerations
+
+
+class LimitPodHardAntiAffinityTopology(Plugin):
+    """Off unless asked for: pods keep others away from their node alone, not from a whole zone."""
+
+    async def validate(self, attributes: Attributes) -> None:
+        pod = _new_pod(attributes)
+        affinity = ((pod or {}).get("spec") or {}).get("affinity") or {}
+        terms = (affinity.get("podAntiAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution") or ()
+        for term in terms:
+            if term.get("topologyKey") != _HOSTNAME:
+                raise attributes.forbidden(
+                    f"affinity.PodAntiAffinity.RequiredDuringScheduling has TopologyKey {term.get('topologyKey')} "
+                    f"but only key {_HOSTNAME} is allowed"
+                )
 
 
 SYSTEM_PRIORITY_CLASSES = tuple(
