@@ -100,6 +100,10 @@ class Graph:
         """The dependents that hold back the deletion of `node`."""
         return [uid for uid in node.dependents if (node.uid, True) in self.nodes[uid].owners]
 
+    def closes_circle(self, node: Node) -> bool:
+        """Whether a dependent already waits for its own: with `node` waiting for it, none of a circle would ever go."""
+        return any(self.nodes[uid].foreground for uid in node.dependents)
+
     def _node(self, resource: GVR, obj: Obj) -> Node:
         metadata = obj["metadata"]
         references = metadata.get("ownerReferences") or ()
@@ -264,6 +268,8 @@ class GarbageCollector(Controller):
             gone = {ref["uid"] for ref, owner in zip(references, owners, strict=True) if owner is not Owner.SOLID}
             await self._patch_references(node, obj, gone)
         elif action in (Action.DELETE, Action.DELETE_FOREGROUND):
+            if action is Action.DELETE_FOREGROUND and self.graph.closes_circle(node):
+                obj = await self._unblock(node, obj)
             policy = "Foreground" if action is Action.DELETE_FOREGROUND else policy_of(obj)
             await self._delete(node, obj, policy)
 
@@ -313,17 +319,24 @@ class GarbageCollector(Controller):
         kept = [ref for ref in obj["metadata"].get("ownerReferences") or () if ref["uid"] not in owners]
         await self._patch_metadata(node, obj, {"ownerReferences": kept or None})
 
+    async def _unblock(self, node: Node, obj: Obj) -> Obj:
+        """Let the owners go before this object; the object as it is then."""
+        references = [{**ref, "blockOwnerDeletion": False} for ref in obj["metadata"].get("ownerReferences") or ()]
+        return await self._patch_metadata(node, obj, {"ownerReferences": references}) or obj
+
     async def _remove_finalizer(self, node: Node, obj: Obj, finalizer: str) -> None:
         kept = [one for one in obj["metadata"].get("finalizers") or () if one != finalizer]
         await self._patch_metadata(node, obj, {"finalizers": kept or None})
 
-    async def _patch_metadata(self, node: Node, obj: Obj, change: Obj) -> None:
+    async def _patch_metadata(self, node: Node, obj: Obj, change: Obj) -> Obj | None:
+        """The object after the change; None if it is gone."""
         metadata = {"uid": node.uid, "resourceVersion": obj["metadata"]["resourceVersion"], **change}
         try:
-            await self.client.patch(node.resource, node.name, {"metadata": metadata}, node.namespace)
+            return await self.client.patch(node.resource, node.name, {"metadata": metadata}, node.namespace)
         except ApiError as error:
-            if not error.is_not_found:
-                raise
+            if error.is_not_found:
+                return None
+            raise
 
     async def _delete(self, node: Node, obj: Obj, policy: str) -> None:
         try:

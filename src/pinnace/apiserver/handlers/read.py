@@ -117,9 +117,10 @@ def _page(call: Call, which: Filter, revision: int, after: str, limit: int) -> M
 def _page_at(call: Call, which: Filter, revision: int, after: str, limit: int) -> Many:
     """A page of the state as it was at `revision`."""
     cache = call.cache
-    if revision >= cache.changed:
+    compacted = revision < call.api.storage.store.oldest  # gone for every client, whatever this server remembers
+    if revision >= cache.changed and not compacted:
         return _page(call, which, revision, after, limit)
-    items = cache.select_at(revision, which, after)
+    items = cache.select_at(revision, which, after) if not compacted else None
     if items is None:
         if not after:
             raise errors.expired(f"The resourceVersion for the provided list is too old: {revision} ({cache.oldest})")
