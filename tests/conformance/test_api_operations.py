@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import Any
 
 import pytest
@@ -45,7 +44,7 @@ def test_every_operation(api: Api, namespace: str, sample: Sample) -> None:
     name = named(sample)
     selector = f"run={namespace}"
     watched = api.watch(sample.name, place, labels=selector, resource_version=first["metadata"]["resourceVersion"])
-    with closing(watched):  # type: ignore[type-var] # a generator
+    with watched:
         assert api.get(sample.name, name, place)["metadata"]["uid"] == first["metadata"]["uid"]
         assert [one["metadata"]["name"] for one in api.list(sample.name, place, labels=selector)] == [name]
         assert name in [one["metadata"]["name"] for one in api.list(sample.name)]

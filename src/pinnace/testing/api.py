@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import builtins
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Iterator
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -104,37 +103,17 @@ class Api:
         fields: str = "",
         resource_version: str = "",
         timeout: float = WAIT_SECONDS,
-    ) -> Iterator[Obj]:
-        """Events `{"type": …, "object": …}`: first what there is as ADDED, or what followed `resource_version`.
-
-        Raises TimeoutError when none has come for `timeout` seconds.
-        """
+    ) -> Watch:
+        """Events from now on, after what there is, as ADDED; or all that followed `resource_version`."""
         found, _ = self.resource(resource)
-        params = {"watch": "true", **_selectors(labels, fields)}
-        if resource_version:
-            params["resourceVersion"] = resource_version
-        queue: SimpleQueue[Obj | ApiError] = SimpleQueue()
-
-        async def forward() -> None:
-            try:
-                async for event in self._client.transport.watch(found.path(namespace), params):
-                    queue.put(event)
-                queue.put(ApiError(410, "Expired", "the server ended the watch"))
-            except ApiError as error:
-                queue.put(error)
-
-        task = self._thread.start(forward())
-        try:
-            while True:
-                try:
-                    event = queue.get(timeout=timeout)
-                except Empty:
-                    raise TimeoutError(f"no event of {resource} in {timeout:g} s") from None
-                if isinstance(event, ApiError):
-                    raise event
-                yield event
-        finally:
-            self._thread.cancel(task)
+        path, params = found.path(namespace), _selectors(labels, fields)
+        there: builtins.list[Obj] = []
+        if not resource_version:
+            listed = self.request("GET", path, params=params)
+            resource_version = listed["metadata"]["resourceVersion"]
+            there = [{"type": "ADDED", "object": item} for item in listed["items"]]
+        params |= {"watch": "true", "resourceVersion": resource_version}
+        return Watch(self._thread, self._client.transport.watch(path, params), there, timeout)
 
     def wait_for(
         self,
@@ -227,21 +206,20 @@ class Api:
         """The object's states from now on, None while there is none; TimeoutError after `timeout` seconds."""
         found, namespaced = self.resource(resource)
         namespace = (namespace or "default") if namespaced else ""
-        fields = f"metadata.name={name}"
         deadline = time.monotonic() + timeout
         while True:
-            listed = self.request("GET", found.path(namespace), params=_selectors("", fields))
+            listed = self.request("GET", found.path(namespace), params={"fieldSelector": f"metadata.name={name}"})
             yield listed["items"][0] if listed["items"] else None
-            after = get_in(listed, "metadata", "resourceVersion", default="")
+            left = max(deadline - time.monotonic(), 0.0)
             events = self.watch(
                 f"{found.api_version}/{found.resource}",
                 namespace,
-                fields=fields,
-                resource_version=after,
-                timeout=max(deadline - time.monotonic(), 0.0),
+                fields=f"metadata.name={name}",
+                resource_version=get_in(listed, "metadata", "resourceVersion", default=""),
+                timeout=left,
             )
             try:
-                with closing(events):  # type: ignore[type-var] # a generator
+                with events:
                     for event in events:
                         yield None if event["type"] == "DELETED" else event["object"]
                         if time.monotonic() > deadline:
@@ -249,6 +227,52 @@ class Api:
             except ApiError as error:
                 if not error.is_expired:
                     raise
+
+
+class Watch:
+    """An iterator of events `{"type": …, "object": …}`, until it is closed or its `with` ends.
+
+    Raises TimeoutError when none has come for `timeout` seconds, ApiError when the server ends it.
+    """
+
+    def __init__(
+        self, thread: LoopThread, events: AsyncIterator[Obj], there: builtins.list[Obj], timeout: float
+    ) -> None:
+        self._thread = thread
+        self._timeout = timeout
+        self._queue: SimpleQueue[Obj | ApiError] = SimpleQueue()
+        for event in there:
+            self._queue.put(event)
+        self._task = thread.start(self._forward(events))
+
+    def __iter__(self) -> Watch:
+        return self
+
+    def __next__(self) -> Obj:
+        try:
+            event = self._queue.get(timeout=self._timeout)
+        except Empty:
+            raise TimeoutError(f"no event in {self._timeout:g} s") from None
+        if isinstance(event, ApiError):
+            raise event
+        return event
+
+    def close(self) -> None:
+        self._thread.cancel(self._task)
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    async def _forward(self, events: AsyncIterator[Obj]) -> None:
+        try:
+            async for event in events:
+                self._queue.put(event)
+            self._queue.put(ApiError(410, "Expired", "the server ended the watch"))
+        except ApiError as error:
+            self._queue.put(error)
 
 
 def _selectors(labels: str, fields: str) -> dict[str, str]:
