@@ -97,8 +97,8 @@ def resource(**fields: Any) -> Obj:
             obj(a={"type": "object", "x-kubernetes-embedded-resource": True}),
             [
                 (
-                    "s.properties[a].properties: Required value: must not be empty if x-kubernetes-embedded-resource is "
-                    "true without x-kubernetes-preserve-unknown-fields"
+                    "s.properties[a].properties: Required value: must not be empty if x-kubernetes-embedded-resource "
+                    "is true without x-kubernetes-preserve-unknown-fields"
                 )
             ],
         ),
@@ -143,8 +143,8 @@ def test_a_schema_that_is_not_structural_is_told_where(raw: Obj, expected: list[
             obj(a={"type": "strong"}),
             [
                 (
-                    's.properties[a].type: Unsupported value: "strong": supported values: "array", "boolean", "integer", '
-                    '"number", "object", "string"'
+                    's.properties[a].type: Unsupported value: "strong": supported values: "array", "boolean", '
+                    '"integer", "number", "object", "string"'
                 )
             ],
         ),
@@ -194,12 +194,22 @@ def test_keywords_that_are_not_supported_are_named(raw: Obj, expected: list[str]
 
 
 @pytest.mark.parametrize(
-    "raw",
-    [5, {"type": 5}, obj(a=array(STRING), b=7), {"properties": []}, obj(a={"items": {"maxLength": "x"}}), {"allOf": 1}],
+    ("raw", "expected"),
+    [
+        (5, "s: Invalid value: 5: must be of type object"),
+        ({"type": 5}, "s.type: Invalid value: 5: must be of type string"),
+        (obj(a=STRING, b=7), "s.properties[b]: Invalid value: 7: must be of type object"),
+        ({"properties": []}, "s.properties: Invalid value: []: must be of type object"),
+        (
+            obj(a={"items": {"maxLength": "x"}}),
+            's.properties[a].items.maxLength: Invalid value: "x": must be of type integer',
+        ),
+        ({"allOf": 1}, "s.allOf: Invalid value: 1: must be of type array"),
+        ({"required": [1]}, "s.required[0]: Invalid value: 1: must be of type string"),
+    ],
 )
-def test_what_is_no_schema_cannot_be_read(raw: Any) -> None:
-    with pytest.raises(DecodeError, match="json: cannot unmarshal"):
-        structural_rules.check_types(raw, "spec.versions.schema.openAPIV3Schema")
+def test_what_is_no_schema_is_refused_before_it_is_read(raw: Any, expected: str) -> None:
+    assert worded(structural_rules.type_errors(raw, "s")) == [expected]
 
 
 # Pruning.
@@ -333,8 +343,8 @@ def test_defaults_are_held_against_their_schema() -> None:
 
     assert worded(default_errors(compiled(raw), "s")) == [
         (
-            's.properties[a].default: Invalid value: "string": s.properties[a].default in body must be of type integer: '
-            '"string"'
+            's.properties[a].default: Invalid value: "string": s.properties[a].default in body must be of type '
+            'integer: "string"'
         ),
         's.properties[b].default: Invalid value: {"d":1}: must not have unknown fields',
     ]

@@ -157,4 +157,5 @@ class Rules:
     validate_update: ValidateUpdate | None = None
     validate_when_updated: Validate | None = None  # in place of `validate` on updates, where old objects may keep more
     prepare: Prepare | None = None
+    begin_deletion: Default | None = None
     selectable_fields: Mapping[str, Callable[[Obj], str]] = field(default_factory=dict)

@@ -130,6 +130,7 @@ def _join(row: Names, minor: int, stored_version: str) -> Kind:
         row=rules.row,
         default=rules.default,
         prepare=rules.prepare,
+        begin_deletion=rules.begin_deletion,
         selectable_fields=rules.selectable_fields,
         subresources=tuple(
             path for path in row.subresources if minor >= builtin.SUBRESOURCE_SINCE.get((row.plural, path.name), 0)

@@ -5,7 +5,7 @@ A version of a group shares its rules with the others, as their fields agree.
 
 from __future__ import annotations
 
-from pinnace.apis import admission, autoscaling, certificates, cluster, extensions, policy
+from pinnace.apis import admission, autoscaling, certificates, cluster, definitions, extensions, policy
 from pinnace.apis.apps.controller_revision import CONTROLLER_REVISION
 from pinnace.apis.apps.daemon_set import DAEMON_SET
 from pinnace.apis.apps.deployment import DEPLOYMENT
@@ -57,7 +57,7 @@ RULES: dict[tuple[str, str], Rules] = {
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): admission.VALIDATING_ADMISSION_POLICY,
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): admission.ADMISSION_POLICY_BINDING,
     ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): admission.WEBHOOK_CONFIGURATION,
-    ("apiextensions.k8s.io", "CustomResourceDefinition"): extensions.CUSTOM_RESOURCE_DEFINITION,
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): definitions.CUSTOM_RESOURCE_DEFINITION,
     ("apiregistration.k8s.io", "APIService"): extensions.API_SERVICE,
     ("apps", "ControllerRevision"): CONTROLLER_REVISION,
     ("apps", "DaemonSet"): DAEMON_SET,

@@ -1,7 +1,7 @@
 """What a schema of a CustomResourceDefinition must be: structural, complete, and without what is not supported.
 
 `structural_errors` has the rules of structurality, `schema_errors` those about single keywords, each in the words of
-kube-apiserver; `check_types` refuses documents that are no schema at all. Specified in
+kube-apiserver; `type_errors` finds documents that are no schema at all. Specified in
 https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#specifying-a-structural-schema.
 """
 
@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pinnace.machinery.decoding import DecodeError
-from pinnace.machinery.errors import Cause, field_forbidden, invalid_value, not_supported, required
-from pinnace.machinery.meta import GVK, Obj
+from pinnace.machinery.errors import Cause, field_forbidden, invalid_value, not_supported, required, wrong_type
+from pinnace.machinery.meta import Obj
 from pinnace.machinery.regexp import RegexpError, compile_regexp
 from pinnace.machinery.structural import ROOT_FIELDS
 
@@ -389,48 +388,52 @@ _SCALARS: dict[str, tuple[type, ...]] = {
     "x-kubernetes-list-type": (str,),
     "x-kubernetes-map-type": (str,),
 }
-_GO_TYPES = {str: "string", int: "int64", float: "float64", bool: "bool"}
-_JSON_WORDS = {str: "string", int: "number", float: "number", bool: "bool", list: "array", dict: "object"}
-_DEFINITION = GVK("apiextensions.k8s.io", "v1", "CustomResourceDefinition")
+_LISTS: dict[str, type] = {
+    "required": str,
+    "x-kubernetes-list-map-keys": str,
+    "enum": object,
+    "x-kubernetes-validations": dict,
+    **dict.fromkeys(JUNCTORS, dict),
+}
+_WORDS = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object"}
 
 
-def check_types(raw: Any, path: str) -> None:
-    """Raise DecodeError (400) for a keyword whose value is not of its type, anywhere below `path`."""
+def type_errors(raw: Any, path: str) -> list[Cause]:
+    """Keywords whose values are not of their type, anywhere: the other rules read only schemas without any."""
+    return list(_types(raw, path))
+
+
+def _types(raw: Any, path: str) -> Iterator[Cause]:
     if not isinstance(raw, dict):
-        raise _wrong(raw, path, "v1.JSONSchemaProps")
+        yield wrong_type(path, raw, "must be of type object")
+        return
     for name, wanted in _SCALARS.items():
-        value = raw.get(name)
-        if value is not None and (type(value) not in wanted):
-            raise _wrong(value, f"{path}.{name}", _GO_TYPES[wanted[-1]])
-    for name in ("required", "x-kubernetes-list-map-keys"):
-        _check_list(raw.get(name), f"{path}.{name}", "[]string", str)
-    _check_list(raw.get("enum"), f"{path}.enum", "[]v1.JSON", object)
-    _check_list(raw.get("x-kubernetes-validations"), f"{path}.x-kubernetes-validations", "v1.ValidationRules", dict)
-    for name in JUNCTORS:
-        _check_list(raw.get(name), f"{path}.{name}", "[]v1.JSONSchemaProps", dict)
-        for child in raw.get(name) or ():
-            check_types(child, f"{path}.{name}")
+        if raw.get(name) is not None and type(raw[name]) not in wanted:
+            yield wrong_type(f"{path}.{name}", raw[name], f"must be of type {_WORDS[wanted[-1]]}")
+    for name, of in _LISTS.items():
+        yield from _list_of(raw.get(name), of, f"{path}.{name}")
     for name in ("properties", "patternProperties", "definitions"):
         children = raw.get(name)
         if children is not None and not isinstance(children, dict):
-            raise _wrong(children, f"{path}.{name}", "map[string]v1.JSONSchemaProps")
-        for child in (children or {}).values():
-            check_types(child, f"{path}.{name}")
+            yield wrong_type(f"{path}.{name}", children, "must be of type object")
+        elif children:
+            for key, child in children.items():
+                yield from _types(child, f"{path}.{name}[{key}]")
     for name, other in (("items", list), ("additionalProperties", bool), ("not", type(None))):
-        child = raw.get(name)
-        if child is not None and not isinstance(child, other):
-            check_types(child, f"{path}.{name}")
+        if raw.get(name) is not None and not isinstance(raw[name], other):
+            yield from _types(raw[name], f"{path}.{name}")
 
 
-def _check_list(value: Any, path: str, go_type: str, of: type) -> None:
+def _list_of(value: Any, of: type, path: str) -> Iterator[Cause]:
     if value is not None and not isinstance(value, list):
-        raise _wrong(value, path, go_type)
-    for item in value or ():
+        yield wrong_type(path, value, "must be of type array")
+        return
+    for index, item in enumerate(value or ()):
         if not isinstance(item, of):
-            raise _wrong(item, path, go_type.removeprefix("[]"))
-
-
-def _wrong(value: Any, path: str, go_type: str) -> DecodeError:
-    word = _JSON_WORDS.get(type(value), "null")
-    where = f"CustomResourceDefinition.{path}"
-    return DecodeError(_DEFINITION, f"json: cannot unmarshal {word} into Go struct field {where} of type {go_type}")
+            yield wrong_type(f"{path}[{index}]", item, f"must be of type {_WORDS[of]}")
+        elif of is dict and not path.endswith("x-kubernetes-validations"):
+            yield from _types(item, f"{path}[{index}]")
+        elif of is dict:
+            for name in ("rule", "message", "messageExpression", "reason", "fieldPath"):
+                if item.get(name) is not None and not isinstance(item[name], str):
+                    yield wrong_type(f"{path}[{index}].{name}", item[name], "must be of type string")
