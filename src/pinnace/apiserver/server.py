@@ -29,6 +29,7 @@ from pinnace.apiserver.backends import Backends
 from pinnace.apiserver.bootstrap import bootstrap, keep
 from pinnace.apiserver.bootstrap_policy import ensure_policy
 from pinnace.apiserver.call import Call, Many, One, Result, shown
+from pinnace.apiserver.compression import compressed
 from pinnace.apiserver.handlers import watch as watching
 from pinnace.apiserver.impersonation import impersonated, is_impersonation
 from pinnace.apiserver.metrics import Metrics, Seen
@@ -43,7 +44,7 @@ from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import GVR, Obj
 from pinnace.machinery.schema import Schemas
 from pinnace.store.contract import Store, StoreError
-from pinnace.wire.http import AnyResponse, Peer, Request, Response, StreamingResponse
+from pinnace.wire.http import AnyResponse, Handler, Peer, Request, Response, StreamingResponse
 
 log = structlog.get_logger()
 
@@ -112,7 +113,12 @@ class ApiServer:
         if options.cert_file is not None and options.key_file is not None:
             tls = TlsConfig(options.cert_file, options.key_file, options.client_ca_file)
         settings = Settings(body_bytes=options.max_request_body, error=_protocol_error)
-        self._server = await serve(self.handle, options.bind, tls, settings=settings, sockets=options.sockets)
+        handler: Handler = self.handle
+        if options.cors_allowed_origins:
+            from pinnace.apiserver.cors import with_cors
+
+            handler = with_cors(handler, options.cors_allowed_origins)
+        self._server = await serve(handler, options.bind, tls, settings=settings, sockets=options.sockets)
         self.addresses = list(self._server.addresses)
         host, port = self.addresses[0] if self.addresses else ("", 6443)
         address = options.advertise_address or (host if host not in ("0.0.0.0", "::") else "")
@@ -192,7 +198,8 @@ class ApiServer:
             return self._counted(info, watching.watch(call, form))
         result = routes.find(call.kind, info)(call)
         if isinstance(result, One | Many):
-            return self._counted(info, self._render(call, result, form))
+            answer = self._counted(info, self._render(call, result, form))
+            return compressed(headers, answer) if isinstance(answer, Response) else answer
         if isinstance(result, Response | StreamingResponse):
             return self._counted(info, result)
         return self._finish(result, call, form)  # type: ignore[arg-type] # an upgrade comes from a coroutine only

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 @click.option("--kubelet-client-certificate", type=FILE, help="Certificate to reach kubelets with.")
 @click.option("--kubelet-client-key", type=FILE, help="Its key.")
 @click.option("--kubelet-certificate-authority", type=FILE, help="Who signs kubelets' certificates.")
+@click.option("--cors-allowed-origins", default="", help="Origins of web pages that may ask, regular expressions.")
 @click.option("--emulated-version", default="", help="Kubernetes version to be, such as 1.36.  [default: the newest]")
 @click.option(
     "--runtime-config",
@@ -147,12 +148,24 @@ def _options(flags: dict[str, Any]) -> Options:
         kubelet_client_certificate=flags["kubelet_client_certificate"],
         kubelet_client_key=flags["kubelet_client_key"],
         kubelet_certificate_authority=flags["kubelet_certificate_authority"],
+        cors_allowed_origins=_origins(flags["cors_allowed_origins"]),
         minor=_minor(flags["emulated_version"]),
         runtime_config=_runtime_config(flags["runtime_config"]),
     )
     if flags["service_account_issuer"]:
         options.service_account_issuer = flags["service_account_issuer"]
     return options
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    from pinnace.apiserver.cors import check_pattern
+
+    patterns = tuple(filter(None, text.split(",")))
+    for pattern in patterns:
+        why = check_pattern(pattern)
+        if why:
+            raise click.BadParameter(why, param_hint="--cors-allowed-origins")
+    return patterns
 
 
 def _ports(text: str) -> tuple[int, int]:
