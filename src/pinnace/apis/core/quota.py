@@ -9,12 +9,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pinnace.apis.checks import amount, every, quantity_not_negative
+from pinnace.apis.checks import IMMUTABLE, amount, every, quantity_not_negative
+from pinnace.apis.core.pod_resources import Amounts, amounts
 from pinnace.apis.fields import AGE, NAME, age, column, name, spec_of, status_of
 from pinnace.apis.kind import Rules
 from pinnace.apis.workload import forget_status
 from pinnace.machinery import names
-from pinnace.machinery.errors import Cause, duplicate, field_forbidden, invalid_value
+from pinnace.machinery.errors import Cause, duplicate, field_forbidden, invalid_value, required
 from pinnace.machinery.meta import Obj
 
 
@@ -33,6 +34,10 @@ def default_limit_range(limit_range: Obj) -> None:
                 del item[key]
 
 
+_TYPES = ("Container", "PersistentVolumeClaim", "Pod")
+_PARTS = ("max", "min", "default", "defaultRequest", "maxLimitRequestRatio")
+
+
 def validate_limit_range(limit_range: Obj) -> list[Cause]:
     errors: list[Cause] = []
     seen = set()
@@ -40,39 +45,84 @@ def validate_limit_range(limit_range: Obj) -> list[Cause]:
         path = f"spec.limits[{index}]"
         kind = item.get("type") or ""
         errors += every(f"{path}.type", kind, names.is_qualified_name(kind))
+        if "/" not in kind and kind not in _TYPES:
+            errors.append(invalid_value(f"{path}.type", kind, "must be a standard limit type or fully qualified"))
         if kind in seen:
             errors.append(duplicate(f"{path}.type", kind))
         seen.add(kind)
-        if kind == "Pod":
-            for key in ("default", "defaultRequest"):
-                if item.get(key):
-                    why = "may not be specified when `type` is 'Pod'"
-                    errors.append(field_forbidden(f"{path}.{key}", why))
+        errors += _limited_names(item, path)
         errors += _ordered(item, path)
     return errors
 
 
+def _limited_names(item: Obj, path: str) -> list[Cause]:
+    """The resources of each part: of containers' own kinds where it is about containers or pods."""
+    errors: list[Cause] = []
+    kind = item.get("type")
+    for part in _PARTS:
+        if kind == "Pod" and part in ("default", "defaultRequest"):
+            if item.get(part):
+                errors.append(field_forbidden(f"{path}.{part}", "may not be specified when `type` is 'Pod'"))
+            continue
+        for key in item.get(part) or ():
+            at = f"{path}.{part}[{key}]"
+            errors += every(at, key, names.is_qualified_name(key))
+            if kind in ("Container", "Pod") and "/" not in key and not _is_of_containers(key):
+                errors.append(invalid_value(at, key, "must be a standard resource for containers"))
+    if kind == "PersistentVolumeClaim" and not any("storage" in (item.get(part) or {}) for part in ("min", "max")):
+        why = "either minimum or maximum storage value is required, but neither was provided"
+        errors.append(required(f"{path}.limits", why))
+    return errors
+
+
+def _is_of_containers(name: str) -> bool:
+    return name in ("cpu", "memory", "ephemeral-storage") or name.startswith("hugepages-")
+
+
+# Of two parts the lesser and the greater, where the error stands, whose value it shows, and what it calls them.
 _ORDER = (
-    ("min", "max"),
-    ("min", "defaultRequest"),
-    ("defaultRequest", "max"),
-    ("defaultRequest", "default"),
-    ("default", "max"),
+    ("min", "max", "min", "min", "min value", "max value"),
+    ("min", "defaultRequest", "defaultRequest", "defaultRequest", "min value", "default request value"),
+    ("defaultRequest", "max", "defaultRequest", "defaultRequest", "default request value", "max value"),
+    ("defaultRequest", "default", "defaultRequest", "defaultRequest", "default request value", "default limit value"),
+    ("min", "default", "default", "min", "min value", "default value"),
+    ("default", "max", "default", "max", "default value", "max value"),
 )
-_WORDS = {"min": "min", "max": "max", "default": "default", "defaultRequest": "default request"}
 
 
 def _ordered(item: Obj, path: str) -> list[Cause]:
-    """min <= default request <= default <= max, for each resource."""
+    """min <= default request <= default <= max, and a ratio that these leave room for, for each resource."""
+    parts = {part: amounts(item.get(part)) for part in _PARTS}
     errors: list[Cause] = []
-    for low, high in _ORDER:
-        for key, value in (item.get(low) or {}).items():
-            limit = (item.get(high) or {}).get(key)
-            small, great = amount(value), amount(limit) if limit is not None else None
+    for key in sorted({key for listed in parts.values() for key in listed}):
+        for low, high, place, shown, low_word, high_word in _ORDER:
+            small, great = parts[low].get(key), parts[high].get(key)
             if small is not None and great is not None and small > great:
-                why = f"{_WORDS[low]} value {small} is greater than {_WORDS[high]} value {great}"
-                errors.append(invalid_value(f"{path}.{low}[{key}]", str(small), why))
+                why = f"{low_word} {small} is greater than {high_word} {great}"
+                errors.append(invalid_value(f"{path}.{place}[{key}]", str(parts[shown][key]), why))
+        errors += _ratio(key, parts, f"{path}.maxLimitRequestRatio[{key}]")
+        default, request = parts["default"].get(key), parts["defaultRequest"].get(key)
+        if not _may_overcommit(key) and default is not None and request is not None and default != request:
+            why = f"default value {default} must equal to defaultRequest value {request} in {item.get('type')}"
+            errors.append(invalid_value(f"{path}.defaultRequest[{key}]", str(request), why))
     return errors
+
+
+def _ratio(key: str, parts: dict[str, Amounts], at: str) -> list[Cause]:
+    ratio = parts["maxLimitRequestRatio"].get(key)
+    if ratio is None:
+        return []
+    if ratio.amount < 1:
+        return [invalid_value(at, str(ratio), f"ratio {ratio} is less than 1")]
+    low, high = parts["min"].get(key), parts["max"].get(key)
+    if low and high is not None and ratio.amount > high.amount / low.amount:
+        most = float(high.amount / low.amount)
+        return [invalid_value(at, str(ratio), f"ratio {ratio} is greater than max/min = {most:f}")]
+    return []
+
+
+def _may_overcommit(name: str) -> bool:
+    return not name.startswith("hugepages-") and ("/" not in name or "kubernetes.io/" in name)
 
 
 def row_limit_range(limit_range: Obj, now: datetime) -> list[Any]:  # noqa: ARG001 (shows the moment itself)
@@ -87,12 +137,120 @@ LIMIT_RANGE = Rules(
 )
 
 
+_COUNTS = (
+    "configmaps",
+    "persistentvolumeclaims",
+    "pods",
+    "replicationcontrollers",
+    "resourcequotas",
+    "secrets",
+    "services",
+    "services.loadbalancers",
+    "services.nodeports",
+)
+_COMPUTE = ("cpu", "limits.cpu", "limits.memory", "memory", "requests.cpu", "requests.memory")
+_STANDARD = frozenset(
+    (
+        *_COUNTS,
+        *_COMPUTE,
+        "ephemeral-storage",
+        "limits.ephemeral-storage",
+        "requests.ephemeral-storage",
+        "requests.storage",
+    )
+)
+_POD_SCOPES = (
+    "BestEffort",
+    "CrossNamespacePodAffinity",
+    "NotBestEffort",
+    "NotTerminating",
+    "PriorityClass",
+    "Terminating",
+)
+_SCOPES = (*_POD_SCOPES, "VolumeAttributesClass")
+_OF_CLAIMS = ("persistentvolumeclaims", "requests.storage")
+_JUST_EXISTS = (
+    "must be 'Exist' only operator when scope is any of ResourceQuotaScopeTerminating, "
+    "ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or "
+    "ResourceQuotaScopeCrossNamespacePodAffinity"
+)
+
+
 def validate_quota(quota: Obj) -> list[Cause]:
+    spec = spec_of(quota)
     errors: list[Cause] = []
-    for key, value in (spec_of(quota).get("hard") or {}).items():
-        errors += every(f"spec.hard[{key}]", key, names.is_qualified_name(key))
-        errors += quantity_not_negative(f"spec.hard[{key}]", value)
+    for key, value in (spec.get("hard") or {}).items():
+        path = f"spec.hard[{key}]"
+        errors += every(path, key, names.is_qualified_name(key))
+        if "/" not in key and key not in _STANDARD and not key.startswith(_HUGE):
+            errors.append(invalid_value(path, key, "must be a standard resource for quotas"))
+        errors += quantity_not_negative(path, value)
+        quantity = amount(value)
+        if key in _COUNTS and quantity is not None and quantity.milli_value() % 1000:
+            errors.append(invalid_value(path, str(quantity), "must be an integer"))
+    return errors + _scopes(spec) + _scope_selector(spec)
+
+
+_HUGE = ("hugepages-", "requests.hugepages-")
+
+
+def _fits(scope: str, name: str) -> bool:
+    """Whether objects that count under the quota's name can be of the scope."""
+    if name not in _STANDARD:
+        return True
+    if scope == "BestEffort":
+        return name == "pods"
+    if scope == "VolumeAttributesClass":
+        return name in _OF_CLAIMS
+    return scope not in _POD_SCOPES or name == "pods" or name in _COMPUTE
+
+
+def _scopes(spec: Obj) -> list[Cause]:
+    scopes = spec.get("scopes") or []
+    path = "spec.scopes"
+    errors: list[Cause] = []
+    for scope in scopes:
+        if scope not in _SCOPES:
+            errors.append(invalid_value(path, scopes, "unsupported scope"))
+        errors += _misfits(scope, spec, path, scopes)
+    conflicts = (("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating"))
+    return errors + [
+        invalid_value(path, scopes, "conflicting scopes") for pair in conflicts if set(pair) <= set(scopes)
+    ]
+
+
+def _misfits(scope: str, spec: Obj, path: str, shown: Any) -> list[Cause]:
+    why = "unsupported scope applied to resource"
+    return [invalid_value(path, shown, why) for key in sorted(spec.get("hard") or ()) if not _fits(scope, key)]
+
+
+def _scope_selector(spec: Obj) -> list[Cause]:
+    selector = spec.get("scopeSelector")
+    path = "spec.scopeSelector.matchExpressions"
+    errors: list[Cause] = []
+    for one in (selector or {}).get("matchExpressions") or ():
+        scope, operator, values = one.get("scopeName") or "", one.get("operator") or "", one.get("values") or []
+        if scope not in _SCOPES:
+            errors.append(invalid_value(f"{path}.scopeName", scope, "unsupported scope"))
+        errors += _misfits(scope, spec, path, selector)
+        if scope in _POD_SCOPES and scope != "PriorityClass" and operator != "Exists":
+            errors.append(invalid_value(f"{path}.operator", operator, _JUST_EXISTS))
+        if operator in ("In", "NotIn"):
+            if not values:
+                why = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"
+                errors.append(required(f"{path}.values", why))
+        elif operator in ("Exists", "DoesNotExist"):
+            if values:
+                why = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector"
+                errors.append(invalid_value(f"{path}.values", values, why))
+        else:
+            errors.append(invalid_value(f"{path}.operator", operator, "not a valid selector operator"))
     return errors
+
+
+def validate_quota_update(new: Obj, old: Obj) -> list[Cause]:
+    scopes, before = spec_of(new).get("scopes") or [], spec_of(old).get("scopes") or []
+    return [] if set(scopes) == set(before) else [invalid_value("spec.scopes", scopes, IMMUTABLE)]
 
 
 def row_quota(quota: Obj, now: datetime) -> list[Any]:
@@ -108,5 +266,6 @@ RESOURCE_QUOTA = Rules(
     columns=(NAME, column("Request"), column("Limit"), AGE),
     row=row_quota,
     validate=validate_quota,
+    validate_update=validate_quota_update,
     prepare=forget_status,
 )
