@@ -91,6 +91,7 @@ class Kind:
     validate_update: ValidateUpdate | None = None
     prepare: Prepare | None = None
     selectable_fields: Mapping[str, Callable[[Obj], str]] = field(default_factory=dict)  # besides metadata.*
+    stored_fields: Mapping[str, str] = field(default_factory=dict)  # what `stored_as` calls those it names otherwise
     storage_version: str = ""  # the version it is stored as, where several are served
     stored_as: GVR | None = None  # where the objects are kept, if under another version or group than this
     to_storage: Convert | None = None  # this version -> `stored_as`
@@ -159,3 +160,4 @@ class Rules:
     prepare: Prepare | None = None
     begin_deletion: Default | None = None
     selectable_fields: Mapping[str, Callable[[Obj], str]] = field(default_factory=dict)
+    stored_fields: Mapping[str, str] = field(default_factory=dict)

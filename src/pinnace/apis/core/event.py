@@ -127,11 +127,18 @@ EVENT = Rules(
     },
 )
 
-_REGARDING = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
+_STORED_FIELDS = {
+    "reportingController": "reportingComponent",
+    **{
+        f"regarding.{key}": f"involvedObject.{key}"
+        for key in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
+    },
+}
 
 EVENTS_V1 = Rules(
     columns=EVENT.columns,
     row=row,
     validate=validate,
-    selectable_fields=selectable(*(f"regarding.{key}" for key in _REGARDING), "reason", "reportingController", "type"),
+    selectable_fields=selectable(*_STORED_FIELDS, "reason", "type"),
+    stored_fields=_STORED_FIELDS,
 )

@@ -7,10 +7,12 @@ remembered. https://kubernetes.io/docs/reference/using-api/api-concepts/#retriev
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from itertools import islice
 
 import orjson
 
+from pinnace.apis.kind import Kind
 from pinnace.apiserver.cache import CachedObject, Filter
 from pinnace.apiserver.call import Call, Many, One
 from pinnace.machinery import errors
@@ -54,6 +56,8 @@ def filter_of(call: Call) -> Filter:
 def _add_fields(call: Call, which: Filter, selector: FieldSelector) -> None:
     cache = call.cache
     exact = 0
+    if call.kind.stored_fields:
+        selector = _as_stored(call.kind, selector)
     for requirement in selector.requirements:
         field = requirement.field
         if field not in ("metadata.name", "metadata.namespace") and field not in cache.kind.selectable_fields:
@@ -72,6 +76,16 @@ def _add_fields(call: Call, which: Filter, selector: FieldSelector) -> None:
             which.trigger = requirement.value
     if exact < len(selector.requirements):
         which.fields = selector
+
+
+def _as_stored(kind: Kind, selector: FieldSelector) -> FieldSelector:
+    """The selector in the words of the kind that is stored; those words themselves are not this kind's."""
+    for requirement in selector.requirements:
+        if requirement.field in kind.stored_fields.values():
+            raise errors.bad_request(f"field label not supported: {requirement.field}")
+    return FieldSelector(
+        tuple(replace(one, field=kind.stored_fields.get(one.field, one.field)) for one in selector.requirements)
+    )
 
 
 def list_objects(call: Call) -> Many:
