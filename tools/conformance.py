@@ -41,7 +41,7 @@ def named(docstring: str, names: list[str]) -> tuple[list[str], list[str]]:
     """The known names that a docstring says it covers, and what else it calls one."""
     text = " ".join(docstring.split())
     for number, name in enumerate(names):
-        text = text.replace(f'"{name}"', f"§{number}§")
+        text = text.replace(f'"{" ".join(name.split())}"', f"§{number}§")
     known: list[str] = []
     unknown: list[str] = []
     for found in _LIST.findall(text):

@@ -63,7 +63,7 @@ async def runtime_class(cluster: Cluster, **more: Any) -> None:
 
 
 async def test_a_pod_takes_the_overhead_of_its_runtime_and_goes_where_it_is(cluster: Cluster) -> None:
-    """Conformance: "RuntimeClass should schedule a Pod requesting a RuntimeClass and initialize its Overhead." """
+    """Conformance: "RuntimeClass Overhead field must be respected." """
     scheduling = {"nodeSelector": {"a": "b"}, "tolerations": [{"key": "k", "operator": "Exists"}]}
     await runtime_class(cluster, overhead={"podFixed": {"cpu": "10m"}}, scheduling=scheduling)
     made = await cluster.request("POST", PODS, pod("a", runtimeClassName="r", nodeSelector={"c": "d"}))

@@ -13,7 +13,7 @@ async def limit(cluster: Cluster, *items: object) -> None:
 
 
 async def test_a_pod_gets_defaults_and_is_held_to_the_maximum(cluster: Cluster) -> None:
-    """Conformance: "LimitRange should create a LimitRange with defaults and ensure pod has those defaults applied." """
+    """Conformance: "LimitRange, resources" """
     default = {"cpu": "500m", "memory": "512Mi"}
     await limit(cluster, {"type": "Container", "default": default, "max": {"memory": "1Gi"}})
 

@@ -1,6 +1,6 @@
 """Who may do what: rules, aggregation, refusals in Kubernetes' words, escalation, impersonation, reviews.
 
-Conformance: "SubjectReview, API Operations"; "ServiceAccountIssuerDiscovery" (the role that opens the issuer's paths).
+Conformance: "SubjectReview, API Operations", "OIDC Discovery (ServiceAccountIssuerDiscovery)" (who may read it).
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Admission webhooks, against a real HTTPS server with a certificate of the test's own authority.
 
-Conformance: "Admission webhook, deny create", "deny attach", "honor timeout", "ordered mutation", "mutation with
-defaulting", "admission control not allowed on webhook configuration objects", "fail closed", "discovery document".
+Conformance: "Admission webhook, deny create", "Admission webhook, deny attach", "Admission webhook, honor timeout",
+"Admission webhook, ordered mutation", "Admission webhook, mutation with defaulting", "Admission webhook, fail closed",
+"Admission webhook, admission control not allowed on webhook configuration objects", "Admission webhook, discovery
+document".
 """
 
 from __future__ import annotations

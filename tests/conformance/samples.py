@@ -58,6 +58,7 @@ FLOW = {
     "rules": [{"subjects": [{"kind": "User", "user": {"name": "nobody"}}],
                "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}]}],
 }  # fmt: skip
+NOTHING = {"apiGroups": ["example.com"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["none"]}
 DEVICE = {"requests": [{"name": "one", "exactly": {"deviceClassName": "any.example.com"}}]}
 
 SAMPLES = [
@@ -140,6 +141,22 @@ SAMPLES = [
            {"webhooks": []}, namespaced=False),
     Sample("admissionregistration.k8s.io/v1/validatingwebhookconfigurations", "ValidatingWebhookConfiguration",
            {"webhooks": []}, namespaced=False),
+    Sample("admissionregistration.k8s.io/v1/validatingadmissionpolicies", "ValidatingAdmissionPolicy",
+           {"spec": {"matchConstraints": {"resourceRules": [NOTHING]}, "validations": [{"expression": "true"}]}}, namespaced=False,
+           status={"conditions": [{**CONDITION, "lastTransitionTime": "2024-01-01T00:00:00Z"}]}),
+    Sample("admissionregistration.k8s.io/v1/validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding",
+           {"spec": {"policyName": "none", "validationActions": ["Deny"]}}, namespaced=False),
+    Sample("admissionregistration.k8s.io/v1/mutatingadmissionpolicies", "MutatingAdmissionPolicy",
+           {"spec": {"matchConstraints": {"resourceRules": [NOTHING]}, "reinvocationPolicy": "Never", "mutations": [
+               {"patchType": "JSONPatch", "jsonPatch": {"expression": "[]"}}]}}, namespaced=False),
+    Sample("admissionregistration.k8s.io/v1/mutatingadmissionpolicybindings", "MutatingAdmissionPolicyBinding",
+           {"spec": {"policyName": "none"}}, namespaced=False),
+    Sample("storagemigration.k8s.io/v1/storageversionmigrations", "StorageVersionMigration",
+           {"spec": {"resource": {"group": "example.com", "resource": "none"}}}, namespaced=False,
+           status={"conditions": [{**CONDITION, "lastTransitionTime": "2024-01-01T00:00:00Z"}]}),
+    Sample("resource.k8s.io/v1/devicetaintrules", "DeviceTaintRule",
+           {"spec": {"deviceSelector": {"driver": "example.com"}, "taint": {"key": "a", "effect": "NoSchedule"}}},
+           namespaced=False),
     Sample("rbac.authorization.k8s.io/v1/roles", "Role", {"rules": []}),
     Sample("autoscaling/v2/horizontalpodautoscalers", "HorizontalPodAutoscaler",
            {"spec": {"maxReplicas": 3, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "a"}}},

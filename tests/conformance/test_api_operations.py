@@ -36,7 +36,10 @@ def test_every_operation(api: Api, namespace: str, sample: Sample) -> None:
     lifecycle", "CSIDriver, lifecycle", "CSINode, lifecycle", "CSIStorageCapacity API", "VolumeAttachment, lifecycle",
     "VolumeAttributesClass, lifecycle", "CRUD operations for deviceclasses", "CRUD operations for resourceclaims", "CRUD
     operations for resourceclaimtemplates", "CRUD operations for resoureslices", "PersistentVolumes(Claims), lifecycle",
-    "Admission webhook, list mutating webhooks", "Admission webhook, list validating webhooks"
+    "Admission webhook, list mutating webhooks", "Admission webhook, list validating webhooks",
+    "ValidatingAdmissionPolicy API", "ValidatingadmissionPolicyBinding API", "MutatingAdmissionPolicy API",
+    "MutatingAdmissionPolicyBinding API", "CRUD operations for storageversionmigrations", "CRUD operations for
+    devicetaintrules"
     """
     place = namespace if sample.namespaced else ""
     _is_discovered(api, sample)

@@ -123,7 +123,7 @@ def status(api: FakeApi) -> Obj:
 
 @pytest.mark.parametrize(("policy", "left"), [("Allow", 2), ("Replace", 1)])
 async def test_runs_overlap_or_replace_each_other(policy: str, left: int) -> None:
-    """Conformance: CronJob AllowConcurrent, CronJob ReplaceConcurrent."""
+    """Conformance: "CronJob AllowConcurrent", "CronJob ReplaceConcurrent" """
     api = FakeApi()
     await begin(api, policy)
     async with running(api, make):
@@ -134,7 +134,7 @@ async def test_runs_overlap_or_replace_each_other(policy: str, left: int) -> Non
 
 
 async def test_a_run_waits_for_the_one_before_and_is_counted() -> None:
-    """Conformance: CronJob ForbidConcurrent."""
+    """Conformance: "CronJob ForbidConcurrent" """
     api = FakeApi()
     await begin(api, "Forbid")
     async with running(api, make):
@@ -149,7 +149,7 @@ async def test_a_run_waits_for_the_one_before_and_is_counted() -> None:
 
 
 async def test_a_suspended_one_begins_nothing() -> None:
-    """Conformance: CronJob Suspend."""
+    """Conformance: "CronJob Suspend" """
     api = FakeApi()
     await begin(api, suspend=True)
     async with running(api, make):
@@ -167,7 +167,7 @@ async def test_an_unknown_time_zone_is_told() -> None:
 
 
 async def test_against_the_api_server(server: ApiServer, client: Client) -> None:
-    """Conformance: CronJob API Operations."""
+    """Conformance: "CronJob API Operations" """
     async with managing(server), node_agent(client, "Succeeded"):
         made = await client.create(CRON_JOBS, cron_job())
         last = format_time(utc_now() - timedelta(minutes=2))

@@ -84,7 +84,7 @@ AFFINITY = {
     ],
 )
 def test_nodes_that_fit(spec: Obj, on: Obj, expected: tuple[bool, bool]) -> None:
-    """Conformance: DaemonSet-NodeSelection."""
+    """Conformance: "DaemonSet-NodeSelection" """
     assert fit(daemon_set(spec), on) == expected
 
 
@@ -130,7 +130,7 @@ def test_a_pod_is_bound_for_its_node() -> None:
     ],
 )
 def test_one_pod_on_every_node(nodes: list[Obj], pods: list[Obj], surge: int, come: list[str], go: list[str]) -> None:
-    """Conformance: DaemonSet-Creation, DaemonSet-FailedPodCreation."""
+    """Conformance: "DaemonSet-Creation", "DaemonSet-FailedPodCreation" """
     strategy = {"maxSurge": surge, "maxUnavailable": 0} if surge else {}
     step = manage(daemon_set(**strategy), nodes, by_node(pods), NEW, NOW, lambda _: False)
     assert (step.nodes, names(step.doomed)) == (come, go)
@@ -170,7 +170,7 @@ NODES = [node(name) for name in "abcd"]
     ],
 )
 def test_pods_are_replaced_step_by_step(strategy: Obj, pods: list[Obj], come: list[str], go: list[str]) -> None:
-    """Conformance: DaemonSet-RollingUpdate."""
+    """Conformance: "DaemonSet-RollingUpdate" """
     step = roll(daemon_set(**strategy), NODES, by_node(pods), NEW, NOW)
     assert (step.nodes, names(step.doomed)) == (come, go)
 

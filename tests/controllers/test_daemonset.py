@@ -41,7 +41,9 @@ async def patch(client: Client, spec: Obj) -> Obj:
 
 
 async def test_a_daemon_is_rolled_out_and_back(server: ApiServer, client: Client) -> None:
-    """Conformance: DaemonSet-Creation, DaemonSet-FailedPodCreation, DaemonSet-RollingUpdate, DaemonSet-Rollback."""
+    """Conformance: "DaemonSet-Creation", "DaemonSet-FailedPodCreation", "DaemonSet-RollingUpdate",
+    "DaemonSet-Rollback"
+    """
     async with managing(server), node_agent(client):
         await client.create(DAEMON_SETS, daemon_set(revisionHistoryLimit=1))
         done = await until(client, DAEMON_SETS, rolled_out)

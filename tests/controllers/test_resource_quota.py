@@ -39,7 +39,7 @@ def test_what_is_out_of_scope_is_not_used() -> None:
 
 
 async def test_a_quota_follows_what_comes_and_goes(server: ApiServer, client: Client) -> None:
-    """Conformance: "ResourceQuota should create a ResourceQuota and capture the life of a pod." """
+    """Conformance: "ResourceQuota, object count quota, pod" """
     async with managing(server):
         await client.create(RESOURCE_QUOTAS, quota({"pods": "2", "requests.cpu": "1", "count/secrets": "3"}))
 
@@ -60,7 +60,7 @@ async def test_a_quota_follows_what_comes_and_goes(server: ApiServer, client: Cl
 
 
 async def test_a_changed_quota_is_counted_again(server: ApiServer, client: Client) -> None:
-    """Conformance: "ResourceQuota should be able to update and delete ResourceQuota." """
+    """Conformance: "ResourceQuota, update and delete" """
     async with managing(server):
         await client.create(RESOURCE_QUOTAS, quota({"pods": "2"}))
         await until(client, RESOURCE_QUOTAS, lambda found: "used" in (found[0].get("status") or {}))

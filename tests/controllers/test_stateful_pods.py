@@ -89,7 +89,9 @@ def pod(text: str) -> Obj:
     ],
 )
 def test_pods_come_and_go_in_order(owner: Obj, pods: str, come: list[int], go: str) -> None:
-    """Conformance: StatefulSet, Scaling; Rolling Update with Partition; Recreate Failed Pod."""
+    """Conformance: "StatefulSet, Scaling", "StatefulSet, Rolling Update with Partition", "StatefulSet, Recreate Failed
+    Pod"
+    """
     step = plan(owner, [pod(one) for one in pods.split()], "new", NOW)
     assert (step.ordinals, [name_of(one) for one in step.doomed]) == (come, [f"db-{one}" for one in go.split()])
 

@@ -54,7 +54,9 @@ async def revisions_of_pods(client: Client) -> dict[str, str]:
 
 
 async def test_pods_are_scaled_and_rolled_out_in_order(server: ApiServer, client: Client) -> None:
-    """Conformance: StatefulSet, Scaling; StatefulSet, Rolling Update with Partition; StatefulSet, Rolling Update."""
+    """Conformance: "StatefulSet, Scaling", "StatefulSet, Rolling Update with Partition", "StatefulSet, Rolling
+    Update"
+    """
     claim = {
         "metadata": {"name": "data"},
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},

@@ -159,6 +159,7 @@ def test_objects_are_shown_and_waited_for(kubectl: Kubectl) -> None:
 
 
 def test_files_go_in_and_out_of_a_pod(kubectl: Kubectl, tmp_path: Path) -> None:
+    """Conformance: "Kubectl, logs" """
     """Kubectl, logs; Pods, remote command execution over websocket."""
     counting = "for i in 1 2 3; do echo $0$i; done; sleep 1000"
     both = [container(name, counting.replace("$0", name)) for name in ("a", "b")]
