@@ -19,6 +19,16 @@ ACCESS_REVIEW = (
     b'\x1a\x00 \x00\x1a\x00"\x00'
 )
 
+PROJECTED = bytes.fromhex(
+    "6b3873000a090a0276311203506f6412ab020a330a017812001a0022002a003200380042005a0e0a046b657931120676616c"
+    "7565315a0e0a046b657932120676616c7565327a0012e3010a330a07706f64696e666f1228d201250a2312210a1f0a066c61"
+    "62656c7312150a027631120f6d657461646174612e6c6162656c73128a010a10636c69656e742d636f6e7461696e65721203"
+    "696d6722096d6f756e747465737422212d2d627265616b5f6f6e5f65787065637465645f636f6e74656e743d66616c736522"
+    "102d2d72657472795f74696d653d3132302a0042004a1d0a07706f64696e666f10001a0c2f6574632f706f64696e666f2200"
+    "32006a007200800100880100900100a201001a054e65766572320042004a0052005800600068008201008a01009a0100c201"
+    "001a0e0a001a0022002a0032004a005a001a002200"
+)
+
 
 def test_what_kubectl_sends() -> None:
     schemas = Schemas.load()
@@ -32,6 +42,15 @@ def test_what_kubectl_sends() -> None:
     assert review["spec"] == {
         "resourceAttributes": {"namespace": "default", "verb": "create", "resource": "pods"},
     }
+
+
+def test_a_message_with_nothing_but_items_is_not_a_list() -> None:
+    pod = protobuf.load(PROJECTED, Schemas.load())
+
+    item = {"path": "labels", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.labels"}}
+    assert pod["spec"]["volumes"] == [
+        {"name": "podinfo", "projected": {"sources": [{"downwardAPI": {"items": [item]}}]}}
+    ]
 
 
 @pytest.mark.parametrize("body", [b"", b"k8s\0\xff", b"k8s\0\n\x7f", b"{}", CONFIG_MAP.replace(b"v1", b"v9")])

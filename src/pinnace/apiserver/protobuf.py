@@ -127,8 +127,8 @@ def _read(message: str, data: bytes, schemas: Schemas) -> Any:
     fields = _messages().get(message)
     if fields is None:
         raise ProtobufError(f"unknown message {message}")
-    if list(fields) == ["1"] and fields["1"][0] == "items" and not message.endswith("List"):
-        return [_scalar(-fields["1"][1], value) for number, _, value in wire_fields(data) if number == 1]
+    if list(fields) == ["1"] and fields["1"][:2] == ["items", -_STRING]:  # a list of strings with a name: ExtraValue
+        return [_as_text(value) for number, _, value in wire_fields(data) if number == 1]
     schema = _schema(message, schemas)
     found: Obj = {}
     for number, wire, value in wire_fields(data):
