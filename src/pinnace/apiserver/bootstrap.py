@@ -59,7 +59,11 @@ async def _ensure(request: Request, resource: GVR, namespace: str, wanted: Obj, 
     except ApiError as error:
         if not error.is_not_found:
             raise
-        await request("POST", resource.path(namespace), wanted)
+        try:
+            await request("POST", resource.path(namespace), wanted)
+        except ApiError as error:
+            if not error.is_already_exists:  # another server over the same store was first
+                raise
         return
     if any(found.get(field) != wanted[field] for field in fields):
         await request("PUT", path, {**found, **{field: wanted[field] for field in fields}})

@@ -179,12 +179,16 @@ Deliver = Callable[[str, CachedObject, Event], None]
 """Takes the type of an event, the object to show, and the change it comes from (for its memo). Must not block."""
 
 
+def _go_on() -> None:
+    """For a watcher that has no client: it only follows how things stand."""
+
+
 class Watcher:
     """One registered watch."""
 
     __slots__ = ("broken", "deliver", "end", "filter")
 
-    def __init__(self, which: Filter, deliver: Deliver, end: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, which: Filter, deliver: Deliver, end: Callable[[], None] = _go_on) -> None:
         self.filter = which
         self.deliver = deliver
         self.end = end
@@ -198,6 +202,12 @@ class Watcher:
             self.broken = True
             self.end()
             log.error("a watch could not be told of a change", exc_info=error)
+
+    def cut(self) -> None:
+        """End the watch of a client, before it is told something that does not follow on what it was told last."""
+        if self.end is not _go_on:
+            self.broken = True
+            self.end()
 
     def tell(self, event: Event) -> None:
         """Deliver what `event` is to this watch: a change into, within or out of what it selects."""
@@ -381,6 +391,16 @@ class ResourceCache:
             if before is not None and key > after and which.includes(before):
                 found[key] = before
         return [found[key] for key in sorted(found)]
+
+    def forget(self, revision: int) -> None:
+        """Begin history at `revision`, for there is a gap before: watches and lists cannot reach back beyond it."""
+        self._ring.clear()
+        self._ring_bytes = 0
+        self._floor = revision
+        for home in (self._watchers, self._triggered):
+            for watchers in list(home.values()):
+                for watcher in tuple(watchers):
+                    watcher.cut()
 
     # Watching.
 

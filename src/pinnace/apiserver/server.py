@@ -17,7 +17,7 @@ import structlog
 
 from pinnace.apis.registry import Registry
 from pinnace.apis.resources import SERVICES
-from pinnace.apiserver import negotiate, routes
+from pinnace.apiserver import freshness, negotiate, routes
 from pinnace.apiserver.admission import plugins
 from pinnace.apiserver.admission.chain import Chain
 from pinnace.apiserver.admission.webhooks import Webhooks
@@ -196,6 +196,8 @@ class ApiServer:
             _check_watchable(call)
             routes.find(call.kind, info._replace(verb="list"))
             return self._counted(info, watching.watch(call, form))
+        if self.store.is_shared:
+            return self._finish(_when_fresh(call), call, form)
         result = routes.find(call.kind, info)(call)
         if isinstance(result, One | Many):
             answer = self._counted(info, self._render(call, result, form))
@@ -207,7 +209,11 @@ class ApiServer:
     async def _finish(self, result: Awaitable[Result], call: Call, form: negotiate.Format) -> AnyResponse:
         assert call.request is not None
         try:
-            return self._counted(call.info, self._render(call, await result, form))
+            answer = self._counted(call.info, self._render(call, await result, form))
+            if not isinstance(answer, Response):
+                return answer
+            packed = compressed(call.request.headers, answer)
+            return packed if isinstance(packed, Response) else await packed
         except Exception as error:
             return self._failure(error, call.request, call.info, call.warnings)
 
@@ -286,9 +292,7 @@ class ApiServer:
         call = self._call(who, info, params, None)
         call.document = body
         call.content_type = content_type
-        result = routes.find(call.kind, info)(call)
-        if not isinstance(result, One | Many | Response):
-            result = await result  # type: ignore[misc] # what is left are coroutines
+        result = await _when_fresh(call)
         if isinstance(result, One):
             return shown(call.kind, result.obj) if result.kind is call.kind else result.obj  # type: ignore[return-value]
         if isinstance(result, Many):
@@ -313,6 +317,15 @@ class ApiServer:
         routes.find(call.kind, info._replace(verb="list"))
         async for event in watching.loopback_watch(call):
             yield event
+
+
+async def _when_fresh(call: Call) -> Result:
+    """What the handler makes of the call, once the caches may answer it."""
+    await freshness.settle(call)
+    result = routes.find(call.kind, call.info)(call)
+    if isinstance(result, One | Many | Response | StreamingResponse):
+        return result
+    return await result  # type: ignore[no-any-return, misc] # what is left are coroutines
 
 
 _UNKNOWN = RequestInfo("", "")

@@ -19,9 +19,8 @@ from pinnace.apiserver.cache import CachedObject, ResourceCache
 from pinnace.machinery import errors
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import GVR, Obj
-from pinnace.store.contract import Change, KeyValue, RevisionConflict, Store, StoreError
+from pinnace.store.contract import ROOT, Change, KeyValue, RevisionConflict, Store, StoreError
 
-ROOT = "/registry/"
 RETRIES = 100  # an update whose author named no version wins before that, or the key is in a storm
 
 _TRIGGER_FIELDS = {("", "pods"): "spec.nodeName"}
@@ -79,7 +78,7 @@ class Storage:
         known = set(self._by_prefix)
         extend()
         self._load(found, revision, [kept for below, kept in self._by_prefix.items() if below not in known])
-        self._leave = self.store.subscribe(ROOT, revision, self._apply)
+        self._leave = self.store.subscribe(ROOT, revision, self._apply, self._skip)
 
     def _load(self, found: list[KeyValue], revision: int, holders: list[Kept]) -> list[KeyValue]:
         """Give every holder its objects; returns those that are nobody's."""
@@ -130,6 +129,11 @@ class Storage:
             cache = self._route(change.key)
             if cache is not None:
                 cache.apply(change)
+
+    def _skip(self, revision: int) -> None:
+        """Changes up to `revision` will never be seen one by one: watches must start anew from how things stand."""
+        for cache in self._caches.values():
+            cache.forget(revision)
 
     # Writing.
 

@@ -4,12 +4,17 @@ Every successful write takes the next revision. A write says which revision of i
 another came first (compare-and-swap). Changes are delivered in revision order, none missing, none twice, and a write
 returns only after every subscriber has been handed it: who reads a cache after a write has returned sees that write.
 A write that has returned is on stable storage. Specified by https://etcd.io/docs/latest/learning/api/.
+
+A backend may be shared with other servers, whose writes arrive a moment after they were acknowledged there: who must
+see them asks it to `catch_up` first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
+
+ROOT = "/registry/"  # every key is below it
 
 
 class KeyValue(NamedTuple):
@@ -26,8 +31,6 @@ class Change(NamedTuple):
 
     key: str
     value: bytes | None  # None: the key was deleted
-    previous: bytes | None  # what the write replaced; None: the key is new
-    create_revision: int
     revision: int
 
 
@@ -35,8 +38,18 @@ Subscriber = Callable[[Sequence[Change]], None]
 """Takes consecutive changes, oldest first; called in the event loop, must not block and must not raise."""
 
 
+Gap = Callable[[int], None]
+"""Told that changes up to a revision were lost for good: what is handed over next leads to the state at that revision,
+but lacks what came and went before it."""
+
+
+def no_gap(revision: int) -> None:
+    """For a subscriber that only wants to know how things stand."""
+
+
 class StoreError(Exception):
-    """The backend could not do it (disk full, read-only, connection lost); nothing was written."""
+    """The backend could not do it (disk full, read-only, connection lost); nothing was written, as far as one can tell:
+    a shared backend may have been cut off in between."""
 
 
 class RevisionConflict(StoreError):
@@ -59,9 +72,22 @@ class Compacted(StoreError):
 class Store(Protocol):
     """A revisioned key-value store; one instance belongs to one event loop."""
 
+    is_shared: bool
+    """Whether others write to the same keys."""
+
     @property
     def revision(self) -> int:
         """The revision of the newest write that subscribers have been handed; only grows, also over restarts."""
+
+    @property
+    def oldest(self) -> int:
+        """The revision that a subscription must at least start after."""
+
+    async def catch_up(self) -> None:
+        """Return when subscribers have been handed every write that anyone was acknowledged before this call."""
+
+    async def reach(self, revision: int) -> None:
+        """Return when subscribers have been handed every write up to `revision`, which may lie in the future."""
 
     async def get(self, key: str) -> KeyValue | None:
         """The key as it stands now."""
@@ -78,10 +104,10 @@ class Store(Protocol):
     async def delete(self, key: str, expected: int) -> int:
         """Delete and return the revision of the deletion. Raises as `put` does; a missing key is a conflict."""
 
-    def subscribe(self, prefix: str, after: int, subscriber: Subscriber) -> Callable[[], None]:
+    def subscribe(self, prefix: str, after: int, subscriber: Subscriber, gap: Gap = no_gap) -> Callable[[], None]:
         """Hand `subscriber` every change below `prefix` with a revision greater than `after`; returns the way out.
 
-        Changes already made are handed over before this returns. Raises Compacted when `after` is too old.
+        Changes already made are handed over before this returns. Raises Compacted when `after` is below `oldest`.
         """
 
     async def check(self) -> None:

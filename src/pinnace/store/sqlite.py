@@ -22,13 +22,11 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from pinnace.store.contract import Change, Compacted, KeyValue, RevisionConflict, StoreError, Subscriber
+from pinnace.store.contract import Change, Compacted, Gap, KeyValue, RevisionConflict, StoreError, Subscriber, no_gap
 
 MAX_BATCH = 512  # writes in one transaction
 ROWS_PER_STATEMENT = 64  # one INSERT of many rows leaves and takes the interpreter lock once, not once a row
 COMPACT_BATCH = 1000  # rows a compaction deletes before it lets writes through again
-HISTORY_CHANGES = 4096  # kept in memory for subscribers that come late
-HISTORY_BYTES = 16 << 20
 CHECKPOINT_IDLE = 1.0  # seconds without a write before the log file is folded into the database
 
 _SCHEMA = """
@@ -42,13 +40,12 @@ CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) 
 class _Write:
     """One accepted write on its way to the disk; `value` is None for a deletion."""
 
-    __slots__ = ("create_revision", "epoch", "future", "key", "previous", "replaces", "revision", "value")
+    __slots__ = ("create_revision", "epoch", "future", "key", "replaces", "revision", "value")
 
     def __init__(
         self,
         key: str,
         value: bytes | None,
-        previous: bytes | None,
         replaces: int,
         create_revision: int,
         revision: int,
@@ -57,7 +54,6 @@ class _Write:
     ) -> None:
         self.key = key
         self.value = value
-        self.previous = previous
         self.replaces = replaces  # revision of the value it replaces, 0 for none
         self.create_revision = create_revision
         self.revision = revision
@@ -78,6 +74,8 @@ class _Job:
 class SqliteStore:
     """`pinnace.store.contract.Store` on the SQLite file at `path`; made by `SqliteStore.open` in a running loop."""
 
+    is_shared = False
+
     def __init__(self, path: Path, loop: asyncio.AbstractEventLoop) -> None:
         self._path = path
         self._loop = loop
@@ -87,9 +85,6 @@ class SqliteStore:
         self._keys: list[str] = []  # of _current, sorted
         self._revision = 0
         self._compacted = 0
-        self._history: deque[Change] = deque()
-        self._history_bytes = 0
-        self._history_floor = 0  # every change after this revision is in _history
         self._subscribers: dict[int, tuple[str, Subscriber]] = {}
         self._next_subscriber = 0
         # What has been accepted but not committed. Owned by the event loop.
@@ -123,9 +118,15 @@ class SqliteStore:
         return self._revision
 
     @property
-    def compacted(self) -> int:
-        """The revision up to which history has been forgotten."""
+    def oldest(self) -> int:
         return self._compacted
+
+    async def catch_up(self) -> None:
+        """Nobody else writes."""
+
+    async def reach(self, revision: int) -> None:
+        if revision > self._revision:
+            await self._loop.create_future()  # for ever: whatever is written, it is not what was asked for
 
     async def get(self, key: str) -> KeyValue | None:
         return self._current.get(key)
@@ -167,16 +168,14 @@ class SqliteStore:
 
     def _accept(self, key: str, value: bytes | None, pending: _Write | None) -> asyncio.Future[int]:
         revision = self._last_accepted = self._last_accepted + 1
+        replaces, created = 0, revision
         if pending is not None:
-            previous, replaces, created = pending.value, pending.revision, pending.create_revision
-            if previous is None:
-                replaces, created = 0, revision
+            if pending.value is not None:
+                replaces, created = pending.revision, pending.create_revision
         elif (current := self._current.get(key)) is not None:
-            previous, replaces, created = current.value, current.mod_revision, current.create_revision
-        else:
-            previous, replaces, created = None, 0, revision
+            replaces, created = current.mod_revision, current.create_revision
         future: asyncio.Future[int] = self._loop.create_future()
-        write = _Write(key, value, previous, replaces, created, revision, self._epoch, future)
+        write = _Write(key, value, replaces, created, revision, self._epoch, future)
         self._pending[key] = write
         self._unsettled.append(write)
         self._queue.put(write)
@@ -188,9 +187,7 @@ class SqliteStore:
         changes: list[Change] = []
         for write in writes:
             self._apply(write)
-            change = Change(write.key, write.value, write.previous, write.create_revision, write.revision)
-            changes.append(change)
-            self._remember(change)
+            changes.append(Change(write.key, write.value, write.revision))
         self._revision = changes[-1].revision
         for prefix, subscriber in list(self._subscribers.values()):
             matching = [change for change in changes if change.key.startswith(prefix)]
@@ -227,20 +224,16 @@ class SqliteStore:
 
     # The contract: subscriptions.
 
-    def subscribe(self, prefix: str, after: int, subscriber: Subscriber) -> Callable[[], None]:
+    def subscribe(self, prefix: str, after: int, subscriber: Subscriber, gap: Gap = no_gap) -> Callable[[], None]:  # noqa: ARG002 - nothing is ever lost
         if after < self._compacted:
             raise Compacted(after, self._compacted)
         if after < self._revision:
-            missed = self._since(after) if after >= self._history_floor else self._read_back(after)
-            matching = [change for change in missed if change.key.startswith(prefix)]
+            matching = [change for change in self._read_back(after) if change.key.startswith(prefix)]
             if matching:
                 subscriber(matching)
         number = self._next_subscriber = self._next_subscriber + 1
         self._subscribers[number] = (prefix, subscriber)
         return lambda: self._subscribers.pop(number, None) and None
-
-    def _since(self, after: int) -> list[Change]:
-        return [change for change in self._history if change.revision > after]
 
     def _read_back(self, after: int) -> list[Change]:
         """The changes after `after` from the file. Blocks the loop, so it is for a subscriber's late start only."""
@@ -249,15 +242,6 @@ class SqliteStore:
         self._queue.put(job)
         changes: list[Change] = job.done.result()
         return changes
-
-    def _remember(self, change: Change) -> None:
-        history = self._history
-        history.append(change)
-        self._history_bytes += len(change.value or b"")
-        while len(history) > HISTORY_CHANGES or self._history_bytes > HISTORY_BYTES:
-            oldest = history.popleft()
-            self._history_bytes -= len(oldest.value or b"")
-            self._history_floor = oldest.revision
 
     # The contract: compaction and closing.
 
@@ -401,22 +385,11 @@ class SqliteStore:
         return len(doomed) == COMPACT_BATCH
 
     def _changes_between(self, after: int, upto: int) -> list[Change]:
-        """Every change with `after` < revision <= `upto`; `previous` is reconstructed from the rows before."""
+        """Every change with `after` < revision <= `upto`."""
         rows = self._connection.execute(
-            "SELECT rev, key, create_rev, deleted, value FROM log WHERE rev > ? AND rev <= ? ORDER BY rev",
-            (after, upto),
-        ).fetchall()
-        standing: dict[str, bytes | None] = {row[1]: None for row in rows}
-        before = self._connection.execute("SELECT key, deleted, value FROM log WHERE rev <= ? ORDER BY rev", (after,))
-        for key, deleted, value in before:
-            if key in standing:
-                standing[key] = None if deleted else value
-        changes = []
-        for rev, key, created, deleted, value in rows:
-            new = None if deleted else value
-            changes.append(Change(key, new, standing[key], created, rev))
-            standing[key] = new
-        return changes
+            "SELECT rev, key, deleted, value FROM log WHERE rev > ? AND rev <= ? ORDER BY rev", (after, upto)
+        )
+        return [Change(key, None if deleted else value, rev) for rev, key, deleted, value in rows]
 
     def _load(self) -> None:
         """Read the log into memory. Runs before the thread does."""
@@ -438,7 +411,7 @@ class SqliteStore:
                 current[key] = KeyValue(key, value, created, rev)
             revision = rev
         self._keys = sorted(current)
-        self._revision = self._last_accepted = self._history_floor = max(revision, self._compacted)
+        self._revision = self._last_accepted = max(revision, self._compacted)
 
 
 _NOTHING = _Job(lambda: None)  # what `_gather` returns when the queue has run dry

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import orjson
 
+from pinnace.apiserver import freshness
 from pinnace.apiserver.cache import CachedObject, Deliver, Event, Filter, Watcher
 from pinnace.apiserver.call import Call, shown
 from pinnace.apiserver.handlers.read import check_revision, filter_of, parse_revision
@@ -140,7 +141,9 @@ async def _serve(plan: Plan, view: View, writer: Writer) -> None:
 
 
 async def _settled(call: Call) -> None:
-    """Wait until the objects can be read in the call's version. Raises ApiError where they cannot be converted."""
+    """Wait until the objects are as new as asked for, and can be read in the call's version. Raises ApiError where
+    they cannot be had."""
+    await freshness.settle(call)
     waiting = call.kind.settle("") if call.kind.settle is not None else None
     if waiting is not None:
         await waiting

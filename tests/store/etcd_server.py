@@ -1,0 +1,106 @@
+"""A real etcd of the tests' own, on loopback ports that were free, with its data in a temporary directory."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+START_SECONDS = 30.0
+
+
+class EtcdServer:
+    """One single-member cluster; may be killed and started again on the same data and ports."""
+
+    def __init__(self, directory: Path, *flags: str, tls: Path | None = None) -> None:
+        self.directory = directory
+        self._flags = flags
+        self._tls = tls  # a directory with ca.crt, server.crt, server.key: clients must have a certificate of that CA
+        self.client_port, self._peer_port, self._metrics_port = free_ports(3)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.client_port}"
+
+    def start(self) -> None:
+        program = shutil.which("etcd")
+        if program is None:
+            pytest.skip("needs etcd: install Debian's etcd-server")
+        peer = f"http://127.0.0.1:{self._peer_port}"
+        self._process = subprocess.Popen(
+            [
+                program,
+                f"--data-dir={self.directory}",
+                f"--listen-client-urls={self.endpoint}",
+                f"--advertise-client-urls={self.endpoint}",
+                f"--listen-peer-urls={peer}",
+                f"--initial-advertise-peer-urls={peer}",
+                f"--initial-cluster=default={peer}",
+                f"--listen-metrics-urls=http://127.0.0.1:{self._metrics_port}",
+                "--heartbeat-interval=20",
+                "--election-timeout=100",
+                *self._tls_flags(),
+                *self._flags,
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={"GOMAXPROCS": "2"},
+        )
+        self._wait()
+
+    def _tls_flags(self) -> list[str]:
+        if self._tls is None:
+            return []
+        return [
+            f"--cert-file={self._tls / 'server.crt'}",
+            f"--key-file={self._tls / 'server.key'}",
+            f"--trusted-ca-file={self._tls / 'ca.crt'}",
+            "--client-cert-auth",
+        ]
+
+    def _wait(self) -> None:
+        """Until it is healthy: asked over the network, there is no event for it."""
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end:
+            assert self._process is not None
+            assert self._process.poll() is None, "etcd ended at its start"
+            with contextlib.suppress(OSError):
+                url = f"http://127.0.0.1:{self._metrics_port}/health"
+                with urllib.request.urlopen(url, timeout=1) as answer:
+                    if b'"true"' in answer.read():
+                        return
+            time.sleep(0.02)
+        raise AssertionError("etcd did not become healthy in time")
+
+    def kill(self) -> None:
+        """kill -9."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        """Let it answer nobody, with its connections open."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
