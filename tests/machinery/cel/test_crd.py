@@ -195,8 +195,8 @@ def test_what_did_not_change_is_not_refused() -> None:
         (
             "self.either + 1 == 2",
             (
-                "spec: Invalid value: \"object\": 'no such overload': call arguments did not match a supported operator, "
-                "function or macro signature for rule: self.either + 1 == 2"
+                "spec: Invalid value: \"object\": 'no such overload': call arguments did not match a supported "
+                "operator, function or macro signature for rule: self.either + 1 == 2"
             ),
         ),
         ("self.missing == 1", 'spec: Invalid value: "object": no such key: missing evaluating rule: self.missing == 1'),
@@ -275,8 +275,8 @@ def test_transition_rules_need_elements_with_keys() -> None:
     schema = obj(list={"type": "array", "maxItems": 3, "items": ruled(INTEGER, "self == oldSelf")})
     assert problems(schema) == [
         (
-            f'{PATH}.properties[list].items.x-kubernetes-validations[0].rule: Invalid value: "self == oldSelf": oldSelf '
-            f"cannot be used on the uncorrelatable portion of the schema within {PATH}.properties[list]"
+            f'{PATH}.properties[list].items.x-kubernetes-validations[0].rule: Invalid value: "self == oldSelf": '
+            f"oldSelf cannot be used on the uncorrelatable portion of the schema within {PATH}.properties[list]"
         )
     ]
 
