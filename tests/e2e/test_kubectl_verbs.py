@@ -48,7 +48,9 @@ def deploy(kubectl: Kubectl, name: str, replicas: int = 1) -> None:
 
 
 def test_a_rollout_goes_forward_back_and_rests(kubectl: Kubectl) -> None:
-    """Deployment RollingUpdate; Deployment Rollover; Deployment, completes the lifecycle of a Deployment."""
+    """Conformance: "Deployment RollingUpdate", "Deployment Rollover", "Deployment, completes the lifecycle of a
+    Deployment"
+    """
     deploy(kubectl, "web", 2)
     kubectl("set", "image", "deployment/web", "busybox=busybox:1.37")
     kubectl("annotate", "deployment/web", "kubernetes.io/change-cause=newer")
@@ -74,7 +76,9 @@ def test_a_rollout_goes_forward_back_and_rests(kubectl: Kubectl) -> None:
 
 
 def test_replicas_are_set_in_every_way(kubectl: Kubectl) -> None:
-    """Kubectl, scale replication controller; Deployment, scale subresource."""
+    """Conformance: "Kubectl, scale replication controller", "Deployment, completes the scaling of a Deployment
+    subresource"
+    """
     deploy(kubectl, "web")
     refused = kubectl.refused("scale", "deployment/web", "--replicas=3", "--current-replicas=9")
     assert refused == "error: Expected replicas to be 9, was 1\n"
@@ -89,8 +93,9 @@ def test_replicas_are_set_in_every_way(kubectl: Kubectl) -> None:
 
 
 def test_objects_are_changed_in_every_way(kubectl: Kubectl, tmp_path: Path) -> None:
-    """Kubectl, label update; Kubectl, patch to annotate; Kubectl, replace; Kubectl, diff Deployment; Kubectl,
-    server-side dry-run Pod."""
+    """Conformance: "Kubectl, label update", "Kubectl, patch to annotate", "Kubectl, replace", "Kubectl, diff Deployment",
+    "Kubectl, server-side dry-run Pod"
+    """
     made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "1"}}
     file = tmp_path / "c.json"
     file.write_text(json.dumps(made))
@@ -159,8 +164,7 @@ def test_objects_are_shown_and_waited_for(kubectl: Kubectl) -> None:
 
 
 def test_files_go_in_and_out_of_a_pod(kubectl: Kubectl, tmp_path: Path) -> None:
-    """Conformance: "Kubectl, logs" """
-    """Kubectl, logs; Pods, remote command execution over websocket."""
+    """Conformance: "Kubectl, logs", "Pods, remote command execution over websocket" """
     counting = "for i in 1 2 3; do echo $0$i; done; sleep 1000"
     both = [container(name, counting.replace("$0", name)) for name in ("a", "b")]
     made = pod("p", *both, labels={"app": "p"}, initContainers=[container("i", "echo first")])
@@ -188,8 +192,9 @@ def test_files_go_in_and_out_of_a_pod(kubectl: Kubectl, tmp_path: Path) -> None:
 
 
 def test_what_is_deleted_takes_or_leaves_what_it_owns(kubectl: Kubectl) -> None:
-    """Garbage Collector, delete deployment, propagation policy orphan; Garbage Collector, delete replication
-    controller, after owned pods."""
+    """Conformance: "Garbage Collector, delete deployment, propagation policy orphan", "Garbage Collector, delete
+    replication controller, after owned pods"
+    """
     deploy(kubectl, "web")
     kubectl("delete", "deployment", "web", "--cascade=orphan")
     kubectl("wait", "replicaset", "-l", "app=web", "--for=jsonpath={.status.readyReplicas}=1", "--timeout=30s")
@@ -210,7 +215,7 @@ def test_what_is_deleted_takes_or_leaves_what_it_owns(kubectl: Kubectl) -> None:
 
 
 def test_a_namespace_says_what_holds_it(cluster: Cluster) -> None:
-    """namespace-deletion-removes-services; Namespace patching."""
+    """Conformance: "namespace-deletion-removes-services", "Namespace patching" """
     cluster.kubectl("create", "namespace", "held")
     cluster.kubectl("-n", "held", "create", "configmap", "c")
     cluster.kubectl("-n", "held", "patch", "configmap", "c", "-p", '{"metadata":{"finalizers":["x.y/z"]}}')

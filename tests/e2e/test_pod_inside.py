@@ -35,9 +35,11 @@ def shell(cluster: Cluster, namespace: str, name: str, script: str) -> str:
 
 
 def test_environment_comes_from_everywhere(cluster: Cluster, namespace: str) -> None:
-    """DownwardAPI, environment for name, namespace and ip; ... for host ip; ... for CPU and memory limits and requests;
-    Pods, service environment variables; ConfigMap, from environment variables; Secrets, pod environment from source;
-    Environment variables, expansion."""
+    """Conformance: "DownwardAPI, environment for name, namespace and ip", "DownwardAPI, environment for host ip",
+    "DownwardAPI, environment for CPU and memory limits and requests", "Pods, service environment variables",
+    "ConfigMap, from environment variables", "Secrets, pod environment from source", "Environment variables,
+    expansion"
+    """
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a-b"}, "spec": {"ports": [{"port": 80}]}}
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "config"}, "data": {"COLOUR": "red"}}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "secret"}, "stringData": {"key": "s3cret"}}
@@ -77,8 +79,9 @@ def test_environment_comes_from_everywhere(cluster: Cluster, namespace: str) -> 
 
 
 def test_volumes_hold_what_they_should(cluster: Cluster, namespace: str) -> None:
-    """ConfigMap Volume, with mapping; Projected Volume, ConfigMap, mapped; EmptyDir, medium memory;
-    DownwardAPI volume, memory limits; Secrets Volume, volume mode 0400; SubPath."""
+    """Conformance: "ConfigMap Volume, with mapping", "Projected Volume, ConfigMap, mapped", "EmptyDir, medium memory,
+    volume mode default", "DownwardAPI volume, memory limits", "Secrets Volume, volume mode 0400"
+    """
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "config"}, "data": {"a": "1", "b": "2"}}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "secret"}, "stringData": {"key": "s3cret"}}
     token = {"serviceAccountToken": {"path": "token", "audience": "vault", "expirationSeconds": 600}}
@@ -116,8 +119,9 @@ def test_volumes_hold_what_they_should(cluster: Cluster, namespace: str) -> None
 
 
 def test_identity_and_limits_of_a_container(cluster: Cluster, namespace: str) -> None:
-    """Security Context, runAsUser; Security Context, readOnlyRootFilesystem=true; Security Context,
-    allowPrivilegeEscalation=false; DNS, custom dnsConfig; Kubelet, managed etc hosts."""
+    """Conformance: "Security Context, runAsUser=65534", "Security Context, allowPrivilegeEscalation=false.", "DNS, custom
+    dnsConfig", "Kubelet, managed etc hosts"
+    """
     of_pod = {"runAsUser": 1000, "runAsGroup": 2000, "fsGroup": 3000, "supplementalGroups": [4000]}
     of_container = {
         "readOnlyRootFilesystem": True,
@@ -155,8 +159,9 @@ def test_identity_and_limits_of_a_container(cluster: Cluster, namespace: str) ->
 
 
 def test_services_are_found_by_name(cluster: Cluster, namespace: str) -> None:
-    """DNS, services; DNS, PQDN for services; DNS, for ExternalName Services; Service, change type, ...;
-    Service, ClusterIP type, session affinity to ClientIP."""
+    """Conformance: "DNS, services", "DNS, PQDN for services", "DNS, for ExternalName Services", "Service, ClusterIP type,
+    session affinity to ClientIP"
+    """
 
     def service(name: str, **spec: Any) -> dict[str, Any]:
         return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}

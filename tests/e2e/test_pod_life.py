@@ -74,8 +74,10 @@ def test_pods_that_cannot_start_say_why(cluster: Cluster, namespace: str) -> Non
 
 
 def test_pods_end_as_their_containers_do(cluster: Cluster, namespace: str) -> None:
-    """Container Runtime, Restart Policy, Pod Phases; Pods, ActiveDeadlineSeconds; init-container-fails-stops-app-*;
-    Kubelet, failed pod, terminated reason; Container Runtime, TerminationMessage."""
+    """Conformance: "Container Runtime, Restart Policy, Pod Phases", "Pods, ActiveDeadlineSeconds",
+    "init-container-fails-stops-app-restartnever-pod", "Kubelet, failed pod, terminated reason", "Container Runtime,
+    TerminationMessage, from file of succeeding container"
+    """
     limit = {"limits": {"memory": "16Mi"}}
     never = {"restartPolicy": "Never"}
     hungry = container("c", "x=a; while true; do x=$x$x; done", resources=limit)
@@ -123,7 +125,7 @@ def test_pods_end_as_their_containers_do(cluster: Cluster, namespace: str) -> No
 
 
 def test_probes_decide_who_is_restarted_and_who_is_ready(cluster: Cluster, namespace: str) -> None:
-    """Pod liveness probe, using local file, restart; Pod readiness probe, failure."""
+    """Conformance: "Pod liveness probe, using local file, restart", "Pod readiness probe, failure" """
     often = {"periodSeconds": 1, "failureThreshold": 1}
     no_file = {"exec": {"command": ["cat", "/nope"]}, **often}
     served = {"httpGet": {"port": 80, "path": "/"}, **often, "failureThreshold": 30}
@@ -145,7 +147,7 @@ def test_probes_decide_who_is_restarted_and_who_is_ready(cluster: Cluster, names
 
 
 def test_hooks_run_before_the_end_and_after_the_start(cluster: Cluster, namespace: str) -> None:
-    """Pod Lifecycle, post start exec hook; Pod Lifecycle, prestop exec hook; Pods, prestop hook."""
+    """Conformance: "Pod Lifecycle, post start exec hook", "Pod Lifecycle, prestop exec hook", "Pods, prestop hook" """
     hooks = {
         "postStart": {"exec": {"command": ["sh", "-c", "echo post > /proc/1/fd/1"]}},
         "preStop": {"exec": {"command": ["sh", "-c", "echo pre > /proc/1/fd/1"]}},
@@ -165,7 +167,7 @@ def test_hooks_run_before_the_end_and_after_the_start(cluster: Cluster, namespac
 
 
 def test_jobs_complete_fail_and_count(cluster: Cluster, namespace: str) -> None:
-    """Jobs, completion after task failure."""
+    """Conformance: "Jobs, completion after task failure" """
 
     def job(name: str, script: str, **spec: Any) -> dict[str, Any]:
         template = {"spec": {"restartPolicy": "Never", "containers": [container("c", script)]}}
@@ -190,7 +192,7 @@ def test_jobs_complete_fail_and_count(cluster: Cluster, namespace: str) -> None:
 
 
 def test_run_attaches_and_removes(cluster: Cluster, namespace: str) -> None:
-    """Kubectl, run pod."""
+    """Conformance: "Kubectl, run pod" """
     cluster.kubectl("-n", namespace, "wait", "--for=create", "serviceaccount/default", "--timeout=30s")
     run = ("-n", namespace, "run", "r", f"--image={IMAGE}", "--rm", "-i", "--restart=Never", "--")
     done = cluster.kubectl(*run, "sh", "-c", "read x; echo got $x", stdin="it\n")
