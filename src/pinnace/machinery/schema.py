@@ -54,6 +54,7 @@ class Schema:
         "_fields",
         "_raw",
         "_schemas",
+        "_typed",
         "format",
         "items",
         "list_map_keys",
@@ -82,6 +83,7 @@ class Schema:
         self._raw: Obj | None = raw if self.type == "object" else None  # until `fields` is asked for
         self._fields: dict[str, Schema] = {}
         self._accept: Any = None  # compiled by `decoding`
+        self._typed: Any = None  # made by `typed`
 
     def __repr__(self) -> str:
         return f"Schema({self.name or self.type})"
