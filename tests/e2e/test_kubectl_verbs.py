@@ -93,8 +93,8 @@ def test_replicas_are_set_in_every_way(kubectl: Kubectl) -> None:
 
 
 def test_objects_are_changed_in_every_way(kubectl: Kubectl, tmp_path: Path) -> None:
-    """Conformance: "Kubectl, label update", "Kubectl, patch to annotate", "Kubectl, replace", "Kubectl, diff Deployment",
-    "Kubectl, server-side dry-run Pod"
+    """Conformance: "Kubectl, label update", "Kubectl, patch to annotate", "Kubectl, replace", "Kubectl, diff
+    Deployment", "Kubectl, server-side dry-run Pod"
     """
     made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "1"}}
     file = tmp_path / "c.json"

@@ -119,8 +119,8 @@ def test_volumes_hold_what_they_should(cluster: Cluster, namespace: str) -> None
 
 
 def test_identity_and_limits_of_a_container(cluster: Cluster, namespace: str) -> None:
-    """Conformance: "Security Context, runAsUser=65534", "Security Context, allowPrivilegeEscalation=false.", "DNS, custom
-    dnsConfig", "Kubelet, managed etc hosts"
+    """Conformance: "Security Context, runAsUser=65534", "Security Context, allowPrivilegeEscalation=false.", "DNS,
+    custom dnsConfig", "Kubelet, managed etc hosts"
     """
     of_pod = {"runAsUser": 1000, "runAsGroup": 2000, "fsGroup": 3000, "supplementalGroups": [4000]}
     of_container = {
@@ -159,8 +159,8 @@ def test_identity_and_limits_of_a_container(cluster: Cluster, namespace: str) ->
 
 
 def test_services_are_found_by_name(cluster: Cluster, namespace: str) -> None:
-    """Conformance: "DNS, services", "DNS, PQDN for services", "DNS, for ExternalName Services", "Service, ClusterIP type,
-    session affinity to ClientIP"
+    """Conformance: "DNS, services", "DNS, PQDN for services", "DNS, for ExternalName Services", "Service, ClusterIP
+    type, session affinity to ClientIP"
     """
 
     def service(name: str, **spec: Any) -> dict[str, Any]:
