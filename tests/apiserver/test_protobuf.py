@@ -44,6 +44,17 @@ def test_what_kubectl_sends() -> None:
     }
 
 
+def test_every_field_has_the_name_it_has_in_json() -> None:
+    schemas = Schemas.load()
+    for message, fields in protobuf._messages().items():
+        schema = protobuf._schema(message, schemas)
+        if schema is not None and schema.fields:
+            spelled = {name.lower(): name for name in schema.fields}
+            assert {name: spelled.get(name.lower(), name) for name, *_ in fields.values()} == {
+                name: name for name, *_ in fields.values()
+            }
+
+
 def test_a_message_with_nothing_but_items_is_not_a_list() -> None:
     pod = protobuf.load(PROJECTED, Schemas.load())
 

@@ -46,6 +46,16 @@ _POINTERS = frozenset(
 )
 
 
+# The few fields whose name in protobuf is not the one in JSON.
+_SPELLED = {
+    "Expression": "expression",
+    "Name": "name",
+    "Webhooks": "webhooks",
+    "aPIGroup": "apiGroup",
+    "uID": "uid",
+}
+
+
 class ProtobufError(ValueError):
     """The bytes are not the message they should be."""
 
@@ -79,6 +89,9 @@ def load(body: bytes, schemas: Schemas) -> Obj:
 def _messages() -> dict[str, dict[str, list[Any]]]:
     text = (files("pinnace.apiserver") / "protobuf.z").read_bytes()
     found: dict[str, dict[str, list[Any]]] = orjson.loads(zlib.decompress(text))
+    for fields in found.values():
+        for field in fields.values():
+            field[0] = _SPELLED.get(field[0], field[0])
     return found
 
 
