@@ -1,4 +1,4 @@
-"""Kinds of the cluster's own machinery: leases, runtime classes, flow control and devices.
+"""Kinds of the cluster's own machinery: leases, runtime classes and devices.
 
 Specified in https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/.
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pinnace.apis.checks import every, not_negative, one_of, unchanged
-from pinnace.apis.fields import AGE, NAME, NONE, age, column, name, selectable, spec_of, status_of
+from pinnace.apis.checks import every, not_negative, unchanged
+from pinnace.apis.core.affinity import validate_tolerations
+from pinnace.apis.core.container import validate_overhead
+from pinnace.apis.fields import AGE, NAME, age, column, name, selectable, spec_of, status_of
 from pinnace.apis.kind import Rules
 from pinnace.apis.workload import forget_status
 from pinnace.machinery import names
-from pinnace.machinery.errors import Cause, invalid_value, required
+from pinnace.machinery.errors import Cause, field_forbidden, invalid_value
 from pinnace.machinery.meta import Obj
 
 
@@ -25,7 +27,14 @@ def validate_lease(lease: Obj) -> list[Cause]:
         errors.append(invalid_value("spec.leaseDurationSeconds", seconds, "must be greater than 0"))
     if spec.get("holderIdentity") == "":
         errors.append(invalid_value("spec.holderIdentity", "", "must not be empty"))
-    return errors + not_negative("spec.leaseTransitions", spec.get("leaseTransitions"))
+    errors += not_negative("spec.leaseTransitions", spec.get("leaseTransitions"))
+    strategy, preferred = spec.get("strategy"), spec.get("preferredHolder")
+    if strategy is not None:
+        errors += every("spec.strategy", strategy, names.is_qualified_name(strategy))
+    if preferred and not strategy:
+        why = "may only be specified if `strategy` is defined"
+        errors.append(field_forbidden("spec.preferredHolder", why))
+    return errors
 
 
 def row_lease(lease: Obj, now: datetime) -> list[Any]:
@@ -37,7 +46,12 @@ LEASE = Rules(columns=(NAME, column("Holder"), AGE), row=row_lease, validate=val
 
 def validate_runtime_class(runtime_class: Obj) -> list[Cause]:
     handler = runtime_class.get("handler") or ""
-    return every("handler", handler, names.is_dns_label(handler))
+    errors = every("handler", handler, names.is_dns_label(handler))
+    overhead, scheduling = runtime_class.get("overhead") or {}, runtime_class.get("scheduling") or {}
+    if overhead.get("podFixed"):
+        errors += validate_overhead(overhead["podFixed"], "overhead.podFixed")
+    errors += names.label_errors(scheduling.get("nodeSelector") or {}, "scheduling.nodeSelector")
+    return errors + validate_tolerations(scheduling.get("tolerations") or [], "scheduling.tolerations")
 
 
 def validate_runtime_class_update(new: Obj, old: Obj) -> list[Cause]:
@@ -53,115 +67,6 @@ RUNTIME_CLASS = Rules(
     row=row_runtime_class,
     validate=validate_runtime_class,
     validate_update=validate_runtime_class_update,
-)
-
-
-def default_flow_schema(schema: Obj) -> None:
-    spec = schema.setdefault("spec", {})
-    if not spec.get("matchingPrecedence"):
-        spec["matchingPrecedence"] = 1000
-
-
-def validate_flow_schema(schema: Obj) -> list[Cause]:
-    spec = spec_of(schema)
-    errors: list[Cause] = []
-    precedence = spec.get("matchingPrecedence") or 0
-    if precedence > 10000:
-        why = "must not be greater than 10000"
-        errors.append(invalid_value("spec.matchingPrecedence", precedence, why))
-    if precedence < 1:
-        errors.append(invalid_value("spec.matchingPrecedence", precedence, "must be a positive value"))
-    if not (spec.get("priorityLevelConfiguration") or {}).get("name"):
-        errors.append(required("spec.priorityLevelConfiguration.name", "must reference a priority level"))
-    method = spec.get("distinguisherMethod")
-    if method is not None:
-        errors += one_of("spec.distinguisherMethod", method.get("type"), ("ByNamespace", "ByUser"))
-    return errors
-
-
-def row_flow_schema(schema: Obj, now: datetime) -> list[Any]:
-    spec = spec_of(schema)
-    dangling = [one for one in status_of(schema).get("conditions") or () if one.get("type") == "Dangling"]
-    return [
-        name(schema),
-        (spec.get("priorityLevelConfiguration") or {}).get("name") or "",
-        spec.get("matchingPrecedence") or 0,
-        (spec.get("distinguisherMethod") or {}).get("type") or NONE,
-        age(schema, now),
-        dangling[0].get("status") if dangling else "?",
-    ]
-
-
-FLOW_SCHEMA = Rules(
-    columns=(
-        NAME,
-        column("PriorityLevel"),
-        column("MatchingPrecedence"),
-        column("DistinguisherMethod"),
-        AGE,
-        column("MissingPL"),
-    ),
-    row=row_flow_schema,
-    default=default_flow_schema,
-    validate=validate_flow_schema,
-    prepare=forget_status,
-)
-
-
-def default_priority_level(level: Obj) -> None:
-    spec = level.setdefault("spec", {})
-    limited, exempt = spec.get("limited"), spec.get("exempt")
-    if spec.get("type") == "Exempt" and exempt is None:
-        exempt = spec["exempt"] = {}
-    if exempt is not None:
-        exempt.setdefault("nominalConcurrencyShares", 0)
-        exempt.setdefault("lendablePercent", 0)
-    if limited is not None:
-        limited.setdefault("nominalConcurrencyShares", 30)
-        limited.setdefault("lendablePercent", 0)
-        queuing = (limited.get("limitResponse") or {}).get("queuing")
-        if queuing is not None:
-            for key, value in (("queues", 64), ("handSize", 8), ("queueLengthLimit", 50)):
-                if not queuing.get(key):
-                    queuing[key] = value
-
-
-def validate_priority_level(level: Obj) -> list[Cause]:
-    spec = spec_of(level)
-    errors = one_of("spec.type", spec.get("type"), ("Exempt", "Limited"))
-    if spec.get("type") == "Limited" and spec.get("limited") is None:
-        errors.append(required("spec.limited", "must not be empty when type is Limited"))
-    return errors
-
-
-def row_priority_level(level: Obj, now: datetime) -> list[Any]:
-    spec = spec_of(level)
-    settings = spec.get("limited") or spec.get("exempt") or {}
-    queuing = ((spec.get("limited") or {}).get("limitResponse") or {}).get("queuing") or {}
-    shown = [queuing.get(key, NONE) for key in ("queues", "handSize", "queueLengthLimit")]
-    return [
-        name(level),
-        spec.get("type") or "",
-        settings.get("nominalConcurrencyShares", NONE),
-        *shown,
-        age(level, now),
-    ]
-
-
-PRIORITY_LEVEL_CONFIGURATION = Rules(
-    columns=(
-        NAME,
-        column("Type"),
-        column("NominalConcurrencyShares"),
-        column("Queues"),
-        column("HandSize"),
-        column("QueueLengthLimit"),
-        AGE,
-    ),
-    row=row_priority_level,
-    default=default_priority_level,
-    validate=validate_priority_level,
-    prepare=forget_status,
 )
 
 

@@ -5,7 +5,7 @@ A version of a group shares its rules with the others, as their fields agree.
 
 from __future__ import annotations
 
-from pinnace.apis import admission, autoscaling, certificates, cluster, definitions, extensions, policy
+from pinnace.apis import admission, autoscaling, certificates, cluster, definitions, extensions, flow_control, policy
 from pinnace.apis.apps.controller_revision import CONTROLLER_REVISION
 from pinnace.apis.apps.daemon_set import DAEMON_SET
 from pinnace.apis.apps.deployment import DEPLOYMENT
@@ -73,8 +73,8 @@ RULES: dict[tuple[str, str], Rules] = {
     ("coordination.k8s.io", "Lease"): cluster.LEASE,
     ("discovery.k8s.io", "EndpointSlice"): ENDPOINT_SLICE,
     ("events.k8s.io", "Event"): event.EVENTS_V1,
-    ("flowcontrol.apiserver.k8s.io", "FlowSchema"): cluster.FLOW_SCHEMA,
-    ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"): cluster.PRIORITY_LEVEL_CONFIGURATION,
+    ("flowcontrol.apiserver.k8s.io", "FlowSchema"): flow_control.FLOW_SCHEMA,
+    ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"): flow_control.PRIORITY_LEVEL_CONFIGURATION,
     ("networking.k8s.io", "IPAddress"): IP_ADDRESS,
     ("networking.k8s.io", "Ingress"): INGRESS,
     ("networking.k8s.io", "IngressClass"): INGRESS_CLASS,
