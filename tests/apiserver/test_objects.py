@@ -276,6 +276,18 @@ async def test_generation_counts_changes_of_the_spec_only(cluster: Cluster) -> N
     assert made["metadata"]["generation"] == 2
 
 
+async def test_a_write_of_a_deployments_status_leaves_its_labels(cluster: Cluster) -> None:
+    await cluster.request("POST", DEPLOYMENTS, deployment("d"))
+    patch = {"metadata": {"labels": {"a": "b"}, "annotations": {"c": "d"}}, "status": {"readyReplicas": 1}}
+
+    after = await cluster.request(
+        "PATCH", f"{DEPLOYMENTS}/d/status", patch, content_type="application/merge-patch+json"
+    )
+
+    meta = after["metadata"]
+    assert (meta.get("labels"), meta["annotations"], after["status"]) == (None, {"c": "d"}, {"readyReplicas": 1})
+
+
 async def test_status_and_spec_have_paths_of_their_own(cluster: Cluster) -> None:
     made = await cluster.request("POST", DEPLOYMENTS, {**deployment("d"), "status": {"replicas": 9}})
     assert (made.get("status") or {}).get("replicas") is None

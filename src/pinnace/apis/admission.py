@@ -11,7 +11,7 @@ from typing import Any
 
 from pinnace.apis.checks import every, one_of, optional_one_of
 from pinnace.apis.fields import AGE, NAME, UNSET, age, column, name, spec_of
-from pinnace.apis.kind import Rules
+from pinnace.apis.kind import METADATA, Rules
 from pinnace.apis.workload import forget_status
 from pinnace.machinery import names
 from pinnace.machinery.errors import Cause, duplicate, field_forbidden, invalid_value, required
@@ -198,6 +198,7 @@ def row_policy(policy: Obj, now: datetime) -> list[Any]:
 
 
 VALIDATING_ADMISSION_POLICY = Rules(
+    status_leaves=METADATA,
     columns=(NAME, column("Validations", "integer"), column("ParamKind"), AGE),
     row=row_policy,
     default=default_policy,

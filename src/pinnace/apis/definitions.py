@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from pinnace.apis.checks import IMMUTABLE
 from pinnace.apis.definition_schemas import schema_causes
 from pinnace.apis.fields import NAME, column, name, spec_of, status_of
-from pinnace.apis.kind import Rules
+from pinnace.apis.kind import METADATA, Rules
 from pinnace.apis.metadata import name_is_anything
 from pinnace.machinery import names
 from pinnace.machinery.errors import Cause, field_forbidden, invalid_value, not_supported, required
@@ -360,6 +360,7 @@ def row_definition(definition: Obj, _now: datetime) -> list[Any]:
 
 
 CUSTOM_RESOURCE_DEFINITION = Rules(
+    status_leaves=METADATA,
     name=name_is_anything,
     columns=(NAME, column("Created At", "date")),
     row=row_definition,

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from pinnace.apis.fields import AGE, NAME, age, column, name, spec_of, status_of
-from pinnace.apis.kind import Rules
+from pinnace.apis.kind import METADATA, Rules
 from pinnace.apis.metadata import name_is_path_segment
 from pinnace.apis.workload import forget_status
 from pinnace.machinery.errors import Cause, invalid_value, required
@@ -69,6 +69,7 @@ def row_service(api_service: Obj, now: datetime) -> list[Any]:
 
 
 API_SERVICE = Rules(
+    status_leaves=METADATA,
     name=name_is_path_segment,
     columns=(NAME, column("Service"), column("Available"), AGE),
     row=row_service,

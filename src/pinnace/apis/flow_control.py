@@ -10,7 +10,7 @@ from typing import Any
 
 from pinnace.apis.checks import every
 from pinnace.apis.fields import AGE, NAME, NONE, age, column, name, spec_of, status_of
-from pinnace.apis.kind import Rules
+from pinnace.apis.kind import METADATA, Rules
 from pinnace.apis.workload import forget_status
 from pinnace.machinery import names
 from pinnace.machinery.errors import Cause, field_forbidden, invalid_value, not_supported, required
@@ -134,6 +134,7 @@ def row_flow_schema(schema: Obj, now: datetime) -> list[Any]:
 
 
 FLOW_SCHEMA = Rules(
+    status_leaves=METADATA,
     columns=(
         NAME,
         column("PriorityLevel"),
@@ -246,6 +247,7 @@ def row_priority_level(level: Obj, now: datetime) -> list[Any]:
 
 
 PRIORITY_LEVEL_CONFIGURATION = Rules(
+    status_leaves=METADATA,
     columns=(
         NAME,
         column("Type"),

@@ -93,6 +93,7 @@ class Kind:
     selectable_fields: Mapping[str, Callable[[Obj], str]] = field(default_factory=dict)  # besides metadata.*
     stored_fields: Mapping[str, str] = field(default_factory=dict)  # what `stored_as` calls those it names otherwise
     storage_version: str = ""  # the version it is stored as, where several are served
+    status_leaves: tuple[str, ...] = ()  # fields of metadata that a write of status does not change
     stored_as: GVR | None = None  # where the objects are kept, if under another version or group than this
     to_storage: Convert | None = None  # this version -> `stored_as`
     from_storage: Convert | None = None  # `stored_as` -> this version
@@ -100,6 +101,7 @@ class Kind:
     unconditional_update: bool = True  # whether a PUT may leave resourceVersion out
     begin_deletion: Default | None = None  # what the server sets when a deletion begins, in place
     custom: bool = False  # defined by a CustomResourceDefinition
+    deprecation: str = ""  # what every request to it is warned of
     terminating: bool = False  # its definition is being deleted: nothing new is created
     settle: Settle | None = None  # for kinds whose objects other servers convert
 
@@ -142,6 +144,10 @@ class ScalePaths:
     selector: str = "spec.selector"  # a LabelSelector, or a plain map of labels
 
 
+METADATA = ("annotations", "finalizers", "labels", "ownerReferences")
+"""What authors write in metadata."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """What one kind's file says of it, beyond its names and its schema.
@@ -159,5 +165,6 @@ class Rules:
     validate_when_updated: Validate | None = None  # in place of `validate` on updates, where old objects may keep more
     prepare: Prepare | None = None
     begin_deletion: Default | None = None
+    status_leaves: tuple[str, ...] = ()  # fields of metadata that a write of status does not change
     selectable_fields: Mapping[str, Callable[[Obj], str]] = field(default_factory=dict)
     stored_fields: Mapping[str, str] = field(default_factory=dict)

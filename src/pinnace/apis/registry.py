@@ -132,6 +132,7 @@ def _join(row: Names, minor: int, stored_version: str) -> Kind:
         prepare=rules.prepare,
         begin_deletion=rules.begin_deletion,
         selectable_fields=rules.selectable_fields,
+        status_leaves=rules.status_leaves,
         stored_fields=rules.stored_fields,
         subresources=tuple(
             path for path in row.subresources if minor >= builtin.SUBRESOURCE_SINCE.get((row.plural, path.name), 0)

@@ -105,6 +105,7 @@ def row(deployment: Obj, now: datetime) -> list[Any]:
 
 
 DEPLOYMENT = Rules(
+    status_leaves=("labels",),
     columns=(
         NAME,
         column("Ready", description="Number of the pod with ready state"),

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pinnace.apis.kind import METADATA
 from pinnace.apiserver import negotiate
 from pinnace.apiserver.admission.chain import Attributes
 from pinnace.apiserver.cache import CachedObject
 from pinnace.apiserver.call import Call, One, shown, to_storage
 from pinnace.apiserver.decode import check_kind, decode, field_validation, own, read_object
 from pinnace.apiserver.handlers.create import create_object
+from pinnace.apiserver.handlers.managers import check_after_admission, ignore_times, track_change
 from pinnace.apiserver.storage import RETRIES
 from pinnace.machinery import errors, json, json_patch, merge_patch, strategic_merge
 from pinnace.machinery.meta import Obj
@@ -31,6 +33,9 @@ Make = Callable[[CachedObject], Obj]
 
 Restrict = Callable[[Obj, Obj], Obj]
 """`(new, old)`: the new state cut to what the path may change. `old` is read-only, `new` may be changed."""
+
+Track = Callable[[Call, Obj, Obj], None]
+"""`(call, new, old)`: says in `new`, in place, who manages its fields."""
 
 _CREATED_BY_PUT = {("", "events"), ("", "endpoints"), ("", "limitranges"), ("coordination.k8s.io", "leases")}
 _WHOLE = ("", "scale")  # paths whose writes are prepared as those of the whole object
@@ -148,7 +153,8 @@ def read_patch(call: Call) -> tuple[Callable[[Obj], Any], bool]:
 def restriction(call: Call) -> Restrict:
     """What the path of the call may change: everything but status, or status and metadata alone."""
     if call.info.subresource == "status":
-        return only_status
+        leaves = METADATA if call.kind.custom else call.kind.status_leaves
+        return only_status if not leaves else lambda new, old: _with_fields_of(old, only_status(new, old), leaves)
     return without_status if call.kind.has_status else unrestricted
 
 
@@ -174,7 +180,17 @@ def only_status(new: Obj, old: Obj) -> Obj:
     return kept  # type: ignore[no-any-return]
 
 
-async def modify(call: Call, make: Make, restrict: Restrict, *, pinned: bool = False, status: int = 200) -> One:
+def _with_fields_of(old: Obj, new: Obj, names: tuple[str, ...]) -> Obj:
+    """`new` with these fields of its metadata as they were."""
+    before = old["metadata"]
+    meta = {name: value for name, value in new["metadata"].items() if name not in names}
+    new["metadata"] = meta | {name: own(before[name]) for name in names if name in before}
+    return new
+
+
+async def modify(
+    call: Call, make: Make, restrict: Restrict, *, pinned: bool = False, track: Track = track_change, status: int = 200
+) -> One:
     """Bring the object that the path names from its state to the one that `make` makes of it."""
     kind, cache, storage = call.kind, call.cache, call.api.storage
     dry_run = call.dry_run
@@ -185,11 +201,15 @@ async def modify(call: Call, make: Make, restrict: Restrict, *, pinned: bool = F
         _carry_metadata(call, new["metadata"], old["metadata"])
         if kind.default is not None:
             kind.default(new)
+        track(call, new, old)
+        entries = new["metadata"].get("managedFields")
         attributes = Attributes(call, "UPDATE", new, old, dry_run)
         await call.api.admission.mutate(attributes)
+        check_after_admission(call, new, entries)
         if kind.prepare is not None and call.info.subresource in _WHOLE:
             kind.prepare(new, old)
         _count_generation(call, new, old)
+        ignore_times(new, old)
         undo = call.api.reservations.before_write(kind, new, old)
         try:
             _validate(call, new, old)
