@@ -27,6 +27,7 @@ JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 PATCH_TYPES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH)
+CUSTOM_PATCH_TYPES = (JSON_PATCH, MERGE_PATCH, "application/apply-patch+yaml")
 
 Make = Callable[[CachedObject], Obj]
 """The new state from the old; the result belongs to the caller and may be asked for again on a newer one."""
@@ -38,6 +39,7 @@ Track = Callable[[Call, Obj, Obj], None]
 """`(call, new, old)`: says in `new`, in place, who manages its fields."""
 
 _CREATED_BY_PUT = {("", "events"), ("", "endpoints"), ("", "limitranges"), ("coordination.k8s.io", "leases")}
+_UNPINNED = "must be specified for an update"
 _WHOLE = ("", "scale")  # paths whose writes are prepared as those of the whole object
 _PARTS = ("finalize", "ephemeralcontainers", "resize")
 _NEVER_COUNTED = ("metadata", "apiVersion", "kind")
@@ -50,6 +52,9 @@ async def update(call: Call) -> One:
     check_address(call, obj)
     if call.cache.get(call.key) is None:
         return await _create_by_put(call, obj)
+    if not call.kind.unconditional_update and not obj["metadata"].get("resourceVersion"):
+        cause = errors.Cause("FieldValueInvalid", f"Invalid value: 0x0: {_UNPINNED}", "metadata.resourceVersion")
+        raise errors.invalid(call.kind.plural, call.info.name, [cause], call.kind.group)
     pinned = bool(obj["metadata"].get("resourceVersion"))
 
     def make(_: CachedObject) -> Obj:
@@ -123,8 +128,8 @@ def read_patch(call: Call) -> tuple[Callable[[Obj], Any], bool]:
     Raises 415 for a type of patch that is not served, 400 for a body that is no such patch.
     """
     media_type = negotiate.media_type_of(call.content_type)
-    if media_type not in PATCH_TYPES:
-        raise errors.unsupported_media_type(media_type, PATCH_TYPES)
+    if media_type not in PATCH_TYPES or (call.kind.custom and media_type == STRATEGIC_MERGE_PATCH):
+        raise errors.unsupported_media_type(media_type, CUSTOM_PATCH_TYPES if call.kind.custom else PATCH_TYPES)
     if call.request is None:
         document: Any = own(call.document)
     else:
