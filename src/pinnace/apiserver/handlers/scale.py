@@ -78,7 +78,7 @@ async def _set(call: Call, change: Any, pinned: bool) -> One:
         meta = scale["metadata"]
         if meta.get("resourceVersion"):
             new["metadata"]["resourceVersion"] = meta["resourceVersion"]
-        place = new
+        place: Any = new
         *parents, last = paths.spec_replicas.split(".")
         for step in parents:
             place = place.setdefault(step, {})
@@ -100,8 +100,12 @@ def _scale_of(call: Call, obj: Obj) -> Obj:
     meta = obj["metadata"]
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
     status: Obj = {"replicas": get_in(obj, *paths.status_replicas.split("."), default=0)}
+    if call.kind.custom and get_in(obj, *paths.spec_replicas.split(".")) is None:
+        raise errors.internal(f'the spec replicas field ".{paths.spec_replicas}" does not exist')
     selector = get_in(obj, *paths.selector.split(".")) if paths.selector else None
-    if selector:
+    if isinstance(selector, str) and selector:  # how custom resources write it
+        status["selector"] = selector
+    elif selector:
         structured = "matchLabels" in selector or "matchExpressions" in selector
         parsed = LabelSelector.from_json(selector) if structured else LabelSelector.from_labels(selector)
         status["selector"] = str(parsed)
