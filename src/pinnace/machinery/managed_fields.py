@@ -174,6 +174,15 @@ def _rank(entry: Obj) -> tuple[str, ...]:
     return tuple(entry.get(name, "") for name in names)
 
 
+def same_but_times(left: list[Obj], right: list[Obj]) -> bool:
+    """Whether two lists of entries say the same of the fields."""
+    return len(left) == len(right) and all(
+        one.get("fieldsV1") == other.get("fieldsV1")
+        and all(one.get(name) == other.get(name) for name in ("manager", "operation", "apiVersion", "subresource"))
+        for one, other in zip(left, right, strict=True)
+    )
+
+
 def starting_point(live: Any, sent: Any, subresource: str) -> Managed:
     """The managers before a write: those that the client sent, if it may and did, or else those there were.
 

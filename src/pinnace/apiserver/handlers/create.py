@@ -12,6 +12,7 @@ from pinnace.apiserver.admission.chain import Attributes
 from pinnace.apiserver.cache import CachedObject
 from pinnace.apiserver.call import Call, One, shown, to_storage
 from pinnace.apiserver.decode import read_object
+from pinnace.apiserver.handlers.managers import check_after_admission, track_new
 from pinnace.machinery import errors
 from pinnace.machinery.meta import Obj, format_time, utc_now
 
@@ -28,8 +29,8 @@ async def create(call: Call) -> One:
     return await create_object(call, obj)
 
 
-async def create_object(call: Call, obj: Obj) -> One:
-    """Store `obj`, which belongs to us, as a new object of the call's kind."""
+async def create_object(call: Call, obj: Obj, *, tracked: bool = False) -> One:
+    """Store `obj`, which belongs to us, as a new object of the call's kind; `tracked` if its managers are known."""
     meta = obj["metadata"]
     fix_namespace(call, meta)
     if meta.get("resourceVersion"):
@@ -42,10 +43,14 @@ async def create_object(call: Call, obj: Obj) -> One:
         obj.pop("status", None)
     if call.kind.default is not None:
         call.kind.default(obj)
+    if not tracked:
+        track_new(call, obj, "UpdateOptions" if call.info.verb == "update" else "CreateOptions")
+    entries = meta.get("managedFields")
     if generated:
         meta["name"] = generate_name(meta["generateName"])
     attributes = Attributes(call, "CREATE", obj, None, dry_run)
     await call.api.admission.mutate(attributes)
+    check_after_admission(call, obj, entries)
     if call.kind.prepare is not None:
         call.kind.prepare(obj, None)
     undo = call.api.reservations.before_write(call.kind, obj, None)
