@@ -443,7 +443,7 @@ class ResourceCache:
         for home in (self._watchers, self._triggered):
             for watchers in list(home.values()):
                 for watcher in tuple(watchers):
-                    watcher.end()
+                    watcher.cut()
 
     @property
     def watcher_count(self) -> int:

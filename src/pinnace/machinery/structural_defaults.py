@@ -10,7 +10,6 @@ from typing import Any
 
 from pinnace.machinery.errors import ApiError, Cause, invalid_value
 from pinnace.machinery.meta import GVK, Obj, deep_copy
-from pinnace.machinery.schema import Schema
 from pinnace.machinery.structural import ROOT_FIELDS, Structural, prune
 from pinnace.machinery.structural_values import validate_values
 
@@ -83,12 +82,3 @@ def _own_default_errors(schema: Structural, path: str) -> list[Cause]:
     if unknown:
         return [invalid_value(where, default, "must not have unknown fields")]
     return validate_values(schema.raw, whole, where)
-
-
-def has_defaults(schema: Schema | None) -> bool:
-    """Whether reading an object through the schema can add anything to it."""
-    if not isinstance(schema, Structural):
-        return False
-    if schema.raw.get("default") is not None:
-        return True
-    return any(has_defaults(child) for child in schema.fields.values()) or has_defaults(schema.items)

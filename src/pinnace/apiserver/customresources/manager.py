@@ -1,0 +1,295 @@
+"""The controllers of CustomResourceDefinitions inside the API server: names, conditions, serving, cleaning up.
+
+The cache of definitions drives everything, so what another API server writes to the same store counts as well. Kinds
+are served the moment a definition is seen to be Established, in the same turn of the event loop in which watchers hear
+of it. One task writes status and removes the objects of deleted definitions, going through definitions by name.
+https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import structlog
+
+from pinnace.apis.definitions import CLEANUP_FINALIZER, condition_is, set_condition
+from pinnace.apis.kind import Kind
+from pinnace.apis.resources import CUSTOM_RESOURCE_DEFINITIONS
+from pinnace.apiserver.authn import loopback_user
+from pinnace.apiserver.cache import CachedObject, Event, Filter, ResourceCache, Watcher
+from pinnace.apiserver.call import Call
+from pinnace.apiserver.customresources.conditions import is_served, status_for
+from pinnace.apiserver.customresources.conversion import Converter
+from pinnace.apiserver.customresources.instances import Instances
+from pinnace.apiserver.customresources.kinds import storage_version, versions_of
+from pinnace.apiserver.request_info import RequestInfo
+from pinnace.machinery import errors
+from pinnace.machinery.errors import ApiError
+from pinnace.machinery.meta import Obj, format_time, utc_now
+from pinnace.store.contract import RevisionConflict, StoreError
+
+if TYPE_CHECKING:
+    from pinnace.apiserver.admission.webhook_client import WebhookClient
+    from pinnace.apiserver.api import Api
+
+log = structlog.get_logger()
+
+RETRY_SECONDS = 1.0  # until something that failed is tried again
+
+
+class CustomResources:
+    """Serves what the definitions in the store define; `begin` when the caches are filled, `stop` at the end."""
+
+    def __init__(self, api: Api, client: WebhookClient) -> None:
+        self._api = api
+        self._client = client
+        self._served: dict[str, _Served] = {}  # by the name of the definition
+        self._queue: dict[str, None] = {}  # names of definitions whose status is to be looked at, in order
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._leave: Callable[[], None] = lambda: None
+        self._started = False
+
+    @property
+    def _definitions(self) -> ResourceCache:
+        return self._api.storage.cache(CUSTOM_RESOURCE_DEFINITIONS)
+
+    def begin(self) -> None:
+        """Serve what is established already, and follow the rest."""
+        cache = self._definitions
+        for cached in list(cache.objects.values()):
+            self._follow(cached.name, cached)
+        self._leave = cache.watch(Watcher(Filter(), self._changed))
+        self._started = True
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        self._leave()
+        for served in self._served.values():
+            served.close()
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    # Serving.
+
+    def _changed(self, _: str, obj: CachedObject, event: Event) -> None:
+        self._follow(obj.name, event.new)
+
+    def _follow(self, name: str, cached: CachedObject | None) -> None:
+        """Serve what the definition says now."""
+        definition = cached.obj() if cached is not None else None
+        if definition is None or not is_served(definition):
+            self._end(name)
+        else:
+            self._serve(name, definition)
+        self._queue[name] = None
+        if definition is None:  # names may be free now
+            self._queue |= dict.fromkeys(one.name for one in self._definitions.objects.values())
+        self._wake.set()
+
+    def _serve(self, name: str, definition: Obj) -> None:
+        known = self._served.get(name)
+        if known is not None and known.says_the_same(definition):
+            return
+        api = self._api
+        served = known or _Served(api, definition)
+        self._served[name] = served
+        served.arrange(definition, self._client)
+        if known is None and self._started:
+            task = asyncio.create_task(served.load())
+            served.loading = task
+        api.registry.serve(name, served.kinds())
+
+    def _end(self, name: str) -> None:
+        served = self._served.pop(name, None)
+        if served is not None:
+            self._api.registry.serve(name, ())
+            served.close()
+
+    # Status, and the end of definitions.
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            failed: list[str] = []
+            while self._queue:
+                name = next(iter(self._queue))
+                del self._queue[name]
+                try:
+                    await self._reconcile(name)
+                except RevisionConflict:
+                    self._queue[name] = None
+                except (ApiError, StoreError) as error:
+                    failed.append(name)
+                    log.warning("definition not brought up to date", name=name, error=str(error))
+                except Exception as error:
+                    log.error("definition not brought up to date", name=name, exc_info=error)
+            if failed:
+                await asyncio.sleep(RETRY_SECONDS)
+                self._queue |= dict.fromkeys(failed)
+                self._wake.set()
+
+    async def _reconcile(self, name: str) -> None:
+        cached = self._definitions.get(name)
+        if cached is None:
+            return
+        definition = cached.obj()
+        if definition["metadata"].get("deletionTimestamp"):
+            await self._clean_up(cached)
+            return
+        others = [one.obj() for one in self._definitions.objects.values() if one.name != name]
+        now = format_time(utc_now())
+        status = status_for(definition, others, self._api.registry.builtin, now)
+        if status != definition.get("status"):
+            await self._write(cached, {**definition, "status": status})
+
+    async def _write(self, cached: CachedObject, definition: Obj) -> None:
+        definition = {**definition, "metadata": dict(definition["metadata"])}
+        await self._api.storage.replace(self._definitions, cached, definition)
+
+    async def _clean_up(self, cached: CachedObject) -> None:
+        """Delete every object of a definition that is being deleted, then let it go."""
+        definition = cached.obj()
+        if CLEANUP_FINALIZER not in (definition["metadata"].get("finalizers") or ()):
+            return
+        if condition_is(definition, "Established"):
+            remaining = await self._delete_instances(cached.name)
+            if remaining:
+                why = "CustomResource deletion is in progress"
+                await self._note(cached, "True", "InstanceDeletionInProgress", why)
+                return  # the last deletion comes back here
+            reason, message = "InstanceDeletionCompleted", "removed all instances"
+        else:
+            reason, message = "NeverEstablished", "resource was never established"
+        await self._let_go(cached, reason, message)
+
+    async def _note(self, cached: CachedObject, value: str, reason: str, message: str) -> None:
+        definition = cached.obj()
+        status = dict(definition.get("status") or {})
+        set_condition(status, "Terminating", value, reason, message, format_time(utc_now()))
+        if status != definition.get("status"):
+            await self._write(cached, {**definition, "status": status})
+
+    async def _let_go(self, cached: CachedObject, reason: str, message: str) -> None:
+        definition = cached.obj()
+        meta = dict(definition["metadata"])
+        meta["finalizers"] = [one for one in meta["finalizers"] if one != CLEANUP_FINALIZER]
+        if not meta["finalizers"]:
+            await self._api.storage.remove(self._definitions, cached)
+            return
+        status = dict(definition.get("status") or {})
+        set_condition(status, "Terminating", "False", reason, message, format_time(utc_now()))
+        await self._write(cached, {**definition, "metadata": meta, "status": status})
+
+    async def _delete_instances(self, name: str) -> int:
+        """Ask for the deletion of every object; how many are held by finalizers."""
+        served = self._served.get(name)
+        if served is None:
+            return 0
+        if served.loading is not None:
+            await served.loading
+        served.on_empty = lambda: self._again(name)
+        for key in list(served.instances.stored):
+            await self._delete_instance(served, key[len(served.instances.prefix) :])
+        return len(served.instances.stored)
+
+    async def _delete_instance(self, served: _Served, key: str) -> None:
+        from pinnace.apiserver.handlers.delete import Options, delete_object
+
+        kind = served.storage_kind
+        namespace, _, object_name = key.rpartition("/")
+        path = kind.gvr.path(namespace, object_name)
+        info = RequestInfo("delete", path, True, kind.group, kind.version, kind.plural, namespace, object_name)
+        call = Call(self._api, loopback_user("system:apiserver"), info, kind, {}, None)
+        try:
+            if kind.settle is not None and (waiting := kind.settle(key)) is not None:
+                await waiting
+            await delete_object(call, key, Options())
+        except ApiError as error:
+            if not error.is_not_found:
+                raise errors.internal(f"could not issue all deletes: {error.message}") from None
+
+    def _again(self, name: str) -> None:
+        self._queue[name] = None
+        self._wake.set()
+
+
+class _Served:
+    """One definition that is served."""
+
+    def __init__(self, api: Api, definition: Obj) -> None:
+        spec = definition["spec"]
+        self._api = api
+        self._basis: tuple[object, ...] = ()
+        self.instances = Instances(spec["group"], spec["names"]["plural"])
+        self.instances.revision = api.storage.revision
+        self.instances.on_change = self._look
+        self.loading: asyncio.Task[None] | None = None
+        self.on_empty: Callable[[], None] = lambda: None
+        api.storage.adopt(self.instances)
+
+    def says_the_same(self, definition: Obj) -> bool:
+        return self._basis == _basis(definition)
+
+    def arrange(self, definition: Obj, client: WebhookClient) -> None:
+        """Serve the definition's versions in place of those before."""
+        api, instances = self._api, self.instances
+        self._hide()
+        self._basis = _basis(definition)
+        conversion = definition["spec"].get("conversion") or {}
+        converter = None
+        if conversion.get("strategy") == "Webhook":
+            converter = Converter(conversion["webhook"], client, api.storage)
+        versions = versions_of(definition, api.schemas)
+        instances.arrange(versions, storage_version(definition), converter)
+        for name, view in instances.views.items():
+            api.storage.show(view)
+            api.schemas.custom[view.kind.gvk] = versions[name].schema
+
+    def kinds(self) -> list[Kind]:
+        return [version.kind for version in self.instances.versions.values() if version.served]
+
+    @property
+    def storage_kind(self) -> Kind:
+        return self.instances.versions[self.instances.storage_version].kind
+
+    async def load(self) -> None:
+        """Take what lies in the store already, left by one of the same name."""
+        try:
+            found, revision = await self._api.storage.store.range(self.instances.prefix)
+        except StoreError as error:
+            log.warning("objects of a new definition not read", prefix=self.instances.prefix, error=str(error))
+            return
+        if found:
+            self.instances.load(found, revision)
+
+    def _look(self) -> None:
+        if not self.instances.stored:
+            self.on_empty()
+
+    def _hide(self) -> None:
+        for view in self.instances.views.values():
+            self._api.storage.hide(view)
+            self._api.schemas.custom.pop(view.kind.gvk, None)
+
+    def close(self) -> None:
+        self._hide()
+        for view in self.instances.views.values():
+            view.close()
+        if self.loading is not None:
+            self.loading.cancel()
+        self._api.storage.abandon(self.instances)
+
+
+def _basis(definition: Obj) -> tuple[object, ...]:
+    """What the kinds are made of: the rest of a definition may change without their noticing."""
+    names = (definition.get("status") or {}).get("acceptedNames")
+    return definition["spec"], names, condition_is(definition, "Terminating")
