@@ -30,6 +30,7 @@ from pinnace.apiserver.bootstrap import bootstrap, keep
 from pinnace.apiserver.bootstrap_policy import ensure_policy
 from pinnace.apiserver.call import Call, Many, One, Result, shown
 from pinnace.apiserver.compression import compressed
+from pinnace.apiserver.customresources.manager import CustomResources
 from pinnace.apiserver.handlers import watch as watching
 from pinnace.apiserver.impersonation import impersonated, is_impersonation
 from pinnace.apiserver.metrics import Metrics, Seen
@@ -90,6 +91,7 @@ class ApiServer:
             tokens=tokens,
             backends=Backends(options, storage),
         )
+        self._custom = CustomResources(self.api, self._webhooks.client)
         self.metrics = Metrics()
         self._public = PublicPaths(self.api, self.metrics)
         self._parsed: dict[tuple[str, str, bool], RequestInfo] = {}
@@ -106,7 +108,8 @@ class ApiServer:
         from pinnace.wire.tls import TlsConfig
 
         options = self.options
-        await self.api.storage.start()
+        await self.api.storage.start(self._custom.begin)
+        self._custom.start()
         self.api.authorizer.start()
         self._leave_services = self._reservations.follow(self.api.storage.cache(SERVICES))
         tls = None
@@ -143,6 +146,7 @@ class ApiServer:
             await self._server.close(grace)
         if self._leave_services is not None:
             self._leave_services()
+        await self._custom.stop()
         await self._webhooks.client.close()
         self.api.authorizer.stop()
         self.api.storage.stop()
@@ -237,7 +241,10 @@ class ApiServer:
         kind = self.api.registry.by_gvr(GVR(info.group, info.version, info.resource))
         if kind is None:
             raise errors.no_such_path()
-        return Call(self.api, user, info, kind, params, request)
+        call = Call(self.api, user, info, kind, params, request)
+        if kind.deprecation:
+            call.warnings.append(kind.deprecation)
+        return call
 
     def _info(self, method: str, path: str, watch: bool) -> RequestInfo:
         key = (method, path, watch)
