@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -22,7 +23,10 @@ from pinnace.apiserver.options import Options
 from pinnace.apiserver.server import ApiServer
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, utc_now
+from pinnace.store.contract import Store
+from pinnace.store.etcd import EtcdStore
 from pinnace.store.sqlite import SqliteStore
+from tests.store.etcd_server import EtcdServer
 
 TOKEN = "test-token"
 
@@ -93,7 +97,7 @@ class Answer:
 class Cluster:
     """A running server; `call` goes over the wire, `create` and the like over the loop-back path."""
 
-    def __init__(self, server: ApiServer, store: SqliteStore, pki: Path) -> None:
+    def __init__(self, server: ApiServer, store: Store, pki: Path) -> None:
         self.server = server
         self.store = store
         self.pki = pki
@@ -222,8 +226,23 @@ def options_for(pki: Path, **more: Any) -> Options:
 
 
 @pytest.fixture
-async def cluster(pki: Path, tmp_path: Path) -> AsyncIterator[Cluster]:
-    store = SqliteStore.open(tmp_path / "state.db")
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    """A SQLite file; with PINNACE_TEST_STORE=etcd, an etcd."""
+    if os.environ.get("PINNACE_TEST_STORE") != "etcd":
+        file = SqliteStore.open(tmp_path / "state.db")
+        yield file
+        await file.close()
+        return
+    etcd = EtcdServer(tmp_path / "etcd")
+    etcd.start()
+    shared = await EtcdStore.open([etcd.endpoint])
+    yield shared
+    await shared.close()
+    etcd.kill()
+
+
+@pytest.fixture
+async def cluster(pki: Path, store: Store) -> AsyncIterator[Cluster]:
     server = ApiServer(options_for(pki), store)
     try:
         await server.start()
@@ -233,7 +252,6 @@ async def cluster(pki: Path, tmp_path: Path) -> AsyncIterator[Cluster]:
         yield made
     finally:
         await server.stop(0.2)
-        await store.close()
 
 
 def config_map(name: str, **data: str) -> Obj:

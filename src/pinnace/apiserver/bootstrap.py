@@ -61,9 +61,11 @@ async def _ensure(request: Request, resource: GVR, namespace: str, wanted: Obj, 
             raise
         try:
             await request("POST", resource.path(namespace), wanted)
-        except ApiError as error:
-            if not error.is_already_exists:  # another server over the same store was first
-                raise
+        except ApiError as refused:  # another server over the same store may have been first: to name or address
+            try:
+                await request("GET", path, None)
+            except ApiError:
+                raise refused from None
         return
     if any(found.get(field) != wanted[field] for field in fields):
         await request("PUT", path, {**found, **{field: wanted[field] for field in fields}})

@@ -55,5 +55,5 @@ class Options:
     runtime_config: RuntimeConfig = field(default_factory=RuntimeConfig)  # which versions to serve
     max_request_body: int = 3 << 20
     cors_allowed_origins: tuple[str, ...] = ()  # regular expressions of origins that browsers may ask from
-    compaction_interval: float = 300.0  # seconds of history that the store keeps at least
+    compaction_interval: float = 300.0  # seconds of history that the store keeps at least; 0 for ever
     bookmark_interval: float = 60.0  # seconds between a watch's bookmarks

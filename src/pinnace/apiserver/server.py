@@ -161,7 +161,7 @@ class ApiServer:
     async def _compact_regularly(self) -> None:
         """Forget history older than the interval: what was current at the last round."""
         before = self.store.revision
-        while True:
+        while self.options.compaction_interval:
             await asyncio.sleep(self.options.compaction_interval)
             try:
                 await self.store.compact(before)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pinnace.cli.serving import own_certificate, run, verbosity_option
-from pinnace.cli.values import FILE, switch
+from pinnace.cli.values import DURATION, FILE, switch
 
 if TYPE_CHECKING:
     from pinnace.apis.runtime_config import RuntimeConfig
     from pinnace.apiserver.options import Options
+    from pinnace.store.location import Location
 
 
 @click.command("kube-apiserver")
@@ -25,8 +26,17 @@ if TYPE_CHECKING:
     "storage",
     default="sqlite:///var/lib/pinnace/state.db",
     show_default=True,
-    help="Where the state is: the path of a SQLite file.",
+    help="Where the state is: the path of a SQLite file, or the URLs of an etcd cluster, separated by commas.",
 )
+@click.option("--etcd-prefix", default="/registry", show_default=True, help="What keys in etcd begin with.")
+@click.option("--etcd-cafile", type=FILE, help="Who signs etcd's certificates.")
+@click.option("--etcd-certfile", type=FILE, help="Certificate to reach etcd with.")
+@click.option("--etcd-keyfile", type=FILE, help="Its key.")
+@click.option(
+    "--etcd-compaction-interval", type=DURATION, default="5m", show_default=True,
+    help="How long history is kept at least; 0 keeps it for ever.",
+)  # fmt: skip
+@click.option("--storage-backend", default="", help="sqlite or etcd3.  [default: what --etcd-servers says]")
 @click.option("--tls-cert-file", type=FILE, help="Certificate to serve with.  [default: one made in --cert-dir]")
 @click.option("--tls-private-key-file", type=FILE, help="Its key.")
 @click.option(
@@ -63,17 +73,19 @@ if TYPE_CHECKING:
 @verbosity_option
 def command(verbosity: int, **flags: Any) -> None:
     """Run the Kubernetes API server alone, in the foreground."""
-    storage = _sqlite_path(flags["storage"])
+    storage = _location(flags)
     options = _options(flags)
 
     async def start() -> Coroutine[Any, Any, None]:
         import asyncio
 
         from pinnace.apiserver.server import ApiServer
-        from pinnace.store.sqlite import SqliteStore
+        from pinnace.store.contract import StoreError
 
-        storage.parent.mkdir(parents=True, exist_ok=True)
-        store = SqliteStore.open(storage)
+        try:
+            store = await storage.open()
+        except StoreError as error:
+            raise click.ClickException(f"kube-apiserver cannot start: {error}") from None
         server = ApiServer(options, store)
         await server.start()
 
@@ -112,11 +124,22 @@ def _plugins(flag: str, text: str) -> tuple[str, ...]:
     return names
 
 
-def _sqlite_path(storage: str) -> Path:
-    scheme, _, path = storage.partition("://")
-    if scheme != "sqlite" or not path:
-        raise click.BadParameter(f'"{storage}" is not sqlite:///path/of/a/file', param_hint="--etcd-servers")
-    return Path(path)
+def _location(flags: dict[str, Any]) -> Location:
+    from pinnace.store.location import BACKENDS, parse_location
+
+    files = (flags["etcd_cafile"], flags["etcd_certfile"], flags["etcd_keyfile"])
+    try:
+        location = parse_location(flags["storage"], flags["etcd_prefix"], *files)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--etcd-servers") from None
+    backend = flags["storage_backend"]
+    if backend and backend not in BACKENDS:
+        why = f'"{backend}" is not one of {", ".join(BACKENDS)}'
+        raise click.BadParameter(why, param_hint="--storage-backend")
+    if backend and backend != location.backend:
+        why = f'"{backend}" is not what --etcd-servers={location} leads to'
+        raise click.BadParameter(why, param_hint="--storage-backend")
+    return location
 
 
 def _options(flags: dict[str, Any]) -> Options:
@@ -136,6 +159,7 @@ def _options(flags: dict[str, Any]) -> Options:
         client_ca_file=flags["client_ca_file"],
         token_auth_file=flags["token_auth_file"],
         anonymous_auth=flags["anonymous_auth"],
+        compaction_interval=flags["etcd_compaction_interval"],
         authorization_modes=_modes(flags["authorization_mode"]),
         enable_admission_plugins=_plugins("enable-admission-plugins", flags["enable_admission_plugins"]),
         disable_admission_plugins=_plugins("disable-admission-plugins", flags["disable_admission_plugins"]),
