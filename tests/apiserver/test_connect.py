@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
 
 from pinnace.wire.http import Request, Response
 from pinnace.wire.server import serve
 from pinnace.wire.tls import TlsConfig
-from tests.apiserver.conftest import Cluster, pod
+from tests.apiserver.conftest import TOKEN, Cluster, pod
 
 PODS = "/api/v1/namespaces/default/pods"
 WAITING = 'container "waiting" in pod "several" is waiting to start: ContainerCreating'
@@ -59,6 +63,45 @@ async def test_logs_come_from_the_kubelet_of_the_pods_node(cluster: Cluster, kub
     )
     assert request.peer.certificate, "the API server shows its client certificate"
     assert "authorization" not in request.headers, "and keeps the caller's token to itself"
+
+
+async def messages(cluster: Cluster, path: str, *subprotocols: str, count: int = 1) -> list[bytes | str]:
+    """The first messages of a WebSocket."""
+    async with connect(
+        f"wss://127.0.0.1:{cluster.port}{path}",
+        ssl=cluster.tls,
+        subprotocols=[Subprotocol(name) for name in subprotocols] or None,
+        additional_headers={"Authorization": f"Bearer {TOKEN}"},
+    ) as socket:
+        async with asyncio.timeout(20):
+            return [await socket.recv() for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("subprotocols", "message"),
+    [((), b"line\n"), (("binary.k8s.io",), b"line\n"), (("base64.binary.k8s.io",), "bGluZQo=")],
+)
+async def test_logs_come_as_messages_too(
+    cluster: Cluster, kubelet: list[Request], subprotocols: tuple[str, ...], message: bytes | str
+) -> None:
+    """Conformance: "Pods, logs from websockets""""
+    found = await messages(cluster, f"{PODS}/p/log", *subprotocols)
+
+    assert found == [message]
+    assert "upgrade" not in kubelet[0].headers
+
+
+async def test_a_watch_comes_as_messages_too(cluster: Cluster) -> None:
+    await cluster.request("POST", PODS, pod("a"))
+    await cluster.request("POST", PODS, pod("b"))
+
+    found = await messages(cluster, f"{PODS}?watch=1&resourceVersion=0", count=2)
+
+    events = [json.loads(message) for message in found]
+    assert [(event["type"], event["object"]["metadata"]["name"]) for event in events] == [
+        ("ADDED", "a"),
+        ("ADDED", "b"),
+    ]
 
 
 async def test_a_node_is_proxied_to_its_kubelet(cluster: Cluster, kubelet: list[Request]) -> None:

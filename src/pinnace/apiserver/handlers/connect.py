@@ -6,11 +6,13 @@ https://kubernetes.io/docs/tasks/access-application-cluster/access-cluster-servi
 
 from __future__ import annotations
 
+from dataclasses import replace
 from urllib.parse import quote, urlencode
 
 from pinnace.apis.resources import ENDPOINT_SLICES, NODES, PODS
 from pinnace.apiserver.backends import bracketed, pass_on, trusting, unreachable
 from pinnace.apiserver.call import Call
+from pinnace.apiserver.messages import over_websocket
 from pinnace.machinery import errors
 from pinnace.machinery.meta import Obj, get_in, labels_of
 from pinnace.wire.http import AnyResponse, Request, Response
@@ -38,14 +40,21 @@ async def log(call: Call) -> AnyResponse:
         call.number(name)
     meta = pod["metadata"]
     if not get_in(pod, "spec", "nodeName", default=""):
-        return Response(200, (("Content-Type", "text/plain"),), b"")  # nothing ran yet, so nothing was written
+        nothing = Response(200, (("Content-Type", "text/plain"),), b"")  # nothing ran yet, so nothing was written
+        return over_websocket(request, nothing)
     path = f"/containerLogs/{meta['namespace']}/{meta['name']}/{container}?{urlencode(query)}"
-    answer = await call.api.backends.kubelet(request, _node_of(pod), path)
+    answer = await call.api.backends.kubelet(_without_upgrade(request), _node_of(pod), path)
     if 200 <= answer.status <= 206:
-        return answer
+        return over_websocket(request, answer)
     # A kubelet says what is wrong in plain text; clients of this path look for a Status.
     text = answer.body.decode(errors="replace") if isinstance(answer, Response) else ""
     raise errors.from_backend(answer.status, "pods/log", meta["name"], text)
+
+
+def _without_upgrade(request: Request) -> Request:
+    """What the kubelet is asked: messages are made of its answer here."""
+    headers = {name: value for name, value in request.headers.items() if name not in ("connection", "upgrade")}
+    return replace(request, headers=headers)
 
 
 async def stream(call: Call) -> AnyResponse:

@@ -17,12 +17,13 @@ from pinnace.apiserver import freshness
 from pinnace.apiserver.cache import CachedObject, Deliver, Event, Filter, Watcher
 from pinnace.apiserver.call import Call, shown
 from pinnace.apiserver.handlers.read import check_revision, filter_of, parse_revision
+from pinnace.apiserver.messages import lines, over_websocket
 from pinnace.apiserver.negotiate import Format
 from pinnace.apiserver.render import JSON_HEADERS, View
 from pinnace.machinery import errors
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj
-from pinnace.wire.http import StreamingResponse, Writer, frame_chunk
+from pinnace.wire.http import AnyResponse, StreamingResponse, Writer, frame_chunk
 
 LEAST_SECONDS = 1800  # a watch without a time limit ends between this and twice this
 INITIAL_END = {"k8s.io/initial-events-end": "true"}
@@ -99,8 +100,8 @@ class Plan:
         return (not which.namespace or obj.namespace == which.namespace) and (not which.name or obj.name == which.name)
 
 
-def watch(call: Call, form: Format) -> StreamingResponse:
-    """A watch over HTTP: one JSON document a line."""
+def watch(call: Call, form: Format) -> AnyResponse:
+    """A watch over HTTP: one JSON document a line, or a WebSocket message."""
     plan = Plan(call)
     view = View(call.kind, form._replace(pretty=False, yaml=False), call.params.get("includeObject", ""))
 
@@ -108,7 +109,7 @@ def watch(call: Call, form: Format) -> StreamingResponse:
         await _serve(plan, view, writer)
 
     headers = (("Content-Type", "application/json;stream=watch" if form.variant else "application/json"),)
-    return StreamingResponse(run, 200, (*headers, JSON_HEADERS[1]))
+    return over_websocket(call.request, StreamingResponse(run, 200, (*headers, JSON_HEADERS[1])), lines)
 
 
 async def _serve(plan: Plan, view: View, writer: Writer) -> None:
@@ -150,20 +151,20 @@ async def _settled(call: Call) -> None:
 
 
 def _send_initial(plan: Plan, view: View, writer: Writer) -> None:
-    lines: list[bytes] = []
+    found: list[bytes] = []
     size = 0
     for obj in plan.initial():
         line = view.event("ADDED", obj)
-        lines.append(line)
+        found.append(line)
         size += len(line)
         if size > FLUSH:
-            writer.write(b"".join(lines))
-            lines.clear()
+            writer.write(b"".join(found))
+            found.clear()
             size = 0
     if plan.marks_initial_end:
-        lines.append(view.bookmark(plan.call.api.storage.revision, INITIAL_END))
-    if lines:
-        writer.write(b"".join(lines))
+        found.append(view.bookmark(plan.call.api.storage.revision, INITIAL_END))
+    if found:
+        writer.write(b"".join(found))
 
 
 async def _keep(plan: Plan, view: View, writer: Writer, over: asyncio.Event) -> None:
