@@ -144,3 +144,37 @@ async def test_invalid_objects_are_refused_in_the_words_of_the_api(cluster: Clus
 
     assert answer.status == 422
     assert answer.json["message"].startswith(f'CronTab.{GROUP} "a" is invalid: {message}')
+
+
+async def test_rules_in_cel_are_asked_on_create_and_update(cluster: Cluster) -> None:
+    rules = [
+        {"rule": "self.minReplicas <= self.replicas", "message": "replicas should be at least minReplicas."},
+        {"rule": "self.replicas >= oldSelf.replicas", "messageExpression": "'was ' + string(oldSelf.replicas)"},
+    ]
+    integers = {"replicas": {"type": "integer"}, "minReplicas": {"type": "integer"}}
+    spec = {"type": "object", "properties": integers, "required": ["replicas", "minReplicas"]}
+    schema = {"type": "object", "properties": {"spec": {**spec, "x-kubernetes-validations": rules}}}
+    await established(cluster, definition(version(schema=schema)))
+
+    refused = await cluster.call("POST", CRON_TABS, cron_tab(spec={"replicas": 1, "minReplicas": 2}))
+    made = await cluster.call("POST", CRON_TABS, cron_tab(spec={"replicas": 3, "minReplicas": 2}))
+    smaller = await cluster.call("PATCH", f"{CRON_TABS}/a", {"spec": {"replicas": 2}}, content_type=MERGE)
+
+    assert refused.status == 422
+    assert refused.json["message"].endswith('spec: Invalid value: "object": replicas should be at least minReplicas.')
+    assert made.status == 201
+    assert smaller.json["message"].endswith('spec: Invalid value: "object": was 3')
+
+
+async def test_rules_that_do_not_compile_are_refused(cluster: Cluster) -> None:
+    rule = {"rule": "self.replics > 1"}
+    spec = {"type": "object", "properties": {"replicas": {"type": "integer"}}, "x-kubernetes-validations": [rule]}
+
+    answer = await cluster.call(
+        "POST", DEFINITIONS, definition(version(schema={"type": "object", "properties": {"spec": spec}}))
+    )
+
+    assert answer.status == 422
+    assert "undefined field 'replics'" in answer.json["message"]
+    cause = answer.json["details"]["causes"][0]["field"]
+    assert cause == "spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule"

@@ -55,7 +55,7 @@ def schema_causes(spec: Obj, old: Obj | None) -> Iterator[Cause]:
         has_status = any("status" in (one.get("subresources") or {}) for one in (versions if shared else [version]))
         unchanged = before.get(version.get("name"))
         if unchanged is None or unchanged != schema:
-            yield from _one_schema(schema, f"{path}.openAPIV3Schema", has_status)
+            yield from _one_schema(schema, f"{path}.openAPIV3Schema", has_status, unchanged)
     yield from _selectable(versions)
 
 
@@ -78,7 +78,7 @@ def structural_causes(spec: Obj) -> list[Cause]:
     return [cause for path, one in zip(paths, schemas, strict=True) for cause in structural_errors(one, path)]
 
 
-def _one_schema(schema: Obj, path: str, has_status: bool) -> Iterator[Cause]:
+def _one_schema(schema: Obj, path: str, has_status: bool, old: Obj | None) -> Iterator[Cause]:
     from pinnace.machinery import structural_rules
     from pinnace.machinery.schema import Schemas
     from pinnace.machinery.structural import compile_structural
@@ -98,7 +98,22 @@ def _one_schema(schema: Obj, path: str, has_status: bool) -> Iterator[Cause]:
     if not not_structural and not unsupported:
         causes += default_errors(compile_structural(schema, Schemas.load()), path)  # ObjectMeta is the same in all
     causes += unsupported
-    yield from causes
+    yield from causes or rules_of(schema, path, old)[1]
+
+
+def rules_of(schema: Obj, path: str = "", old: Obj | None = None) -> tuple[Any, list[Cause]]:
+    """The compiled rules in CEL (None where there are none), and what is wrong with them."""
+    if not _has_rules(schema):
+        return None, []
+    from pinnace.machinery.cel.crd import compile_rules
+
+    return compile_rules(schema, path, old)
+
+
+def _has_rules(node: Any) -> bool:
+    if isinstance(node, dict):
+        return bool(node.get("x-kubernetes-validations")) or any(map(_has_rules, node.values()))
+    return isinstance(node, list) and any(map(_has_rules, node))
 
 
 def _root_with_status(schema: Obj, path: str) -> Iterator[Cause]:

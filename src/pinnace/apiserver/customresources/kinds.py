@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pinnace.apis.definition_schemas import schema_of
+from pinnace.apis.definition_schemas import rules_of, schema_of
 from pinnace.apis.definitions import condition_is
 from pinnace.apis.fields import text_at
 from pinnace.apis.kind import Kind, ScalePaths, Validate, ValidateUpdate
@@ -58,7 +58,7 @@ def _kind(definition: Obj, names: Obj, given: Obj, schema: Structural) -> Kind:
     subresources = given.get("subresources") or {}
     columns, row = columns_of(given.get("additionalPrinterColumns") or [])
     namespaced = spec.get("scope") == "Namespaced"
-    rules = _Rules(schema, namespaced, subresources.get("scale"), None)
+    rules = _Rules(schema, namespaced, subresources.get("scale"), rules_of(schema.raw)[0])
     return Kind(
         group=spec["group"],
         version=given["name"],
