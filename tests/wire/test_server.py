@@ -188,3 +188,54 @@ async def test_unix_socket_has_no_address(tmp_path: object) -> None:
         writer.close()
     finally:
         await server.close(0)
+
+
+async def test_connections_beyond_the_limit_are_closed_at_once(connect: Connect) -> None:
+    async with serving(lambda _: Response(), settings=Settings(connections=2)) as server:
+        first, second = await connect(server), await connect(server)
+        for wire in (first, second):
+            wire.send(GET % b"/")
+            assert (await wire.response())[0] == 200
+        assert await (await connect(server)).rest() == b""
+        first.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        await first.rest()
+        third = await connect(server)
+        third.send(GET % b"/")
+        assert (await third.response())[0] == 200
+
+
+async def test_peer_that_asks_and_does_not_read_is_not_heard_until_it_does(
+    pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits to be sent is bounded, also where requests are many and small and answers large."""
+    monkeypatch.setattr("pinnace.wire.transport.CHOKE_BYTES", 1 << 20)
+    answered, asked, size = 0, 300, 1_000_000
+    body = bytes(size)
+
+    def handler(_: Request) -> Response:
+        nonlocal answered
+        answered += 1
+        return Response(200, (), body)
+
+    def ask(address: tuple[str, int]) -> ssl.SSLSocket:
+        raw = socket.create_connection(address, PATIENCE)
+        sock = pki.client_context().wrap_socket(raw, server_hostname="localhost")
+        for _ in range(asked):
+            sock.sendall(GET % b"/")  # a record each
+        return sock
+
+    def read(sock: ssl.SSLSocket) -> int:
+        received = 0
+        with sock:
+            while received < asked * size:
+                received += len(sock.recv(1 << 20))
+        return received
+
+    async with serving(handler, pki.server()) as server:
+        sock = await asyncio.to_thread(ask, server.addresses[0])
+        await asyncio.sleep(0)
+        waiting = max(transport.buffered for transport in server._connections)
+        assert waiting < 4 * size
+        assert answered < asked // 2
+        assert await asyncio.to_thread(read, sock) >= asked * size
+        assert answered == asked
