@@ -172,10 +172,16 @@ def _node_status(name: str, capacity: Mapping[str, str], kubelet_port: int, vers
         "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}, {"type": "Hostname", "address": name}],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet_port}},
         "nodeInfo": {
-            "kubeletVersion": version,
+            "machineID": name,
+            "systemUUID": name,
+            "bootID": name,
+            "kernelVersion": "none",
+            "osImage": "none",
             "operatingSystem": "linux",
             "architecture": "amd64",
             "containerRuntimeVersion": "fake://1.0",
+            "kubeletVersion": version,
+            "kubeProxyVersion": version,
         },
     }
 
