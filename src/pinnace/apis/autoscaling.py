@@ -8,15 +8,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pinnace.apis.checks import every, one_of
+from pinnace.apis.checks import amount, every, one_of, optional_one_of
 from pinnace.apis.fields import AGE, NAME, UNKNOWN, UNSET, age, column, name, spec_of, status_of
 from pinnace.apis.kind import Rules
-from pinnace.apis.workload import forget_status
 from pinnace.machinery import names
-from pinnace.machinery.errors import Cause, invalid_value, required
+from pinnace.machinery.errors import Cause, field_forbidden, invalid_value, required
 from pinnace.machinery.meta import Obj
+from pinnace.machinery.selectors import label_selector_errors
 
 _TARGET_CPU = "targetCPUUtilizationPercentage"
+_LONGEST_WINDOW = 3600
+_LONGEST_PERIOD = 1800
+_TARGETS = ("AverageValue", "Utilization", "Value")
 _CURRENT_CPU = "currentCPUUtilizationPercentage"
 
 
@@ -42,6 +45,14 @@ def default(autoscaler: Obj) -> None:
     if behavior:
         _default_policies(behavior, "scaleUp", [("Pods", 4), ("Percent", 100)], 0)
         _default_policies(behavior, "scaleDown", [("Percent", 100)], None)
+
+
+def prepare(autoscaler: Obj, old: Obj | None) -> None:
+    """A new one's status has what its version never leaves out."""
+    if old is None:
+        is_v1 = autoscaler.get("apiVersion") == "autoscaling/v1"
+        rest: Obj = {"currentReplicas": 0} if is_v1 else {"currentMetrics": None}
+        autoscaler["status"] = {"desiredReplicas": 0, **rest}
 
 
 def _default_policies(behavior: Obj, key: str, policies: list[tuple[str, int]], window: int | None) -> None:
@@ -105,6 +116,35 @@ def validate(autoscaler: Obj) -> list[Cause]:
         errors += every(path, value, names.is_path_segment(value)) if value else [required(path)]
     for index, metric in enumerate(spec.get("metrics") or ()):
         errors += _metric(metric, f"spec.metrics[{index}]")
+    for direction, rules in (spec.get("behavior") or {}).items():
+        if rules is not None:
+            errors += _behavior(rules, f"spec.behavior.{direction}")
+    return errors
+
+
+def _behavior(rules: Obj, path: str) -> list[Cause]:
+    errors: list[Cause] = []
+    window, select = rules.get("stabilizationWindowSeconds"), rules.get("selectPolicy")
+    if window is not None:
+        at = f"{path}.stabilizationWindowSeconds"
+        if window < 0:
+            errors.append(invalid_value(at, window, "must be greater than or equal to zero"))
+        if window > _LONGEST_WINDOW:
+            errors.append(invalid_value(at, window, f"must be less than or equal to {_LONGEST_WINDOW}"))
+    errors += optional_one_of(f"{path}.selectPolicy", select, ("Disabled", "Max", "Min"))
+    if not rules.get("policies"):
+        errors.append(required(f"{path}.policies", "must specify at least one Policy"))
+    for index, policy in enumerate(rules.get("policies") or ()):
+        at = f"{path}.policies[{index}]"
+        errors += one_of(f"{at}.type", policy.get("type"), ("Percent", "Pods"))
+        if (policy.get("value") or 0) <= 0:
+            errors.append(invalid_value(f"{at}.value", policy.get("value") or 0, "must be greater than zero"))
+        period = policy.get("periodSeconds") or 0
+        if period <= 0:
+            errors.append(invalid_value(f"{at}.periodSeconds", period, "must be greater than zero"))
+        if period > _LONGEST_PERIOD:
+            why = f"must be less than or equal to {_LONGEST_PERIOD}"
+            errors.append(invalid_value(f"{at}.periodSeconds", period, why))
     return errors
 
 
@@ -127,12 +167,58 @@ def _metric(metric: Obj, path: str) -> list[Cause]:
     if source is None:
         why = "must populate information for the given metric source"
         return [required(f"{path}.{_SOURCES[kind]}", why)]
-    target = source.get("target") or {}
-    where = f"{path}.{_SOURCES[kind]}.target"
-    errors = one_of(f"{where}.type", target.get("type"), ("AverageValue", "Utilization", "Value"))
-    use = target.get("averageUtilization")
+    where = f"{path}.{_SOURCES[kind]}"
+    errors = _described(source, kind, where)
+    return errors + _target(source.get("target") or {}, kind, f"{where}.target")
+
+
+def _described(source: Obj, kind: str, path: str) -> list[Cause]:
+    """What is measured."""
+    if kind == "ContainerResource" and not source.get("container"):
+        return [required(f"{path}.container", "must specify a container")]
+    if kind in ("ContainerResource", "Resource"):
+        return [] if source.get("name") else [required(f"{path}.name", "must specify a resource name")]
+    errors: list[Cause] = []
+    if kind == "Object":
+        about = source.get("describedObject") or {}
+        errors += [required(f"{path}.describedObject.{key}") for key in ("kind", "name") if not about.get(key)]
+    metric = source.get("metric") or {}
+    if not metric.get("name"):
+        errors.append(required(f"{path}.metric.name", "must specify a metric name"))
+    return errors + label_selector_errors(metric.get("selector"), f"{path}.metric.selector")
+
+
+def _target(target: Obj, kind: str, path: str) -> list[Cause]:
+    """How much of it there should be: of several ways to say so, the ones that the source knows."""
+    if not target.get("type"):
+        return [required(f"{path}.type", "must specify a metric target type")]
+    if target["type"] not in _TARGETS:
+        allowed = "must be either Utilization, Value, or AverageValue"
+        return [invalid_value(f"{path}.type", target["type"], allowed)]
+    errors: list[Cause] = []
+    use, each, whole = (target.get(key) for key in ("averageUtilization", "averageValue", "value"))
+    for key, value in (("value", whole), ("averageValue", each)):
+        quantity = amount(value) if value is not None else None
+        if quantity is not None and quantity.amount <= 0:
+            errors.append(invalid_value(f"{path}.{key}", str(quantity), "must be positive"))
     if use is not None and use < 1:
-        errors.append(invalid_value(f"{where}.averageUtilization", use, "must be greater than 0"))
+        errors.append(invalid_value(f"{path}.averageUtilization", use, "must be greater than 0"))
+    if kind in ("ContainerResource", "Resource"):
+        if use is None and each is None:
+            why = "must set either a target raw value or a target utilization"
+            errors.append(required(f"{path}.averageUtilization", why))
+        if use is not None and each is not None:
+            why = "may not set both a target raw value and a target utilization"
+            errors.append(field_forbidden(f"{path}.averageValue", why))
+    elif kind == "Pods":
+        if each is None:
+            errors.append(required(f"{path}.averageValue", "must specify a positive target averageValue"))
+    elif each is None and whole is None:
+        why = "must set either a target value for metric or a per-pod target"
+        errors.append(required(f"{path}.averageValue", why))
+    elif kind == "External" and each is not None and whole is not None:
+        why = "may not set both a target value for metric and a per-pod target"
+        errors.append(field_forbidden(f"{path}.value", why))
     return errors
 
 
@@ -192,5 +278,5 @@ HORIZONTAL_POD_AUTOSCALER = Rules(
     row=row,
     default=default,
     validate=validate,
-    prepare=forget_status,
+    prepare=prepare,
 )

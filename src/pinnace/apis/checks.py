@@ -111,3 +111,13 @@ def port_or_name(field: str, port: Any) -> list[Cause]:
     if isinstance(port, str):
         return every(field, port, names.is_port_name(port))
     return every(field, port or 0, names.is_port_number(port or 0))
+
+
+def domain_prefixed_path(field: str, value: str) -> list[Cause]:
+    """A name like `acme.io/foo`: a subdomain, and any path below it."""
+    if not value:
+        return [required(field)]
+    domain, slash, rest = value.partition("/")
+    if not slash or not rest:
+        return [invalid_value(field, value, 'must be a domain-prefixed path (such as "acme.io/foo")')]
+    return every(field, domain, names.is_dns_subdomain(domain))

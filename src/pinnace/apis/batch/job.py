@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pinnace.apis.checks import MAX_INT32, not_negative, one_of, optional_one_of, unchanged
+from pinnace.apis.checks import MAX_INT32, domain_prefixed_path, not_negative, one_of, optional_one_of, unchanged
 from pinnace.apis.core.pod_spec import validate_template
 from pinnace.apis.fields import (
     AGE,
@@ -26,14 +26,16 @@ from pinnace.apis.fields import (
 from pinnace.apis.kind import Rules
 from pinnace.apis.workload import default_workload, not_selected
 from pinnace.machinery.duration import human_duration, since
-from pinnace.machinery.errors import Cause, field_forbidden, invalid_value, required
+from pinnace.machinery.errors import Cause, field_forbidden, invalid_value, required, too_long, too_many
 from pinnace.machinery.meta import Obj, is_deleting, parse_time
 from pinnace.machinery.selectors import label_selector_errors
 
 CONTROLLER_UID = "batch.kubernetes.io/controller-uid"
 JOB_NAME = "batch.kubernetes.io/job-name"
 
-_MAX_INDEXED = 1_000_000
+_MAX_INDEXED = 100_000
+_MANAGER_LENGTH = 63
+_MOST_SUCCESS_RULES = 20
 
 
 def default(job: Obj) -> None:
@@ -118,9 +120,16 @@ def validate_job_spec(spec: Obj, path: str) -> list[Cause]:
     errors += optional_one_of(f"{path}.completionMode", mode, ("Indexed", "NonIndexed"))
     if mode == "Indexed":
         errors += _indexed(spec, path)
-    elif spec.get("backoffLimitPerIndex") is not None:
-        why = "requires indexed completion mode"
-        errors.append(invalid_value(f"{path}.backoffLimitPerIndex", spec["backoffLimitPerIndex"], why))
+    else:
+        errors += [
+            invalid_value(f"{path}.{key}", spec[key], "requires indexed completion mode")
+            for key in ("backoffLimitPerIndex", "maxFailedIndexes", "successPolicy")
+            if spec.get(key) is not None
+        ]
+    if spec.get("managedBy") is not None:
+        errors += domain_prefixed_path(f"{path}.managedBy", spec["managedBy"])
+        if len(spec["managedBy"]) > _MANAGER_LENGTH:
+            errors.append(too_long(f"{path}.managedBy", _MANAGER_LENGTH))
     policy = spec.get("podReplacementPolicy")
     errors += optional_one_of(f"{path}.podReplacementPolicy", policy, ("Failed", "TerminatingOrFailed"))
     template = spec.get("template") or {}
@@ -134,14 +143,44 @@ def validate_job_spec(spec: Obj, path: str) -> list[Cause]:
 
 
 def _indexed(spec: Obj, path: str) -> list[Cause]:
-    completions = spec.get("completions")
+    completions, parallelism, failed = (spec.get(key) for key in ("completions", "parallelism", "maxFailedIndexes"))
+    errors: list[Cause] = []
     if completions is None:
-        return [required(f"{path}.completions", "when completion mode is Indexed")]
-    parallelism = spec.get("parallelism")
-    if parallelism is not None and parallelism > _MAX_INDEXED // 10 and completions > _MAX_INDEXED // 10:
-        why = f"must be less than or equal to {_MAX_INDEXED // 10} when completion mode is Indexed"
-        return [invalid_value(f"{path}.parallelism", parallelism, why)]
-    return []
+        errors.append(required(f"{path}.completions", "when completion mode is Indexed"))
+    if parallelism is not None and parallelism > _MAX_INDEXED:
+        why = f"must be less than or equal to {_MAX_INDEXED} when completion mode is Indexed"
+        errors.append(invalid_value(f"{path}.parallelism", parallelism, why))
+    if failed is not None:
+        if spec.get("backoffLimitPerIndex") is None:
+            errors.append(required(f"{path}.backoffLimitPerIndex", "when maxFailedIndexes is specified"))
+        if completions is not None and failed > completions:
+            why = "must be less than or equal to completions"
+            errors.append(invalid_value(f"{path}.maxFailedIndexes", failed, why))
+        if failed > _MAX_INDEXED:
+            why = f"must be less than or equal to {_MAX_INDEXED}"
+            errors.append(invalid_value(f"{path}.maxFailedIndexes", failed, why))
+    if spec.get("successPolicy") is not None:
+        errors += _success_policy(spec["successPolicy"], completions or 0, f"{path}.successPolicy")
+    return errors
+
+
+def _success_policy(policy: Obj, completions: int, path: str) -> list[Cause]:
+    rules = policy.get("rules") or []
+    if not rules:
+        return [required(f"{path}.rules", "at least one rules must be specified when the successPolicy is specified")]
+    if len(rules) > _MOST_SUCCESS_RULES:
+        return [too_many(f"{path}.rules", len(rules), _MOST_SUCCESS_RULES)]
+    errors: list[Cause] = []
+    for index, rule in enumerate(rules):
+        at, count = f"{path}.rules[{index}]", rule.get("succeededCount")
+        if count is None and rule.get("succeededIndexes") is None:
+            errors.append(required(at, "at least one of succeededCount or succeededIndexes must be specified"))
+        if count is not None and count < 1:
+            errors.append(invalid_value(f"{at}.succeededCount", count, "must be greater than or equal to 1"))
+        elif count is not None and count > completions:
+            why = f"must be less than or equal to {completions} (the number of specified completions)"
+            errors.append(invalid_value(f"{at}.succeededCount", count, why))
+    return errors
 
 
 def _failure_policy(policy: Obj, restart: Any, path: str) -> list[Cause]:
@@ -173,7 +212,7 @@ def validate_update(new: Obj, old: Obj) -> list[Cause]:
     errors = unchanged("spec.selector", spec.get("selector"), before.get("selector"))
     if not _template_may_change(new, old):
         errors += unchanged("spec.template", spec.get("template"), before.get("template"))
-    for key in ("completionMode", "podFailurePolicy", "backoffLimitPerIndex", "successPolicy"):
+    for key in ("completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"):
         errors += unchanged(f"spec.{key}", spec.get(key), before.get(key))
     if spec.get("completions") != before.get("completions"):
         elastic = spec.get("completionMode") == "Indexed" and spec.get("completions") == spec.get("parallelism")

@@ -55,9 +55,13 @@ def validate_cidr(service_cidr: Obj) -> list[Cause]:
         return [required("spec.cidrs", "at least one CIDR required")]
     if len(cidrs) > 2:
         return [invalid_value("spec", spec_of(service_cidr), "may only hold up to 2 values")]
-    return [
+    errors = [
         error for index, cidr in enumerate(cidrs) for error in every(f"spec.cidrs[{index}]", cidr, names.is_cidr(cidr))
     ]
+    if not errors and len({":" in cidr for cidr in cidrs}) < len(cidrs):
+        why = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64"
+        errors.append(invalid_value("spec.cidrs", cidrs, why))
+    return errors
 
 
 def validate_cidr_update(new: Obj, old: Obj) -> list[Cause]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pinnace.apis.checks import every, one_of, unchanged
+from pinnace.apis.checks import domain_prefixed_path, every, one_of, unchanged
 from pinnace.apis.fields import AGE, NAME, NONE, age, column, name, spec_of, status_of
 from pinnace.apis.kind import Rules
 from pinnace.machinery import names
-from pinnace.machinery.errors import Cause, invalid_value, required
+from pinnace.machinery.errors import Cause, field_forbidden, invalid_value, required, too_long
 from pinnace.machinery.meta import Obj, annotations_of
 
 PATH_TYPES = ("Exact", "ImplementationSpecific", "Prefix")
@@ -48,6 +48,15 @@ def validate(ingress: Obj) -> list[Cause]:
     if class_name is not None:
         errors += every("spec.ingressClassName", class_name, names.is_dns_subdomain(class_name))
     return errors
+
+
+def validate_new(ingress: Obj) -> list[Cause]:
+    """The annotation that came before the field stays with old objects alone."""
+    class_name = annotations_of(ingress).get(_CLASS_ANNOTATION)
+    if class_name is None or spec_of(ingress).get("ingressClassName") is None:
+        return validate(ingress)
+    why = "can not be set when the class field is also set"
+    return [*validate(ingress), invalid_value(f"annotations.{_CLASS_ANNOTATION}", class_name, why)]
 
 
 def _host(host: str, path: str) -> list[Cause]:
@@ -140,9 +149,13 @@ def _hosts(hosts: list[str]) -> str:
 INGRESS = Rules(
     columns=(NAME, column("Class"), column("Hosts"), column("Address"), column("Ports"), AGE),
     row=row,
-    validate=validate,
+    validate=validate_new,
+    validate_when_updated=validate,
     prepare=prepare,
 )
+
+
+_CONTROLLER_LENGTH = 250
 
 
 def default_class(ingress_class: Obj) -> None:
@@ -152,14 +165,31 @@ def default_class(ingress_class: Obj) -> None:
 
 
 def validate_class(ingress_class: Obj) -> list[Cause]:
-    controller = spec_of(ingress_class).get("controller") or ""
-    if len(controller) > 250:
-        return [Cause("FieldValueTooLong", "Too long: may not be more than 250 bytes", "spec.controller")]
-    domain, slash, rest = controller.partition("/")
-    if not slash or not rest:
-        why = 'must be a domain-prefixed path (such as "acme.io/foo")'
-        return [invalid_value("spec.controller", controller, why)]
-    return every("spec.controller", domain, names.is_dns_subdomain(domain))
+    spec = spec_of(ingress_class)
+    controller = spec.get("controller") or ""
+    errors = [too_long("spec.controller", _CONTROLLER_LENGTH)] if len(controller) > _CONTROLLER_LENGTH else []
+    errors += domain_prefixed_path("spec.controller", controller)
+    if spec.get("parameters") is not None:
+        errors += _parameters(spec["parameters"], "spec.parameters")
+    return errors
+
+
+def _parameters(parameters: Obj, path: str) -> list[Cause]:
+    errors: list[Cause] = []
+    if parameters.get("apiGroup"):
+        errors += every(f"{path}.apiGroup", parameters["apiGroup"], names.is_dns_subdomain(parameters["apiGroup"]))
+    for key in ("kind", "name"):
+        value = parameters.get(key)
+        bad = every(f"{path}.{key}", value, names.is_path_segment(value)) if value else None
+        errors += [required(f"{path}.{key}", f"{key} is required")] if bad is None else bad
+    scope, namespace = parameters.get("scope"), parameters.get("namespace")
+    errors += one_of(f"{path}.scope", scope, ("Cluster", "Namespace"))
+    if scope == "Cluster" and namespace is not None:
+        errors.append(field_forbidden(f"{path}.namespace", "`parameters.scope` is set to 'Cluster'"))
+    if scope == "Namespace":
+        missing = [required(f"{path}.namespace", "`parameters.scope` is set to 'Namespace'")]
+        errors += every(f"{path}.namespace", namespace, names.is_dns_label(namespace)) if namespace else missing
+    return errors
 
 
 def validate_class_update(new: Obj, old: Obj) -> list[Cause]:

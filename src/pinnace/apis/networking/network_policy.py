@@ -5,6 +5,7 @@ Specified in https://kubernetes.io/docs/concepts/services-networking/network-pol
 
 from __future__ import annotations
 
+import ipaddress
 from datetime import datetime
 from typing import Any
 
@@ -78,12 +79,20 @@ def _peer(peer: Obj, path: str) -> list[Cause]:
             every(f"{path}.ipBlock.cidr", cidr, names.is_cidr(cidr)) if cidr else [required(f"{path}.ipBlock.cidr")]
         )
         for index, other in enumerate(block.get("except") or ()):
-            errors += every(f"{path}.ipBlock.except[{index}]", other, names.is_cidr(other))
+            at, bad = f"{path}.ipBlock.except[{index}]", names.is_cidr(other)
+            errors += every(at, other, bad)
+            if not bad and cidr and not names.is_cidr(cidr) and not _is_part(other, cidr):
+                errors.append(invalid_value(at, other, "must be a strict subset of `cidr`"))
         if selectors:
             errors.append(field_forbidden(path, "may not specify both ipBlock and another peer"))
     elif not selectors:
         errors.append(required(path, "must specify a peer"))
     return errors
+
+
+def _is_part(inner: str, outer: str) -> bool:
+    part, whole = (ipaddress.ip_network(one, strict=False) for one in (inner, outer))
+    return part.version == whole.version and part.prefixlen > whole.prefixlen and part.network_address in whole
 
 
 def row(policy: Obj, now: datetime) -> list[Any]:
