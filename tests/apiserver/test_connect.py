@@ -84,7 +84,7 @@ async def messages(cluster: Cluster, path: str, *subprotocols: str, count: int =
 async def test_logs_come_as_messages_too(
     cluster: Cluster, kubelet: list[Request], subprotocols: tuple[str, ...], message: bytes | str
 ) -> None:
-    """Conformance: "Pods, logs from websockets""""
+    """Conformance: "Pods, logs from websockets"."""
     found = await messages(cluster, f"{PODS}/p/log", *subprotocols)
 
     assert found == [message]

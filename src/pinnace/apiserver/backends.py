@@ -7,6 +7,7 @@ https://kubernetes.io/docs/concepts/architecture/control-plane-node-communicatio
 from __future__ import annotations
 
 import ssl
+from functools import cache
 
 from pinnace.apis.resources import NODES
 from pinnace.apiserver.options import Options
@@ -63,9 +64,10 @@ class Backends:
         return await pass_on(request, self.kubelet_url(node_name) + path, self.kubelet_tls())
 
 
+@cache
 def trusting() -> ssl.SSLContext:
     """TLS to what a proxy path leads to: pods and services have certificates nobody here knows."""
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context

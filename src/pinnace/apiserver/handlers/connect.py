@@ -7,12 +7,13 @@ https://kubernetes.io/docs/tasks/access-application-cluster/access-cluster-servi
 from __future__ import annotations
 
 from dataclasses import replace
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from pinnace.apis.resources import ENDPOINT_SLICES, NODES, PODS
 from pinnace.apiserver.backends import bracketed, pass_on, trusting, unreachable
 from pinnace.apiserver.call import Call
 from pinnace.apiserver.messages import over_websocket
+from pinnace.apiserver.relinking import Relinking
 from pinnace.machinery import errors
 from pinnace.machinery.meta import Obj, get_in, labels_of
 from pinnace.wire.http import AnyResponse, Request, Response
@@ -127,16 +128,26 @@ async def proxy(call: Call) -> AnyResponse:
     if request.path.endswith("/") and not rest.endswith("/"):
         rest += "/"
     target = rest + (f"?{request.query}" if request.query else "")
+    if call.kind.gvr == NODES and port in ("", "10250"):
+        return await call.api.backends.kubelet(request, name, target)
+    address, number = _target(call, name, port)
+    url = _url(scheme, address, number, target)
+    relinking = Relinking(_proxy_path(call), (urlsplit(url).netloc, request.headers.get("host", "")))
+    return relinking.answer(await pass_on(request, url, trusting()))
+
+
+def _proxy_path(call: Call) -> str:
+    info = call.info
+    where = f"/namespaces/{info.namespace}" if info.namespace else ""
+    return f"/api/v1{where}/{info.resource}/{quote(info.name, safe=':')}/proxy"
+
+
+def _target(call: Call, name: str, port: str) -> tuple[str, str]:
+    """Address and port that a name and a port stand for."""
+    named = _named(call, name)
     if call.kind.gvr == NODES:
-        if port in ("", "10250"):
-            return await call.api.backends.kubelet(request, name, target)
-        node = _named(call, name)
-        return await pass_on(request, _url(scheme, call.api.backends.node_address(node), port, target), trusting())
-    if call.kind.gvr == PODS:
-        address, number = _pod_target(_named(call, name), port)
-    else:
-        address, number = _service_target(call, _named(call, name), port)
-    return await pass_on(request, _url(scheme, address, number, target), trusting())
+        return call.api.backends.node_address(named), port
+    return _pod_target(named, port) if call.kind.gvr == PODS else _service_target(call, named, port)
 
 
 def _request(call: Call) -> Request:
