@@ -214,6 +214,26 @@ async def test_full_socket_makes_bodies_wait_and_others_overtake() -> None:
     assert (pair.streams[first].body, pair.streams[second].body) == (big, b"small")
 
 
+async def test_stream_ends_also_while_its_window_is_shut_and_the_socket_full() -> None:
+    async def run(writer: Writer) -> None:
+        writer.write(b"x" * 65_535)
+        await release.wait()
+
+    release = asyncio.Event()
+    pair = Pair(lambda _: StreamingResponse(run), acknowledge=False)
+    stream = pair.request("GET", "/")
+    await pair.talk()
+    pair.client.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
+    await pair.talk()
+    pair.channel.buffered, pair.channel.full = 1 << 20, True
+    release.set()
+    await pair.talk()
+    assert not pair.streams[stream].ended
+    pair.channel.full = False
+    await pair.talk()
+    assert (len(pair.streams[stream].body), pair.streams[stream].ended) == (65_535, True)
+
+
 async def test_big_bodies_of_requests_come_whole() -> None:
     pair = Pair(lambda request: Response(200, (), str(len(request.body)).encode()))
     await pair.talk()

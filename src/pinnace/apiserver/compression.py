@@ -15,8 +15,8 @@ from pinnace.wire.http import Response
 
 LEAST_BYTES = 128 << 10
 AT_ONCE_BYTES = 512 << 10  # longer ones are compressed in a thread: they would hold up everybody
-KEPT = 4
-KEPT_BYTES = 4 << 20  # longer ones are not kept
+KEPT = 3
+KEPT_BYTES = 8 << 20  # longer ones are not kept
 LEVEL = 1
 GZIP_WINDOW = 31  # zlib's way to ask for a gzip header
 HEADERS = (("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding"))

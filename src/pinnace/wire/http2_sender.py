@@ -131,7 +131,7 @@ class Sender:
             stream.queued += size
             self.queued += size
             stream.ending = last
-            if stream.window > 0:
+            if stream.window > 0 or not stream.queued:
                 self._ready[stream] = None
         if not self._corked and not self._scheduled:
             self._schedule()
@@ -169,12 +169,12 @@ class Sender:
     def _turn(self, stream: SendStream) -> int:
         """Frames of one stream; how many bytes they carry."""
         pieces, sent = stream.pieces, 0
-        room = min(TURN_BYTES, self.window, stream.window)
+        room = max(0, min(TURN_BYTES, self.window, stream.window))
         while pieces:
             piece = pieces[0]
             size = min(len(piece), self.frame_bytes, room - sent)
             if size < len(piece):
-                if size <= 0:
+                if not size:
                     break
                 pieces[0] = piece[size:]
                 piece = piece[:size]
