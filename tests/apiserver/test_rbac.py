@@ -327,6 +327,18 @@ async def test_always_deny_leaves_the_masters(pki: Path, tmp_path: Path) -> None
         await store.close()
 
 
+async def test_applying_what_is_not_there_needs_the_right_to_create_it(guarded: Cluster) -> None:
+    await grant(guarded, "patcher", "patch | core | configmaps")
+    path = "/api/v1/namespaces/default/configmaps/c?fieldManager=ann"
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "b"}}
+    content_type = "application/apply-patch+yaml"
+    refused = await guarded.call("PATCH", path, config, headers=ANN, content_type=content_type)
+    assert refused.status == 403
+    assert 'User "ann" cannot create resource "configmaps"' in refused.json["message"]
+    await guarded.call("PATCH", path, config, content_type=content_type)
+    assert (await guarded.call("PATCH", path, config, headers=ANN, content_type=content_type)).status == 200
+
+
 @pytest.fixture
 def anns_kubeconfig(guarded: Cluster, tmp_path: Path) -> Path:
     """Two contexts: `ann`, and `admin`, who may do everything."""

@@ -8,7 +8,7 @@ from typing import Any
 from pinnace.apis.kind import Kind
 from pinnace.apiserver.admission.chain import Attributes
 from pinnace.apiserver.call import Call, Many, One, Result
-from pinnace.apiserver.handlers import connect, create, delete, parts, pods, read, reviews, scale, update
+from pinnace.apiserver.handlers import apply, connect, create, delete, parts, pods, read, reviews, scale, update
 from pinnace.apiserver.request_info import RequestInfo
 from pinnace.machinery import errors
 from pinnace.wire.http import Response, StreamingResponse
@@ -22,7 +22,7 @@ def _status_get(call: Call) -> One:
 
 def _patch_with(restrict: update.Restrict) -> Handler:
     async def patch(call: Call) -> One:
-        return await update.patch_with(call, restrict)
+        return await apply.patch_with(call, restrict)
 
     return patch
 
@@ -59,13 +59,13 @@ _VERBS: dict[str, Handler] = {
     "list": read.list_objects,
     "create": create.create,
     "update": update.update,
-    "patch": update.patch,
+    "patch": apply.patch,
     "delete": delete.delete,
     "deletecollection": _delete_collection,
 }
 
-_EVERY_STATUS: dict[str, Handler] = {"get": _status_get, "update": update.update, "patch": update.patch}
-_EVERY_SCALE: dict[str, Handler] = {"get": scale.get, "update": scale.update, "patch": scale.patch}
+_EVERY_STATUS: dict[str, Handler] = {"get": _status_get, "update": update.update, "patch": apply.patch}
+_EVERY_SCALE: dict[str, Handler] = {"get": scale.get, "update": scale.update, "patch": apply.patch_scale}
 _PROXY: dict[str, Handler] = dict.fromkeys(
     ("get", "create", "update", "patch", "delete", "options", "head"), connect.proxy
 )

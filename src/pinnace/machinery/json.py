@@ -90,11 +90,11 @@ def load_object(body: bytes, kind: str) -> Obj:
         for name in ("apiVersion", "kind"):
             value = document.get(name)
             if value is not None and not isinstance(value, str):
-                what = f"json: cannot unmarshal {_go_kind(value)} into Go struct field .{name} of type string"
+                what = f"json: cannot unmarshal {go_kind(value)} into Go struct field .{name} of type string"
                 raise unrecognized(kind, f"couldn't get version/kind; json parse error: {what}", body)
         return document
     shape = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
-    what = f"json: cannot unmarshal {_go_kind(document)} into Go value of type {shape}"
+    what = f"json: cannot unmarshal {go_kind(document)} into Go value of type {shape}"
     raise unrecognized(kind, f"couldn't get version/kind; json parse error: {what}", body)
 
 
@@ -109,7 +109,8 @@ def unrecognized(kind: str, why: str, body: bytes) -> ApiError:
     return bad_request(f"the object provided is unrecognized (must be of type {kind}): {why} ({shown})")
 
 
-def _go_kind(value: Any) -> str:
+def go_kind(value: Any) -> str:
+    """What Go's decoder calls the type of a JSON value."""
     if isinstance(value, bool):
         return "bool"
     return {str: "string", list: "array", dict: "object", type(None): "null"}.get(type(value), "number")

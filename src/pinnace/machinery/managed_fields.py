@@ -365,15 +365,22 @@ def _without_tracking(meta: Obj) -> Obj:
 
 
 def _check(node: Node, author: Author, config: Obj) -> None:
-    if "managedFields" in (config.get("metadata") or {}):
+    meta = config.get("metadata")
+    if isinstance(meta, dict) and meta.get("managedFields") is not None:
         raise bad_request("metadata.managedFields must be nil")
     found = typed_check.problems(node, config)
     if found:
-        meta = config.get("metadata") or {}
-        group, _, version = author.api_version.rpartition("/")
-        kind = f"{group}/{version}, Kind={config.get('kind', '')}"
-        named = f"{meta.get('namespace') or ''}/{meta.get('name') or ''}; {kind}"
-        raise bad_request(f"failed to create typed patch object ({named}): {typed_check.worded(found)}")
+        raise untyped(config, author.api_version, found)
+
+
+def untyped(config: Obj, api_version: str, found: list[str]) -> ApiError:
+    """The error for a configuration that its kind cannot have, for these reasons."""
+    meta = config.get("metadata")
+    meta = meta if isinstance(meta, dict) else {}
+    group, _, version = api_version.rpartition("/")
+    kind = f"{group}/{version}, Kind={config.get('kind') or ''}"
+    named = f"{meta.get('namespace') or ''}/{meta.get('name') or ''}; {kind}"
+    return bad_request(f"failed to create typed patch object ({named}): {typed_check.worded(found)}")
 
 
 def _managed_before(author: Author, node: Node, live: Obj | None) -> Managed:

@@ -92,7 +92,8 @@ def author_of(call: Call, options: str) -> Author:
 
 def _ignored(kind: Kind, subresource: str) -> Fields:
     if subresource == "status":
-        return _SPEC
+        left = {"f:" + name: LEAF for name in kind.status_leaves}
+        return {**_SPEC, "f:metadata": left} if left else _SPEC
     return _STATUS if kind.has_status and subresource != "approval" else EMPTY
 
 
@@ -155,20 +156,17 @@ def track_new(call: Call, obj: Obj, options: str = "CreateOptions") -> None:
     sent = meta.pop("managedFields", None)
     author = author_of(call, options)
     node = node_of(call.api.schemas.for_gvk(call.kind.gvk))
-    _set(meta, managed_fields.create(author, node, obj, sent, now()))
+    set_entries(meta, managed_fields.create(author, node, obj, sent, now()))
 
 
 def track_change(call: Call, new: Obj, old: Obj) -> None:
     """Say in a changed object whose its fields are now, in place."""
     author = author_of(call, "UpdateOptions" if call.info.verb == "update" else "PatchOptions")
-    _set(new["metadata"], managed_fields.update(author, KindVersions(call), old, new, now()))
+    set_entries(new["metadata"], managed_fields.update(author, KindVersions(call), old, new, now()))
 
 
-def track_nothing(call: Call, new: Obj, old: Obj) -> None:
-    """For an object whose managers are known already: an apply has worked them out."""
-
-
-def _set(meta: Obj, entries: list[Obj]) -> None:
+def set_entries(meta: Obj, entries: list[Obj]) -> None:
+    """Put the entries, or none, into metadata, in place."""
     meta.pop("managedFields", None)
     if entries:
         meta["managedFields"] = entries
@@ -187,7 +185,7 @@ def check_after_admission(call: Call, obj: Obj, before: Any) -> None:
         managed_fields.decode(found)
     except (FieldsError, AttributeError, TypeError) as problem:
         call.warnings.append(f"{_INVALID_STATE}{problem}")
-        _set(obj["metadata"], before or [])
+        set_entries(obj["metadata"], before or [])
 
 
 def ignore_times(new: Obj, old: Obj) -> None:

@@ -38,10 +38,11 @@ _KIND = Kind(
 
 
 def get(call: Call) -> One:
-    return _answer(call, call.current())
+    return answer(call, call.current())
 
 
-def _answer(call: Call, obj: CachedObject | Obj) -> One:
+def answer(call: Call, obj: CachedObject | Obj) -> One:
+    """The scale of an object."""
     return One(_scale_of(call, shown(call.kind, obj)), kind=_KIND)
 
 
@@ -71,9 +72,7 @@ async def _set(call: Call, change: Any, pinned: bool) -> One:
     def make(old: CachedObject) -> Obj:
         scale = change(_scale_of(call, shown(call.kind, old)))
         wanted = get_in(scale, "spec", "replicas", default=0)
-        if wanted < 0:
-            cause = errors.invalid_value("spec.replicas", wanted, "must be greater than or equal to 0")
-            raise errors.invalid("Scale", call.info.name, [cause], "autoscaling")
+        check_replicas(call, wanted)
         new: Obj = own(shown(call.kind, old))
         meta = scale["metadata"]
         if meta.get("resourceVersion"):
@@ -86,7 +85,14 @@ async def _set(call: Call, change: Any, pinned: bool) -> One:
         return new
 
     done = await modify(call, make, unrestricted, pinned=pinned)
-    return _answer(call, done.obj)
+    return answer(call, done.obj)
+
+
+def check_replicas(call: Call, wanted: int) -> None:
+    """Raise 422 for fewer replicas than none."""
+    if wanted < 0:
+        cause = errors.invalid_value("spec.replicas", wanted, "must be greater than or equal to 0")
+        raise errors.invalid("Scale", call.info.name, [cause], "autoscaling")
 
 
 def _paths(call: Call) -> ScalePaths:

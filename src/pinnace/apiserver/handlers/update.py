@@ -26,8 +26,9 @@ from pinnace.store.contract import RevisionConflict
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
-PATCH_TYPES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH)
-CUSTOM_PATCH_TYPES = (JSON_PATCH, MERGE_PATCH, "application/apply-patch+yaml")
+APPLY_PATCH = "application/apply-patch+yaml"  # which `apply` serves
+PATCH_TYPES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, APPLY_PATCH)
+CUSTOM_PATCH_TYPES = (JSON_PATCH, MERGE_PATCH, APPLY_PATCH)
 
 Make = Callable[[CachedObject], Obj]
 """The new state from the old; the result belongs to the caller and may be asked for again on a newer one."""
@@ -128,8 +129,9 @@ def read_patch(call: Call) -> tuple[Callable[[Obj], Any], bool]:
     Raises 415 for a type of patch that is not served, 400 for a body that is no such patch.
     """
     media_type = negotiate.media_type_of(call.content_type)
-    if media_type not in PATCH_TYPES or (call.kind.custom and media_type == STRATEGIC_MERGE_PATCH):
-        raise errors.unsupported_media_type(media_type, CUSTOM_PATCH_TYPES if call.kind.custom else PATCH_TYPES)
+    served = CUSTOM_PATCH_TYPES if call.kind.custom else PATCH_TYPES
+    if media_type not in served:
+        raise errors.unsupported_media_type(media_type, served)
     if call.request is None:
         document: Any = own(call.document)
     else:
