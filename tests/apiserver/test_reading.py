@@ -378,3 +378,18 @@ async def test_what_every_cluster_has_is_made_again(cluster: Cluster, monkeypatc
             assert event["type"] == kind
     finally:
         keeper.cancel()
+
+
+async def test_a_review_is_no_table(cluster: Cluster) -> None:
+    """Conformance: "API metadata HTTP return"."""
+    review = {"spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}}
+    path, table = (
+        "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+        "application/json;as=Table;v=v1;g=meta.k8s.io",
+    )
+
+    refused = await cluster.call("POST", path, review, headers={"Accept": table})
+    other = await cluster.call("POST", path, review, headers={"Accept": f"{table}, application/json"})
+
+    assert (refused.status, refused.json["reason"]) == (406, "NotAcceptable")
+    assert (other.status, other.json["kind"]) == (201, "SelfSubjectAccessReview")

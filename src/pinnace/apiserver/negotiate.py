@@ -39,20 +39,20 @@ class Format(NamedTuple):
 PLAIN = Format()
 
 
-def format_of(accept: str, pretty: str | None, agent: str) -> Format:
-    """The form that the headers and `?pretty=` ask for. Raises 406."""
-    found = _of_accept(accept)
+def format_of(accept: str, pretty: str | None, agent: str, *, variants: bool = True) -> Format:
+    """The form that the headers and `?pretty=` ask for; `variants` may be had of what is stored. Raises 406."""
+    found = _of_accept(accept, variants)
     wants_pretty = agent.startswith(_PRETTY_AGENTS) if pretty is None else pretty not in ("false", "0")
     return found._replace(pretty=True) if wants_pretty else found
 
 
 @lru_cache(maxsize=256)
-def _of_accept(accept: str) -> Format:
+def _of_accept(accept: str, variants: bool) -> Format:
     for media_type, params in media_ranges(accept):
         if media_type not in (JSON, YAML, "*/*", "application/*"):
             continue
         variant = params.get("as", "")
-        if variant and (variant not in _VARIANTS or params.get("g") != "meta.k8s.io"):
+        if variant and (not variants or variant not in _VARIANTS or params.get("g") != "meta.k8s.io"):
             continue
         version = params.get("v", "v1")
         if variant and version not in ("v1", "v1beta1"):

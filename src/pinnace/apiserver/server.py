@@ -194,7 +194,10 @@ class ApiServer:
         call.content_type = request.headers.get("content-type", "")
         headers = request.headers
         form = negotiate.format_of(
-            headers.get("accept", "*/*"), call.params.get("pretty"), headers.get("user-agent", "")
+            headers.get("accept", "*/*"),
+            call.params.get("pretty"),
+            headers.get("user-agent", ""),
+            variants=call.kind.is_stored,
         ) if info.subresource not in _OWN_FORM else negotiate.PLAIN  # fmt: skip
         if info.verb == "watch":
             _check_watchable(call)
