@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import signal
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +33,7 @@ class EtcdServer:
     def endpoint(self) -> str:
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.client_port}"
 
-    def start(self) -> None:
+    def start(self, alarmed: bool = False) -> None:
         program = shutil.which("etcd")
         if program is None:
             pytest.skip("needs etcd: install Debian's etcd-server")
@@ -54,7 +57,7 @@ class EtcdServer:
             stderr=subprocess.DEVNULL,
             env={"GOMAXPROCS": "2"},
         )
-        self._wait()
+        self._wait(alarmed)
 
     def _tls_flags(self) -> list[str]:
         if self._tls is None:
@@ -66,17 +69,20 @@ class EtcdServer:
             "--client-cert-auth",
         ]
 
-    def _wait(self) -> None:
-        """Until it is healthy: asked over the network, there is no event for it."""
+    def _wait(self, alarmed: bool) -> None:
+        """Until it is healthy, or says why it is not: asked over the network, there is no event for it."""
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
             assert self._process is not None
             assert self._process.poll() is None, "etcd ended at its start"
             with contextlib.suppress(OSError):
                 url = f"http://127.0.0.1:{self._metrics_port}/health"
-                with urllib.request.urlopen(url, timeout=1) as answer:
-                    if b'"true"' in answer.read():
-                        return
+                try:
+                    urllib.request.urlopen(url, timeout=1).close()
+                except urllib.error.HTTPError:
+                    if not alarmed:
+                        raise
+                return
             time.sleep(0.02)
         raise AssertionError("etcd did not become healthy in time")
 
@@ -86,6 +92,18 @@ class EtcdServer:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
             self._process = None
+
+    def make_room(self) -> None:
+        """Start it again with the quota that it has by default, and lift its alarm."""
+        self._flags = ()
+        self.start(alarmed=True)
+        for alarm in self._alarm({"action": "GET"})["alarms"]:
+            self._alarm({"action": "DEACTIVATE", **alarm})
+
+    def _alarm(self, request: dict[str, str]) -> Any:
+        url, body = f"{self.endpoint}/v3/maintenance/alarm", json.dumps(request).encode()
+        with urllib.request.urlopen(urllib.request.Request(url, body), timeout=START_SECONDS) as answer:
+            return json.load(answer)
 
     def pause(self) -> None:
         """Let it answer nobody, with its connections open."""

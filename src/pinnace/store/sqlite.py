@@ -432,6 +432,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, cached_statements=ROWS_PER_STATEMENT + 16, timeout=1
     )
+    connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # no shared-memory file: a full disk has no room for one
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA wal_autocheckpoint=4000")
