@@ -8,6 +8,7 @@ https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-interface-d
 
 from __future__ import annotations
 
+import copy
 import gzip
 import hashlib
 import importlib.util
@@ -21,6 +22,7 @@ import orjson
 
 from pinnace.apis.kind import Kind
 from pinnace.apiserver import openapi_proto
+from pinnace.apiserver.openapi_custom import CustomModels
 from pinnace.apiserver.openapi_paths import PATCH, Operation, operations_of
 from pinnace.machinery.meta import GVK, Obj
 from pinnace.machinery.schema import Schemas
@@ -52,9 +54,10 @@ class OpenApiDocument:
 
 
 class OpenApi:
-    """The OpenAPI documents of one set of kinds. When the kinds change, make a new one.
+    """The OpenAPI documents of one set of kinds; `with_custom` makes those of more.
 
-    `document` may take a few hundred milliseconds when it builds: call it in a thread.
+    `document` may take a few hundred milliseconds when it builds: call it in a thread. What is built of the built-in
+    kinds is kept while custom ones come and go: version 2 is put together of both.
     """
 
     def __init__(self, schemas: Schemas, kinds: Iterable[Kind], version: str) -> None:
@@ -62,8 +65,22 @@ class OpenApi:
         self._kinds = list(kinds)
         self._version = version  # v1.37.0
         self._packed: dict[str, bytes] = {}
-        self._names = dict(schemas.kinds)
-        self._names[PATCH] = _PATCH_DEFINITION
+        self._builtin_packed: dict[str, bytes] = {}  # version 2 without custom kinds
+        self._builtin_names = {**schemas.kinds, PATCH: _PATCH_DEFINITION}
+        self._names = self._builtin_names
+        self._custom = CustomModels((), schemas)
+
+    def with_custom(self, kinds: Iterable[Kind]) -> OpenApi:
+        """The documents of the same built-in kinds and these custom ones; this one may be building still."""
+        other = copy.copy(self)
+        other._custom = CustomModels(list(kinds), self._schemas)
+        other._names = {**other._custom.names, **self._builtin_names}
+        changed = {f"/openapi/v3{kind.gvr.prefix}" for kind in (*self._custom.kinds, *other._custom.kinds)}
+        changed |= {"/openapi/v2", "/openapi/v2+protobuf"}
+        other._packed = {key: packed for key, packed in list(self._packed.items()) if key not in changed}
+        for name in ("_group_versions", "_index"):
+            other.__dict__.pop(name, None)
+        return other
 
     def document(
         self, path: str, accept: str = "", accept_encoding: str = "", hash_asked: str = ""
@@ -93,7 +110,7 @@ class OpenApi:
     def _group_versions(self) -> dict[str, list[Kind]]:
         """Kinds by the path of their group and version's document."""
         found: dict[str, list[Kind]] = {}
-        for kind in self._kinds:
+        for kind in (*self._kinds, *self._custom.kinds):
             found.setdefault(f"/openapi/v3{kind.gvr.prefix}", []).append(kind)
         return found
 
@@ -107,7 +124,8 @@ class OpenApi:
 
     def _etag(self, path: str) -> str:
         """Names the content without building it: a hash of all that it is made from."""
-        return f'"{hashlib.sha512(self._fingerprint + path.encode()).hexdigest().upper()}"'
+        custom = self._custom.digest(path.removeprefix("/openapi/v3") if path.startswith("/openapi/v3/") else "")
+        return f'"{hashlib.sha512(self._fingerprint + path.encode() + custom).hexdigest().upper()}"'
 
     @cached_property
     def _fingerprint(self) -> bytes:
@@ -126,16 +144,35 @@ class OpenApi:
     def _build(self, key: str) -> bytes:
         prose = _read_prose(self._schemas.minor)
         if key.startswith("/openapi/v2"):
-            document = self._build_v2(prose)
-            return openapi_proto.encode(document) if key.endswith("protobuf") else orjson.dumps(document)
+            return self._join_v2(key, prose)
         return orjson.dumps(self._build_v3(self._group_versions[key], prose))
 
-    def _build_v2(self, prose: Obj) -> Obj:
+    def _join_v2(self, key: str, prose: Obj) -> bytes:
+        """The document of the built-in kinds, built once, and that of the custom ones as one."""
+        encode = openapi_proto.encode if key.endswith("protobuf") else orjson.dumps
+        packed = self._builtin_packed.get(key)
+        if packed is None:
+            own = encode(self._build_v2(self._kinds, prose))
+            self._builtin_packed[key] = gzip.compress(own, 6, mtime=0)
+        else:
+            own = gzip.decompress(packed)
+        if not self._custom.kinds:
+            return own
+        custom = self._build_v2(self._custom.kinds, prose)
+        custom["definitions"] = {name: node for name, node in custom["definitions"].items() if name in self._custom}
+        if key.endswith("protobuf"):  # messages put one after the other are one message
+            return own + openapi_proto.encode(custom)
+        head, _, rest = own.partition(b',"paths":{')
+        paths, _, definitions = rest.partition(b'},"definitions":{')
+        more = [orjson.dumps(custom[name])[1:-1] + b"," for name in ("paths", "definitions")]
+        return b"".join((head, b',"paths":{', more[0], paths, b'},"definitions":{', more[1], definitions))
+
+    def _build_v2(self, kinds: list[Kind], prose: Obj) -> Obj:
         paths: Obj = {}
-        operations = [operation for kind in self._kinds for operation in operations_of(kind)]
+        operations = [operation for kind in kinds for operation in operations_of(kind)]
         for operation in sorted(operations, key=lambda each: each.path):
             paths.setdefault(operation.path, {})[operation.method] = self._operation_v2(operation)
-        names = self._closure(operations, self._kinds)
+        names = self._closure(operations, kinds)
         definitions = {name: self._definition(name, prose, _to_v2) for name in names}
         info = {"title": "Kubernetes", "version": self._version}
         return {"swagger": "2.0", "info": info, "paths": paths, "definitions": definitions}
@@ -161,10 +198,15 @@ class OpenApi:
             name = waiting.pop()
             if name not in found:
                 found.add(name)
-                waiting.extend(_references(self._schemas.raw(name)))
+                custom = name in self._custom
+                waiting.extend(self._custom.references(name) if custom else _references(self._schemas.raw(name)))
         return sorted(found)
 
     def _definition(self, name: str, prose: Obj, convert: Any) -> Obj:
+        if name in self._custom:
+            old = convert is _to_v2
+            prefix = "#/definitions/" if old else "#/components/schemas/"
+            return self._custom.definition(name, prose, prefix, old=old)
         node: Obj = convert(self._schemas.raw(name), prose.get(name) or {})
         gvks = self._gvks.get(name)
         if gvks:

@@ -32,6 +32,7 @@ class PublicPaths:
         self._minor = api.registry.minor
         self._git_version = f"v1.{self._minor}.0"
         self._openapi = OpenApi(api.schemas, api.registry.builtin, self._git_version)
+        self._published = api.registry.generation  # the registry's generation that OpenAPI speaks of
         self._discovery: tuple[int, Discovery] | None = None  # with the registry's generation it was made of
         self.bootstrapped = False
 
@@ -123,6 +124,10 @@ class PublicPaths:
 
     async def _open_api(self, request: Request, path: str) -> Response:
         ask = request.headers
+        registry = self._api.registry
+        if self._published != registry.generation:
+            self._published = registry.generation
+            self._openapi = self._openapi.with_custom(kind for kinds in registry.custom.values() for kind in kinds)
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(
             None,

@@ -96,9 +96,11 @@ class CustomResources:
 
     def _serve(self, name: str, definition: Obj) -> None:
         known = self._served.get(name)
-        if known is not None and known.says_the_same(definition):
-            return
         api = self._api
+        if known is not None and known.says_the_same(definition):
+            if known.note_deletion(definition):
+                api.registry.serve(name, known.kinds())  # discovery tells of it
+            return
         served = known or _Served(api, definition)
         self._served[name] = served
         served.arrange(definition, self._client)
@@ -239,6 +241,15 @@ class _Served:
     def says_the_same(self, definition: Obj) -> bool:
         return self._basis == _basis(definition)
 
+    def note_deletion(self, definition: Obj) -> bool:
+        """Let nothing new come where the definition is being deleted; whether that is news. Watches go on."""
+        terminating = condition_is(definition, "Terminating")
+        if self.storage_kind.terminating == terminating:
+            return False
+        for version in self.instances.versions.values():
+            version.kind.terminating = terminating
+        return True
+
     def arrange(self, definition: Obj, client: WebhookClient) -> None:
         """Serve the definition's versions in place of those before."""
         api, instances = self._api, self.instances
@@ -291,5 +302,4 @@ class _Served:
 
 def _basis(definition: Obj) -> tuple[object, ...]:
     """What the kinds are made of: the rest of a definition may change without their noticing."""
-    names = (definition.get("status") or {}).get("acceptedNames")
-    return definition["spec"], names, condition_is(definition, "Terminating")
+    return definition["spec"], (definition.get("status") or {}).get("acceptedNames")
