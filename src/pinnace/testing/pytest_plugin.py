@@ -6,11 +6,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+_REMEMBERED = ("kubernetes.config", "kubernetes_asyncio.config")
+"""Packages that read $KUBECONFIG once, when they are imported: often before a fixture sets it."""
 
 if TYPE_CHECKING:
     from pinnace.testing.cluster import Cluster
@@ -48,7 +52,7 @@ def pinnace(
 
     marker = request.node.get_closest_marker("pinnace")
     with Cluster(**{**pinnace_options, **(marker.kwargs if marker else {})}) as cluster:
-        monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+        _lead_to(cluster.kubeconfig, monkeypatch)
         yield cluster
 
 
@@ -66,6 +70,15 @@ def pinnace_kubeconfig(
 ) -> Iterator[Path]:
     """A kubeconfig file for the shared cluster whose namespace is this test's; $KUBECONFIG names it."""
     file = pinnace_session.kubeconfig_in(pinnace_namespace)
-    monkeypatch.setenv("KUBECONFIG", str(file))
+    _lead_to(file, monkeypatch)
     yield file
     file.unlink()
+
+
+def _lead_to(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make this the kubeconfig of every client that is told no other."""
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    for package in _REMEMBERED:
+        for module in (package, f"{package}.kube_config"):
+            if module in sys.modules:
+                monkeypatch.setattr(f"{module}.KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
