@@ -86,8 +86,11 @@ def _signer(signer: str, path: str) -> list[Cause]:
     return every(path, signer, names.is_fully_qualified_domain(domain))
 
 
-def validate_update(new: Obj, old: Obj) -> list[Cause]:
-    return unchanged("spec", new.get("spec"), old.get("spec"))
+def prepare(request: Obj, old: Obj | None) -> None:
+    """What was asked for stays as it was asked, whatever an update says."""
+    forget_status(request, old)
+    if old is not None:
+        request["spec"] = old.get("spec")
 
 
 def row(request: Obj, now: datetime) -> list[Any]:
@@ -125,14 +128,32 @@ CERTIFICATE_SIGNING_REQUEST = Rules(
     ),
     row=row,
     validate=validate,
-    validate_update=validate_update,
-    prepare=forget_status,
+    prepare=prepare,
     selectable_fields=selectable("spec.signerName"),
 )
 
 
 def validate_bundle(bundle: Obj) -> list[Cause]:
-    return needed("spec.trustBundle", spec_of(bundle).get("trustBundle"), "must contain at least one PEM certificate")
+    """A signer's bundles carry its name; those of nobody have no colon in theirs."""
+    spec, given = spec_of(bundle), name(bundle)
+    signer = spec.get("signerName") or ""
+    errors: list[Cause] = []
+    if signer:
+        prefix = signer.replace("/", ":") + ":"
+        if not given.startswith(prefix):
+            why = f"ClusterTrustBundle for signerName {signer} must be named with prefix {prefix}"
+            errors.append(invalid_value("metadata.name", given, why))
+        errors += _signer(signer, "spec.signerName")
+    else:
+        errors += every("metadata.name", given, names.is_dns_subdomain(given))
+    if "-----BEGIN CERTIFICATE-----" not in (spec.get("trustBundle") or ""):
+        why = "at least one trust anchor must be provided"
+        errors.append(invalid_value("spec.trustBundle", "<value omitted>", why))
+    return errors
+
+
+def validate_bundle_update(new: Obj, old: Obj) -> list[Cause]:
+    return unchanged("spec.signerName", spec_of(new).get("signerName"), spec_of(old).get("signerName"))
 
 
 def row_bundle(bundle: Obj, _now: datetime) -> list[Any]:
@@ -144,5 +165,38 @@ CLUSTER_TRUST_BUNDLE = Rules(
     columns=(NAME, column("SignerName")),
     row=row_bundle,
     validate=validate_bundle,
+    validate_update=validate_bundle_update,
     selectable_fields=selectable("spec.signerName"),
+)
+
+_POD_FIELDS = ("podName", "podUID", "serviceAccountName", "serviceAccountUID", "nodeName", "nodeUID")
+_SHORTEST, _LONGEST = 3600, 91 * 24 * 3600  # seconds
+
+
+def default_pod_request(request: Obj) -> None:
+    spec = request.setdefault("spec", {})
+    if spec.get("maxExpirationSeconds") is None:
+        spec["maxExpirationSeconds"] = 24 * 3600
+
+
+def validate_pod_request(request: Obj) -> list[Cause]:
+    spec = spec_of(request)
+    errors = _signer(spec.get("signerName") or "", "spec.signerName")
+    errors += [error for key in _POD_FIELDS for error in needed(f"spec.{key}", spec.get(key))]
+    seconds = spec.get("maxExpirationSeconds") or 0
+    if not _SHORTEST <= seconds <= _LONGEST:
+        why = f"must be in the range [{_SHORTEST}, {_LONGEST}]"
+        errors.append(invalid_value("spec.maxExpirationSeconds", seconds, why))
+    return errors
+
+
+def validate_pod_request_update(new: Obj, old: Obj) -> list[Cause]:
+    return unchanged("spec", new.get("spec"), old.get("spec"))
+
+
+POD_CERTIFICATE_REQUEST = Rules(
+    default=default_pod_request,
+    validate=validate_pod_request,
+    validate_update=validate_pod_request_update,
+    prepare=forget_status,
 )

@@ -1,4 +1,4 @@
-"""Kinds of the cluster's own machinery: leases, runtime classes and devices.
+"""Kinds of the cluster's own machinery: leases and runtime classes.
 
 Specified in https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/.
 """
@@ -8,10 +8,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pinnace.apis.checks import every, not_negative, unchanged
+from pinnace.apis.checks import every, needed, not_negative, unchanged
 from pinnace.apis.core.affinity import validate_tolerations
 from pinnace.apis.core.container import validate_overhead
-from pinnace.apis.fields import AGE, NAME, age, column, name, selectable, spec_of, status_of
+from pinnace.apis.fields import AGE, NAME, age, column, name, spec_of
 from pinnace.apis.kind import Rules
 from pinnace.apis.workload import forget_status
 from pinnace.machinery import names
@@ -70,34 +70,15 @@ RUNTIME_CLASS = Rules(
 )
 
 
-def row_claim(claim: Obj, now: datetime) -> list[Any]:
-    """`pending`, or what was done with the claim so far."""
-    status = status_of(claim)
-    words = ["deleted"] if claim["metadata"].get("deletionTimestamp") else []
-    if status.get("allocation") is None:
-        words = words or ["pending"]
-    else:
-        words.append("allocated")
-        if status.get("reservedFor"):
-            words.append("reserved")
-    return [name(claim), ",".join(words), age(claim, now)]
+def validate_migration(migration: Obj) -> list[Cause]:
+    resource = spec_of(migration).get("resource") or {}
+    return needed("spec.resource.resource", resource.get("resource"), "resource is required")
 
 
-RESOURCE_CLAIM = Rules(columns=(NAME, column("State"), AGE), row=row_claim, prepare=forget_status)
+def validate_migration_update(new: Obj, old: Obj) -> list[Cause]:
+    return unchanged("spec", new.get("spec"), old.get("spec"))
 
 
-def row_slice(resource_slice: Obj, now: datetime) -> list[Any]:
-    spec = spec_of(resource_slice)
-    node = spec.get("nodeName") or ("<all>" if spec.get("allNodes") else "<some>" if spec.get("nodeSelector") else "")
-    pool = (spec.get("pool") or {}).get("name") or ""
-    return [name(resource_slice), node, spec.get("driver") or "", pool, age(resource_slice, now)]
-
-
-RESOURCE_SLICE = Rules(
-    columns=(NAME, column("Node"), column("Driver"), column("Pool"), AGE),
-    row=row_slice,
-    selectable_fields=selectable("spec.nodeName", "spec.driver"),
+STORAGE_VERSION_MIGRATION = Rules(
+    validate=validate_migration, validate_update=validate_migration_update, prepare=forget_status
 )
-
-FRESH_STATUS = Rules(prepare=forget_status)
-"""For kinds with a status and no other rules."""

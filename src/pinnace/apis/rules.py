@@ -5,7 +5,17 @@ A version of a group shares its rules with the others, as their fields agree.
 
 from __future__ import annotations
 
-from pinnace.apis import admission, autoscaling, certificates, cluster, definitions, extensions, flow_control, policy
+from pinnace.apis import (
+    admission,
+    autoscaling,
+    certificates,
+    cluster,
+    definitions,
+    dynamic_resources,
+    extensions,
+    flow_control,
+    policy,
+)
 from pinnace.apis.apps.controller_revision import CONTROLLER_REVISION
 from pinnace.apis.apps.daemon_set import DAEMON_SET
 from pinnace.apis.apps.deployment import DEPLOYMENT
@@ -69,7 +79,7 @@ RULES: dict[tuple[str, str], Rules] = {
     ("batch", "Job"): JOB,
     ("certificates.k8s.io", "CertificateSigningRequest"): certificates.CERTIFICATE_SIGNING_REQUEST,
     ("certificates.k8s.io", "ClusterTrustBundle"): certificates.CLUSTER_TRUST_BUNDLE,
-    ("certificates.k8s.io", "PodCertificateRequest"): cluster.FRESH_STATUS,
+    ("certificates.k8s.io", "PodCertificateRequest"): certificates.POD_CERTIFICATE_REQUEST,
     ("coordination.k8s.io", "Lease"): cluster.LEASE,
     ("discovery.k8s.io", "EndpointSlice"): ENDPOINT_SLICE,
     ("events.k8s.io", "Event"): event.EVENTS_V1,
@@ -86,9 +96,11 @@ RULES: dict[tuple[str, str], Rules] = {
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): CLUSTER_ROLE_BINDING,
     ("rbac.authorization.k8s.io", "Role"): ROLE,
     ("rbac.authorization.k8s.io", "RoleBinding"): ROLE_BINDING,
-    ("resource.k8s.io", "DeviceTaintRule"): cluster.FRESH_STATUS,
-    ("resource.k8s.io", "ResourceClaim"): cluster.RESOURCE_CLAIM,
-    ("resource.k8s.io", "ResourceSlice"): cluster.RESOURCE_SLICE,
+    ("resource.k8s.io", "DeviceClass"): dynamic_resources.DEVICE_CLASS,
+    ("resource.k8s.io", "DeviceTaintRule"): dynamic_resources.DEVICE_TAINT_RULE,
+    ("resource.k8s.io", "ResourceClaim"): dynamic_resources.RESOURCE_CLAIM,
+    ("resource.k8s.io", "ResourceClaimTemplate"): dynamic_resources.RESOURCE_CLAIM_TEMPLATE,
+    ("resource.k8s.io", "ResourceSlice"): dynamic_resources.RESOURCE_SLICE,
     ("scheduling.k8s.io", "PriorityClass"): policy.PRIORITY_CLASS,
     ("storage.k8s.io", "CSIDriver"): classes.CSI_DRIVER,
     ("storage.k8s.io", "CSINode"): classes.CSI_NODE,
@@ -96,7 +108,7 @@ RULES: dict[tuple[str, str], Rules] = {
     ("storage.k8s.io", "StorageClass"): classes.STORAGE_CLASS,
     ("storage.k8s.io", "VolumeAttachment"): classes.VOLUME_ATTACHMENT,
     ("storage.k8s.io", "VolumeAttributesClass"): classes.VOLUME_ATTRIBUTES_CLASS,
-    ("storagemigration.k8s.io", "StorageVersionMigration"): cluster.FRESH_STATUS,
+    ("storagemigration.k8s.io", "StorageVersionMigration"): cluster.STORAGE_VERSION_MIGRATION,
 }
 """By group and kind."""
 
