@@ -1,4 +1,4 @@
-"""`lightkube`: typed models, patches, waiting, logs."""
+"""`lightkube`: typed models, server-side apply, patches, waiting, logs."""
 
 from __future__ import annotations
 
@@ -38,6 +38,15 @@ def test_objects_are_made_changed_and_deleted(client: Client) -> None:
     with pytest.raises(ApiError) as caught:
         client.get(ConfigMap, "one")
     assert (caught.value.status.code, caught.value.status.reason) == (404, "NotFound")
+
+
+def test_objects_are_applied(client: Client) -> None:
+    assert client.apply(config_map(a="1", b="2")).data == {"a": "1", "b": "2"}
+    assert client.apply(config_map(a="3")).data == {"a": "3"}
+    with pytest.raises(ApiError) as caught:
+        client.apply(config_map(a="4"), field_manager="another")
+    assert caught.value.status.code == 409
+    assert client.apply(config_map(a="4"), field_manager="another", force=True).data == {"a": "4"}
 
 
 def test_changes_are_watched(client: Client, namespace: str) -> None:
