@@ -22,7 +22,7 @@ from aiohttp import web
 from pinnace.apis.builtin import NEWEST
 from pinnace.apis.registry import Registry
 from pinnace.apis.resources import DEPLOYMENTS, PODS
-from pinnace.apiserver.admission.webhooks import rule_matches
+from pinnace.apiserver.admission.matching import rule_matches
 from pinnace.machinery.meta import Obj
 from tests.apiserver.conftest import Cluster, config_map, pod
 
@@ -265,18 +265,110 @@ async def test_dry_runs_and_warnings(cluster: Cluster, hooks: Hooks) -> None:
     assert hooks.asked[0][1]["dryRun"] is True
 
 
-async def test_match_conditions_are_refused_clearly(cluster: Cluster, hooks: Hooks) -> None:
-    webhook = hooks.webhook("cel", "/", matchConditions=[{"name": "x", "expression": "true"}])
+SKIP = [{"name": "skip-me", "expression": "object.metadata.name != 'skip-me'"}]
+
+
+async def test_match_conditions_leave_requests_out(cluster: Cluster, hooks: Hooks) -> None:
+    """Conformance: "Mutating Admission webhook, mutating webhook excluding object with specific name"."""
+    hooks.answers["/change"] = add("changed", "yes")
+    await register(cluster, "Mutating", "change", hooks.webhook("change", "/change", matchConditions=SKIP))
+
+    skipped = await cluster.request("POST", MAPS, config_map("skip-me", a="b"))
+    changed = await cluster.request("POST", MAPS, config_map("other", a="b"))
+
+    assert skipped["data"] == {"a": "b"}
+    assert changed["data"] == {"a": "b", "changed": "yes"}
+    assert len(hooks.asked) == 1
+
+
+@pytest.mark.parametrize("kind", ["Mutating", "Validating"])
+async def test_match_conditions_are_kept_and_changed(cluster: Cluster, hooks: Hooks, kind: str) -> None:
+    """Conformance: "Mutating Admission webhook, create and update mutating webhook configuration with matchConditions",
+    "Validating Admission webhook, create and update validating webhook configuration with matchConditions".
+    """
+    await register(cluster, kind, "cel", hooks.webhook("cel", "/", "secrets", matchConditions=SKIP))
+    path = f"{CONFIGURATIONS}/{kind.lower()}webhookconfigurations/cel"
+    stored = await cluster.request("GET", path)
+    assert stored["webhooks"][0]["matchConditions"] == SKIP
+
+    more = [*SKIP, {"name": "by-admin", "expression": "authorizer.requestResource.check('deletecollection').allowed()"}]
+    patched = [{"op": "replace", "path": "/webhooks/0/matchConditions", "value": more}]
+    await cluster.request("PATCH", path, patched, content_type="application/json-patch+json")
+
+    stored = await cluster.request("GET", path)
+    assert stored["webhooks"][0]["matchConditions"] == more
+
+
+@pytest.mark.parametrize("kind", ["Mutating", "Validating"])
+@pytest.mark.parametrize(
+    ("conditions", "told"),
+    [
+        ([{"name": "x", "expression": "object.a ="}], 'expression: Invalid value: "object.a =": compilation failed: '),
+        ([{"name": "x", "expression": "params.a == 1"}], "undeclared reference to 'params' (in container '')"),
+        ([{"name": "x", "expression": "'a'"}], "expression: Invalid value: \"'a'\": must evaluate to bool"),
+        ([{"name": "x", "expression": ""}], "webhooks[0].matchConditions[0].expression: Required value"),
+        ([{"name": "", "expression": "true"}], "webhooks[0].matchConditions[0].name: Required value"),
+        ([SKIP[0], SKIP[0]], 'webhooks[0].matchConditions[1].name: Duplicate value: "skip-me"'),
+    ],
+)
+async def test_bad_match_conditions_are_refused(
+    cluster: Cluster, hooks: Hooks, kind: str, conditions: list[Obj], told: str
+) -> None:
+    """Conformance: "Mutating Admission webhook, reject mutating webhook configurations with invalid matchConditions",
+    "Validing Admission webhook, reject validating webhook configurations with invalid matchConditions".
+    """
     body = {
         "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingWebhookConfiguration",
+        "kind": f"{kind}WebhookConfiguration",
         "metadata": {"name": "cel"},
-        "webhooks": [webhook],
+        "webhooks": [hooks.webhook("cel", "/", matchConditions=conditions)],
     }
-    error = await cluster.refused("POST", f"{CONFIGURATIONS}/validatingwebhookconfigurations", body)
+    error = await cluster.refused("POST", f"{CONFIGURATIONS}/{kind.lower()}webhookconfigurations", body)
 
     assert error.code == 422
-    assert "webhooks[0].matchConditions: Forbidden: match conditions (CEL expressions)" in error.message
+    assert told in error.message
+
+
+@pytest.mark.parametrize(
+    ("policy", "expression", "status", "asked"),
+    [
+        ("Fail", "object.data.missing == 'x'", 403, 0),
+        ("Ignore", "object.data.missing == 'x'", 201, 0),
+        ("Fail", "request.userInfo.username == 'tester' && request.operation == 'CREATE'", 201, 1),
+        ("Fail", "authorizer.group('apps').resource('deployments').check('create').allowed()", 201, 1),
+        ("Fail", "!authorizer.path('/healthz').check('get').allowed()", 201, 0),
+        ("Fail", "authorizer.serviceAccount('default', 'x').group('').resource('pods').check('get').errored()", 201, 0),
+    ],
+)  # fmt: skip
+async def test_match_conditions_see_the_request_and_fail_as_the_policy_says(
+    cluster: Cluster, hooks: Hooks, policy: str, expression: str, status: int, asked: int
+) -> None:
+    hooks.answers["/ok"] = allow
+    conditions = [{"name": "c", "expression": expression}]
+    webhook = hooks.webhook("cel", "/ok", matchConditions=conditions, failurePolicy=policy)
+    await register(cluster, "Validating", "cel", webhook)
+
+    answer = await cluster.call("POST", MAPS, config_map("a", a="b"))
+
+    assert (answer.status, len(hooks.asked)) == (status, asked)
+    if status == 403:
+        assert answer.json["message"] == (
+            f"configmaps \"a\" is forbidden: expression '{expression}' resulted in error: no such key: missing"
+        )
+
+
+async def test_built_in_plugins_see_what_a_webhook_made_only_where_another_look_is_due(
+    cluster: Cluster, hooks: Hooks
+) -> None:
+    """The second round is for those who asked for it, and happens once."""
+    hooks.answers["/first"], hooks.answers["/second"] = add("first", "1"), add("second", "2")
+    again = {"reinvocationPolicy": "IfNeeded"}
+    await register(cluster, "Mutating", "a", hooks.webhook("first", "/first", **again))
+    await register(cluster, "Mutating", "b", hooks.webhook("second", "/second", **again))
+
+    await cluster.request("POST", MAPS, config_map("a", zero="0"))
+
+    assert [path for path, _ in hooks.asked] == ["/first", "/second", "/first"]
 
 
 async def test_an_answer_that_is_none_is_a_failure(cluster: Cluster, hooks: Hooks) -> None:

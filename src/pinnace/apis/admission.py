@@ -1,7 +1,6 @@
-"""Admission webhooks and policies: who else is asked before an object is stored.
+"""Admission webhooks: who else is asked before an object is stored.
 
-Specified in https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/ and
-https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/.
+Specified in https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/.
 """
 
 from __future__ import annotations
@@ -9,12 +8,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pinnace.apis.checks import every, one_of, optional_one_of
-from pinnace.apis.fields import AGE, NAME, UNSET, age, column, name, spec_of
-from pinnace.apis.kind import METADATA, Rules
-from pinnace.apis.workload import forget_status
+from pinnace.apis.checks import every, optional_one_of
+from pinnace.apis.fields import AGE, NAME, age, column, name
+from pinnace.apis.kind import Rules
 from pinnace.machinery import names
-from pinnace.machinery.errors import Cause, duplicate, field_forbidden, invalid_value, required
+from pinnace.machinery.errors import Cause, duplicate, invalid_value, required
 from pinnace.machinery.meta import Obj
 from pinnace.machinery.selectors import label_selector_errors
 
@@ -22,7 +20,7 @@ _OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
 _SCOPES = ("*", "Cluster", "Namespaced")
 
 
-def _default_rules(rules: list[Obj] | None) -> None:
+def default_rules(rules: list[Obj] | None) -> None:
     for rule in rules or ():
         if not rule.get("scope"):
             rule["scope"] = "*"
@@ -42,7 +40,7 @@ def default_webhooks(configuration: Obj) -> None:
         service = (webhook.get("clientConfig") or {}).get("service")
         if service is not None and service.get("port") is None:
             service["port"] = 443
-        _default_rules(webhook.get("rules"))
+        default_rules(webhook.get("rules"))
 
 
 def validate_webhooks(configuration: Obj) -> list[Cause]:
@@ -73,7 +71,7 @@ def _fully_qualified(hook_name: str, path: str) -> list[Cause]:
 def _webhook(webhook: Obj, path: str) -> list[Cause]:
     errors: list[Cause] = []
     for index, rule in enumerate(webhook.get("rules") or ()):
-        errors += _rule(rule, f"{path}.rules[{index}]")
+        errors += rule_errors(rule, f"{path}.rules[{index}]")
     errors += optional_one_of(f"{path}.failurePolicy", webhook.get("failurePolicy"), ("Fail", "Ignore"))
     errors += optional_one_of(f"{path}.matchPolicy", webhook.get("matchPolicy"), ("Equivalent", "Exact"))
     effects = webhook.get("sideEffects")
@@ -82,8 +80,9 @@ def _webhook(webhook: Obj, path: str) -> list[Cause]:
     else:
         errors += optional_one_of(f"{path}.sideEffects", effects, ("None", "NoneOnDryRun"))
     if webhook.get("matchConditions"):
-        why = "match conditions (CEL expressions) are not evaluated by this server"
-        errors.append(field_forbidden(f"{path}.matchConditions", why))
+        from pinnace.machinery.cel.admission import compile_conditions, environment
+
+        compile_conditions(environment(), webhook["matchConditions"], f"{path}.matchConditions", errors)
     seconds = webhook.get("timeoutSeconds")
     if seconds is not None and not 1 <= seconds <= 30:
         why = "the timeout value must be between 1 and 30 seconds"
@@ -124,7 +123,7 @@ def _versions(versions: list[str], path: str) -> list[Cause]:
     return []
 
 
-def _rule(rule: Obj, path: str) -> list[Cause]:
+def rule_errors(rule: Obj, path: str) -> list[Cause]:
     errors: list[Cause] = []
     for key in ("operations", "apiGroups", "apiVersions", "resources"):
         values = rule.get(key) or []
@@ -147,108 +146,4 @@ WEBHOOK_CONFIGURATION = Rules(
     row=row_webhooks,
     default=default_webhooks,
     validate=validate_webhooks,
-)
-
-
-def _default_match(match: Obj | None) -> None:
-    if match is None:
-        return
-    match.setdefault("matchPolicy", "Equivalent")
-    match.setdefault("namespaceSelector", {})
-    match.setdefault("objectSelector", {})
-    for key in ("resourceRules", "excludeResourceRules"):
-        _default_rules(match.get(key))
-
-
-def default_policy(policy: Obj) -> None:
-    spec = policy.setdefault("spec", {})
-    if not spec.get("failurePolicy"):
-        spec["failurePolicy"] = "Fail"
-    _default_match(spec.get("matchConstraints"))
-
-
-def validate_policy(policy: Obj) -> list[Cause]:
-    spec = spec_of(policy)
-    errors = one_of("spec.failurePolicy", spec.get("failurePolicy"), ("Fail", "Ignore"))
-    constraints = spec.get("matchConstraints")
-    if constraints is None:
-        errors.append(required("spec.matchConstraints"))
-    else:
-        rules = constraints.get("resourceRules") or []
-        if not rules:
-            errors.append(required("spec.matchConstraints.resourceRules"))
-        for index, rule in enumerate(rules):
-            errors += _rule(rule, f"spec.matchConstraints.resourceRules[{index}]")
-    if policy.get("kind") == "ValidatingAdmissionPolicy":
-        if not spec.get("validations") and not spec.get("auditAnnotations"):
-            why = "validations or auditAnnotations must be present"
-            errors.append(required("spec.validations", why))
-        for index, validation in enumerate(spec.get("validations") or ()):
-            if not (validation.get("expression") or "").strip():
-                errors.append(required(f"spec.validations[{index}].expression", "expression is not specified"))
-    return errors
-
-
-def row_policy(policy: Obj, now: datetime) -> list[Any]:
-    spec = spec_of(policy)
-    checks = spec.get("validations") if policy.get("kind") == "ValidatingAdmissionPolicy" else spec.get("mutations")
-    kind = spec.get("paramKind")
-    shown = f"{kind.get('apiVersion')}/{kind.get('kind')}" if kind else UNSET
-    return [name(policy), len(checks or ()), shown, age(policy, now)]
-
-
-VALIDATING_ADMISSION_POLICY = Rules(
-    status_leaves=METADATA,
-    columns=(NAME, column("Validations", "integer"), column("ParamKind"), AGE),
-    row=row_policy,
-    default=default_policy,
-    validate=validate_policy,
-    prepare=forget_status,
-)
-MUTATING_ADMISSION_POLICY = Rules(
-    columns=(NAME, column("Mutations", "integer"), column("ParamKind"), AGE),
-    row=row_policy,
-    default=default_policy,
-    validate=validate_policy,
-)
-
-
-def default_binding(binding: Obj) -> None:
-    _default_match(spec_of(binding).get("matchResources"))
-
-
-def validate_binding(binding: Obj) -> list[Cause]:
-    spec = spec_of(binding)
-    errors: list[Cause] = [] if spec.get("policyName") else [required("spec.policyName")]
-    if binding.get("kind") != "ValidatingAdmissionPolicyBinding":
-        return errors
-    actions = spec.get("validationActions") or []
-    if not actions:
-        errors.append(required("spec.validationActions", "at least one validation action is required"))
-    for index, action in enumerate(actions):
-        errors += optional_one_of(f"spec.validationActions[{index}]", action, ("Audit", "Deny", "Warn"))
-    if "Deny" in actions and "Warn" in actions:
-        why = (
-            "must not contain both Deny and Warn (repeating the same validation failure information "
-            "in the API response and headers serves no purpose)"
-        )
-        errors.append(field_forbidden("spec.validationActions", why))
-    return errors
-
-
-def row_binding(binding: Obj, now: datetime) -> list[Any]:
-    spec = spec_of(binding)
-    reference = spec.get("paramRef")
-    shown = UNSET
-    if reference:
-        namespace = reference.get("namespace")
-        shown = f"{namespace}/{reference.get('name')}" if namespace else str(reference.get("name") or "*")
-    return [name(binding), spec.get("policyName") or "", shown, age(binding, now)]
-
-
-ADMISSION_POLICY_BINDING = Rules(
-    columns=(NAME, column("PolicyName"), column("ParamRef"), AGE),
-    row=row_binding,
-    default=default_binding,
-    validate=validate_binding,
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pinnace.apis import (
     admission,
+    admission_policies,
     autoscaling,
     certificates,
     cluster,
@@ -61,11 +62,11 @@ RULES: dict[tuple[str, str], Rules] = {
     ("", "Secret"): SECRET,
     ("", "Service"): SERVICE,
     ("", "ServiceAccount"): SERVICE_ACCOUNT,
-    ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"): admission.MUTATING_ADMISSION_POLICY,
-    ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"): admission.ADMISSION_POLICY_BINDING,
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"): admission_policies.MUTATING_ADMISSION_POLICY,
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"): admission_policies.ADMISSION_POLICY_BINDING,
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): admission.WEBHOOK_CONFIGURATION,
-    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): admission.VALIDATING_ADMISSION_POLICY,
-    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): admission.ADMISSION_POLICY_BINDING,
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): admission_policies.VALIDATING_ADMISSION_POLICY,
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): admission_policies.ADMISSION_POLICY_BINDING,
     ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): admission.WEBHOOK_CONFIGURATION,
     ("apiextensions.k8s.io", "CustomResourceDefinition"): definitions.CUSTOM_RESOURCE_DEFINITION,
     ("apiregistration.k8s.io", "APIService"): extensions.API_SERVICE,

@@ -38,6 +38,7 @@ class Call:
     content_type: str = ""
     subresource: Subresource | None = None
     warnings: list[str] = field(default_factory=list)  # sent as Warning headers
+    annotations: dict[str, str] | None = None  # of the audit event
 
     @property
     def cache(self) -> ResourceCache:

@@ -20,7 +20,8 @@ from pinnace.apis.resources import SERVICES
 from pinnace.apiserver import freshness, negotiate, routes
 from pinnace.apiserver.admission import plugins
 from pinnace.apiserver.admission.chain import Chain
-from pinnace.apiserver.admission.webhooks import Webhooks
+from pinnace.apiserver.admission.dynamic import dynamic_plugins
+from pinnace.apiserver.admission.webhook_client import WebhookClient
 from pinnace.apiserver.allocators import Reservations
 from pinnace.apiserver.api import Api
 from pinnace.apiserver.authn import Authenticator, User, loopback_user, read_token_file
@@ -71,7 +72,7 @@ class ApiServer:
             options.service_account_key_files,
         )
         static = read_token_file(options.token_auth_file) if options.token_auth_file else {}
-        self._webhooks = Webhooks()
+        self._webhooks = WebhookClient()
         self._reservations = Reservations(options.service_cluster_ip_range, options.service_node_port_range)
         self.api = Api(
             options=options,
@@ -82,7 +83,7 @@ class ApiServer:
                 plugins.build(
                     options.enable_admission_plugins,
                     options.disable_admission_plugins,
-                    {"MutatingAdmissionWebhook": self._webhooks, "ValidatingAdmissionWebhook": self._webhooks},
+                    dynamic_plugins(self._webhooks),
                 )
             ),
             reservations=self._reservations,
@@ -91,7 +92,7 @@ class ApiServer:
             tokens=tokens,
             backends=Backends(options, storage),
         )
-        self._custom = CustomResources(self.api, self._webhooks.client)
+        self._custom = CustomResources(self.api, self._webhooks)
         self.metrics = Metrics()
         self._public = PublicPaths(self.api, self.metrics)
         self._parsed: dict[tuple[str, str, bool], RequestInfo] = {}
@@ -147,7 +148,7 @@ class ApiServer:
         if self._leave_services is not None:
             self._leave_services()
         await self._custom.stop()
-        await self._webhooks.client.close()
+        await self._webhooks.close()
         self.api.authorizer.stop()
         self.api.storage.stop()
 

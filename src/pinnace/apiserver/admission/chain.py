@@ -2,13 +2,17 @@
 
 First every plugin may change the object, in the order of the list; when the object is complete and valid, every plugin
 may refuse it. Webhooks belong into the same two phases, after the built-in plugins, which is why both are coroutines.
+Where one of them changed what another has seen that asked for another look (`reinvocationPolicy: IfNeeded`), all
+plugins see the object once more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import orjson
 
 from pinnace.machinery import errors
 from pinnace.machinery.errors import ApiError
@@ -17,6 +21,42 @@ from pinnace.machinery.meta import Obj, annotations_of
 if TYPE_CHECKING:
     from pinnace.apiserver.cache import ResourceCache
     from pinnace.apiserver.call import Call
+
+
+class Reinvocation:
+    """Who wants another look at an object that others change after them."""
+
+    __slots__ = ("_due", "_left", "_seen", "second")
+
+    def __init__(self) -> None:
+        self.second = False  # whether this is the second round
+        self._seen: list[Hashable] = []  # who was asked and wants another look
+        self._due: set[Hashable] = set()  # who gets one
+        self._left: bytes | None = None  # the object when the last of them was done with it
+
+    @property
+    def is_due(self) -> bool:
+        return bool(self._due) and not self.second
+
+    def is_asked(self, who: Hashable) -> bool:
+        """Whether it is the turn of `who`: of everybody in the first round, in the second of those who are due."""
+        return not self.second or who in self._due
+
+    def look(self, obj: Obj | None) -> None:
+        """Before the hooks of a plugin: what built-in plugins changed in the second round all must see."""
+        if self.second and self._left is not None and orjson.dumps(obj) != self._left:
+            self._due.update(self._seen)
+
+    def leave(self, obj: Obj | None) -> None:
+        """After the hooks of a plugin."""
+        self._left = orjson.dumps(obj)
+
+    def note(self, who: Hashable, changed: bool, again: bool) -> None:
+        """`who` has seen the object, maybe changed it, and may want to see it again."""
+        if changed:
+            self._due.update(each for each in self._seen if each != who)
+        if again and who not in self._seen:
+            self._seen.append(who)
 
 
 @dataclass(slots=True)
@@ -28,6 +68,7 @@ class Attributes:
     obj: Obj | None  # may be changed in `mutate`; None for DELETE
     old: Obj | None  # read-only; None for CREATE
     dry_run: bool = False
+    reinvocation: Reinvocation | None = None  # once a webhook or a policy has seen the object
 
     @property
     def resource(self) -> tuple[str, str]:
@@ -47,6 +88,12 @@ class Attributes:
     def name(self) -> str:
         """Of the object, as far as it has one yet."""
         return self.call.info.name or str((self.obj or {}).get("metadata", {}).get("name") or "")
+
+    def annotate(self, key: str, value: str) -> None:
+        """Note something for the audit event."""
+        if self.call.annotations is None:
+            self.call.annotations = {}
+        self.call.annotations[key] = value
 
     def forbidden(self, why: str) -> ApiError:
         """The refusal of this object, for its author to read."""
@@ -91,6 +138,11 @@ class Chain:
     async def mutate(self, attributes: Attributes) -> None:
         for plugin in self._mutating:
             await plugin.mutate(attributes)
+        again = attributes.reinvocation
+        if again is not None and again.is_due:
+            again.second = True
+            for plugin in self._mutating:
+                await plugin.mutate(attributes)
 
     async def validate(self, attributes: Attributes) -> None:
         for plugin in self._validating:

@@ -1,7 +1,7 @@
 """Admission webhooks: servers of the cluster's own that change or refuse objects.
 
 Mutating ones are called in turn, by the names of their configurations; validating ones all at once. Where nothing is
-configured this costs a look at an empty dict. Match conditions (CEL) are refused when a configuration is written.
+configured this costs a look at an empty dict.
 https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/.
 """
 
@@ -10,88 +10,155 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import orjson
 
 from pinnace.apis.kind import Kind
-from pinnace.apis.resources import MUTATING_WEBHOOK_CONFIGURATIONS, NAMESPACES, VALIDATING_WEBHOOK_CONFIGURATIONS
-from pinnace.apiserver.admission.chain import Attributes, Plugin
+from pinnace.apis.resources import MUTATING_WEBHOOK_CONFIGURATIONS, VALIDATING_WEBHOOK_CONFIGURATIONS
+from pinnace.apiserver.admission.chain import Attributes, Plugin, Reinvocation
+from pinnace.apiserver.admission.expressions import variables_for
+from pinnace.apiserver.admission.matching import Match, PerObject
+from pinnace.apiserver.admission.review import review_of, seen_as
 from pinnace.apiserver.admission.webhook_client import CallFailed, WebhookClient
 from pinnace.apiserver.call import shown, to_storage
 from pinnace.apiserver.decode import decode, own
-from pinnace.apiserver.handlers.reviews import user_info
 from pinnace.machinery import errors, json_patch
 from pinnace.machinery.errors import ApiError
-from pinnace.machinery.meta import GVR, Obj, labels_of
-from pinnace.machinery.selectors import LabelSelector
+from pinnace.machinery.meta import GVR, Obj
 
 _EXEMPT_GROUP = "admissionregistration.k8s.io"  # or a webhook could keep itself from being removed
-_OPTIONS = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions", "DELETE": "DeleteOptions"}
 
 
-class Webhooks(Plugin):
-    """Both kinds, after the built-in plugins."""
+class _Hook:
+    """One webhook, with what it matches and its conditions compiled."""
 
-    def __init__(self) -> None:
-        self.client = WebhookClient()
+    def __init__(self, webhook: Obj, configuration: str) -> None:
+        self.webhook = webhook
+        self.who = (configuration, webhook.get("name"))
+        self.match = Match(webhook, webhook.get("rules") or ())
+        self.fails = webhook.get("failurePolicy") != "Ignore"
+        self._conditions: list[Any] | None = None if webhook.get("matchConditions") else []
 
-    async def mutate(self, attributes: Attributes) -> None:
-        if attributes.call.api.storage.cache(MUTATING_WEBHOOK_CONFIGURATIONS).objects:
-            await self._mutate(attributes)
+    @property
+    def conditions(self) -> list[Any]:
+        """The match conditions, compiled when a request first needs them."""
+        if self._conditions is None:
+            from pinnace.machinery.cel.admission import compile_conditions, environment
 
-    async def validate(self, attributes: Attributes) -> None:
-        if not attributes.call.api.storage.cache(VALIDATING_WEBHOOK_CONFIGURATIONS).objects:
+            given = self.webhook["matchConditions"]
+            self._conditions = compile_conditions(environment(), given, "matchConditions", [])
+        return self._conditions
+
+    def wants(self, attributes: Attributes, kind: Kind) -> bool:
+        """Whether the match conditions hold. Raises 403 where one fails and the webhook must not be missed."""
+        if not self.conditions:
+            return True
+        from pinnace.machinery.cel.policy import matches
+
+        names = frozenset().union(*(program.names for _, program in self.conditions))
+        holds, problem = matches(self.conditions, variables_for(attributes, kind, names))
+        if problem and self.fails:
+            raise attributes.forbidden(problem)
+        return holds
+
+
+def _hooks(configuration: Obj) -> list[_Hook]:
+    name = configuration["metadata"]["name"]
+    return [_Hook(webhook, name) for webhook in configuration.get("webhooks") or ()]
+
+
+class _Webhooks(Plugin):
+    """What webhooks of both kinds have in common."""
+
+    configurations: GVR
+
+    def __init__(self, client: WebhookClient) -> None:
+        self.client = client
+        self._hooks: PerObject[list[_Hook]] = PerObject(_hooks)
+
+    def _chosen(self, attributes: Attributes) -> Iterator[tuple[_Hook, Kind]]:
+        """The webhooks that a request concerns, in order, each with the kind in which it wants to see the object."""
+        if attributes.resource[0] == _EXEMPT_GROUP:
             return
-        chosen = list(_chosen(attributes, VALIDATING_WEBHOOK_CONFIGURATIONS))
-        answers = await asyncio.gather(
-            *(self._ask(attributes, webhook, kind) for webhook, kind in chosen), return_exceptions=True
-        )
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
+        cache = attributes.call.api.storage.cache(self.configurations)
+        for key in list(cache.keys):
+            found = cache.get(key)
+            for hook in self._hooks.of(found) if found is not None else ():
+                kind = hook.match.kind(attributes)
+                if kind is not None and hook.wants(attributes, kind):
+                    yield hook, kind
 
-    async def _mutate(self, attributes: Attributes) -> None:
-        again: list[tuple[Obj, Kind, bytes]] = []  # who wants another look, and what it left
-        for webhook, kind in _chosen(attributes, MUTATING_WEBHOOK_CONFIGURATIONS):
-            await self._change(attributes, webhook, kind)
-            if webhook.get("reinvocationPolicy") == "IfNeeded":
-                again.append((webhook, kind, orjson.dumps(attributes.obj)))
-        for webhook, kind, left in again:
-            if orjson.dumps(attributes.obj) != left:
-                await self._change(attributes, webhook, kind)
-
-    async def _change(self, attributes: Attributes, webhook: Obj, kind: Kind) -> None:
-        response = await self._ask(attributes, webhook, kind)
-        if attributes.obj is None or not response or not response.get("patch"):
-            return
-        try:
-            changed = _patched(attributes, kind, response)
-        except (ApiError, ValueError, TypeError, KeyError) as error:
-            what = error.message if isinstance(error, ApiError) else str(error)
-            raise errors.internal(what) from None
-        attributes.obj.clear()
-        attributes.obj.update(changed)
-
-    async def _ask(self, attributes: Attributes, webhook: Obj, kind: Kind) -> Obj | None:
+    async def _ask(self, attributes: Attributes, hook: _Hook, kind: Kind) -> Obj | None:
         """The response of a webhook that allows; None of one that failed and may. Raises ApiError."""
-        name = webhook["name"]
+        webhook, name = hook.webhook, hook.webhook["name"]
         if attributes.dry_run and webhook.get("sideEffects") not in ("None", "NoneOnDryRun"):
             raise errors.bad_request(f'admission webhook "{name}" does not support dry run')
-        review = _review(attributes, webhook, kind)
+        review = review_of(attributes, webhook, kind)
         try:
             answer = await self.client.post(webhook, review, attributes.call.api.storage)
             response = _response(answer, review)
         except CallFailed as error:
-            if webhook.get("failurePolicy") == "Ignore":
+            if not hook.fails:
                 return None
             raise errors.internal(f'failed calling webhook "{name}": {error}') from None
         attributes.call.warnings += [str(each) for each in response.get("warnings") or ()]
         if not response.get("allowed"):
             raise denial(name, response.get("status") or {})
         return response
+
+
+class MutatingWebhooks(_Webhooks):
+    """One after the other, by the names of their configurations; each sees what those before it made."""
+
+    configurations = MUTATING_WEBHOOK_CONFIGURATIONS
+
+    async def mutate(self, attributes: Attributes) -> None:
+        if not attributes.call.api.storage.cache(self.configurations).objects:
+            return
+        if attributes.reinvocation is None:
+            attributes.reinvocation = Reinvocation()
+        rounds = attributes.reinvocation
+        rounds.look(attributes.obj)
+        for hook, kind in self._chosen(attributes):
+            if rounds.is_asked(hook.who):
+                changed = await self._change(attributes, hook, kind)
+                rounds.note(hook.who, changed, hook.webhook.get("reinvocationPolicy") == "IfNeeded")
+        rounds.leave(attributes.obj)
+
+    async def _change(self, attributes: Attributes, hook: _Hook, kind: Kind) -> bool:
+        """Whether the webhook changed the object."""
+        response = await self._ask(attributes, hook, kind)
+        if attributes.obj is None or not response or not response.get("patch"):
+            return False
+        try:
+            changed = _patched(attributes, kind, response)
+        except (ApiError, ValueError, TypeError, KeyError) as error:
+            what = error.message if isinstance(error, ApiError) else str(error)
+            raise errors.internal(what) from None
+        if changed == attributes.obj:
+            return False
+        attributes.obj.clear()
+        attributes.obj.update(changed)
+        return True
+
+
+class ValidatingWebhooks(_Webhooks):
+    """All at once; the first in order that refuses is heard."""
+
+    configurations = VALIDATING_WEBHOOK_CONFIGURATIONS
+
+    async def validate(self, attributes: Attributes) -> None:
+        if not attributes.call.api.storage.cache(self.configurations).objects:
+            return
+        chosen = list(self._chosen(attributes))
+        answers = await asyncio.gather(
+            *(self._ask(attributes, hook, kind) for hook, kind in chosen), return_exceptions=True
+        )
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
 
 
 def denial(name: str, status: Obj) -> ApiError:
@@ -103,131 +170,7 @@ def denial(name: str, status: Obj) -> ApiError:
     return ApiError(code if code >= 400 else 400, status.get("reason") or "", text, details=status.get("details"))
 
 
-# Which webhooks are asked.
-
-
-def _chosen(attributes: Attributes, configurations: GVR) -> Iterator[tuple[Obj, Kind]]:
-    """The webhooks that a request concerns, in order, each with the kind in which it wants to see the object."""
-    if attributes.resource[0] == _EXEMPT_GROUP:
-        return
-    cache = attributes.call.api.storage.cache(configurations)
-    for key in list(cache.keys):
-        found = cache.get(key)
-        for webhook in (found.obj().get("webhooks") or ()) if found is not None else ():
-            kind = _matching_kind(attributes, webhook)
-            if kind is not None and _selects(attributes, webhook):
-                yield webhook, kind
-
-
-def _matching_kind(attributes: Attributes, webhook: Obj) -> Kind | None:
-    """The request's own kind where a rule names it; else, if equivalents count, another version that a rule names."""
-    kind = attributes.call.kind
-    rules = webhook.get("rules") or ()
-    if any(rule_matches(rule, attributes.operation, kind, attributes.subresource) for rule in rules):
-        return kind
-    if webhook.get("matchPolicy", "Equivalent") != "Equivalent":
-        return None
-    for other in attributes.call.api.registry.kinds:
-        if other is kind or not other.is_stored or other.storage != kind.storage:
-            continue
-        if any(rule_matches(rule, attributes.operation, other, attributes.subresource) for rule in rules):
-            return other
-    return None
-
-
-def rule_matches(rule: Obj, operation: str, kind: Kind, subresource: str) -> bool:
-    """Whether one rule names the operation, group, version, scope and resource."""
-    scope = rule.get("scope") or "*"
-    return (
-        _names(rule, "operations", operation)
-        and _names(rule, "apiGroups", kind.group)
-        and _names(rule, "apiVersions", kind.version)
-        and (scope == "*" or (scope == "Namespaced") == kind.namespaced)
-        and any(_is_resource(each, kind.plural, subresource) for each in rule.get("resources") or ())
-    )
-
-
-def _names(rule: Obj, key: str, value: str) -> bool:
-    words = rule.get(key) or ()
-    return "*" in words or value in words
-
-
-def _is_resource(pattern: str, plural: str, subresource: str) -> bool:
-    resource, _, part = pattern.partition("/")
-    return resource in ("*", plural) and part in ("*", subresource)
-
-
-def _selects(attributes: Attributes, webhook: Obj) -> bool:
-    of_object, of_namespace = webhook.get("objectSelector"), webhook.get("namespaceSelector")
-    if of_object:
-        selector = LabelSelector.from_json(of_object)
-        both = [obj for obj in (attributes.obj, attributes.old) if obj is not None and "metadata" in obj]
-        if not any(selector.matches(labels_of(obj)) for obj in both):
-            return False
-    if of_namespace:
-        labels = _namespace_labels(attributes)
-        return labels is None or LabelSelector.from_json(of_namespace).matches(labels)
-    return True
-
-
-def _namespace_labels(attributes: Attributes) -> dict[str, str] | None:
-    """The labels of the namespace the object is in, or is; None for what is in none, which every selector lets by."""
-    if attributes.resource == ("", "namespaces"):
-        subject = attributes.obj or attributes.old
-        return labels_of(subject) if subject is not None else {}
-    if not attributes.namespace:
-        return None
-    found = attributes.call.api.storage.cache(NAMESPACES).get(attributes.namespace)
-    return labels_of(found.obj()) if found is not None else {}
-
-
-# What they are sent, and what comes back.
-
-
-def _as(attributes: Attributes, kind: Kind, obj: Obj | None) -> Obj | None:
-    """The object in the version that a webhook wants."""
-    mine = attributes.call.kind
-    if obj is None or kind is mine:
-        return obj
-    return shown(kind, to_storage(mine, own(obj)))
-
-
-def _review(attributes: Attributes, webhook: Obj, kind: Kind) -> Obj:
-    call = attributes.call
-    mine, subresource = call.kind, attributes.subresource
-    subject = attributes.obj or attributes.old or {}
-    version = next((each for each in webhook.get("admissionReviewVersions") or () if each in ("v1", "v1beta1")), "v1")
-    sent = _sent_kind(attributes, kind)
-    request: Obj = {
-        "uid": str(uuid.uuid4()),
-        "kind": sent,
-        "resource": {"group": kind.group, "version": kind.version, "resource": kind.plural},
-        "requestKind": _sent_kind(attributes, mine),
-        "requestResource": {"group": mine.group, "version": mine.version, "resource": mine.plural},
-        "name": call.info.name or (subject.get("metadata") or {}).get("name", ""),
-        "operation": attributes.operation,
-        "userInfo": user_info(call.user),
-        "object": _as(attributes, kind, attributes.obj),
-        "oldObject": _as(attributes, kind, attributes.old),
-        "dryRun": attributes.dry_run,
-        "options": None,
-    }
-    if subresource:
-        request["subResource"] = request["requestSubResource"] = subresource
-    if attributes.namespace or attributes.resource == ("", "namespaces"):
-        request["namespace"] = attributes.namespace or request["name"]
-    options = _OPTIONS.get(attributes.operation)
-    if options is not None:
-        request["options"] = {"apiVersion": "meta.k8s.io/v1", "kind": options}
-    return {"apiVersion": f"admission.k8s.io/{version}", "kind": "AdmissionReview", "request": request}
-
-
-def _sent_kind(attributes: Attributes, kind: Kind) -> Obj:
-    """What is in the review: the kind itself, or what the subresource takes."""
-    name = kind.kind
-    if attributes.operation == "CONNECT" and attributes.obj is not None:
-        name = attributes.obj["kind"]
-    return {"group": kind.group, "version": kind.version, "kind": name}
+# What comes back.
 
 
 def _response(answer: Any, review: Obj) -> Obj:
@@ -265,7 +208,7 @@ def _patched(attributes: Attributes, kind: Kind, response: Obj) -> Obj:
     except (binascii.Error, orjson.JSONDecodeError) as error:
         raise ValueError(f"unable to decode the patch: {error}") from None
     json_patch.check(patch)
-    changed = json_patch.apply(own(_as(attributes, kind, attributes.obj)), patch)
+    changed = json_patch.apply(own(seen_as(attributes, kind, attributes.obj)), patch)
     if not isinstance(changed, dict):
         raise ValueError("the patched document is not an object")
     if attributes.operation == "CONNECT":

@@ -40,6 +40,7 @@ class Select(Node):
     test: bool = False  # `has(operand.field)`
     key: str = ""  # the name in the data, set by the checker
     constant: Type | None = None  # where the whole path names a type
+    variable: str = ""  # where the whole path names a variable: authorizer.requestResource
 
 
 @dataclass(slots=True)

@@ -140,6 +140,10 @@ class Checker:
 
     def _select(self, node: Select) -> Type:
         path = _path(node)
+        variable = self._variable(path) if path and not node.test else None
+        if variable is not None:
+            node.variable = path
+            return variable
         if path in TYPE_NAMES and not node.test and self._variable(path.partition(".")[0]) is None:
             node.constant = TYPE_NAMES[path]
             return Type("type", params=(node.constant,))

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pinnace.machinery.cel import cost
-from pinnace.machinery.cel.ast import Ident, walk
 from pinnace.machinery.cel.crd_checks import field_path, rule_problems, show_rule
 from pinnace.machinery.cel.environment import TOTAL_BUDGET, CelError, CompileError, Environment, Program
 from pinnace.machinery.cel.evaluate import Budget
@@ -205,7 +204,7 @@ def _times(count: int | None, limit: int | None) -> int | None:
 
 
 def _names_old(program: Program) -> bool:
-    return any(isinstance(node, Ident) and node.name == "oldSelf" for node in walk(program.tree))
+    return "oldSelf" in program.names
 
 
 _ABSENT = object()

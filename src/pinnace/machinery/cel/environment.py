@@ -6,12 +6,12 @@ kube-apiserver's do, after its `compilation failed: `.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pinnace.machinery.cel import syntax
-from pinnace.machinery.cel.ast import Node, walk
+from pinnace.machinery.cel.ast import Ident, Node, Select, walk
 from pinnace.machinery.cel.checker import Checker
 from pinnace.machinery.cel.evaluate import BUDGET, Budget, Run, compile_node
 from pinnace.machinery.cel.library import library
@@ -34,6 +34,7 @@ class Program:
     tree: Node
     result: Type
     steps: int  # of everything but what comprehensions repeat
+    names: frozenset[str]  # the variables it names, and those of its own
     _run: Run
 
     def evaluate(self, variables: Mapping[str, Any], budget: Budget | None = None) -> Any:
@@ -53,6 +54,14 @@ class Program:
         finally:
             if budget is not None:
                 budget.left -= before - own.left
+
+
+def _names(nodes: list[Node]) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, Ident):
+            yield node.name
+        elif isinstance(node, Select) and node.variable:
+            yield node.variable
 
 
 @dataclass(slots=True)
@@ -76,10 +85,10 @@ class Environment:
         problems = checker.problems or literal_problems(tree)
         if problems:
             raise CompileError(f"compilation failed: {syntax.render(text, problems)}")
-        if wanted and result.kind != "dyn" and result not in wanted:
+        if wanted and result not in wanted:
             raise CompileError(problem)
-        steps = sum(1 for _ in walk(tree))
-        return Program(text, tree, result, steps, compile_node(tree))
+        nodes = list(walk(tree))
+        return Program(text, tree, result, len(nodes), frozenset(_names(nodes)), compile_node(tree))
 
     def extended(self, **more: Type) -> Environment:
         """The same with more variables."""

@@ -76,6 +76,8 @@ def _select(node: Select) -> Run:
     if node.constant is not None:
         constant = node.constant
         return lambda _: constant
+    if node.variable:
+        return _ident(Ident(node.at, node.variable))
     operand, key = compile_node(node.operand), node.key or node.field
     if node.test:
         return lambda variables: _has(operand(variables), key)

@@ -13,6 +13,7 @@ from typing import Any
 
 from pinnace.machinery.cel.functions import Functions
 from pinnace.machinery.cel.values import CelError
+from pinnace.machinery.regexp import RegexpError, compile_regexp
 
 function = Functions()
 
@@ -39,9 +40,9 @@ def matches(text: str, pattern: str) -> bool:
 def _pattern(pattern: str) -> re.Pattern[str]:
     matches("", pattern)
     try:
-        return re.compile(pattern.replace(r"\z", r"\Z"), re.ASCII)
-    except re.error as error:
-        raise CelError(f"error parsing regexp: {error}") from None
+        return compile_regexp(pattern)
+    except RegexpError as error:
+        raise CelError(str(error)) from None
 
 
 @function("(string).find(string): string")
