@@ -239,7 +239,7 @@ class OpenApi:
         responses["401"] = {"description": _CODE_WORDS[401]}
         return {
             **_head(operation),
-            "consumes": list(_PATCH_MEDIA) if operation.method == "patch" else ["*/*"],
+            "consumes": self._patch_media(operation) if operation.method == "patch" else ["*/*"],
             "produces": list(_MEDIA) if operation.answer else ["*/*"],
             "schemes": ["https"],
             "parameters": parameters,
@@ -264,11 +264,16 @@ class OpenApi:
         built = {**_head(operation), "parameters": parameters, "responses": responses}
         if operation.body:
             schema = self._reference(operation.body, "#/components/schemas/")
-            media = _PATCH_MEDIA if operation.method == "patch" else ("*/*",)
+            media = self._patch_media(operation) if operation.method == "patch" else ["*/*"]
             built["requestBody"] = {"content": {each: {"schema": schema} for each in media}}
             if operation.method != "delete":
                 built["requestBody"]["required"] = True
         return built
+
+    def _patch_media(self, operation: Operation) -> list[str]:
+        """Custom resources have no merge keys: nothing to merge strategically by. kubectl looks here."""
+        custom = any(operation.path.startswith(f"{kind.gvr.prefix}/") for kind in self._custom.kinds)
+        return [media for media in _PATCH_MEDIA if not custom or "strategic" not in media]
 
     def _reference(self, gvk: GVK, prefix: str) -> Obj:
         name = self._names.get(gvk)
