@@ -163,3 +163,23 @@ async def test_ports_are_forwarded(kubeconfig: Path, container: Container) -> No
     finally:
         process.kill()
         await process.wait()
+
+
+async def test_watches_end_when_the_server_stops(kubeconfig: Path, cluster: Cluster) -> None:
+    """Go's client closes its connection when it hears that the server goes away and its streams have ended."""
+    process = await asyncio.create_subprocess_exec(
+        *(KUBECTL, "get", "namespaces", "--watch", "--no-headers"),
+        env={"KUBECONFIG": str(kubeconfig), "HOME": str(kubeconfig.parent)},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        await asyncio.wait_for(process.stdout.readline(), PATIENCE)
+        await cluster.request("POST", "/api/v1/namespaces", {"metadata": {"name": "seen"}})
+        while not (await asyncio.wait_for(process.stdout.readline(), PATIENCE)).startswith(b"seen"):
+            pass
+        await asyncio.wait_for(cluster.server.stop(PATIENCE), PATIENCE / 2)
+        await asyncio.wait_for(process.wait(), PATIENCE)
+    finally:
+        if process.returncode is None:
+            process.kill()
