@@ -177,7 +177,25 @@ def validate_spread(constraints: list[Obj], path: str) -> list[Cause]:
         errors += _min_domains(constraint, when, at)
         for policy in ("nodeAffinityPolicy", "nodeTaintsPolicy"):
             errors += optional_one_of(f"{at}.{policy}", constraint.get(policy), ("Ignore", "Honor"))
+        if constraint.get("matchLabelKeys"):
+            errors += _match_keys(constraint, at)
         errors += label_selector_errors(constraint.get("labelSelector"), f"{at}.labelSelector")
+    return errors
+
+
+def _match_keys(constraint: Obj, path: str) -> list[Cause]:
+    """Labels of the pod itself that are added to the selector, which must not have them already."""
+    keys, selector = constraint["matchLabelKeys"], constraint.get("labelSelector")
+    if selector is None:
+        return [field_forbidden(f"{path}.matchLabelKeys", "must not be specified when labelSelector is not set")]
+    selected = {expression.get("key") for expression in selector.get("matchExpressions") or ()}
+    selected |= set(selector.get("matchLabels") or ())
+    errors: list[Cause] = []
+    for index, key in enumerate(keys):
+        at = f"{path}.matchLabelKeys[{index}]"
+        if key in selected:
+            errors.append(invalid_value(at, key, "exists in both matchLabelKeys and labelSelector"))
+        errors += every(at, key, names.is_qualified_name(key))
     return errors
 
 

@@ -190,8 +190,12 @@ def validate_resize(pod: Obj, old: Obj) -> list[Cause]:
         return {**spec, **bare}
 
     if rest(pod["spec"]) != rest(old["spec"]):
-        errors.append(field_forbidden("spec", "only cpu and memory resources are mutable"))
+        errors.append(field_forbidden("spec", "only cpu and memory resources for containers are mutable"))
     return errors
+
+
+PART_RULES = {"ephemeralcontainers": validate_ephemeral_update, "resize": validate_resize}
+"""By subresource: the rules for writes to a part of a pod, `(new, old)`."""
 
 
 def validate_binding(binding: Obj) -> list[Cause]:

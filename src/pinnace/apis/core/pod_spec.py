@@ -18,10 +18,10 @@ from pinnace.apis.core.container import (
     validate_overhead,
     validate_resources,
 )
-from pinnace.apis.core.security import validate_host_alias, validate_pod_security
+from pinnace.apis.core.security import validate_for_os, validate_host_alias, validate_pod_security
 from pinnace.apis.core.volumes import validate_volumes
 from pinnace.machinery import names
-from pinnace.machinery.errors import Cause, duplicate, invalid_value, required
+from pinnace.machinery.errors import Cause, duplicate, field_not_found, invalid_value, required
 from pinnace.machinery.meta import Obj
 
 RESTART_POLICIES = ("Always", "Never", "OnFailure")
@@ -81,6 +81,7 @@ def _containers(spec: Obj, volumes: Mapping[str, str], path: str) -> list[Cause]
             if name in seen:
                 errors.append(duplicate(f"{at}.name", name))
             seen.add(name or "")
+            errors += _claimed(container, spec, f"{at}.resources.claims")
             if kind == "ephemeralContainers":
                 errors += _ephemeral(container, spec, at)
                 continue
@@ -90,6 +91,24 @@ def _containers(spec: Obj, volumes: Mapping[str, str], path: str) -> list[Cause]
             if container.get("ports"):
                 ports = host_ports if kind == "containers" else set()
                 errors += _host_ports(container["ports"], ports, bool(spec.get("hostNetwork")), f"{at}.ports")
+    return errors
+
+
+def _claimed(container: Obj, spec: Obj, path: str) -> list[Cause]:
+    """What a container claims, the pod must have claimed."""
+    claims = (container.get("resources") or {}).get("claims")
+    if not claims:
+        return []
+    errors: list[Cause] = []
+    known = {claim.get("name") for claim in spec.get("resourceClaims") or ()}
+    seen: set[tuple[Any, Any]] = set()
+    for index, claim in enumerate(claims):
+        name, key = claim.get("name"), (claim.get("name"), claim.get("request"))
+        if key in seen:
+            errors.append(duplicate(f"{path}[{index}]", name))
+        elif name and name not in known:
+            errors.append(field_not_found(f"{path}[{index}]", name))
+        seen.add(key)
     return errors
 
 
@@ -211,8 +230,31 @@ def _pod_resources(value: Any, _spec: Obj, path: str) -> list[Cause]:
     return validate_resources(value, path)
 
 
-def _os(value: Any, _spec: Obj, path: str) -> list[Cause]:
-    return one_of(f"{path}.name", value.get("name"), ("linux", "windows"))
+def _os(value: Any, spec: Obj, path: str) -> list[Cause]:
+    bad = one_of(f"{path}.name", value.get("name"), ("linux", "windows"))
+    return bad or validate_for_os(value["name"], spec, path.removesuffix(".os"))
+
+
+def _claims(claims: Any, _spec: Obj, path: str) -> list[Cause]:
+    errors: list[Cause] = []
+    seen: set[str] = set()
+    sources = ("resourceClaimName", "resourceClaimTemplateName")
+    for index, claim in enumerate(claims):
+        at, name = f"{path}[{index}]", claim.get("name") or ""
+        errors += every(f"{at}.name", name, names.is_dns_label(name)) if name else [required(f"{at}.name")]
+        if name and name in seen:
+            errors.append(duplicate(f"{at}.name", name))
+        seen.add(name)
+        present = [key for key in sources if claim.get(key) is not None]
+        if len(present) > 1:
+            why = "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"
+            errors.append(invalid_value(at, claim, why))
+        if not present:
+            why = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"
+            errors.append(invalid_value(at, claim, why))
+        for key in present:
+            errors += every(f"{at}.{key}", claim[key], names.is_dns_subdomain(claim[key]))
+    return errors
 
 
 _RARE: dict[str, Any] = {
@@ -227,6 +269,7 @@ _RARE: dict[str, Any] = {
     "preemptionPolicy": _preemption,
     "priorityClassName": _subdomain,
     "readinessGates": _readiness_gates,
+    "resourceClaims": _claims,
     "resources": _pod_resources,
     "runtimeClassName": _subdomain,
     "schedulingGates": _gates,

@@ -9,7 +9,7 @@ import re
 
 from pinnace.apis.checks import MAX_INT32, every, optional_one_of
 from pinnace.machinery import names
-from pinnace.machinery.errors import Cause, duplicate, invalid_value, not_supported, required
+from pinnace.machinery.errors import Cause, duplicate, field_forbidden, invalid_value, not_supported, required
 from pinnace.machinery.meta import Obj
 
 _IDS = ("runAsUser", "runAsGroup", "fsGroup")
@@ -99,6 +99,51 @@ def validate_container_security(context: Obj, host_users: bool, path: str) -> li
         why = "`hostUsers` must be false to use `Unmasked`"
         errors.append(invalid_value(f"{path}.procMount", mount, why))
     return errors + _profiles(context, path)
+
+
+_NOT_OF_WINDOWS_PODS = ("hostPID", "hostIPC", "hostUsers", "shareProcessNamespace")
+_NOT_OF_WINDOWS = (
+    "appArmorProfile",
+    "seLinuxOptions",
+    "seccompProfile",
+    "fsGroup",
+    "fsGroupChangePolicy",
+    "sysctls",
+    "runAsUser",
+    "runAsGroup",
+    "supplementalGroups",
+    "supplementalGroupsPolicy",
+)
+_NOT_OF_WINDOWS_CONTAINERS = (
+    "appArmorProfile",
+    "seLinuxOptions",
+    "seccompProfile",
+    "capabilities",
+    "readOnlyRootFilesystem",
+    "privileged",
+    "allowPrivilegeEscalation",
+    "procMount",
+    "runAsUser",
+    "runAsGroup",
+)
+
+
+def validate_for_os(system: str, spec: Obj, path: str) -> list[Cause]:
+    """What the operating system that a pod names does not know."""
+    contexts = [(f"{path}.securityContext", spec.get("securityContext") or {}, _NOT_OF_WINDOWS)]
+    for kind in ("containers", "initContainers", "ephemeralContainers"):
+        for index, container in enumerate(spec.get(kind) or ()):
+            at = f"{path}.{kind}[{index}].securityContext"
+            contexts.append((at, container.get("securityContext") or {}, _NOT_OF_WINDOWS_CONTAINERS))
+    if system == "linux":
+        why = "windows options cannot be set for a linux pod"
+        options = [f"{at}.windowsOptions" for at, context, _ in contexts if context.get("windowsOptions") is not None]
+        return [field_forbidden(at, why) for at in options]
+    why = "cannot be set for a windows pod"
+    errors = [field_forbidden(f"{path}.{key}", why) for key in _NOT_OF_WINDOWS_PODS if spec.get(key)]
+    for at, context, keys in contexts:
+        errors += [field_forbidden(f"{at}.{key}", why) for key in keys if context.get(key) is not None]
+    return errors
 
 
 def validate_host_alias(alias: Obj, path: str) -> list[Cause]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
-from pinnace.apis.checks import every, one_of, optional_one_of, port_or_name
+from pinnace.apis.checks import every, one_of, optional_one_of, port_or_name, unchanged, unique
 from pinnace.apis.core.endpoints import validate_endpoint_ip
 from pinnace.apis.fields import AGE, NAME, NONE, age, column, labels_text, name, selectable, spec_of, status_of, wide
 from pinnace.apis.kind import Rules
@@ -24,6 +24,7 @@ HEADLESS = "None"
 AFFINITY_SECONDS = 10800
 
 _EXTERNAL = ("LoadBalancer", "NodePort")
+_DISTRIBUTIONS = ("PreferClose", "PreferSameNode", "PreferSameZone")
 
 
 def default(service: Obj) -> None:
@@ -274,8 +275,12 @@ def _policies(spec: Obj) -> list[Cause]:
     errors += optional_one_of("spec.internalTrafficPolicy", spec.get("internalTrafficPolicy"), options)
     families = ("PreferDualStack", "RequireDualStack", "SingleStack")
     errors += optional_one_of("spec.ipFamilyPolicy", spec.get("ipFamilyPolicy"), families)
-    for index, family in enumerate(spec.get("ipFamilies") or ()):
+    given = spec.get("ipFamilies") or []
+    for index, family in enumerate(given):
         errors += optional_one_of(f"spec.ipFamilies[{index}]", family, ("IPv4", "IPv6"))
+    if len(given) > 2:
+        errors.append(invalid_value("spec.ipFamilies", given, "may only hold up to 2 values"))
+    errors += unique("spec.ipFamilies", given)
     kind = spec.get("type")
     if kind != "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts") is not None:
         path = "spec.allocateLoadBalancerNodePorts"
@@ -286,8 +291,15 @@ def _policies(spec: Obj) -> list[Cause]:
             errors.append(field_forbidden(path, "may only be used when `type` is 'LoadBalancer'"))
             break
         errors += every(f"{path}[{index}]", cidr, names.is_cidr(cidr.strip()))
-    if spec.get("loadBalancerClass") and kind != "LoadBalancer":
-        errors.append(field_forbidden("spec.loadBalancerClass", "may only be used when `type` is 'LoadBalancer'"))
+    if spec.get("loadBalancerClass"):
+        path, value = "spec.loadBalancerClass", spec["loadBalancerClass"]
+        if kind != "LoadBalancer":
+            errors.append(field_forbidden(path, "may only be used when `type` is 'LoadBalancer'"))
+        errors += every(path, value, names.is_qualified_name(value))
+    if spec.get("healthCheckNodePort") and not _needs_health_port(spec):
+        why = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"
+        errors.append(invalid_value("spec.healthCheckNodePort", spec["healthCheckNodePort"], why))
+    errors += optional_one_of("spec.trafficDistribution", spec.get("trafficDistribution"), _DISTRIBUTIONS)
     return errors
 
 
@@ -299,6 +311,12 @@ def validate_update(new: Obj, old: Obj) -> list[Cause]:
         if kept and given != kept:
             shown = spec.get("clusterIPs") or []
             errors.append(invalid_value("spec.clusterIPs[0]", shown, "may not change once set"))
+    families, old_families = spec.get("ipFamilies") or [], before.get("ipFamilies") or []
+    if families and old_families and families[0] != old_families[0]:
+        errors.append(invalid_value("spec.ipFamilies[0]", families, "primary ipFamily can not be changed"))
+    if _needs_health_port(spec) and _needs_health_port(before):
+        path = "spec.healthCheckNodePort"
+        errors += unchanged(path, spec.get("healthCheckNodePort"), before.get("healthCheckNodePort"))
     balanced = spec.get("type") == before.get("type") == "LoadBalancer"
     if balanced and spec.get("loadBalancerClass") != before.get("loadBalancerClass"):
         why = "may not change once set"

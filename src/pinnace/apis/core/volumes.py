@@ -246,6 +246,34 @@ def _image(settings: Obj, path: str) -> list[Cause]:
     )
 
 
+def _needs(*keys: str) -> Callable[[Obj, str], list[Cause]]:
+    """A rule for a source that must say these things, and of which no more is asked."""
+
+    def rule(settings: Obj, path: str) -> list[Cause]:
+        return [required(f"{path}.{key}") for key in keys if not settings.get(key)]
+
+    return rule
+
+
+def _iscsi(settings: Obj, path: str) -> list[Cause]:
+    errors = _needs("targetPortal", "iqn")(settings, path)
+    lun = settings.get("lun") or 0
+    if not 0 <= lun <= 255:
+        errors.append(invalid_value(f"{path}.lun", lun, names.in_range(0, 255)))
+    return errors
+
+
+def _git(settings: Obj, path: str) -> list[Cause]:
+    directory = settings.get("directory") or ""
+    return _needs("repository")(settings, path) + local_path(f"{path}.directory", directory)
+
+
+def _azure_disk(settings: Obj, path: str) -> list[Cause]:
+    errors = _needs("diskName", "diskURI")(settings, path)
+    errors += optional_one_of(f"{path}.cachingMode", settings.get("cachingMode"), ("None", "ReadOnly", "ReadWrite"))
+    return errors + optional_one_of(f"{path}.kind", settings.get("kind"), ("Dedicated", "Managed", "Shared"))
+
+
 _SOURCES: dict[str, Callable[[Obj, str], list[Cause]]] = {
     "secret": _secret,
     "configMap": _config_map,
@@ -258,4 +286,19 @@ _SOURCES: dict[str, Callable[[Obj, str], list[Cause]]] = {
     "csi": validate_csi,
     "ephemeral": _ephemeral,
     "image": _image,
+    "awsElasticBlockStore": _needs("volumeID"),
+    "azureDisk": _azure_disk,
+    "azureFile": _needs("secretName", "shareName"),
+    "cephfs": _needs("monitors"),
+    "cinder": _needs("volumeID"),
+    "flexVolume": _needs("driver"),
+    "gcePersistentDisk": _needs("pdName"),
+    "gitRepo": _git,
+    "glusterfs": _needs("endpoints", "path"),
+    "iscsi": _iscsi,
+    "portworxVolume": _needs("volumeID"),
+    "quobyte": _needs("registry", "volume"),
+    "rbd": _needs("monitors", "image"),
+    "scaleIO": _needs("gateway", "system", "volumeName"),
+    "vsphereVolume": _needs("volumePath"),
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pinnace.apis.core.pod import PART_RULES
 from pinnace.apis.kind import METADATA
 from pinnace.apiserver import negotiate
 from pinnace.apiserver.admission.chain import Attributes
@@ -241,7 +242,10 @@ def _validate(call: Call, new: Obj, old: Obj) -> None:
     """Raise 422 where rules are broken. What a part may change is not what the whole may: `restrict` has seen to it."""
     kind = call.kind
     causes = []
-    if call.info.subresource in _PARTS:
+    rule = PART_RULES.get(call.info.subresource)
+    if rule is not None:
+        causes = rule(new, old)
+    elif call.info.subresource in _PARTS:
         causes = kind.validate(new) if kind.validate is not None else []
     elif kind.validate_update is not None:
         causes = kind.validate_update(new, old)
