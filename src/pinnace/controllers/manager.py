@@ -44,6 +44,7 @@ from pinnace.controllers.serviceaccount import ServiceAccountController
 from pinnace.controllers.statefulset import StatefulSetController
 from pinnace.controllers.taint_eviction import TaintEvictionController
 from pinnace.controllers.ttl_after_finished import TtlAfterFinishedController
+from pinnace.controllers.validating_admission_policy import ValidatingAdmissionPolicyController
 from pinnace.controllers.volume_protection import PvcProtectionController, PvProtectionController
 
 _log = structlog.get_logger()
@@ -159,6 +160,9 @@ class ControllerManager:
             "persistentvolume-protection-controller": lambda: PvProtectionController(client, informers),
             "pod-garbage-collector-controller": lambda: PodGcController(
                 client, informers, threshold=options.terminated_pod_gc_threshold
+            ),
+            "validatingadmissionpolicy-status-controller": lambda: ValidatingAdmissionPolicyController(
+                client, informers, options.kubernetes_minor
             ),
         }
         if options.root_ca:
