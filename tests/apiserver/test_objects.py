@@ -454,6 +454,18 @@ async def test_admission_completes_a_pod(cluster: Cluster) -> None:
     assert not bare["spec"].get("volumes")
 
 
+async def test_a_pod_waits_a_moment_for_the_account_of_its_new_namespace(cluster: Cluster) -> None:
+    await cluster.request("POST", "/api/v1/namespaces", {"metadata": {"name": "fresh"}})
+    created = asyncio.create_task(cluster.request("POST", "/api/v1/namespaces/fresh/pods", pod("p")))
+    await asyncio.sleep(0)
+    assert not created.done()
+
+    account = {"metadata": {"name": "default"}}
+    await cluster.request("POST", "/api/v1/namespaces/fresh/serviceaccounts", account)
+
+    assert (await created)["spec"]["serviceAccountName"] == "default"
+
+
 async def test_admission_refuses_a_pod(cluster: Cluster) -> None:
     error = await cluster.refused("POST", PODS, pod("p", serviceAccountName="none"))
     assert error.message == (

@@ -5,15 +5,18 @@ https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/#
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 from pinnace.apis.resources import SERVICE_ACCOUNTS
 from pinnace.apiserver.admission.chain import Attributes, Plugin
+from pinnace.apiserver.cache import CachedObject, Filter, ResourceCache, Watcher
 from pinnace.machinery import errors
 from pinnace.machinery.meta import Obj, annotations_of
 
 MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 MIRROR = "kubernetes.io/config.mirror"
+_PATIENCE = 1.5  # seconds
 _TOKEN_SECONDS = 3607  # an hour, and a little more that says it was not the author who chose it
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
@@ -28,20 +31,38 @@ class ServiceAccount(Plugin):
         spec = pod.setdefault("spec", {})
         name = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
         spec["serviceAccountName"] = spec["serviceAccount"] = name
-        account = self._account(attributes, name)
+        account = await self._account(attributes, name)
         if _wants_token(spec, account):
             _mount_token(spec)
         if not spec.get("imagePullSecrets") and account.get("imagePullSecrets"):
             spec["imagePullSecrets"] = [dict(secret) for secret in account["imagePullSecrets"]]
 
-    def _account(self, attributes: Attributes, name: str) -> Obj:
+    async def _account(self, attributes: Attributes, name: str) -> Obj:
+        """The account; the default one is waited for a moment, as a controller makes it for every new namespace."""
         namespace = attributes.namespace
-        found = attributes.call.api.storage.cache(SERVICE_ACCOUNTS).get(f"{namespace}/{name}")
+        cache = attributes.call.api.storage.cache(SERVICE_ACCOUNTS)
+        found = cache.get(f"{namespace}/{name}")
+        if found is None and name == "default":
+            found = await _appearance(cache, namespace, name)
         if found is None:
             why = f'error looking up service account {namespace}/{name}: serviceaccount "{name}" not found'
             pod_name = (attributes.obj or {})["metadata"].get("name", "")
             raise errors.forbidden("pods", pod_name, why)
         return found.obj()
+
+
+async def _appearance(cache: ResourceCache, namespace: str, name: str) -> CachedObject | None:
+    """The object as soon as it is there, or None when it does not come."""
+    came = asyncio.Event()
+    leave = cache.watch(Watcher(Filter(namespace, name), lambda *_: came.set()))
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await came.wait()
+    except TimeoutError:
+        pass
+    finally:
+        leave()
+    return cache.get(f"{namespace}/{name}")
 
 
 def _wants_token(spec: Obj, account: Obj) -> bool:
