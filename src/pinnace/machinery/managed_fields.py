@@ -210,12 +210,12 @@ def create(author: Author, node: Node, obj: Obj, sent: Any, now: str) -> list[Ob
     """`managedFields` of a new object, from those that its author sent."""
     fields = author.reach(fieldset.difference(created(node, present=True)(obj), _STRIPPED))
     who = author.identity(UPDATE)
+    entry = Entry(author.api_version, fields, now)
     managed = starting_point(None, sent, author.subresource) if sent else {}
-    if managed:
-        managed = _lose(managed, dict.fromkeys(managed, fields))
-    if fields:
-        managed = _gain(managed, who, Entry(author.api_version, fields, now))
-    return encode(managed)
+    if not managed:
+        return [_encode(who, entry)] if fields else []
+    managed = _lose(managed, dict.fromkeys(managed, fields))
+    return encode(_gain(managed, who, entry) if fields else managed)
 
 
 def update(author: Author, versions: Versions, old: Obj, new: Obj, now: str) -> list[Obj]:

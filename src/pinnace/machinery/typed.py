@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
+import orjson
+
 from pinnace.machinery import fieldset
 from pinnace.machinery.fieldset import LEAF, SELF, Fields
 from pinnace.machinery.json_patch import same
@@ -33,6 +35,8 @@ _KEY_DEFAULTS: dict[tuple[str, str], Any] = {
 }
 
 _REMEMBERED = 4096  # texts of keys and plans of maps that one node keeps
+_REMEMBERED_SPECS = 256
+_REMEMBERED_BYTES = 16 << 10  # of the largest of them
 
 
 class Node:
@@ -328,7 +332,30 @@ def _below_field(node: Node, name: str, present: bool) -> Created | None:
     if not (present and _is_always_there(node, name)):
         return created(child)
     inner = created(child, present=True)
+    if name == "spec":
+        inner = _remembered(inner)
     return lambda value: (inner(value) or None) if value else None  # type: ignore[return-value]
+
+
+def _remembered(inner: Created) -> Created:
+    """Pods of one workload have one spec: its bytes are found sooner than its fields."""
+    seen: dict[bytes, Fields] = {}
+
+    def walk(value: Any) -> Fields:
+        try:
+            text = orjson.dumps(value)
+        except TypeError:
+            return inner(value)
+        found = seen.get(text)
+        if found is None:
+            found = inner(value)
+            if len(text) <= _REMEMBERED_BYTES:
+                if len(seen) >= _REMEMBERED_SPECS:
+                    seen.clear()
+                seen[text] = found
+        return found
+
+    return walk
 
 
 def _is_always_there(node: Node, name: str) -> bool:
