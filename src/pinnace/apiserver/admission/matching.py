@@ -63,7 +63,7 @@ class Match:
         if self._exact:
             return None
         for other in attributes.call.api.registry.kinds:
-            if other is kind or not other.is_stored or other.storage != kind.storage:
+            if other is kind or not other.is_stored or not _is_same(kind, other):
                 continue
             if any(rule_matches(rule, operation, other, subresource, name) for rule in rules):
                 return other
@@ -79,6 +79,13 @@ class Match:
             labels = _namespace_labels(attributes)
             return labels is None or self._of_namespace.matches(labels)
         return True
+
+
+def _is_same(kind: Kind, other: Kind) -> bool:
+    """Whether two kinds are versions of one resource, which this server can convert."""
+    if kind.custom:
+        return kind.settle is None and other.custom and (kind.group, kind.plural) == (other.group, other.plural)
+    return kind.storage == other.storage
 
 
 def rule_matches(rule: Obj, operation: str, kind: Kind, subresource: str, name: str = "") -> bool:

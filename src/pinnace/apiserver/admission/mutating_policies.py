@@ -16,9 +16,8 @@ from pinnace.apiserver.admission.expressions import variables_for
 from pinnace.apiserver.admission.matching import Match, PerObject
 from pinnace.apiserver.admission.policies import Bound, is_exempt, refusal
 from pinnace.apiserver.admission.policy_params import Misconfigured, param_kind, params_for
-from pinnace.apiserver.admission.review import seen_as
+from pinnace.apiserver.admission.review import in_version, seen_as
 from pinnace.apiserver.cache import ResourceCache
-from pinnace.apiserver.call import shown, to_storage
 from pinnace.apiserver.decode import decode, own
 from pinnace.machinery import json_patch
 from pinnace.machinery.errors import ApiError
@@ -160,7 +159,7 @@ def _change(attributes: Attributes, kind: Kind, mutation: Mutation, value: Any) 
     if not isinstance(after, dict):
         raise ValueError("the mutated document is not an object")
     if kind is not call.kind:
-        after = shown(call.kind, to_storage(kind, after))
+        after = in_version(after, kind, call.kind)
     made = decode(call, own(after), call.kind.gvk, "Ignore", [])
     if call.kind.default is not None:
         call.kind.default(made)

@@ -22,7 +22,14 @@ def seen_as(attributes: Attributes, kind: Kind, obj: Obj | None) -> Obj | None:
     mine = attributes.call.kind
     if obj is None or kind is mine:
         return obj
-    return shown(kind, to_storage(mine, own(obj)))
+    return in_version(own(obj), mine, kind)
+
+
+def in_version(obj: Obj, mine: Kind, kind: Kind) -> Obj:
+    """An object of the kind `mine` as another version of it."""
+    if kind.custom:
+        return {**obj, "apiVersion": kind.gvr.api_version}
+    return shown(kind, to_storage(mine, obj))
 
 
 def request_of(attributes: Attributes, kind: Kind) -> Obj:

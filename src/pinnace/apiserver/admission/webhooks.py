@@ -20,9 +20,8 @@ from pinnace.apis.resources import MUTATING_WEBHOOK_CONFIGURATIONS, VALIDATING_W
 from pinnace.apiserver.admission.chain import Attributes, Plugin, Reinvocation
 from pinnace.apiserver.admission.expressions import variables_for
 from pinnace.apiserver.admission.matching import Match, PerObject
-from pinnace.apiserver.admission.review import review_of, seen_as
+from pinnace.apiserver.admission.review import in_version, review_of, seen_as
 from pinnace.apiserver.admission.webhook_client import CallFailed, WebhookClient
-from pinnace.apiserver.call import shown, to_storage
 from pinnace.apiserver.decode import decode, own
 from pinnace.machinery import errors, json_patch
 from pinnace.machinery.errors import ApiError
@@ -214,7 +213,7 @@ def _patched(attributes: Attributes, kind: Kind, response: Obj) -> Obj:
     if attributes.operation == "CONNECT":
         return changed
     if kind is not call.kind:
-        changed = shown(call.kind, to_storage(kind, changed))
+        changed = in_version(changed, kind, call.kind)
     decoded = decode(call, own(changed), call.kind.gvk, "Ignore", [])
     if call.kind.default is not None:
         call.kind.default(decoded)
