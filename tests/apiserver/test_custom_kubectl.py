@@ -68,7 +68,7 @@ async def v3(cluster: Cluster, group_version: str) -> Obj | None:
 
 
 async def test_schemas_are_published_at_once(cluster: Cluster) -> None:
-    """Conformance: "Custom Resource OpenAPI Publish, with validation schema" of the documents."""
+    """Conformance: "Custom Resource OpenAPI Publish, with validation schema"."""
     before = (await cluster.call("GET", "/openapi/v2", headers={"Accept": "application/json"})).headers["etag"]
     await established(cluster, definition(version(schema=DESCRIBED)))
 
@@ -98,8 +98,8 @@ async def test_schemas_are_published_at_once(cluster: Cluster) -> None:
 
 
 async def test_every_group_version_and_kind_is_published(cluster: Cluster) -> None:
-    """Conformance: "Custom Resource OpenAPI Publish, varying groups", "Custom Resource OpenAPI Publish, varying
-    versions", "Custom Resource OpenAPI Publish, varying kinds"."""
+    """Conformance: "Custom Resource OpenAPI Publish, varying groups",
+    "Custom Resource OpenAPI Publish, varying versions", "Custom Resource OpenAPI Publish, varying kinds"."""
     await established(cluster, definition(version(), version("v2", DESCRIBED, storage=False)))
     await established(cluster, definition(plural="others", kind="Other"))
     await established(cluster, definition(group="other.example.com"))
@@ -111,8 +111,8 @@ async def test_every_group_version_and_kind_is_published(cluster: Cluster) -> No
 
 
 async def test_a_version_that_is_renamed_or_not_served_is_published_so(cluster: Cluster) -> None:
-    """Conformance: "Custom Resource OpenAPI Publish, version rename", "Custom Resource OpenAPI Publish, stop serving
-    version"."""
+    """Conformance: "Custom Resource OpenAPI Publish, version rename",
+    "Custom Resource OpenAPI Publish, stop serving version"."""
     await established(cluster, definition(version(), version("v2", DESCRIBED, storage=False)))
     path = f"{DEFINITIONS}/crontabs.{GROUP}"
 
@@ -176,9 +176,9 @@ async def test_kubectl_validates_and_explains(cluster: Cluster, kubeconfig: Path
 async def test_unknown_fields_that_are_preserved_are_let_through(
     cluster: Cluster, kubeconfig: Path, schema: Obj
 ) -> None:
-    """Conformance: "Custom Resource OpenAPI Publish, with x-preserve-unknown-fields at root", "Custom Resource OpenAPI
-    Publish, with x-preserve-unknown-fields in object", "Custom Resource OpenAPI Publish, with x-preserve-unknown-fields
-    in embedded object"."""
+    """Conformance: "Custom Resource OpenAPI Publish, with x-kubernetes-preserve-unknown-fields at root",
+    "Custom Resource OpenAPI Publish, with x-kubernetes-preserve-unknown-fields in object",
+    "Custom Resource OpenAPI Publish, with x-kubernetes-preserve-unknown-fields in embedded object"."""
     await established(cluster, definition(version(schema=schema)))
     spec: Any = {"apiVersion": "v1", "kind": "Any", "a": {"b": [1, {"c": None}]}}
 

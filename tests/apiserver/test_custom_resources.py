@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -342,7 +343,8 @@ async def test_definitions_are_listed_and_deleted_by_label(cluster: Cluster) -> 
 
 
 async def test_discovery_tells_of_definitions_and_of_what_they_define(cluster: Cluster) -> None:
-    """Conformance: "Custom Resource Definition, discovery"."""
+    """Conformance: "Custom Resource Definition, discovery", "Aggregated Discovery Interface CRDs",
+    "Aggregated Discovery Endpoint Accept Headers CRDs"."""
     aggregated = {"Accept": "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"}
     before = await cluster.call("GET", "/apis", headers=aggregated)
     groups = (await cluster.call("GET", "/apis")).json["groups"]
@@ -398,6 +400,39 @@ async def test_unknown_fields_are_pruned_and_told(cluster: Cluster) -> None:
     assert made.warnings == ['299 - "unknown field \\"other\\""', '299 - "unknown field \\"spec.odd\\""']
     assert strict.status == 400
     assert strict.json["message"].endswith('strict decoding error: unknown field "spec.odd"')
+
+
+@pytest.mark.parametrize("schema", [{"type": "object", "x-kubernetes-preserve-unknown-fields": True}, SCHEMA])
+async def test_strict_validation_takes_what_fits_the_schema(cluster: Cluster, schema: Obj) -> None:
+    """Conformance: "Server side field validation, unknown fields CR no validation schema",
+    "Server side field validation, valid CR with validation schema"."""
+    await established(cluster, definition(version(schema=schema)))
+    given = cron_tab(spec={"image": "x"} if schema is SCHEMA else {"any": {"thing": 1}})
+
+    answer = await cluster.call("POST", f"{CRON_TABS}?fieldValidation=Strict", given)
+
+    assert (answer.status, answer.warnings) == (201, [])
+
+
+async def test_strict_validation_refuses_unknown_and_duplicate_fields(cluster: Cluster) -> None:
+    """Conformance: "Server side field validation, unknown fields CR fails validation",
+    "Server side field validation, CR duplicates", "Server side field validation, unknown metadata"."""
+    template = {"type": "object", "x-kubernetes-embedded-resource": True, "x-kubernetes-preserve-unknown-fields": True}
+    free = {"type": "object", "x-kubernetes-preserve-unknown-fields": True, "properties": {"template": template}}
+    schema = {"type": "object", "properties": {"spec": free}}
+    await established(cluster, definition(version(schema=schema)))
+    embedded = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x", "unknownSubMeta": 1}}
+    given = cron_tab(spec={"template": embedded, "a": 1}, unknown=1)
+    given["metadata"]["unknownMeta"] = 1
+    body = json.dumps(given).replace('"a": 1', '"a": 1, "a": 2').encode()
+
+    answer = await cluster.call("POST", f"{CRON_TABS}?fieldValidation=Strict", body)
+
+    assert answer.status == 400
+    assert answer.json["message"].endswith(
+        'strict decoding error: duplicate field "spec.a", unknown field "metadata.unknownMeta", '
+        'unknown field "spec.template.metadata.unknownSubMeta", unknown field "unknown"'
+    )
 
 
 async def test_patches_work_but_for_strategic_ones(cluster: Cluster) -> None:
@@ -500,7 +535,7 @@ async def test_what_was_valid_once_may_stay(cluster: Cluster) -> None:
 
 
 async def test_objects_are_selected_by_the_fields_that_the_definition_names(cluster: Cluster) -> None:
-    """Conformance: "Custom Resource, list and watch with field selectors" of one version."""
+    """Conformance: "custom-resource-definition-field-selectors-list-watch-register-informers"."""
     fields = [{"jsonPath": ".spec.image"}, {"jsonPath": ".spec.replicas"}]
     await established(cluster, definition(version(selectableFields=fields)))
     watch = await cluster.watch(f"{CRON_TABS}?watch=1&fieldSelector=spec.image%3Dblue")

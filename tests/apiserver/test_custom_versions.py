@@ -15,6 +15,9 @@ from aiohttp import web
 from pinnace.machinery.meta import Obj
 from tests.apiserver.conftest import Cluster
 from tests.apiserver.test_custom_resources import DEFINITIONS, GROUP, MERGE, cron_tab, definition, established, version
+from tests.apiserver.test_webhooks import Hooks, hooks, patch, register
+
+__all__ = ["hooks"]
 
 HOST_PORT: Obj = {"type": "object", "properties": {"hostPort": {"type": "string"}}}
 HOST_AND_PORT: Obj = {"type": "object", "properties": {"host": {"type": "string"}, "port": {"type": "string"}}}
@@ -199,7 +202,7 @@ async def test_a_list_of_mixed_versions_is_converted(cluster: Cluster, converter
 
 
 async def test_watches_are_converted_in_order(cluster: Cluster, converter: Converter) -> None:
-    """Conformance: "Custom Resource, list and watch with field selectors" across versions."""
+    """Conformance: "custom-resource-definition-field-selectors-list-watch-register-informers"."""
     versions = two_versions()
     versions[1]["selectableFields"] = [{"jsonPath": ".host"}]
     await established(cluster, definition(*versions, conversion=converter.strategy()))
@@ -308,3 +311,46 @@ async def test_metadata_survives_a_careless_webhook(cluster: Cluster, converter:
     assert (meta["uid"], meta["generation"], meta["labels"]) == (uid, 1, {"kept": "yes"})
     assert meta["annotations"] == {"by": "webhook"}
     assert meta["creationTimestamp"]
+
+
+async def test_admission_webhooks_see_custom_resources_in_the_version_they_name(cluster: Cluster, hooks: Hooks) -> None:
+    """Conformance: "Admission webhook, mutate custom resource",
+    "Admission webhook, mutate custom resource with different stored version",
+    "Admission webhook, mutate custom resource with pruning"."""
+    await established(cluster, definition(*two_versions(stored="v2")))
+    hooks.answers["/add"] = patch(
+        {"op": "add", "path": "/hostPort", "value": "h:1"}, {"op": "add", "path": "/odd", "value": 1}
+    )
+    webhook = hooks.webhook("add", "/add", "crontabs")
+    webhook["rules"][0] |= {"apiVersions": ["v1"], "operations": ["CREATE"]}
+    await register(cluster, "Mutating", "crd", webhook)
+
+    first = await cluster.call("POST", objects("v1"), cron_tab())
+    assert (first.status, first.json.get("hostPort"), "odd" in first.json) == (201, "h:1", False)
+    second = await cluster.call("POST", objects("v2"), cron_tab("b", f"{GROUP}/v2", host="x"))
+    assert (second.status, second.json["host"]) == (201, "x")
+    assert [asked["object"]["apiVersion"] for _, asked in hooks.asked] == [f"{GROUP}/v1"] * 2
+    assert hooks.asked[1][1]["requestResource"]["version"] == "v2"
+
+
+async def test_admission_webhooks_can_refuse_custom_resources(cluster: Cluster, hooks: Hooks) -> None:
+    """Conformance: "Admission webhook, deny custom resource create and delete",
+    "Admission webhook, deny custom resource definition"."""
+    await established(cluster, definition())
+    made = cron_tab("held", spec={"image": "x"})
+    assert (await cluster.call("POST", objects("v1"), made)).status == 201
+    hooks.answers["/deny"] = lambda _: {"allowed": False, "status": {"message": "no"}}
+    await register(
+        cluster,
+        "Validating",
+        "crd",
+        hooks.webhook("objects", "/deny", "crontabs"),
+        hooks.webhook("definitions", "/deny", "customresourcedefinitions"),
+    )
+
+    refused = 'admission webhook "objects.example.com" denied the request: no'
+    assert (await cluster.call("POST", objects("v1"), cron_tab())).json["message"] == refused
+    assert (await cluster.call("DELETE", objects("v1", "held"))).json["message"] == refused
+    other = await cluster.call("POST", DEFINITIONS, definition(plural="others", kind="Other"))
+    assert other.json["message"] == 'admission webhook "definitions.example.com" denied the request: no'
+    assert (await cluster.call("GET", objects("v1", "held"))).status == 200
