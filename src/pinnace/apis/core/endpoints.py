@@ -17,6 +17,7 @@ from pinnace.machinery.errors import Cause, invalid_value, required
 from pinnace.machinery.meta import Obj
 
 _SHOWN = 3
+_LOCAL_MULTICAST = ipaddress.ip_network("224.0.0.0/24")
 
 
 def default(endpoints: Obj) -> None:
@@ -35,10 +36,19 @@ def validate(endpoints: Obj) -> list[Cause]:
             errors.append(required(path, "must specify `addresses` or `notReadyAddresses`"))
         for key in ("addresses", "notReadyAddresses"):
             for place, address in enumerate(subset.get(key) or ()):
-                errors += validate_endpoint_ip(address.get("ip") or "", f"{path}.{key}[{place}].ip")
+                errors += _address(address, f"{path}.{key}[{place}]")
         ports = subset.get("ports") or []
         for place, port in enumerate(ports):
             errors += _port(port, len(ports) > 1, f"{path}.ports[{place}]")
+    return errors
+
+
+def _address(address: Obj, path: str) -> list[Cause]:
+    errors = validate_endpoint_ip(address.get("ip") or "", f"{path}.ip")
+    if address.get("hostname"):
+        errors += every(f"{path}.hostname", address["hostname"], names.is_dns_label(address["hostname"]))
+    if address.get("nodeName") is not None:
+        errors += every(f"{path}.nodeName", address["nodeName"], names.is_dns_subdomain(address["nodeName"]))
     return errors
 
 
@@ -51,6 +61,8 @@ def validate_endpoint_ip(ip: str, path: str) -> list[Cause]:
         return [invalid_value(path, ip, f"may not be unspecified ({ip})")]
     if address.is_loopback:
         return [invalid_value(path, ip, "may not be in the loopback range (127.0.0.0/8, ::1/128)")]
+    if address.is_multicast and (address in _LOCAL_MULTICAST or ip.lower().startswith("ff02:")):
+        return [invalid_value(path, ip, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)")]
     if address.is_link_local:
         return [invalid_value(path, ip, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")]
     return []
@@ -63,7 +75,10 @@ def _port(port: Obj, needs_name: bool, path: str) -> list[Cause]:
     elif needs_name:
         errors.append(required(f"{path}.name"))
     errors += every(f"{path}.port", port.get("port") or 0, names.is_port_number(port.get("port") or 0))
-    return errors + one_of(f"{path}.protocol", port.get("protocol"), ("SCTP", "TCP", "UDP"))
+    errors += one_of(f"{path}.protocol", port.get("protocol"), ("SCTP", "TCP", "UDP"))
+    if port.get("appProtocol"):
+        errors += every(f"{path}.appProtocol", port["appProtocol"], names.is_qualified_name(port["appProtocol"]))
+    return errors
 
 
 def row(endpoints: Obj, now: datetime) -> list[Any]:

@@ -8,11 +8,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from pinnace.apis.checks import every, unchanged
 from pinnace.apis.fields import column, name, selectable, wide
 from pinnace.apis.kind import Rules
+from pinnace.machinery import names
 from pinnace.machinery.duration import since
-from pinnace.machinery.errors import Cause, invalid_value
+from pinnace.machinery.errors import Cause, invalid_value, required
 from pinnace.machinery.meta import Obj
+
+_SHORT, _LONG = 128, 1024  # characters that reasons and messages may have
 
 _RENAMED = (
     # in the core group, in events.k8s.io
@@ -45,15 +49,77 @@ def _about(event: Obj) -> Obj:
 
 
 def validate(event: Obj) -> list[Cause]:
-    about, namespace = _about(event), event["metadata"].get("namespace")
-    field = "regarding" if "regarding" in event else "involvedObject"
-    if about.get("namespace"):
-        if about["namespace"] != namespace:
-            why = "does not match event.namespace"
-            return [invalid_value(f"{field}.namespace", about["namespace"], why)]
-    elif namespace not in ("default", "kube-system"):
-        return [invalid_value(f"{field}.namespace", "", "does not match event.namespace")]
-    return []
+    """What both groups ask of an event; more of one that says when it happened with `eventTime`."""
+    about, namespace = _about(event), event["metadata"].get("namespace") or ""
+    errors: list[Cause] = []
+    given = about.get("namespace") or ""
+    is_right = given == namespace if given else namespace in ("", "default", "kube-system")
+    if not is_right:
+        errors.append(invalid_value("involvedObject.namespace", given, "does not match event.namespace"))
+    return errors + _reported(event) if event.get("eventTime") else errors
+
+
+def _reported(event: Obj) -> list[Cause]:
+    by = _either(event, "reportingComponent") or ""
+    field = "reportingController" if event.get("apiVersion") != "v1" else "reportingComponent"
+    errors = every(field, by, names.is_qualified_name(by)) if by else [required(field)]
+    for key in ("reportingInstance", "action", "reason"):
+        value = event.get(key) or ""
+        if not value:
+            errors.append(required(key))
+        if len(value) > _SHORT:
+            errors.append(invalid_value(key, "", f"can have at most {_SHORT} characters"))
+    if len(_either(event, "message") or "") > _LONG:
+        errors.append(invalid_value("message", "", f"can have at most {_LONG} characters"))
+    return errors
+
+
+_OLD_WAYS = ("firstTimestamp", "lastTimestamp", "count", "source")
+
+
+def validate_new(event: Obj) -> list[Cause]:
+    """For `events.k8s.io/v1`: nothing of the old ways, and the moment."""
+    errors = validate(event) + _series(event)
+    if not event.get("eventTime"):
+        errors.append(required("eventTime"))
+    kind = event.get("type") or ""
+    if kind not in ("Normal", "Warning"):
+        errors.append(invalid_value("type", "", f"has invalid value: {kind}"))
+    return errors + [invalid_value(key, "", "needs to be unset") for key in _OLD_WAYS if event.get(_FROM_CORE[key])]
+
+
+def _series(event: Obj) -> list[Cause]:
+    series = event.get("series")
+    if series is None:
+        return []
+    errors: list[Cause] = []
+    if (series.get("count") or 0) < 2:
+        errors.append(invalid_value("series.count", "", "should be at least 2"))
+    if not series.get("lastObservedTime"):
+        errors.append(required("series.lastObservedTime"))
+    return errors
+
+
+_FIXED = (
+    ("regarding", "involvedObject"),
+    ("reason", "reason"),
+    ("note", "message"),
+    ("deprecatedFirstTimestamp", "firstTimestamp"),
+    ("deprecatedLastTimestamp", "lastTimestamp"),
+    ("deprecatedCount", "count"),
+    ("reportingInstance", "reportingInstance"),
+    ("action", "action"),
+    ("related", "related"),
+    ("reportingController", "reportingController"),
+    ("type", "type"),
+    ("eventTime", "eventTime"),
+)
+
+
+def validate_update(new: Obj, old: Obj) -> list[Cause]:
+    """For `events.k8s.io/v1`: an event that goes on is a longer series, and nothing else about it changes."""
+    errors = [error for key, shown in _FIXED for error in unchanged(shown, new.get(key), old.get(key))]
+    return errors + _series(new)
 
 
 def row(event: Obj, now: datetime) -> list[Any]:
@@ -138,7 +204,9 @@ _STORED_FIELDS = {
 EVENTS_V1 = Rules(
     columns=EVENT.columns,
     row=row,
-    validate=validate,
+    validate=validate_new,
+    validate_when_updated=validate,
+    validate_update=validate_update,
     selectable_fields=selectable(*_STORED_FIELDS, "reason", "type"),
     stored_fields=_STORED_FIELDS,
 )

@@ -13,7 +13,7 @@ from pinnace.apis.core.affinity import EFFECTS
 from pinnace.apis.fields import AGE, NAME, NONE, UNKNOWN, age, column, name, spec_of, status_of, text_at, wide
 from pinnace.apis.kind import Rules
 from pinnace.machinery import names
-from pinnace.machinery.errors import Cause, duplicate, field_forbidden
+from pinnace.machinery.errors import Cause, duplicate, field_forbidden, invalid_value
 from pinnace.machinery.meta import Obj, labels_of
 
 _ROLE_PREFIX = "node-role.kubernetes.io/"
@@ -38,6 +38,10 @@ def validate(node: Obj) -> list[Cause]:
     errors = validate_taints(spec.get("taints") or [], "spec.taints")
     for index, cidr in enumerate(spec.get("podCIDRs") or ()):
         errors += every(f"spec.podCIDRs[{index}]", cidr, names.is_cidr(cidr))
+    cidrs = spec.get("podCIDRs") or []
+    if not errors and len({":" in cidr for cidr in cidrs}) < len(cidrs):
+        why = "may specify no more than one CIDR for each IP family"
+        errors.append(invalid_value("spec.podCIDRs", cidrs, why))
     return errors
 
 
