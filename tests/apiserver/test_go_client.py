@@ -23,7 +23,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("go")
     where = folder / "client"
     environment = {"HOME": str(folder), "PATH": os.environ["PATH"], "GO111MODULE": "off", "CGO_ENABLED": "0"}
-    subprocess.run(["go", "build", "-o", where, PROGRAM], env=environment, check=True, timeout=300)
+    subprocess.run(["go", "build", "-o", where, PROGRAM], env=environment, cwd=folder, check=True, timeout=300)
     return where
 
 
