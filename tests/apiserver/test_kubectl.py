@@ -56,12 +56,13 @@ def kubeconfig(cluster: Cluster, tmp_path: Path) -> Path:
     return path
 
 
-async def kubectl(kubeconfig: Path, *words: str, stdin: str = "", fails: bool = False) -> str:
+async def kubectl(kubeconfig: Path, *words: str, stdin: str = "", fails: bool = False, editor: str = "") -> str:
     """What kubectl prints; an exit code other than expected fails the test with what it said."""
+    home = {"KUBECONFIG": str(kubeconfig), "HOME": str(kubeconfig.parent), "PATH": "/usr/bin:/bin"}
     process = await asyncio.create_subprocess_exec(
         KUBECTL,
         *words,
-        env={"KUBECONFIG": str(kubeconfig), "HOME": str(kubeconfig.parent), "PATH": "/usr/bin:/bin"},
+        env={**home, "KUBE_EDITOR": editor} if editor else home,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
