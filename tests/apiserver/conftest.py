@@ -26,6 +26,7 @@ from pinnace.machinery.meta import Obj, utc_now
 from pinnace.store.contract import Store
 from pinnace.store.etcd import EtcdStore
 from pinnace.store.sqlite import SqliteStore
+from tests.apiserver.hooks import Hooks
 from tests.store.etcd_server import EtcdServer
 
 TOKEN = "test-token"
@@ -252,6 +253,18 @@ async def cluster(pki: Path, store: Store) -> AsyncIterator[Cluster]:
         yield made
     finally:
         await server.stop(0.2)
+
+
+@pytest.fixture
+async def hooks(pki: Path) -> AsyncIterator[Hooks]:
+    """A server of webhooks, which the test tells what to answer."""
+    made = Hooks(pki)
+    runner = await made.start()
+    try:
+        yield made
+    finally:
+        made.slow.set()
+        await runner.cleanup()
 
 
 def config_map(name: str, **data: str) -> Obj:

@@ -8,16 +8,7 @@ document".
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import json
-import ssl
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
-from typing import Any
-
 import pytest
-from aiohttp import web
 
 from pinnace.apis.builtin import NEWEST
 from pinnace.apis.registry import Registry
@@ -25,87 +16,10 @@ from pinnace.apis.resources import DEPLOYMENTS, PODS
 from pinnace.apiserver.admission.matching import rule_matches
 from pinnace.machinery.meta import Obj
 from tests.apiserver.conftest import Cluster, config_map, pod
+from tests.apiserver.hooks import CONFIGURATIONS, Hooks, add, allow, patch, register
 
-CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1"
 MAPS = "/api/v1/namespaces/default/configmaps"
 PODS_PATH = "/api/v1/namespaces/default/pods"
-Answer = Callable[[Obj], Obj]
-
-
-class Hooks:
-    """An HTTPS server that answers reviews at the paths it is told, and remembers them."""
-
-    def __init__(self, pki: Path) -> None:
-        self.answers: dict[str, Answer] = {}
-        self.asked: list[tuple[str, Obj]] = []
-        self.slow = asyncio.Event()  # `/slow` answers once this is set
-        self.port = 0
-        self.bundle = base64.b64encode((pki / "ca.crt").read_bytes()).decode()
-        self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self._tls.load_cert_chain(pki / "server.crt", pki / "server.key")
-
-    async def start(self) -> web.AppRunner:
-        app = web.Application()
-        app.router.add_post("/{path:.*}", self._answer)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls)
-        await site.start()
-        self.port = runner.addresses[0][1]
-        return runner
-
-    async def _answer(self, request: web.Request) -> web.Response:
-        review = await request.json()
-        path = request.path
-        self.asked.append((path, review["request"]))
-        if path == "/slow":
-            await self.slow.wait()
-        response = {"uid": review["request"]["uid"], **self.answers[path](review["request"])}
-        return web.json_response({"apiVersion": review["apiVersion"], "kind": review["kind"], "response": response})
-
-    def webhook(self, name: str, path: str, resources: str = "configmaps", **more: Any) -> Obj:
-        return {
-            "name": f"{name}.example.com",
-            "clientConfig": {"url": f"https://127.0.0.1:{self.port}{path}", "caBundle": self.bundle},
-            "rules": [{"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": [resources]}],
-            "sideEffects": "None",
-            "admissionReviewVersions": ["v1"],
-            **more,
-        }
-
-
-@pytest.fixture
-async def hooks(pki: Path) -> AsyncIterator[Hooks]:
-    made = Hooks(pki)
-    runner = await made.start()
-    try:
-        yield made
-    finally:
-        made.slow.set()
-        await runner.cleanup()
-
-
-async def register(cluster: Cluster, kind: str, name: str, *webhooks: Obj) -> None:
-    body = {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": f"{kind}WebhookConfiguration",
-        "metadata": {"name": name},
-        "webhooks": list(webhooks),
-    }
-    await cluster.request("POST", f"{CONFIGURATIONS}/{kind.lower()}webhookconfigurations", body)
-
-
-def allow(_: Obj) -> Obj:
-    return {"allowed": True}
-
-
-def patch(*operations: Obj) -> Answer:
-    encoded = base64.b64encode(json.dumps(operations).encode()).decode()
-    return lambda _: {"allowed": True, "patchType": "JSONPatch", "patch": encoded}
-
-
-def add(key: str, value: str) -> Answer:
-    return patch({"op": "add", "path": f"/data/{key}", "value": value})
 
 
 @pytest.mark.parametrize(
