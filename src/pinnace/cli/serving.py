@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pinnace import __version__
 from pinnace.cli.values import DURATION, switch
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def connect(to: Connection, component: str) -> Client:
     from pinnace.client.client import Client
     from pinnace.client.https import HttpsTransport
 
-    return Client(HttpsTransport(to, user_agent=f"pinnace/{component}"))
+    return Client(HttpsTransport(to, user_agent=f"{component}/v{__version__} pinnace"))  # it becomes the field manager
 
 
 def own_certificate(directory: Path, name: str, *addresses: str) -> tuple[Path, Path]:

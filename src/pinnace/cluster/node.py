@@ -14,6 +14,7 @@ from pathlib import Path
 
 import structlog
 
+from pinnace import __version__
 from pinnace.apis.resources import NODES
 from pinnace.client.client import Client
 from pinnace.client.https import HttpsTransport
@@ -83,8 +84,8 @@ def proxy_options(profile: Profile, config: ProfileConfig) -> ProxyOptions:
     return ProxyOptions(rules=rules, service_cidr=config.service_cidr)
 
 
-def connect(profile: Profile, config: ProfileConfig, certificate: str) -> Client:
-    """A client of the API server as the user of one of the profile's certificates."""
+def connect(profile: Profile, config: ProfileConfig, certificate: str, component: str) -> Client:
+    """A client of the API server as the user of one of the profile's certificates; what it writes is `component`'s."""
     pki = profile.pki_dir
     connection = Connection(
         server=config.server_url,
@@ -92,7 +93,7 @@ def connect(profile: Profile, config: ProfileConfig, certificate: str) -> Client
         certificate=(pki / f"{certificate}.crt").read_bytes(),
         key=(pki / f"{certificate}.key").read_bytes(),
     )
-    return Client(HttpsTransport(connection, user_agent=f"pinnace/{certificate}"))
+    return Client(HttpsTransport(connection, user_agent=f"{component}/v{__version__} pinnace"))
 
 
 async def tell_when_ready(client: Client, node_name: str) -> None:
@@ -119,8 +120,8 @@ def _is_ready(node: dict[str, object]) -> bool:
 async def run(profile: Profile, config: ProfileConfig) -> None:
     engine = make_engine(profile, config)
     await engine.start()
-    kubelet_client = connect(profile, config, "kubelet-client")
-    proxy_client = connect(profile, config, "proxy")
+    kubelet_client = connect(profile, config, "kubelet-client", "kubelet")
+    proxy_client = connect(profile, config, "proxy", "kube-proxy")
     kubelet = Kubelet(kubelet_client, engine, engine, kubelet_options(profile, config))
     services = InformerFactory(proxy_client)  # proxy and DNS look at the same Services and EndpointSlices
     proxier = Proxier(proxy_client, config.node_name, proxy_options(profile, config), services)
