@@ -16,6 +16,7 @@ import orjson
 import structlog
 
 from pinnace.apis.kind import Kind
+from pinnace.apiserver.packing import BRACE, Dictionary, packing
 from pinnace.machinery.meta import Obj
 from pinnace.store.contract import Change, KeyValue
 
@@ -25,6 +26,7 @@ RING = 4096  # changes of a resource that a watch can start from
 RING_BYTES = 24 << 20  # and no more than this much of superseded objects
 DECODED = 1024  # objects that are kept decoded at a time, over all resources
 
+MANY = 1000  # objects of a resource from which on old ones are packed
 WHOLE_BYTES = 8 << 20  # of a resource's whole list that is kept as it was last sent
 
 _NO_LABELS: dict[str, str] = {}
@@ -33,16 +35,38 @@ _NO_LABELS: dict[str, str] = {}
 class CachedObject:
     """One object at one revision; immutable. Its bytes lack `resourceVersion`, which is put in where they are read."""
 
-    __slots__ = ("_fields", "_labels", "_obj", "cache", "key", "raw", "revision")
+    __slots__ = ("_data", "_fields", "_labels", "_obj", "cache", "key", "revision")
 
     def __init__(self, cache: ResourceCache, key: str, raw: bytes, revision: int) -> None:
         self.cache = cache
         self.key = key  # `namespace/name`, or `name`
-        self.raw = raw
+        self._data = raw  # or its packed form
         self.revision = revision
         self._obj: Obj | None = None
         self._labels: Mapping[str, str] | None = None
         self._fields: Mapping[str, str] | None = None
+
+    @property
+    def raw(self) -> bytes:
+        """The stored bytes."""
+        data = self._data
+        return self.cache.dictionary.unpack(data) if data[0] != BRACE else data  # type: ignore[union-attr]
+
+    def pack(self) -> None:
+        """Keep the stored bytes compressed from now on."""
+        if self._data[0] == BRACE:
+            self._data = self.cache.pack(self._data)
+
+    def touch(self) -> None:
+        """Somebody reads this very object, and may again."""
+        if self._data[0] != BRACE:
+            self._data = self.raw
+            packing.add(self)
+
+    @property
+    def size(self) -> int:
+        """How many bytes are held."""
+        return len(self._data)
 
     @property
     def namespace(self) -> str:
@@ -54,8 +78,10 @@ class CachedObject:
 
     def body(self) -> bytes:
         """The object as JSON, resourceVersion included."""
-        cut = self.cache.cut
-        return b'%b"resourceVersion":"%d",%b' % (self.raw[:cut], self.revision, self.raw[cut:])
+        if self._data[0] != BRACE:
+            self.touch()
+        cut, raw = self.cache.cut, self._data
+        return b'%b"resourceVersion":"%d",%b' % (raw[:cut], self.revision, raw[cut:])
 
     def obj(self) -> Obj:
         """The object decoded: shared and read-only."""
@@ -104,7 +130,9 @@ def join_bodies(items: Iterable[CachedObject]) -> bytes:
     pieces: list[bytes] = []
     for item in items:
         cut = item.cache.cut
-        raw = item.raw
+        raw = item._data
+        if raw[0] != BRACE:
+            raw = item.raw
         pieces.append(b'%b"resourceVersion":"%d",%b' % (raw[:cut], item.revision, raw[cut:]))
     return b",".join(pieces)
 
@@ -115,13 +143,14 @@ _decoded: deque[CachedObject] = deque()
 class Event:
     """One change; `lines` memoizes what has been sent for it, so that it is serialized once for all watchers."""
 
-    __slots__ = ("_gone", "lines", "new", "old", "revision")
+    __slots__ = ("_gone", "lines", "new", "old", "revision", "size")
 
     def __init__(self, new: CachedObject | None, old: CachedObject | None, revision: int) -> None:
         self.new = new  # None: deleted
         self.old = old  # None: created
         self.revision = revision
         self.lines: dict[tuple[str, Any], bytes] = {}
+        self.size = old.size if old is not None else 0  # of what is held for this event alone
         self._gone: CachedObject | None = None
 
     @property
@@ -261,6 +290,7 @@ class ResourceCache:
         self._floor = 0  # every change after this revision is in the ring
         self._watchers: dict[_Bucket, dict[Watcher, None]] = {}
         self._triggered: dict[str, dict[Watcher, None]] = {}
+        self.dictionary: Dictionary | None = None  # of packed objects, when there are such
         self.decoded_hint: dict[int, Obj] = {}  # id of value bytes on their way through the store -> decoded form
         self.converter: Converter | None = None
 
@@ -275,6 +305,15 @@ class ResourceCache:
             self.changed = max(self.changed, item.mod_revision)
         self.keys = sorted(self.objects)
         self._floor = revision
+
+        if len(self.keys) > MANY:
+            packing.extend(self.objects.values())
+
+    def pack(self, raw: bytes) -> bytes:
+        """Stored bytes in their packed form, or as they are."""
+        if self.dictionary is None:
+            self.dictionary = Dictionary(raw)
+        return self.dictionary.pack(raw)
 
     def apply(self, change: Change) -> None:
         """Take one change from the store and tell watchers."""
@@ -294,6 +333,8 @@ class ResourceCache:
                 new.keep(hint)
             if old is None:
                 bisect.insort(self.keys, key)
+            if len(self.keys) > MANY:
+                packing.add(new)
         self.changed = change.revision
         event = Event(new, old, change.revision)
         self._remember(event)
@@ -301,10 +342,10 @@ class ResourceCache:
 
     def _remember(self, event: Event) -> None:
         self._ring.append(event)
-        self._ring_bytes += len(event.old.raw) if event.old else 0
+        self._ring_bytes += event.size
         while len(self._ring) > RING or self._ring_bytes > RING_BYTES:
             oldest = self._ring.popleft()
-            self._ring_bytes -= len(oldest.old.raw) if oldest.old else 0
+            self._ring_bytes -= oldest.size
             self._floor = oldest.revision
 
     def _dispatch(self, event: Event, key: str) -> None:

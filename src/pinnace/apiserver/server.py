@@ -36,6 +36,7 @@ from pinnace.apiserver.handlers import watch as watching
 from pinnace.apiserver.impersonation import impersonated, is_impersonation
 from pinnace.apiserver.metrics import Metrics, Seen
 from pinnace.apiserver.options import Options
+from pinnace.apiserver.packing import packing
 from pinnace.apiserver.public import PublicPaths
 from pinnace.apiserver.render import JSON_HEADERS, View, render_many, render_one, warning_headers
 from pinnace.apiserver.request_info import RequestInfo, parse_request
@@ -131,7 +132,9 @@ class ApiServer:
         if self.api.authorizer.has_rbac:
             await ensure_policy(self._as_server, self._existing)
         self._public.bootstrapped = True
-        self._chores = [asyncio.create_task(self._compact_regularly()), asyncio.create_task(keep(*initial))]
+        self._chores = [
+            asyncio.create_task(chore) for chore in (self._compact_regularly(), keep(*initial), packing.tend())
+        ]
         log.info("serving", addresses=self.addresses, version=f"1.{self.api.registry.minor}")
 
     async def stop(self, grace: float = 2.0) -> None:

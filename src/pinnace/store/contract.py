@@ -53,12 +53,11 @@ class StoreError(Exception):
 
 
 class RevisionConflict(StoreError):
-    """The key's revision is not the expected one; `current` is how it stands now (None: no such key)."""
+    """The key's revision is not the expected one; `found` is what it is now (0: no such key)."""
 
-    def __init__(self, key: str, expected: int, current: KeyValue | None) -> None:
-        found = current.mod_revision if current else 0
+    def __init__(self, key: str, expected: int, found: int) -> None:
         super().__init__(f"{key}: expected revision {expected}, found {found}")
-        self.current = current
+        self.found = found
 
 
 class Compacted(StoreError):

@@ -152,7 +152,8 @@ class EtcdStore:
 
     async def delete(self, key: str, expected: int) -> int:
         if not expected:
-            raise RevisionConflict(key, expected, await self.get(key))
+            there = await self.get(key)
+            raise RevisionConflict(key, expected, there.mod_revision if there is not None else 0)
         operation = messages.RequestOp(request_delete_range=messages.DeleteRangeRequest(key=self._outer(key)))
         return await self._write(key, None, expected, operation)
 
@@ -175,7 +176,7 @@ class EtcdStore:
             await self.catch_up()
         if repeated and (current.value if current is not None else None) == value:
             return current.mod_revision if current is not None else revision  # the attempt without an answer did it
-        raise RevisionConflict(key, expected, current)
+        raise RevisionConflict(key, expected, current.mod_revision if current is not None else 0)
 
     # The contract: subscriptions.
 

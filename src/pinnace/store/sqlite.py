@@ -1,4 +1,4 @@
-"""The store on one SQLite file: an append-only log of writes, its newest values in memory, one thread that commits.
+"""The store on one SQLite file: an append-only log of writes, every key's revision in memory, one thread that commits.
 
 A write is decided (compare-and-swap, revision) in the event loop the moment it is asked for, in that order; the thread
 commits whatever has gathered since its last commit as one transaction (group commit), and one call back into the loop
@@ -9,7 +9,6 @@ file (a lock file sees to it), which SQLite before 3.51.3 needs to be safe in WA
 from __future__ import annotations
 
 import asyncio
-import bisect
 import contextlib
 import fcntl
 import os
@@ -22,7 +21,17 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from pinnace.store.contract import Change, Compacted, Gap, KeyValue, RevisionConflict, StoreError, Subscriber, no_gap
+from pinnace.store.contract import (
+    ROOT,
+    Change,
+    Compacted,
+    Gap,
+    KeyValue,
+    RevisionConflict,
+    StoreError,
+    Subscriber,
+    no_gap,
+)
 
 MAX_BATCH = 512  # writes in one transaction
 ROWS_PER_STATEMENT = 64  # one INSERT of many rows leaves and takes the interpreter lock once, not once a row
@@ -81,8 +90,8 @@ class SqliteStore:
         self._loop = loop
         self._lock_fd = _lock(path)
         # What has been committed and handed to subscribers. Owned by the event loop.
-        self._current: dict[str, KeyValue] = {}
-        self._keys: list[str] = []  # of _current, sorted
+        self._current: dict[str, tuple[int, int]] = {}  # of every key, the revisions that created and last wrote it
+        self._initial: list[KeyValue] | None = None  # what was found at the start, for the first who asks
         self._revision = 0
         self._compacted = 0
         self._subscribers: dict[int, tuple[str, Subscriber]] = {}
@@ -129,17 +138,24 @@ class SqliteStore:
             await self._loop.create_future()  # for ever: whatever is written, it is not what was asked for
 
     async def get(self, key: str) -> KeyValue | None:
-        return self._current.get(key)
+        found = await self._values([key] if key in self._current else [])
+        return found[0] if found else None
 
     async def range(self, prefix: str) -> tuple[list[KeyValue], int]:
-        keys = self._keys
-        start = bisect.bisect_left(keys, prefix)
-        found: list[KeyValue] = []
-        for index in range(start, len(keys)):
-            if not keys[index].startswith(prefix):
-                break
-            found.append(self._current[keys[index]])
-        return found, self._revision
+        initial, self._initial = self._initial, None
+        if initial is None or prefix != ROOT:
+            keys = sorted(key for key in self._current if key.startswith(prefix))
+            revision = self._revision
+            return await self._values(keys), revision
+        return initial, self._revision
+
+    async def _values(self, keys: list[str]) -> list[KeyValue]:
+        """The keys, which are there, as they stand now. Compaction leaves the rows alone that are current now."""
+        if not keys:
+            return []
+        wanted = [(key, *self._current[key]) for key in keys]
+        found: list[KeyValue] = await self._in_thread(lambda: self._read(wanted))
+        return found
 
     # The contract: writes.
 
@@ -156,13 +172,13 @@ class SqliteStore:
             pending = self._pending.get(key)
             if pending is None:
                 current = self._current.get(key)
-                found = current.mod_revision if current else 0
+                found = current[1] if current else 0
             else:
                 found = pending.revision if pending.value is not None else 0
             if found == expected and (value is not None or found):
                 return await self._accept(key, value, pending)
             if pending is None:
-                raise RevisionConflict(key, expected, self._current.get(key))
+                raise RevisionConflict(key, expected, found)
             # Lost against a write that is not on disk yet: say so only once it is, for it may still fail.
             await asyncio.wait([pending.future])
 
@@ -173,7 +189,7 @@ class SqliteStore:
             if pending.value is not None:
                 replaces, created = pending.revision, pending.create_revision
         elif (current := self._current.get(key)) is not None:
-            replaces, created = current.mod_revision, current.create_revision
+            created, replaces = current
         future: asyncio.Future[int] = self._loop.create_future()
         write = _Write(key, value, replaces, created, revision, self._epoch, future)
         self._pending[key] = write
@@ -184,6 +200,7 @@ class SqliteStore:
     def _committed(self, count: int) -> None:
         """In the loop: the next `count` accepted writes are on disk."""
         writes = [self._unsettled.popleft() for _ in range(count)]
+        self._initial = None
         changes: list[Change] = []
         for write in writes:
             self._apply(write)
@@ -203,11 +220,8 @@ class SqliteStore:
             del self._pending[key]
         if write.value is None:
             del self._current[key]
-            del self._keys[bisect.bisect_left(self._keys, key)]
         else:
-            if key not in self._current:
-                bisect.insort(self._keys, key)
-            self._current[key] = KeyValue(key, write.value, write.create_revision, write.revision)
+            self._current[key] = (write.create_revision, write.revision)
 
     def _failed(self, epoch: int, reason: str) -> None:
         """In the loop: a commit failed; so does everything accepted on top of it."""
@@ -384,6 +398,13 @@ class SqliteStore:
             self._superseded.popleft()
         return len(doomed) == COMPACT_BATCH
 
+    def _read(self, wanted: list[tuple[str, int, int]]) -> list[KeyValue]:
+        query = "SELECT value FROM log WHERE rev = ?"
+        return [
+            KeyValue(key, self._connection.execute(query, (revision,)).fetchone()[0], created, revision)
+            for key, created, revision in wanted
+        ]
+
     def _changes_between(self, after: int, upto: int) -> list[Change]:
         """Every change with `after` < revision <= `upto`."""
         rows = self._connection.execute(
@@ -397,7 +418,7 @@ class SqliteStore:
             if name == "compacted":
                 self._compacted = value
         revision = self._compacted
-        current = self._current
+        current: dict[str, KeyValue] = {}
         for rev, key, created, deleted, value in self._connection.execute(
             "SELECT rev, key, create_rev, deleted, value FROM log ORDER BY rev"
         ):
@@ -410,7 +431,8 @@ class SqliteStore:
             else:
                 current[key] = KeyValue(key, value, created, rev)
             revision = rev
-        self._keys = sorted(current)
+        self._current = {key: (item.create_revision, item.mod_revision) for key, item in current.items()}
+        self._initial = [current[key] for key in sorted(current) if key.startswith(ROOT)]
         self._revision = self._last_accepted = max(revision, self._compacted)
 
 
