@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from pinnace.apis.checks import every, optional_one_of
 from pinnace.apis.fields import AGE, NAME, age, column, name
@@ -17,6 +18,8 @@ from pinnace.machinery.meta import Obj
 from pinnace.machinery.selectors import label_selector_errors
 
 _OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
+_WORDS = {"operations": "operations", "apiGroups": "API groups", "apiVersions": "API versions"}
+_FORM = "; desired format: https://host[/path]"
 _SCOPES = ("*", "Cluster", "Namespaced")
 
 
@@ -74,6 +77,8 @@ def _webhook(webhook: Obj, path: str) -> list[Cause]:
         errors += rule_errors(rule, f"{path}.rules[{index}]")
     errors += optional_one_of(f"{path}.failurePolicy", webhook.get("failurePolicy"), ("Fail", "Ignore"))
     errors += optional_one_of(f"{path}.matchPolicy", webhook.get("matchPolicy"), ("Equivalent", "Exact"))
+    again = webhook.get("reinvocationPolicy")
+    errors += optional_one_of(f"{path}.reinvocationPolicy", again, ("IfNeeded", "Never"))
     effects = webhook.get("sideEffects")
     if effects is None:
         errors.append(required(f"{path}.sideEffects", "must specify one of None, NoneOnDryRun"))
@@ -97,21 +102,36 @@ def _client(client: Obj, path: str) -> list[Cause]:
     url, service = client.get("url"), client.get("service")
     if (url is None) == (service is None):
         return [required(path, "exactly one of url or service is required")]
-    if url is not None and not url.startswith("https://"):
-        scheme = url.partition("://")[0] if "://" in url else ""
-        why = f"'https' is the only allowed URL scheme; desired format: https://host[/path]; got {scheme}"
-        return (
-            [invalid_value(f"{path}.url", url, why)]
-            if scheme
-            else [invalid_value(f"{path}.url", url, "host must be specified; desired format: https://host[/path]")]
-        )
-    if service is not None:
-        return [
-            required(f"{path}.service.{key}", f"service {key} is required")
-            for key in ("name", "namespace")
-            if not service.get(key)
-        ]
-    return []
+    return _url(url, f"{path}.url") if url is not None else _service(service or {}, f"{path}.service")
+
+
+def _url(url: str, path: str) -> list[Cause]:
+    parts = urlsplit(url)
+    errors: list[Cause] = []
+    if parts.scheme != "https":
+        errors.append(invalid_value(path, parts.scheme, f"'https' is the only allowed URL scheme{_FORM}"))
+    host = parts.netloc.rpartition("@")[2]
+    if not host:
+        errors.append(invalid_value(path, host, f"host must be specified{_FORM}"))
+    if "@" in parts.netloc:
+        user = parts.netloc.rpartition("@")[0]
+        errors.append(invalid_value(path, user, "user information is not permitted in the URL"))
+    if parts.fragment:
+        errors.append(invalid_value(path, parts.fragment, "fragments are not permitted in the URL"))
+    if parts.query:
+        errors.append(invalid_value(path, parts.query, "query parameters are not permitted in the URL"))
+    return errors
+
+
+def _service(service: Obj, path: str) -> list[Cause]:
+    errors = [
+        required(f"{path}.{key}", f"service {key} is required") for key in ("name", "namespace") if not service.get(key)
+    ]
+    where, port = service.get("path"), service.get("port")
+    if where is not None and not where.startswith("/"):
+        errors.append(invalid_value(f"{path}.path", where, "must start with a '/'"))
+    bad = names.is_port_number(port if port is not None else 443)
+    return errors + [invalid_value(f"{path}.port", port, f"port is not valid: {why}") for why in bad]
 
 
 def _versions(versions: list[str], path: str) -> list[Cause]:
@@ -130,7 +150,7 @@ def rule_errors(rule: Obj, path: str) -> list[Cause]:
         if not values:
             errors.append(required(f"{path}.{key}"))
         elif len(values) > 1 and "*" in values and key != "resources":
-            why = "if '*' is present, must not specify other " + ("operations" if key == "operations" else "values")
+            why = f"if '*' is present, must not specify other {_WORDS[key]}"
             errors.append(invalid_value(f"{path}.{key}", values, why))
     for index, operation in enumerate(rule.get("operations") or ()):
         errors += optional_one_of(f"{path}.operations[{index}]", operation, _OPERATIONS)
