@@ -22,7 +22,8 @@ TABLE_BYTES = 4096  # of the dynamic table, the protocol's default: we never ask
 OVERHEAD = 32  # what every field counts besides its name and value (RFC 7541, 4.1)
 OVERSIZE = 4  # times the limit: above, a header list is an attack and not a mistake
 TEXTS_KEPT = 2048
-TEXT_BYTES = 64  # longer strings are not remembered: tokens are longer
+TEXT_BYTES = 64  # longer strings are remembered by their connection alone: tokens are longer
+LONG_TEXTS_KEPT = 4
 NAMES_KEPT = 1024
 WELL_FORMED = "!"  # the least of well-formed names; those that no request may carry become NULs, as many
 
@@ -71,6 +72,7 @@ class Decoder:
         self._table: deque[Field] = deque()  # the newest first
         self._size = 0
         self._capacity = TABLE_BYTES
+        self._long_texts: dict[bytes, str] = {}  # paths push a token out of the table, then it comes again
         self.changes = 0  # grows when the table changes: while it stays, a block means what it meant before
         self.oversize = False  # whether the last list was longer than the limit, and is incomplete
 
@@ -129,11 +131,22 @@ class Decoder:
             raw, huffman, position = _string(block, position)
             name = _name(_decode_huffman(raw) if huffman else raw)
         raw, huffman, position = _string(block, position)
-        value = _text(raw) if huffman else raw.decode("latin-1")
+        value = self._text(raw) if huffman else raw.decode("latin-1")
         size = OVERHEAD + len(name) + len(value)
         if _FORBIDDEN(value):
             name = "\0" * len(name)
         return (name, value, size), position
+
+    def _text(self, raw: bytes) -> str:
+        known, most = (_texts, TEXTS_KEPT) if len(raw) <= TEXT_BYTES else (self._long_texts, LONG_TEXTS_KEPT)
+        text = known.get(raw)
+        if text is None:
+            text = _decode_huffman(raw).decode("latin-1")
+            if len(known) >= most:
+                known.clear()
+            if len(raw) <= TABLE_BYTES:
+                known[raw] = text
+        return text
 
     def _insert(self, field: Field) -> None:
         self.changes += 1
@@ -184,17 +197,6 @@ def _string(block: bytes, position: int) -> tuple[bytes, bool, int]:
 
 _texts: dict[bytes, str] = {}
 _steps: dict[int, tuple[int, bytes, bool]] = {}  # Huffman by whole bytes: filled as they come
-
-
-def _text(raw: bytes) -> str:
-    text = _texts.get(raw)
-    if text is None:
-        text = _decode_huffman(raw).decode("latin-1")
-        if len(raw) <= TEXT_BYTES:
-            if len(_texts) >= TEXTS_KEPT:
-                _texts.clear()
-            _texts[raw] = text
-    return text
 
 
 def _decode_huffman(raw: bytes) -> bytes:
