@@ -185,6 +185,31 @@ async def test_pods_of_a_deleted_job_are_let_go() -> None:
         await api.until(lambda: "finalizers" not in api.all(PODS)[0]["metadata"])
 
 
+async def test_what_is_adopted_is_held_and_what_is_released_let_go() -> None:
+    """Conformance: "Jobs, orphan pods, re-adoption"."""
+    api = FakeApi()
+    async with running(api, make):
+        await api.client.create(JOBS, job())
+        await api.until(lambda: fresh(api))
+        name = name_of(api.all(PODS)[0])
+        orphaned = {"ownerReferences": None, "finalizers": None}
+        await api.client.patch(PODS, name, {"metadata": orphaned}, "default")
+        await api.until(lambda: (api.find(PODS, f"default/{name}") or {})["metadata"].get("finalizers") == [FINALIZER])
+
+        await api.client.patch(PODS, name, {"metadata": {"labels": None}}, "default")
+
+        await api.until(lambda: not (api.find(PODS, f"default/{name}") or {})["metadata"].get("ownerReferences"))
+        await api.until(lambda: not (api.find(PODS, f"default/{name}") or {})["metadata"].get("finalizers"))
+
+
+async def test_a_pod_that_is_no_jobs_any_more_is_let_go() -> None:
+    api = FakeApi()
+    meta = {"name": "stray", "namespace": "default", "finalizers": [FINALIZER]}
+    await api.client.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {}})
+    async with running(api, make):
+        await api.until(lambda: not (api.find(PODS, "default/stray") or {})["metadata"].get("finalizers"))
+
+
 @pytest.mark.parametrize(
     ("failures", "expected"),
     [([], 0), ([0], 10), ([4], 6), ([0, 30], 20), ([0, 1, 2], 40), ([0] * 10, 600), ([60], 0)],

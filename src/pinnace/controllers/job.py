@@ -87,12 +87,17 @@ class JobController(Controller):
         self._control = PodControl(self.client, self._recorder, self.expectations)
 
     def _jobs_of_pod(self, pod: Obj) -> Iterable[str]:
-        owner = controller_of(pod)
-        if owner is not None:
-            return (f"{namespace_of(pod)}/{owner['name']}",) if owner["kind"] == "Job" else ()
+        """The Jobs that a pod concerns; one with our finalizer and no Job concerns the Job without a name."""
+        namespace, owner = namespace_of(pod), controller_of(pod)
+        if owner is not None and owner["kind"] == "Job":
+            return (f"{namespace}/{owner['name']}",)
+        keys = [] if owner is not None else [key_of(job) for job in self._jobs_that_pick(pod)]
+        return keys or ((f"{namespace}/",) if has_finalizer(pod) else ())
+
+    def _jobs_that_pick(self, pod: Obj) -> list[Obj]:
         labels = labels_of(pod)
-        candidates = self.jobs.store.by_index("namespace", namespace_of(pod))
-        return [key_of(job) for job in candidates if _selector(job).matches(labels)]
+        jobs = self.jobs.store.by_index("namespace", namespace_of(pod))
+        return [job for job in jobs if _selector(job).matches(labels)]
 
     async def reconcile(self, key: str) -> float | None:
         job = self.jobs.store.get(key)
@@ -106,7 +111,7 @@ class JobController(Controller):
         if job_status.is_finished_job(job) or is_deleting(job):
             await self._release(self._owned(job, candidates))
             return None
-        pods = await claim_all(self.client, JOBS, job, _selector(job), PODS, candidates)
+        pods = await claim_all(self.client, JOBS, job, _selector(job), PODS, candidates, FINALIZER)
         job = await self._start(job)
         now_at = job_status.progress(job, pods)
         ending = job_status.ending(job, now_at, utc_now())
@@ -281,11 +286,9 @@ class JobController(Controller):
                     raise
 
     async def _release_orphans(self, key: str) -> None:
-        """The Job is gone: nobody will count its pods any more."""
-        namespace, _, name = key.partition("/")
-        for pod in self.pods.store.by_index("namespace", namespace):
-            owner = controller_of(pod)
-            if owner is not None and owner["kind"] == "Job" and owner["name"] == name:
+        """The Job is gone, or the pods were let go: nobody will count them any more."""
+        for pod in self.pods.store.by_index("namespace", key.partition("/")[0]):
+            if has_finalizer(pod) and key in self._jobs_of_pod(pod):
                 await self._release([pod])
 
     async def _write(self, job: Obj, status: Obj) -> Obj:

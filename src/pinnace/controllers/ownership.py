@@ -50,9 +50,18 @@ def claim(owner: Obj, selector: LabelSelector, obj: Obj) -> Claim:
 
 
 async def claim_all(
-    client: Client, owner_resource: GVR, owner: Obj, selector: LabelSelector, resource: GVR, objs: Iterable[Obj]
+    client: Client,
+    owner_resource: GVR,
+    owner: Obj,
+    selector: LabelSelector,
+    resource: GVR,
+    objs: Iterable[Obj],
+    finalizer: str = "",
 ) -> list[Obj]:
-    """The objects that are the owner's, after adopting and releasing what it must."""
+    """The objects that are the owner's, after adopting and releasing what it must.
+
+    What is owned carries `finalizer`, if there is one, and what is not does not.
+    """
     owned: list[Obj] = []
     may_adopt = False
     for obj in objs:
@@ -60,12 +69,12 @@ async def claim_all(
         if decision is Claim.KEEP:
             owned.append(obj)
         elif decision is Claim.RELEASE:
-            await _release(client, owner, resource, obj)
+            await _release(client, owner, resource, obj, finalizer)
         elif decision is Claim.ADOPT:
             if not may_adopt:
                 await _check_alive(client, owner_resource, owner)
                 may_adopt = True
-            adopted = await _adopt(client, owner, resource, obj)
+            adopted = await _adopt(client, owner, resource, obj, finalizer)
             if adopted is not None:
                 owned.append(adopted)
     return owned
@@ -79,25 +88,28 @@ async def _check_alive(client: Client, resource: GVR, owner: Obj) -> None:
         raise ApiError(409, "Conflict", f"original {kind} {namespace_of(owner)}/{name} is gone or being deleted")
 
 
-async def _adopt(client: Client, owner: Obj, resource: GVR, obj: Obj) -> Obj | None:
-    references = [*(obj["metadata"].get("ownerReferences") or ()), owner_reference(owner)]
-    return await _set_owners(client, resource, obj, references)
+async def _adopt(client: Client, owner: Obj, resource: GVR, obj: Obj, finalizer: str) -> Obj | None:
+    metadata: Obj = {"ownerReferences": [*(obj["metadata"].get("ownerReferences") or ()), owner_reference(owner)]}
+    kept = obj["metadata"].get("finalizers") or []
+    if finalizer and finalizer not in kept:
+        metadata["finalizers"] = [*kept, finalizer]
+    return await _set(client, resource, obj, metadata)
 
 
-async def _release(client: Client, owner: Obj, resource: GVR, obj: Obj) -> None:
+async def _release(client: Client, owner: Obj, resource: GVR, obj: Obj, finalizer: str) -> None:
     references = [ref for ref in obj["metadata"]["ownerReferences"] if ref["uid"] != uid_of(owner)]
-    await _set_owners(client, resource, obj, references)
+    metadata: Obj = {"ownerReferences": references or None}
+    finalizers = obj["metadata"].get("finalizers") or []
+    if finalizer in finalizers:
+        metadata["finalizers"] = [one for one in finalizers if one != finalizer] or None
+    await _set(client, resource, obj, metadata)
 
 
-async def _set_owners(client: Client, resource: GVR, obj: Obj, references: list[Obj]) -> Obj | None:
-    """Replace the owner references of exactly this version of `obj`; None if it is gone."""
-    metadata: Obj = {
-        "uid": uid_of(obj),
-        "resourceVersion": obj["metadata"]["resourceVersion"],
-        "ownerReferences": references or None,
-    }
+async def _set(client: Client, resource: GVR, obj: Obj, metadata: Obj) -> Obj | None:
+    """Set these fields of the metadata of exactly this version of `obj`; None if it is gone."""
+    pinned = {"uid": uid_of(obj), "resourceVersion": obj["metadata"]["resourceVersion"], **metadata}
     try:
-        return await client.patch(resource, name_of(obj), {"metadata": metadata}, namespace_of(obj))
+        return await client.patch(resource, name_of(obj), {"metadata": pinned}, namespace_of(obj))
     except ApiError as error:
         if error.is_not_found:
             return None
