@@ -7,7 +7,7 @@ https://kubernetes.io/docs/reference/using-api/server-side-apply/.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from pinnace.apiserver import negotiate
 from pinnace.apiserver.cache import CachedObject
@@ -40,8 +40,7 @@ async def patch_with(call: Call, restrict: update.Restrict) -> One:
     """PATCH, the result cut by `restrict`."""
     if not _is_apply(call):
         return await update.patch_with(call, restrict)
-    config = _read(call, call.kind.gvk)
-    return await _apply(call, config, restrict)
+    return await _apply(call, _read(call, call.kind.gvk), restrict)
 
 
 async def patch_scale(call: Call) -> One:
@@ -49,7 +48,7 @@ async def patch_scale(call: Call) -> One:
     if not _is_apply(call):
         return await scale.patch(call)
     config = _read(call, scale.SCALE)
-    done = await _apply(call, _workload_of(call, config), update.unrestricted)
+    done = await _apply(call, config._replace(document=_workload_of(call, config.document)), update.unrestricted)
     return scale.answer(call, done.obj)
 
 
@@ -70,10 +69,20 @@ def _is_apply(call: Call) -> bool:
 # The configuration.
 
 
-def _read(call: Call, wanted: GVK) -> Obj:
+class _Config(NamedTuple):
+    document: Obj
+    complaint: str  # of a strict decoder: what is written twice
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether it names the version that it is to be applied to."""
+        return bool(get_in(self.document, "metadata", "resourceVersion"))
+
+
+def _read(call: Call, wanted: GVK) -> _Config:
     """The configuration in the body. Raises 400 for anything else, or for one of another kind than `wanted`."""
     mode = field_validation(call, OPTIONS)
-    document = own(call.document) if call.request is None else _load(call, call.request.body, mode)
+    document, complaint = (own(call.document), "") if call.request is None else _load(call.request.body, mode)
     if document is None:
         document = {}
     if not isinstance(document, dict):
@@ -83,29 +92,28 @@ def _read(call: Call, wanted: GVK) -> Obj:
     if (group, version, kind) != wanted:
         named = kind if isinstance(kind, str) else ""
         raise errors.bad_request(f"invalid object type: {group}/{version}, Kind={named}")
-    return document
+    return _Config(document, complaint)
 
 
-def _load(call: Call, body: bytes, mode: str) -> Any:
-    """A YAML document, which JSON is too; keys given twice are refused or warned of."""
+def _load(body: bytes, mode: str) -> tuple[Any, str]:
+    """A YAML document, which JSON is too, and what a strict decoder would say of it unless `mode` is Ignore."""
     from pinnace.machinery import yaml
 
     try:
         if body.startswith(b"{"):  # nearly every client sends JSON
             document = json.loads(body)
             if not json.duplicates(body, document):
-                return document
+                return document, ""
         document = yaml.load(body)
     except (json.JsonError, yaml.YamlError) as error:
         raise errors.bad_request(f"error decoding YAML: {error}") from None
-    if mode != "Ignore":
-        try:
-            yaml.load(body, strict=True)
-        except yaml.YamlError as error:
-            if mode == "Strict":
-                raise errors.bad_request(f"error strict decoding YAML: {error}") from None
-            call.warnings.append(str(error))
-    return document
+    if mode == "Ignore":
+        return document, ""
+    try:
+        yaml.load(body, strict=True)
+    except yaml.YamlError as error:
+        return document, str(error)
+    return document, ""
 
 
 def _workload_of(call: Call, config: Obj) -> Obj:
@@ -136,9 +144,7 @@ def _workload_of(call: Call, config: Obj) -> Obj:
 # Applying it.
 
 
-async def _apply(call: Call, config: Obj, restrict: update.Restrict) -> One:
-    meta = config.get("metadata")
-    pinned = isinstance(meta, dict) and bool(meta.get("resourceVersion"))
+async def _apply(call: Call, config: _Config, restrict: update.Restrict) -> One:
     for _ in range(RETRIES):
         if call.cache.get(call.key) is None and not call.info.subresource:
             try:
@@ -148,18 +154,18 @@ async def _apply(call: Call, config: Obj, restrict: update.Restrict) -> One:
                     raise
                 continue  # somebody else was first: there is something to apply to now
         try:
-            return await _change(call, config, restrict, pinned)
+            return await _change(call, config, restrict)
         except ApiError as error:
             if not error.is_not_found or call.info.subresource or call.cache.get(call.key) is not None:
                 raise
     raise errors.modified(call.kind.plural, call.info.name, call.kind.group)
 
 
-async def _create(call: Call, config: Obj) -> One:
+async def _create(call: Call, config: _Config) -> One:
     call.api.authorizer.authorize(call.user, call.info._replace(verb="create"))
     if call.kind.terminating:
         raise errors.terminating_definition(call.kind.plural, "create", call.kind.group)
-    obj = _decoded(call, _applied(call, None, config))
+    obj = _decoded(call, config, _applied(call, None, config.document))
     uid = obj["metadata"].get("uid")
     if uid:
         why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
@@ -167,19 +173,19 @@ async def _create(call: Call, config: Obj) -> One:
     return await create_object(call, obj, tracked=True)
 
 
-async def _change(call: Call, config: Obj, restrict: update.Restrict, pinned: bool) -> One:
+async def _change(call: Call, config: _Config, restrict: update.Restrict) -> One:
     entries: list[Obj] = []
 
     def make(old: CachedObject) -> Obj:
         nonlocal entries
-        done = _applied(call, shown(call.kind, old), config)
+        done = _applied(call, shown(call.kind, old), config.document)
         entries = done.entries
-        return _decoded(call, done)
+        return _decoded(call, config, done)
 
     def track(_: Call, new: Obj, __: Obj) -> None:
         set_entries(new["metadata"], entries)
 
-    return await update.modify(call, make, restrict, pinned=pinned, track=track)
+    return await update.modify(call, make, restrict, pinned=config.is_pinned, track=track)
 
 
 def _applied(call: Call, live: Obj | None, config: Obj) -> Applied:
@@ -203,8 +209,13 @@ def _applied(call: Call, live: Obj | None, config: Obj) -> Applied:
     return done
 
 
-def _decoded(call: Call, done: Applied) -> Obj:
+def _decoded(call: Call, config: _Config, done: Applied) -> Obj:
     """The object as every write has it: of its schema, named as its path, ours to change."""
+    call.warnings.clear()
+    if config.complaint:
+        if call.params.get("fieldValidation") == "Strict":
+            raise errors.bad_request(f"error strict decoding YAML: {config.complaint}")
+        call.warnings.append(config.complaint)
     obj: Obj = own(done.obj)
     obj.setdefault("metadata", {})["managedFields"] = done.entries
     decoded = decode(call, obj, call.kind.gvk, "Ignore", [])
