@@ -14,6 +14,7 @@ from pinnace.apis.builtin import NEWEST
 from pinnace.apis.registry import Registry
 from pinnace.apis.resources import DEPLOYMENTS, PODS
 from pinnace.apiserver.admission.matching import rule_matches
+from pinnace.apiserver.admission.webhook_client import CallFailed, endpoint
 from pinnace.machinery.meta import Obj
 from tests.apiserver.conftest import Cluster, config_map, pod
 from tests.apiserver.hooks import CONFIGURATIONS, Hooks, add, allow, patch, register
@@ -95,6 +96,72 @@ async def test_attaching_can_be_refused(cluster: Cluster, hooks: Hooks) -> None:
     [(_, request)] = hooks.asked
     assert (request["operation"], request["subResource"]) == ("CONNECT", "attach")
     assert request["object"]["kind"] == "PodAttachOptions"
+
+
+@pytest.mark.parametrize(
+    ("subresource", "kind", "group", "body"),
+    [
+        ("eviction", "Eviction", "policy", {"apiVersion": "policy/v1"}),
+        ("binding", "Binding", "", {"apiVersion": "v1", "target": {"kind": "Node", "name": "n"}}),
+    ],
+)
+async def test_evictions_and_bindings_can_be_refused(
+    cluster: Cluster, hooks: Hooks, subresource: str, kind: str, group: str, body: Obj
+) -> None:
+    await cluster.request("POST", PODS_PATH, pod("a"))
+    hooks.answers["/no"] = lambda _: {"allowed": False, "status": {"message": "not now"}}
+    await register(cluster, "Validating", "no", hooks.webhook("no", "/no", f"pods/{subresource}"))
+
+    sent = {"kind": kind, "metadata": {"name": "a"}, **body}
+    error = await cluster.refused("POST", f"{PODS_PATH}/a/{subresource}", sent)
+
+    assert error.message == 'admission webhook "no.example.com" denied the request: not now'
+    [(_, request)] = hooks.asked
+    assert (request["operation"], request["subResource"], request["name"]) == ("CREATE", subresource, "a")
+    assert request["kind"] == {"group": group, "version": "v1", "kind": kind}
+    assert request["resource"]["resource"] == "pods"
+    assert request["object"]["kind"] == kind
+
+
+async def test_a_service_is_called_by_its_name(cluster: Cluster, hooks: Hooks) -> None:
+    """Nobody has a certificate for a Service's address: it must be for the name."""
+    spec = {"type": "ExternalName", "externalName": "localhost"}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hook"}, "spec": spec}
+    await cluster.request("POST", "/api/v1/namespaces/default/services", service)
+    named = {"name": "hook", "namespace": "default", "path": "/x", "port": hooks.port}
+    config = {"service": named, "caBundle": hooks.bundle}
+    await register(cluster, "Validating", "svc", hooks.webhook("svc", "/x", clientConfig=config))
+
+    error = await cluster.refused("POST", MAPS, config_map("a"))
+
+    assert f'Post "https://hook.default.svc:{hooks.port}/x?timeout=10s": tls: failed to verify' in error.message
+    assert "certificate is not valid for the name it was called by" in error.message
+
+
+async def test_any_ready_endpoint_of_a_service_is_chosen(cluster: Cluster) -> None:
+    ports = [{"name": "web", "port": 443, "targetPort": 8443}]
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hook"}, "spec": {"ports": ports}}
+    await cluster.request("POST", "/api/v1/namespaces/default/services", service)
+    slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+    for number in (1, 2):
+        endpoint_slice = {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {"name": f"hook-{number}", "labels": {"kubernetes.io/service-name": "hook"}},
+            "addressType": "IPv4",
+            "ports": [{"name": "web", "port": 8443}],
+            "endpoints": [
+                {"addresses": ["192.0.2.9"], "conditions": {"ready": False}},
+                {"addresses": [f"192.0.2.{number}"], "conditions": {"ready": True}},
+            ],
+        }
+        await cluster.request("POST", slices, endpoint_slice)
+
+    chosen = {endpoint(cluster.server.api.storage, "default", "hook", 443) for _ in range(100)}
+
+    assert chosen == {("192.0.2.1", 8443), ("192.0.2.2", 8443)}
+    with pytest.raises(CallFailed, match='no service port 80 found for service "hook"'):
+        endpoint(cluster.server.api.storage, "default", "hook", 80)
 
 
 @pytest.mark.parametrize("policy", ["Fail", "Ignore"])

@@ -85,6 +85,11 @@ class Attributes:
         return self.call.info.subresource
 
     @property
+    def is_part(self) -> bool:
+        """Whether `obj` is no object of the resource, but what one of its subresources takes."""
+        return self.obj is not None and bool(self.subresource) and self.obj.get("kind") != self.call.kind.kind
+
+    @property
     def name(self) -> str:
         """Of the object, as far as it has one yet."""
         return self.call.info.name or str((self.obj or {}).get("metadata", {}).get("name") or "")
@@ -103,6 +108,8 @@ class Attributes:
 
 class Plugin:
     """One rule; does nothing unless it overrides one of these. Both raise ApiError to refuse."""
+
+    dynamic = False  # whether its rules are objects of the cluster, which may name any resource
 
     async def mutate(self, attributes: Attributes) -> None:
         """Change `attributes.obj` in place."""
@@ -133,6 +140,7 @@ class Chain:
     def __init__(self, plugins: Sequence[Plugin]) -> None:
         self.plugins = list(plugins)
         self._mutating = [plugin for plugin in plugins if type(plugin).mutate is not Plugin.mutate]
+        self._dynamic = [plugin for plugin in plugins if plugin.dynamic]
         self._validating = [plugin for plugin in plugins if type(plugin).validate is not Plugin.validate]
 
     async def mutate(self, attributes: Attributes) -> None:
@@ -143,6 +151,17 @@ class Chain:
             again.second = True
             for plugin in self._mutating:
                 await plugin.mutate(attributes)
+
+    async def admit_part(self, call: Call, obj: Obj) -> None:
+        """Ask about what is sent to a subresource and is no object of its resource: a Binding, an Eviction.
+
+        Built-in plugins have nothing to say of those. `obj` may be changed.
+        """
+        attributes = Attributes(call, "CREATE", obj, None, call.dry_run)
+        for plugin in self._dynamic:
+            await plugin.mutate(attributes)
+        for plugin in self._dynamic:
+            await plugin.validate(attributes)
 
     async def validate(self, attributes: Attributes) -> None:
         for plugin in self._validating:

@@ -21,7 +21,7 @@ from pinnace.apiserver.cache import ResourceCache
 from pinnace.apiserver.decode import decode, own
 from pinnace.machinery import json_patch
 from pinnace.machinery.errors import ApiError
-from pinnace.machinery.meta import GVR, Obj
+from pinnace.machinery.meta import GVR, Obj, gvk_of
 
 if TYPE_CHECKING:
     from pinnace.machinery.cel.mutation import MutatingPolicy, Mutation
@@ -52,6 +52,8 @@ class _Loaded:
 
 
 class MutatingPolicies(Plugin):
+    dynamic = True
+
     def __init__(self) -> None:
         self._policies: PerObject[_Loaded] = PerObject(_Loaded.read)
         self._bindings: PerObject[Bound] = PerObject(Bound.read)
@@ -158,11 +160,19 @@ def _change(attributes: Attributes, kind: Kind, mutation: Mutation, value: Any) 
         after = _merged(attributes, kind, before, value)
     if not isinstance(after, dict):
         raise ValueError("the mutated document is not an object")
+    if attributes.is_part:
+        return _take(attributes, after)
     if kind is not call.kind:
         after = in_version(after, kind, call.kind)
     made = decode(call, own(after), call.kind.gvk, "Ignore", [])
     if call.kind.default is not None:
         call.kind.default(made)
+    return _take(attributes, made)
+
+
+def _take(attributes: Attributes, made: Obj) -> bool:
+    """Put the object in the place of the request's; whether that changes anything."""
+    assert attributes.obj is not None
     if made == attributes.obj:
         return False
     attributes.obj.clear()
@@ -178,7 +188,7 @@ def _merged(attributes: Attributes, kind: Kind, before: Obj, configuration: Obj)
         configuration.setdefault(name, before.get(name))
     if "name" in (configuration.get("metadata") or {}) and configuration["metadata"]["name"] != attributes.name:
         raise ValueError("the name of the object may not be changed")
-    node = node_of(attributes.call.api.schemas.for_gvk(kind.gvk))
+    node = node_of(attributes.call.api.schemas.for_gvk(gvk_of(before) if attributes.is_part else kind.gvk))
     if whole := _owned_whole(node, configuration, ""):
         raise ValueError(f"invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {whole}")
     merged: Obj = merge(node, before, configuration)

@@ -86,6 +86,8 @@ def is_exempt(attributes: Attributes) -> bool:
 
 
 class ValidatingPolicies(Plugin):
+    dynamic = True
+
     def __init__(self) -> None:
         self._policies: PerObject[_Loaded] = PerObject(_Loaded.read)
         self._bindings: PerObject[Bound] = PerObject(Bound.read)

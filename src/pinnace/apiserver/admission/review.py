@@ -12,7 +12,7 @@ from pinnace.apiserver.admission.chain import Attributes
 from pinnace.apiserver.call import shown, to_storage
 from pinnace.apiserver.decode import own
 from pinnace.apiserver.handlers.reviews import user_info
-from pinnace.machinery.meta import Obj
+from pinnace.machinery.meta import Obj, gvk_of
 
 _OPTIONS = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions", "DELETE": "DeleteOptions"}
 
@@ -20,7 +20,7 @@ _OPTIONS = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions", "DELETE": "Del
 def seen_as(attributes: Attributes, kind: Kind, obj: Obj | None) -> Obj | None:
     """The object in the version that someone wants. Read-only."""
     mine = attributes.call.kind
-    if obj is None or kind is mine:
+    if obj is None or kind is mine or attributes.is_part:
         return obj
     return in_version(own(obj), mine, kind)
 
@@ -72,10 +72,10 @@ def review_of(attributes: Attributes, webhook: Obj, kind: Kind) -> Obj:
 
 def _sent_kind(attributes: Attributes, kind: Kind) -> Obj:
     """What is in the review: the kind itself, or what the subresource takes."""
-    name = kind.kind
-    if attributes.operation == "CONNECT" and attributes.obj is not None:
-        name = attributes.obj["kind"]
-    return {"group": kind.group, "version": kind.version, "kind": name}
+    if attributes.is_part and attributes.obj is not None:
+        kind_of_part = gvk_of(attributes.obj)
+        return {"group": kind_of_part.group, "version": kind_of_part.version, "kind": kind_of_part.kind}
+    return {"group": kind.group, "version": kind.version, "kind": kind.kind}
 
 
 def _options(attributes: Attributes) -> Obj | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import random
 import ssl
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -108,14 +109,14 @@ def _resolve(config: Obj, seconds: int, storage: Storage) -> _Target:
         return _Target(shown, shown, None)
     service = config.get("service") or {}
     name, namespace = service.get("name", ""), service.get("namespace", "")
-    address, port = _endpoint(storage, namespace, name, service.get("port") or 443)
+    address, port = endpoint(storage, namespace, name, service.get("port") or 443)
     path = "/" + (service.get("path") or "").lstrip("/")
     url = f"https://{bracketed(address)}:{port}{path}?timeout={seconds}s"
     return _Target(shown, url, f"{name}.{namespace}.svc")
 
 
-def _endpoint(storage: Storage, namespace: str, name: str, port: int) -> tuple[str, int]:
-    """Address and port of something ready behind a Service's port. Raises CallFailed."""
+def endpoint(storage: Storage, namespace: str, name: str, port: int) -> tuple[str, int]:
+    """Address and port of something ready behind a Service's port, any of them. Raises CallFailed."""
     found = storage.cache(SERVICES).get(f"{namespace}/{name}")
     if found is None:
         raise CallFailed(f'failed to call webhook: service "{name}" not found')
@@ -125,6 +126,7 @@ def _endpoint(storage: Storage, namespace: str, name: str, port: int) -> tuple[s
     chosen = [each for each in spec.get("ports") or () if each.get("port") == port]
     if not chosen:
         raise CallFailed(f'failed to call webhook: no service port {port} found for service "{name}"')
+    ready: list[tuple[str, int]] = []
     for cached in storage.cache(ENDPOINT_SLICES).objects.values():
         if cached.namespace != namespace:
             continue
@@ -136,9 +138,13 @@ def _endpoint(storage: Storage, namespace: str, name: str, port: int) -> tuple[s
             for each in endpoint_slice.get("ports") or ()
             if (each.get("name") or "") == (chosen[0].get("name") or "")
         ]
-        for endpoint in endpoint_slice.get("endpoints") or ():
-            if numbers and endpoint.get("addresses") and get_in(endpoint, "conditions", "ready", default=True):
-                return endpoint["addresses"][0], numbers[0]
+        ready += [
+            (endpoint["addresses"][0], numbers[0])
+            for endpoint in endpoint_slice.get("endpoints") or ()
+            if numbers and endpoint.get("addresses") and get_in(endpoint, "conditions", "ready", default=True)
+        ]
+    if ready:
+        return random.choice(ready)
     raise CallFailed(f'failed to call webhook: no endpoints available for service "{name}"')
 
 

@@ -72,6 +72,7 @@ class _Webhooks(Plugin):
     """What webhooks of both kinds have in common."""
 
     configurations: GVR
+    dynamic = True
 
     def __init__(self, client: WebhookClient) -> None:
         self.client = client
@@ -210,7 +211,7 @@ def _patched(attributes: Attributes, kind: Kind, response: Obj) -> Obj:
     changed = json_patch.apply(own(seen_as(attributes, kind, attributes.obj)), patch)
     if not isinstance(changed, dict):
         raise ValueError("the patched document is not an object")
-    if attributes.operation == "CONNECT":
+    if attributes.is_part:
         return changed
     if kind is not call.kind:
         changed = in_version(changed, kind, call.kind)

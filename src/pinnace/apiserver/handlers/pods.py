@@ -48,6 +48,7 @@ async def _bind(call: Call, binding: Obj) -> One:
         raise errors.bad_request(f"name in URL does not match name in Binding object: {name} != {meta['name']}")
     if causes:
         raise errors.invalid("Binding", name, causes)
+    await call.api.admission.admit_part(call, binding)
     node = target["name"]
     annotations = annotations_of(binding) or {}
 
@@ -109,6 +110,7 @@ async def evict(call: Call) -> One:
     name = eviction["metadata"].get("name")
     if name and name != call.info.name:
         raise errors.bad_request(f"name in URL does not match name in Eviction object: {call.info.name} != {name}")
+    await call.api.admission.admit_part(call, eviction)
     asked = eviction.get("deleteOptions") or {}
     preconditions = asked.get("preconditions") or {}
     options = deletion.Options(
