@@ -89,6 +89,11 @@ def condition_is(definition: Obj, kind: str, value: str = "True") -> bool:
     return any(one.get("type") == kind and one.get("status") == value for one in conditions)
 
 
+def is_served(definition: Obj) -> bool:
+    """Whether requests for its objects are answered; those of one that is being deleted still are."""
+    return condition_is(definition, "Established") and not condition_is(definition, "Terminating", "False")
+
+
 # Validation.
 
 

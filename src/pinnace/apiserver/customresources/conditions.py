@@ -105,8 +105,3 @@ def _non_structural(status: Obj, spec: Obj, now: str) -> None:
         set_condition(status, "NonStructuralSchema", "True", "Violations", message, now)
     elif any(one.get("type") == "NonStructuralSchema" for one in status.get("conditions") or ()):
         status["conditions"] = [one for one in status["conditions"] if one.get("type") != "NonStructuralSchema"]
-
-
-def is_served(definition: Obj) -> bool:
-    """Whether requests for its objects are answered; those of one that is being deleted still are."""
-    return condition_is(definition, "Established") and not condition_is(definition, "Terminating", "False")

@@ -15,16 +15,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from pinnace.apis.definitions import CLEANUP_FINALIZER, condition_is, set_condition
+from pinnace.apis.definitions import CLEANUP_FINALIZER, condition_is, is_served, set_condition
 from pinnace.apis.kind import Kind
 from pinnace.apis.resources import CUSTOM_RESOURCE_DEFINITIONS
 from pinnace.apiserver.authn import loopback_user
 from pinnace.apiserver.cache import CachedObject, Event, Filter, ResourceCache, Watcher
 from pinnace.apiserver.call import Call
-from pinnace.apiserver.customresources.conditions import is_served, status_for
-from pinnace.apiserver.customresources.conversion import Converter
-from pinnace.apiserver.customresources.instances import Instances
-from pinnace.apiserver.customresources.kinds import storage_version, versions_of
 from pinnace.apiserver.request_info import RequestInfo
 from pinnace.machinery import errors
 from pinnace.machinery.errors import ApiError
@@ -147,6 +143,8 @@ class CustomResources:
         if definition["metadata"].get("deletionTimestamp"):
             await self._clean_up(cached)
             return
+        from pinnace.apiserver.customresources.conditions import status_for
+
         others = [one.obj() for one in self._definitions.objects.values() if one.name != name]
         now = format_time(utc_now())
         status = status_for(definition, others, self._api.registry.builtin, now)
@@ -228,6 +226,8 @@ class _Served:
     """One definition that is served."""
 
     def __init__(self, api: Api, definition: Obj) -> None:
+        from pinnace.apiserver.customresources.instances import Instances  # none of it where nothing is defined
+
         spec = definition["spec"]
         self._api = api
         self._basis: tuple[object, ...] = ()
@@ -252,6 +252,9 @@ class _Served:
 
     def arrange(self, definition: Obj, client: WebhookClient) -> None:
         """Serve the definition's versions in place of those before."""
+        from pinnace.apiserver.customresources.conversion import Converter
+        from pinnace.apiserver.customresources.kinds import storage_version, versions_of
+
         api, instances = self._api, self.instances
         self._hide()
         self._basis = _basis(definition)
