@@ -73,6 +73,8 @@ BAD_FLAGS = [
     (["kube-apiserver", "--etcd-servers=https://127.0.0.1:1", "--etcd-prefix=x"], 'prefix "x" does not start with a'),
     (["kube-apiserver", "--etcd-servers=https://127.0.0.1:1", "--storage-backend=sqlite"], '"sqlite" is not what'),
     (["kube-apiserver", "--storage-backend=etcd2"], '"etcd2" is not one of sqlite, etcd3'),
+    (["kube-apiserver", "--cors-allowed-origins=a.b"], "does not pin to start of host"),
+    (["kube-apiserver", "--goaway-chance=0.5"], "0.5 is not in the range"),
     (["kube-apiserver", "--emulated-version=1.2"], '"1.2" is not one of 1.'),
     (["kube-apiserver", "--service-node-port-range=5-1"], '"5-1" is not FIRST-LAST'),
     (["kubelet", "--node-labels=a"], '"a" is not KEY=VALUE'),

@@ -426,10 +426,7 @@ async def test_headers_beyond_the_limit_are_431_and_the_connection_goes_on() -> 
     assert (await pair.ask("GET", "/")).status == 200
 
 
-async def test_streams_beyond_the_limit_are_refused_also_while_reset_ones_are_at_work(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(http2, "MAX_STREAMS", 10)
+async def test_streams_beyond_the_limit_are_refused_also_while_reset_ones_are_at_work() -> None:
     release = asyncio.Event()
     started = 0
 
@@ -439,7 +436,7 @@ async def test_streams_beyond_the_limit_are_refused_also_while_reset_ones_are_at
         await release.wait()
         return Response()
 
-    pair = Pair(lambda _: write())
+    pair = Pair(lambda _: write(), Settings(streams=10))
     streams = [pair.request("GET", "/") for _ in range(10)]
     await pair.talk()
     for stream in streams[:5]:
@@ -650,6 +647,12 @@ async def test_drain_of_an_idle_connection_ends_it() -> None:
     pair.server.close_when_done()
     await pair.talk()
     assert (len(pair.goaways), pair.channel.ended) == (2, True)
+
+
+async def test_connections_are_asked_to_go_away_by_chance() -> None:
+    pair = Pair(echo, Settings(goaway_chance=1.0))
+    assert (await pair.ask("GET", "/")).status == 200
+    assert (pair.goaways, pair.channel.ended) == ([((1 << 31) - 1, 0), (1, 0)], True)
 
 
 async def test_peer_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import re
 import shutil
 import ssl
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,15 @@ async def test_protocol_is_chosen_by_alpn(
         else:
             wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             assert (await wire.response())[0] == 200
+
+
+async def test_http2_is_not_spoken_where_it_is_not_offered(pki: Pki, connect: Connect) -> None:
+    tls = replace(pki.server(), protocols=("http/1.1",))
+    context = pki.client_context()
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    async with serving(answer, tls) as server:
+        wire = await connect(server, context)
+        assert wire.writer.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
 
 
 async def frame(wire: Wire) -> tuple[int, int, bytes]:

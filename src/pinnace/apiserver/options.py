@@ -54,6 +54,9 @@ class Options:
     minor: int | None = None  # which Kubernetes 1.<minor> to be; the newest when None
     runtime_config: RuntimeConfig = field(default_factory=RuntimeConfig)  # which versions to serve
     max_request_body: int = 3 << 20
+    http2: bool = True
+    http2_max_streams: int = 250  # of one connection at a time
+    goaway_chance: float = 0.0  # that a request's HTTP/2 connection is asked to go away, to spread load over servers
     cors_allowed_origins: tuple[str, ...] = ()  # regular expressions of origins that browsers may ask from
     compaction_interval: float = 300.0  # seconds of history that the store keeps at least; 0 for ever
     bookmark_interval: float = 60.0  # seconds between a watch's bookmarks

@@ -116,8 +116,14 @@ class ApiServer:
         self._leave_services = self._reservations.follow(self.api.storage.cache(SERVICES))
         tls = None
         if options.cert_file is not None and options.key_file is not None:
-            tls = TlsConfig(options.cert_file, options.key_file, options.client_ca_file)
-        settings = Settings(body_bytes=options.max_request_body, error=_protocol_error)
+            protocols = ("h2", "http/1.1") if options.http2 else ("http/1.1",)
+            tls = TlsConfig(options.cert_file, options.key_file, options.client_ca_file, protocols)
+        settings = Settings(
+            body_bytes=options.max_request_body,
+            streams=options.http2_max_streams,
+            goaway_chance=options.goaway_chance,
+            error=_protocol_error,
+        )
         handler: Handler = self.handle
         if options.cors_allowed_origins:
             from pinnace.apiserver.cors import with_cors

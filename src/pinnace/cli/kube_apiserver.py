@@ -63,6 +63,15 @@ if TYPE_CHECKING:
 @click.option("--kubelet-client-certificate", type=FILE, help="Certificate to reach kubelets with.")
 @click.option("--kubelet-client-key", type=FILE, help="Its key.")
 @click.option("--kubelet-certificate-authority", type=FILE, help="Who signs kubelets' certificates.")
+@switch("--disable-http2-serving", default=False, show_default=True, help="Speak HTTP/1.1 alone.")
+@click.option(
+    "--http2-max-streams-per-connection", type=click.IntRange(min=0), default=0,
+    help="Requests that an HTTP/2 connection may have open at a time.  [default: 250]",
+)  # fmt: skip
+@click.option(
+    "--goaway-chance", type=click.FloatRange(0, 0.02), default=0,
+    help="Chance that an HTTP/2 connection is asked to go away at a request, so that load spreads over servers.",
+)  # fmt: skip
 @click.option("--cors-allowed-origins", default="", help="Origins of web pages that may ask, regular expressions.")
 @click.option("--emulated-version", default="", help="Kubernetes version to be, such as 1.36.  [default: the newest]")
 @click.option(
@@ -172,6 +181,9 @@ def _options(flags: dict[str, Any]) -> Options:
         kubelet_client_certificate=flags["kubelet_client_certificate"],
         kubelet_client_key=flags["kubelet_client_key"],
         kubelet_certificate_authority=flags["kubelet_certificate_authority"],
+        http2=not flags["disable_http2_serving"],
+        http2_max_streams=flags["http2_max_streams_per_connection"] or 250,
+        goaway_chance=flags["goaway_chance"],
         cors_allowed_origins=_origins(flags["cors_allowed_origins"]),
         minor=_minor(flags["emulated_version"]),
         runtime_config=_runtime_config(flags["runtime_config"]),

@@ -26,6 +26,10 @@ class Settings:
     slow_peer_bytes: int = 4 << 20  # what a streaming response may have queued when more is written; above: cut off
     idle_seconds: float = 90.0  # a connection without a request
     request_seconds: float = 32.0  # from the first byte of a request to the end of its headers
+    streams: int = 250  # of one HTTP/2 connection at a time; above: refused
+    goaway_chance: float = (
+        0.0  # that an HTTP/2 connection is asked to go away at a request, to spread load over servers
+    )
     connections: int = 20_000  # open at a time; above: closed at once
     error: Callable[[int, str], Response] = plain_error
 

@@ -8,6 +8,7 @@ are those of Go's net/http where Kubernetes relies on them.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable
 
@@ -21,7 +22,6 @@ from pinnace.wire.http2_requests import RequestHead, RequestHeads
 from pinnace.wire.http2_sender import Sender, SendStream
 from pinnace.wire.http2_streams import Stream, StreamWriter
 
-MAX_STREAMS = 250
 RECEIVE_WINDOW = 1 << 20  # of each stream
 CONNECTION_WINDOW = 16 << 20
 HELD_BYTES = 64 << 20  # of request bodies, and of answers, that one connection may make us hold
@@ -72,7 +72,7 @@ class Http2Connection:
 
     def _greet(self) -> None:
         values = {
-            frames.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
+            frames.MAX_CONCURRENT_STREAMS: self._settings.streams,
             frames.INITIAL_WINDOW_SIZE: RECEIVE_WINDOW,
             frames.MAX_HEADER_LIST_SIZE: self._settings.header_bytes,
         }
@@ -347,7 +347,10 @@ class Http2Connection:
         head = self._heads.read(block)  # in any case: the table must go on
         if stream_id > self._accepted:
             return  # the peer knows from GOAWAY
-        if len(self._streams) + self._orphans >= MAX_STREAMS or self._sender.queued + self._held > HELD_BYTES:
+        if (
+            len(self._streams) + self._orphans >= self._settings.streams
+            or self._sender.queued + self._held > HELD_BYTES
+        ):
             self._spend()
             raise StreamFailure(Code.REFUSED_STREAM)
         if head is None:
@@ -444,6 +447,8 @@ class Http2Connection:
 
     def _answer(self, stream_id: int, stream: Stream | None, head: RequestHead, body: bytes) -> None:
         self.activity += 1
+        if self._settings.goaway_chance and random.random() < self._settings.goaway_chance:
+            self.close_when_done()
         request = Request(head.method, head.path, head.query, head.headers, body, self._peer, head.raw_path)
         try:
             result = self._handler(request)

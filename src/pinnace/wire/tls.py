@@ -18,6 +18,7 @@ class TlsConfig:
     cert_file: Path | str
     key_file: Path | str
     client_ca_file: Path | str | None = None
+    protocols: tuple[str, ...] = ("h2", "http/1.1")  # offered by ALPN, the best first
 
     def server_context(self) -> ssl.SSLContext:
         """A context for accepted sockets; raises OSError or ssl.SSLError for files that cannot be used."""
@@ -25,7 +26,7 @@ class TlsConfig:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET
         context.num_tickets = 0
-        context.set_alpn_protocols(["h2", "http/1.1"])
+        context.set_alpn_protocols(self.protocols)
         context.load_cert_chain(self.cert_file, self.key_file)
         if self.client_ca_file is not None:
             context.load_verify_locations(self.client_ca_file)
