@@ -6,6 +6,7 @@ which `render` turns into bytes for the wire and `loopback` into objects.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ from pinnace.wire.http import AnyResponse, Request
 if TYPE_CHECKING:
     from pinnace.apiserver.api import Api
 
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_BEYOND = 2**63
 _TRUE = ("1", "t", "T", "true", "TRUE", "True")
 
 
@@ -63,14 +66,16 @@ class Call:
         return self.params.get(name, "") in _TRUE
 
     def number(self, name: str) -> int | None:
-        """An integer query parameter; raises 400 for anything else."""
+        """An integer query parameter of 64 bits; raises 400 for anything else."""
         text = self.params.get(name)
         if not text:
             return None
-        try:
-            return int(text)
-        except ValueError:
-            raise errors.bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+        if not _INTEGER.fullmatch(text):
+            raise errors.bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax')
+        number = int(text) if len(text) < 64 else _BEYOND
+        if not -_BEYOND <= number < _BEYOND:
+            raise errors.bad_request(f'strconv.ParseInt: parsing "{text}": value out of range')
+        return number
 
     @property
     def dry_run(self) -> bool:

@@ -7,6 +7,7 @@ remembered. https://kubernetes.io/docs/reference/using-api/api-concepts/#retriev
 from __future__ import annotations
 
 import base64
+import sys
 from dataclasses import replace
 from itertools import islice
 
@@ -120,7 +121,7 @@ def _page(call: Call, which: Filter, revision: int, after: str, limit: int) -> M
         if which.is_everything and not which.name and not after and cache.kind is call.kind:
             return Many(list(found), metadata, (cache, which.namespace))
         return Many(list(found), metadata)
-    items = list(islice(found, limit + 1))
+    items = list(islice(found, min(limit, sys.maxsize - 1) + 1))
     if len(items) <= limit:
         return Many(items, {"resourceVersion": str(revision)})
     items.pop()
