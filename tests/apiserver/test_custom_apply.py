@@ -215,3 +215,13 @@ async def test_deep_objects_are_no_trouble(typed: Cluster) -> None:
         assert answer.status < 500, answer.json
     answer = await typed.call("PATCH", f"{OBJECT}?fieldManager=x&force=true", {}, content_type=APPLY)
     assert answer.status == 400
+
+
+@pytest.mark.parametrize("content_type", [APPLY, MERGE])
+async def test_a_deprecated_version_warns_of_patches_too(cluster: Cluster, content_type: str) -> None:
+    given = version(schema=TYPES, deprecated=True, deprecationWarning="v1 is old")
+    await established(cluster, definition(given))
+    await apply(cluster, OBJECT, cron_tab(spec={"replicas": 1}))
+    path = f"{OBJECT}?fieldManager=a"
+    answer = await cluster.call("PATCH", path, cron_tab(spec={"replicas": 2}), content_type=content_type)
+    assert answer.warnings == ['299 - "v1 is old"']

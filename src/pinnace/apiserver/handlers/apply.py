@@ -211,7 +211,6 @@ def _applied(call: Call, live: Obj | None, config: Obj) -> Applied:
 
 def _decoded(call: Call, config: _Config, done: Applied) -> Obj:
     """The object as every write has it: of its schema, named as its path, ours to change."""
-    call.warnings.clear()
     if config.complaint:
         if call.params.get("fieldValidation") == "Strict":
             raise errors.bad_request(f"error strict decoding YAML: {config.complaint}")

@@ -108,7 +108,6 @@ async def patch_with(call: Call, restrict: Restrict) -> One:
         if not isinstance(patched, dict):
             raise errors.bad_request("the patched document is not an object")
         check_kind(patched, call.kind.gvk)
-        call.warnings.clear()
         decoded = decode(call, patched, call.kind.gvk, mode, [])
         check_address(call, decoded)
         return decoded
