@@ -176,3 +176,15 @@ async def test_metadata_informers_keep_nothing_else(api: FakeApi, informers: Inf
     assert kept is not None
     assert "data" not in kept
     assert kept == only_metadata(api.objects[CONFIG_MAPS]["default/a"])
+
+
+async def test_what_manages_the_fields_is_not_kept(api: FakeApi, informers: InformerFactory) -> None:
+    obj = config_map("a", "1")
+    obj["metadata"]["managedFields"] = [{"manager": "m"}]
+    await api.client.create(CONFIG_MAPS, obj)
+    informer = informers.informer(CONFIG_MAPS)
+    informers.start()
+    await informers.wait_synced()
+    (kept,) = informer.store.list()
+    assert kept["data"] == {"value": "1"}
+    assert "managedFields" not in kept["metadata"]

@@ -188,6 +188,7 @@ class Informer:
             self._remember(item)
 
     def _remember(self, obj: Obj) -> None:
+        obj = _lean(obj)
         if self._transform is not None:
             obj = self._transform(obj)
         old = self.store.get(key_of(obj))
@@ -332,3 +333,11 @@ class InformerFactory:
         tasks = list(self._tasks.values())
         self._tasks.clear()
         await end_tasks(tasks)
+
+
+def _lean(obj: Obj) -> Obj:
+    """The object without what takes as much room as the rest of it and nobody here reads."""
+    meta = obj["metadata"]
+    if "managedFields" not in meta:
+        return obj
+    return {**obj, "metadata": {name: value for name, value in meta.items() if name != "managedFields"}}
