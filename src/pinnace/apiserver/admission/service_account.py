@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Iterator
 
 from pinnace.apis.resources import SERVICE_ACCOUNTS
 from pinnace.apiserver.admission.chain import Attributes, Plugin
 from pinnace.apiserver.cache import CachedObject, Filter, ResourceCache, Watcher
-from pinnace.machinery import errors
 from pinnace.machinery.meta import Obj, annotations_of
 
 MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 MIRROR = "kubernetes.io/config.mirror"
+ENFORCE = "kubernetes.io/enforce-mountable-secrets"
+_EPHEMERAL = "ephemeralContainers"
 _PATIENCE = 1.5  # seconds
 _TOKEN_SECONDS = 3607  # an hour, and a little more that says it was not the author who chose it
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
@@ -26,8 +28,8 @@ class ServiceAccount(Plugin):
         pod = attributes.obj
         if attributes.operation != "CREATE" or attributes.resource != ("", "pods") or attributes.subresource:
             return
-        if pod is None or MIRROR in (annotations_of(pod) or {}):
-            return  # the kubelet runs a static pod without asking; its mirror names no account
+        if pod is None or _is_mirror(pod):
+            return  # the kubelet runs a static pod without asking, and its mirror stays as it is
         spec = pod.setdefault("spec", {})
         name = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
         spec["serviceAccountName"] = spec["serviceAccount"] = name
@@ -36,6 +38,21 @@ class ServiceAccount(Plugin):
             _mount_token(spec)
         if not spec.get("imagePullSecrets") and account.get("imagePullSecrets"):
             spec["imagePullSecrets"] = [dict(secret) for secret in account["imagePullSecrets"]]
+
+    async def validate(self, attributes: Attributes) -> None:
+        pod = attributes.obj
+        if attributes.resource != ("", "pods") or pod is None:
+            return
+        where = (attributes.operation, attributes.subresource)
+        if where not in (("CREATE", ""), ("UPDATE", "ephemeralcontainers")):
+            return
+        if _is_mirror(pod):
+            why = _wrong_mirror(pod["spec"])
+        else:
+            name = pod["spec"].get("serviceAccountName") or "default"
+            why = _not_mountable(pod["spec"], await self._account(attributes, name))
+        if why:
+            raise attributes.forbidden(why)
 
     async def _account(self, attributes: Attributes, name: str) -> Obj:
         """The account; the default one is waited for a moment, as a controller makes it for every new namespace."""
@@ -46,8 +63,7 @@ class ServiceAccount(Plugin):
             found = await _appearance(cache, namespace, name)
         if found is None:
             why = f'error looking up service account {namespace}/{name}: serviceaccount "{name}" not found'
-            pod_name = (attributes.obj or {})["metadata"].get("name", "")
-            raise errors.forbidden("pods", pod_name, why)
+            raise attributes.forbidden(why)
         return found.obj()
 
 
@@ -63,6 +79,61 @@ async def _appearance(cache: ResourceCache, namespace: str, name: str) -> Cached
     finally:
         leave()
     return cache.get(f"{namespace}/{name}")
+
+
+def _is_mirror(pod: Obj) -> bool:
+    return MIRROR in (annotations_of(pod) or {})
+
+
+def _wrong_mirror(spec: Obj) -> str:
+    """Why a mirror is refused: a static pod has no credentials of the cluster's, and so its mirror shows none."""
+    if spec.get("serviceAccountName"):
+        return "a mirror pod may not reference service accounts"
+    volumes = spec.get("volumes") or ()
+    if any(volume.get("secret") for volume in volumes) or any(True for _ in _secrets_of_env(spec)):
+        return "a mirror pod may not reference secrets"
+    for volume in volumes:
+        for source in (volume.get("projected") or {}).get("sources") or ():
+            if source.get("serviceAccountToken") is not None:
+                return "a mirror pod may not use ServiceAccountToken volume projections"
+    return ""
+
+
+def _secrets_of_env(spec: Obj) -> Iterator[tuple[str, str]]:
+    """Secrets that environments are made of, each after the place that names it."""
+    kinds = (("init container", "initContainers"), ("container", "containers"), ("ephemeral container", _EPHEMERAL))
+    for word, kind in kinds:
+        for container in spec.get(kind) or ():
+            place = f"{word} {container.get('name')}"
+            for variable in container.get("env") or ():
+                reference = (variable.get("valueFrom") or {}).get("secretKeyRef")
+                if reference:
+                    yield f"{place} with envVar {variable.get('name')}", reference.get("name") or ""
+            for source in container.get("envFrom") or ():
+                if source.get("secretRef"):
+                    yield f"{place} with envFrom", source["secretRef"].get("name") or ""
+
+
+def _not_mountable(spec: Obj, account: Obj) -> str:
+    """Why the pod is refused where its account insists on the secrets it lists."""
+    if annotations_of(account).get(ENFORCE) != "true":
+        return ""
+    known = {one.get("name") for one in account.get("secrets") or ()}
+    owner = account["metadata"]["name"]
+    rest = f"is not allowed because service account {owner} does not reference that secret"
+    for volume in spec.get("volumes") or ():
+        secret = (volume.get("secret") or {}).get("secretName")
+        if secret and secret not in known:
+            return f'volume with secret.secretName="{secret}" {rest}'
+    for place, secret in _secrets_of_env(spec):
+        if secret not in known:
+            return f'{place} referencing secret.secretName="{secret}" {rest}'
+    pulled = {one.get("name") for one in account.get("imagePullSecrets") or ()}
+    for index, one in enumerate(spec.get("imagePullSecrets") or ()):
+        if one.get("name") not in pulled:
+            what = f'imagePullSecrets[{index}].name="{one.get("name")}"'
+            return f"{what} is not allowed because service account {owner} does not reference that imagePullSecret"
+    return ""
 
 
 def _wants_token(spec: Obj, account: Obj) -> bool:
