@@ -16,7 +16,7 @@ import orjson
 import structlog
 
 from pinnace.apis.kind import Kind
-from pinnace.apiserver.packing import BRACE, Dictionary, packing
+from pinnace.apiserver.packing import Dictionary, packing
 from pinnace.machinery.meta import Obj
 from pinnace.store.contract import Change, KeyValue
 
@@ -35,12 +35,13 @@ _NO_LABELS: dict[str, str] = {}
 class CachedObject:
     """One object at one revision; immutable. Its bytes lack `resourceVersion`, which is put in where they are read."""
 
-    __slots__ = ("_data", "_fields", "_labels", "_obj", "cache", "key", "revision")
+    __slots__ = ("_fields", "_labels", "_obj", "_packed", "_raw", "cache", "key", "revision")
 
     def __init__(self, cache: ResourceCache, key: str, raw: bytes, revision: int) -> None:
         self.cache = cache
         self.key = key  # `namespace/name`, or `name`
-        self._data = raw  # or its packed form
+        self._raw: bytes | None = raw
+        self._packed: bytes | None = None  # made once, when it has been long since somebody asked; then `_raw` may go
         self.revision = revision
         self._obj: Obj | None = None
         self._labels: Mapping[str, str] | None = None
@@ -49,24 +50,25 @@ class CachedObject:
     @property
     def raw(self) -> bytes:
         """The stored bytes."""
-        data = self._data
-        return self.cache.dictionary.unpack(data) if data[0] != BRACE else data  # type: ignore[union-attr]
+        raw = self._raw
+        if raw is None:
+            assert self._packed is not None
+            assert self.cache.dictionary is not None
+            return self.cache.dictionary.unpack(self._packed)
+        return raw
 
     def pack(self) -> None:
-        """Keep the stored bytes compressed from now on."""
-        if self._data[0] == BRACE:
-            self._data = self.cache.pack(self._data)
-
-    def touch(self) -> None:
-        """Somebody reads this very object, and may again."""
-        if self._data[0] != BRACE:
-            self._data = self.raw
-            packing.add(self)
+        """Keep the stored bytes compressed alone from now on, unless that does not pay."""
+        if self._raw is not None:
+            if self._packed is None:
+                self._packed = self.cache.pack(self._raw)
+            if self._packed is not self._raw:
+                self._raw = None
 
     @property
     def size(self) -> int:
         """How many bytes are held."""
-        return len(self._data)
+        return len(self._raw if self._raw is not None else self._packed or b"")
 
     @property
     def namespace(self) -> str:
@@ -78,9 +80,11 @@ class CachedObject:
 
     def body(self) -> bytes:
         """The object as JSON, resourceVersion included."""
-        if self._data[0] != BRACE:
-            self.touch()
-        cut, raw = self.cache.cut, self._data
+        raw = self._raw
+        if raw is None:  # who reads one object may read it again
+            raw = self._raw = self.raw
+            packing.add(self)
+        cut = self.cache.cut
         return b'%b"resourceVersion":"%d",%b' % (raw[:cut], self.revision, raw[cut:])
 
     def obj(self) -> Obj:
@@ -130,8 +134,8 @@ def join_bodies(items: Iterable[CachedObject]) -> bytes:
     pieces: list[bytes] = []
     for item in items:
         cut = item.cache.cut
-        raw = item._data
-        if raw[0] != BRACE:
+        raw = item._raw
+        if raw is None:
             raw = item.raw
         pieces.append(b'%b"resourceVersion":"%d",%b' % (raw[:cut], item.revision, raw[cut:]))
     return b",".join(pieces)

@@ -14,14 +14,13 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-KEEP = 24 << 20  # bytes of the newest objects that stay unpacked
+KEEP = 32 << 20  # bytes of the newest objects that stay unpacked
 TOO_MUCH = 96 << 20  # bytes from which on every new object has two old ones packed, however busy the server is
 SLICE = 0.001  # seconds of packing at a time
 PAUSE = 0.01  # seconds between two slices
 BUSY = 0.003  # seconds that the event loop comes late: then it has better things to do
 REST = 0.5  # seconds between looks whether there is something to pack
 _WINDOW_BITS, _MEMORY_LEVEL = 13, 6  # a small state, for every object has one of its own while it is packed
-BRACE = ord("{")  # what JSON begins with, and no zlib stream does
 
 
 class Dictionary:
