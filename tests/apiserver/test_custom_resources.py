@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -686,3 +687,41 @@ async def test_two_servers_on_one_store_serve_the_same(cluster: Cluster, pki: Pa
         assert (await cluster.call("GET", CRON_TABS)).status == 404
     finally:
         await other.stop(0.2)
+
+
+async def test_binary_bodies_are_not_read(cluster: Cluster) -> None:
+    await established(cluster, definition())
+
+    answer = await cluster.call("POST", CRON_TABS, b"k8s\0", content_type="application/vnd.kubernetes.protobuf")
+
+    assert answer.status == 415
+    assert answer.json["message"].endswith("accepted media types include: application/json, application/yaml")
+
+
+async def test_many_objects_go_with_their_definition(cluster: Cluster) -> None:
+    await established(cluster, definition())
+    for index in range(150):
+        await cluster.request("POST", CRON_TABS, cron_tab(f"x{index}"))
+
+    await deleted(cluster)
+
+    found, _ = await cluster.store.range(f"/registry/{GROUP}/")
+    assert not found
+    await established(cluster, definition())
+    assert not (await cluster.call("GET", CRON_TABS)).json["items"]
+
+
+async def test_definitions_come_and_go_in_a_storm(cluster: Cluster) -> None:
+    async def one(index: int) -> None:
+        given = definition(plural=f"storms{index}", kind=f"Storm{index}")
+        path = CRON_TABS.replace("crontabs", f"storms{index}")
+        for _ in range(3):
+            await established(cluster, given)
+            made = {**cron_tab(), "kind": f"Storm{index}"}
+            assert (await cluster.call("POST", path, made)).status == 201
+            await deleted(cluster, given["metadata"]["name"])
+            assert (await cluster.call("GET", path)).status == 404
+
+    await asyncio.gather(*(one(index) for index in range(5)))
+
+    assert GROUP not in [group["name"] for group in (await cluster.call("GET", "/apis")).json["groups"]]

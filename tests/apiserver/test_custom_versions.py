@@ -14,10 +14,8 @@ from aiohttp import web
 
 from pinnace.machinery.meta import Obj
 from tests.apiserver.conftest import Cluster
+from tests.apiserver.hooks import Hooks, patch, register
 from tests.apiserver.test_custom_resources import DEFINITIONS, GROUP, MERGE, cron_tab, definition, established, version
-from tests.apiserver.test_webhooks import Hooks, hooks, patch, register
-
-__all__ = ["hooks"]
 
 HOST_PORT: Obj = {"type": "object", "properties": {"hostPort": {"type": "string"}}}
 HOST_AND_PORT: Obj = {"type": "object", "properties": {"host": {"type": "string"}, "port": {"type": "string"}}}
@@ -317,7 +315,8 @@ async def test_admission_webhooks_see_custom_resources_in_the_version_they_name(
     """Conformance: "Admission webhook, mutate custom resource",
     "Admission webhook, mutate custom resource with different stored version",
     "Admission webhook, mutate custom resource with pruning"."""
-    await established(cluster, definition(*two_versions(stored="v2")))
+    both = {"type": "object", "properties": {**HOST_PORT["properties"], **HOST_AND_PORT["properties"]}}
+    await established(cluster, definition(version("v1", both, storage=False), version("v2", both)))
     hooks.answers["/add"] = patch(
         {"op": "add", "path": "/hostPort", "value": "h:1"}, {"op": "add", "path": "/odd", "value": 1}
     )

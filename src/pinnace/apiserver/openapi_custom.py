@@ -50,7 +50,7 @@ class CustomModels:
             schema = self._schemas[kind.gvk]
             raw = orjson.dumps(schema.raw) if isinstance(schema, Structural) else b""
             shown = (kind.gvk, kind.plural, kind.list_kind, kind.namespaced, kind.has_status, kind.scale)
-            digest.update(repr(shown).encode() + raw)
+            digest.update(repr((*shown, *kind.selectable_fields)).encode() + raw)
         return digest.digest() if found else b""
 
     def definition(self, name: str, prose: Obj, prefix: str, *, old: bool) -> Obj:
@@ -64,6 +64,8 @@ class CustomModels:
             raw = schema.raw if isinstance(schema, Structural) else {"type": "object"}
             node = {"type": "object"} if old and _preserves(raw) else self._resource(raw, prose, prefix, old)
         node["x-kubernetes-group-version-kind"] = [gvk._asdict()]
+        if kind.selectable_fields and not is_list:
+            node["x-kubernetes-selectable-fields"] = [{"fieldPath": path} for path in kind.selectable_fields]
         return node
 
     def references(self, name: str) -> list[str]:

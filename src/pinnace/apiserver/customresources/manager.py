@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -22,7 +22,6 @@ from pinnace.apiserver.authn import loopback_user
 from pinnace.apiserver.cache import CachedObject, Event, Filter, ResourceCache, Watcher
 from pinnace.apiserver.call import Call
 from pinnace.apiserver.request_info import RequestInfo
-from pinnace.machinery import errors
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, format_time, utc_now
 from pinnace.store.contract import RevisionConflict, StoreError
@@ -32,7 +31,9 @@ if TYPE_CHECKING:
     from pinnace.apiserver.api import Api
 
 log = structlog.get_logger()
+_T = TypeVar("_T")
 
+AT_ONCE = 100  # objects that are deleted at a time with their definition
 RETRY_SECONDS = 1.0  # until something that failed is tried again
 
 
@@ -197,25 +198,32 @@ class CustomResources:
         if served.loading is not None:
             await served.loading
         served.on_empty = lambda: self._again(name)
-        for key in list(served.instances.stored):
-            await self._delete_instance(served, key[len(served.instances.prefix) :])
+        start = len(served.instances.prefix)
+        for some in batched(served.instances.stored, AT_ONCE):
+            await asyncio.gather(*(self._delete_instance(served, key[start:]) for key in some))
         return len(served.instances.stored)
 
     async def _delete_instance(self, served: _Served, key: str) -> None:
-        from pinnace.apiserver.handlers.delete import Options, delete_object
+        """Delete one object, or begin to; admission is not asked, or it could keep a definition for ever."""
+        from pinnace.apiserver.handlers.delete import Options, begin_deletion
 
-        kind = served.storage_kind
+        kind, storage = served.storage_kind, self._api.storage
         namespace, _, object_name = key.rpartition("/")
         path = kind.gvr.path(namespace, object_name)
         info = RequestInfo("delete", path, True, kind.group, kind.version, kind.plural, namespace, object_name)
         call = Call(self._api, loopback_user("system:apiserver"), info, kind, {}, None)
-        try:
-            if kind.settle is not None and (waiting := kind.settle(key)) is not None:
-                await waiting
-            await delete_object(call, key, Options())
-        except ApiError as error:
-            if not error.is_not_found:
-                raise errors.internal(f"could not issue all deletes: {error.message}") from None
+        if kind.settle is not None and (waiting := kind.settle(key)) is not None:
+            await waiting
+        while (stored := call.cache.get(key)) is not None:
+            try:
+                new = begin_deletion(call, stored, Options())
+                if new is None:
+                    await storage.remove(call.cache, stored)
+                elif new != stored.obj():
+                    await storage.replace(call.cache, stored, new)
+                return
+            except RevisionConflict:
+                continue
 
     def _again(self, name: str) -> None:
         self._queue[name] = None
@@ -277,13 +285,17 @@ class _Served:
 
     async def load(self) -> None:
         """Take what lies in the store already, left by one of the same name."""
-        try:
-            found, revision = await self._api.storage.store.range(self.instances.prefix)
-        except StoreError as error:
-            log.warning("objects of a new definition not read", prefix=self.instances.prefix, error=str(error))
-            return
+        instances = self.instances
+        while True:
+            try:
+                found, revision = await self._api.storage.store.range(instances.prefix)
+            except StoreError as error:
+                log.warning("objects of a new definition not read", prefix=instances.prefix, error=str(error))
+                return
+            if not found or instances.revision <= revision:  # or what was read may have gone since
+                break
         if found:
-            self.instances.load(found, revision)
+            instances.load(found, revision)
 
     def _look(self) -> None:
         if not self.instances.stored:
@@ -301,6 +313,13 @@ class _Served:
         if self.loading is not None:
             self.loading.cancel()
         self._api.storage.abandon(self.instances)
+
+
+def batched(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    """The items in lists of at most `size`, as they are now."""
+    whole = list(items)
+    for start in range(0, len(whole), size):
+        yield whole[start : start + size]
 
 
 def _basis(definition: Obj) -> tuple[object, ...]:
