@@ -45,7 +45,10 @@ class Call:
 
     @property
     def cache(self) -> ResourceCache:
-        return self.api.storage.cache(self.kind.storage)
+        try:
+            return self.api.storage.cache(self.kind.storage)
+        except KeyError:  # its definition went while the call was on its way
+            raise errors.no_such_path() from None
 
     @property
     def key(self) -> str:

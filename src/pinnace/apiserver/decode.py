@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from pinnace.apiserver import negotiate
+from pinnace.apiserver import negotiate, protobuf
 from pinnace.apiserver.call import Call
 from pinnace.machinery import errors
 from pinnace.machinery.decoding import strict_error
@@ -40,6 +40,8 @@ def read_object(call: Call, wanted: GVK, options: str = "CreateOptions") -> Obj:
             raise errors.bad_request(f"the object provided is unrecognized (must be of type {wanted.kind})")
         obj: Obj = own(call.document)
     else:
+        if call.kind.custom and negotiate.media_type_of(call.content_type) == protobuf.MEDIA_TYPE:
+            raise errors.unsupported_media_type(call.content_type, negotiate.SUPPORTED)
         obj, duplicates = negotiate.load(call.request.body, call.content_type, wanted.kind, call.api.schemas)
     check_kind(obj, wanted)
     return decode(call, obj, wanted, mode, duplicates)
