@@ -13,7 +13,7 @@ import orjson
 from pinnace.machinery import fieldset, typed_check
 from pinnace.machinery.fieldset import Fields
 from pinnace.machinery.managed_fields import ApplyConflict, Identity
-from pinnace.machinery.meta import Obj, annotations_of, replace_in
+from pinnace.machinery.meta import Obj, annotations_of, get_in, replace_in
 from pinnace.machinery.names import annotation_errors
 from pinnace.machinery.typed import Node, field_set
 from pinnace.machinery.typed_compare import compare
@@ -70,7 +70,7 @@ def updated(obj: Obj, config: Obj) -> Obj:
 
 def text_of(config: Obj) -> str:
     """The annotation for a configuration: JSON with sorted keys and a line break, without the annotation itself."""
-    annotations = annotations_of(config) if "metadata" in config else {}
+    annotations = get_in(config, "metadata", "annotations", default={})
     if ANNOTATION in annotations:
         others = {name: text for name, text in annotations.items() if name != ANNOTATION}
         config = replace_in(config, others, "metadata", "annotations")

@@ -347,6 +347,7 @@ def apply(author: Author, versions: Versions, live: Obj | None, config: Obj, for
     before = {"metadata": {}} if live is None else {**live, "metadata": _without_tracking(live["metadata"])}
     fields = author.reach(field_set(node, config))
     merged = merge(node, before, config)
+    merged["metadata"] = merged.get("metadata") or {}  # null says nothing
     last = managed.get(who)
     managed = {**managed, who: Entry(author.api_version, fields, last.time if last else "")}
     if last is not None:
