@@ -9,6 +9,7 @@ import pytest
 
 from pinnace.machinery.meta import Obj
 from tests.apiserver.conftest import Cluster, config_map, pod
+from tests.apiserver.test_custom_resources import definition, established, version
 
 GROUP = "/apis/admissionregistration.k8s.io/v1"
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -302,6 +303,40 @@ async def test_a_kind_of_parameters_that_is_not_served_refuses(cluster: Cluster)
         "deployments.apps \"a\" is forbidden: ValidatingAdmissionPolicy 'p' denied request: failed to configure "
         "policy: failed to find resource referenced by paramKind: 'rules.example.com/v1, Kind=Limit'"
     )
+
+
+async def test_custom_resources_can_be_parameters(cluster: Cluster) -> None:
+    spec = {"type": "object", "properties": {"most": {"type": "integer"}}}
+    schema = {"type": "object", "properties": {"spec": spec}}
+    await established(cluster, definition(version(schema=schema), plural="limits", kind="Limit", scope="Cluster"))
+    limit = {"apiVersion": "stable.example.com/v1", "kind": "Limit", "metadata": {"name": "l"}, "spec": {"most": 2}}
+    await cluster.request("POST", "/apis/stable.example.com/v1/limits", limit)
+    of_kind = {"paramKind": {"apiVersion": "stable.example.com/v1", "kind": "Limit"}}
+    check = {"expression": "object.spec.replicas <= params.spec.most", "message": "too many"}
+    made = policy("p", check, **{**PARAMETRIZED, **of_kind})
+    await install(cluster, made, paramRef={"name": "l", "parameterNotFoundAction": "Deny"})
+
+    await cluster.request("POST", DEPLOYMENTS, deployment("two", 2))
+    assert "too many" in (await cluster.refused("POST", DEPLOYMENTS, deployment("three", 3))).message
+
+
+async def test_scales_are_seen_as_scales(cluster: Cluster) -> None:
+    await cluster.request("POST", DEPLOYMENTS, deployment("a", 1))
+    on_scale = {"resourceRules": [rule("apps", "deployments/scale")]}
+    checks = ["object.kind == 'Scale' && oldObject.spec.replicas == 1", "object.spec.replicas < 5"]
+    await install(cluster, policy("p", *checks, matchConstraints=on_scale))
+    one_more = "[JSONPatch{op: 'replace', path: '/spec/replicas', value: object.spec.replicas + 1}]"
+    raised = mutating("m", patched(one_more), matchConstraints=on_scale)
+    await cluster.request("POST", f"{GROUP}/mutatingadmissionpolicies", raised)
+    await cluster.request("POST", f"{GROUP}/mutatingadmissionpolicybindings", binding("m", "m", "Mutating"))
+    path, merge = f"{DEPLOYMENTS}/a/scale", {"content_type": "application/merge-patch+json"}
+
+    assert (
+        "object.spec.replicas < 5" in (await cluster.refused("PATCH", path, {"spec": {"replicas": 4}}, **merge)).message
+    )
+    scaled = await cluster.request("PATCH", path, {"spec": {"replicas": 3}}, **merge)
+
+    assert scaled["spec"]["replicas"] == 4
 
 
 # What is no policy.

@@ -85,6 +85,11 @@ class Attributes:
         return self.call.info.subresource
 
     @property
+    def is_scale(self) -> bool:
+        """Whether the request is about the Scale of the object, which is what webhooks and policies see then."""
+        return self.subresource == "scale" and self.call.kind.scale is not None
+
+    @property
     def is_part(self) -> bool:
         """Whether `obj` is no object of the resource, but what one of its subresources takes."""
         return self.obj is not None and bool(self.subresource) and self.obj.get("kind") != self.call.kind.kind

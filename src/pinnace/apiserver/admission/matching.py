@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from pinnace.apis.kind import Kind
+from pinnace.apis.registry import Registry
 from pinnace.apis.resources import NAMESPACES
 from pinnace.apiserver.admission.chain import Attributes
 from pinnace.apiserver.cache import CachedObject
-from pinnace.machinery.meta import Obj, labels_of
+from pinnace.machinery.meta import GVR, Obj, labels_of
 from pinnace.machinery.selectors import LabelSelector
 
 T = TypeVar("T")
@@ -62,9 +63,7 @@ class Match:
             return kind
         if self._exact:
             return None
-        for other in attributes.call.api.registry.kinds:
-            if other is kind or not other.is_stored or not _is_same(kind, other):
-                continue
+        for other in equivalents(attributes.call.api.registry, kind):
             if any(rule_matches(rule, operation, other, subresource, name) for rule in rules):
                 return other
         return None
@@ -79,6 +78,23 @@ class Match:
             labels = _namespace_labels(attributes)
             return labels is None or self._of_namespace.matches(labels)
         return True
+
+
+_equivalents: dict[int, tuple[Registry, int, dict[GVR, list[Kind]]]] = {}  # of each server in this process
+
+
+def equivalents(registry: Registry, kind: Kind) -> list[Kind]:
+    """The other kinds that show the same objects. Remembered until a kind comes or goes."""
+    known = _equivalents.get(id(registry))
+    if known is None or known[0] is not registry or known[1] != registry.generation:
+        if len(_equivalents) > 8:
+            _equivalents.clear()
+        known = _equivalents[id(registry)] = (registry, registry.generation, {})
+    found = known[2].get(kind.gvr)
+    if found is None:
+        others = [other for other in registry.kinds if other is not kind and other.is_stored and _is_same(kind, other)]
+        found = known[2][kind.gvr] = others
+    return found
 
 
 def _is_same(kind: Kind, other: Kind) -> bool:

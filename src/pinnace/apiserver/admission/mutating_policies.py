@@ -16,9 +16,9 @@ from pinnace.apiserver.admission.expressions import variables_for
 from pinnace.apiserver.admission.matching import Match, PerObject
 from pinnace.apiserver.admission.policies import Bound, is_exempt, refusal
 from pinnace.apiserver.admission.policy_params import Misconfigured, param_kind, params_for
-from pinnace.apiserver.admission.review import in_version, seen_as
+from pinnace.apiserver.admission.review import seen_as, taken_back
 from pinnace.apiserver.cache import ResourceCache
-from pinnace.apiserver.decode import decode, own
+from pinnace.apiserver.decode import own
 from pinnace.machinery import json_patch
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import GVR, Obj, gvk_of
@@ -150,7 +150,6 @@ def _mutate(attributes: Attributes, kind: Kind, loaded: _Loaded, binding: Bound,
 
 def _change(attributes: Attributes, kind: Kind, mutation: Mutation, value: Any) -> bool:
     """Make one mutation; whether it changed anything. Raises ValueError or ApiError for one that cannot be made."""
-    call = attributes.call
     assert attributes.obj is not None
     before = own(seen_as(attributes, kind, attributes.obj))
     if mutation.kind == "JSONPatch":
@@ -160,14 +159,7 @@ def _change(attributes: Attributes, kind: Kind, mutation: Mutation, value: Any) 
         after = _merged(attributes, kind, before, value)
     if not isinstance(after, dict):
         raise ValueError("the mutated document is not an object")
-    if attributes.is_part:
-        return _take(attributes, after)
-    if kind is not call.kind:
-        after = in_version(after, kind, call.kind)
-    made = decode(call, own(after), call.kind.gvk, "Ignore", [])
-    if call.kind.default is not None:
-        call.kind.default(made)
-    return _take(attributes, made)
+    return _take(attributes, taken_back(attributes, kind, after))
 
 
 def _take(attributes: Attributes, made: Obj) -> bool:
@@ -188,7 +180,9 @@ def _merged(attributes: Attributes, kind: Kind, before: Obj, configuration: Obj)
         configuration.setdefault(name, before.get(name))
     if "name" in (configuration.get("metadata") or {}) and configuration["metadata"]["name"] != attributes.name:
         raise ValueError("the name of the object may not be changed")
-    node = node_of(attributes.call.api.schemas.for_gvk(gvk_of(before) if attributes.is_part else kind.gvk))
+    node = node_of(
+        attributes.call.api.schemas.for_gvk(gvk_of(before) if attributes.is_part or attributes.is_scale else kind.gvk)
+    )
     if whole := _owned_whole(node, configuration, ""):
         raise ValueError(f"invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {whole}")
     merged: Obj = merge(node, before, configuration)

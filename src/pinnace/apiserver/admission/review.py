@@ -10,9 +10,10 @@ import uuid
 from pinnace.apis.kind import Kind
 from pinnace.apiserver.admission.chain import Attributes
 from pinnace.apiserver.call import shown, to_storage
-from pinnace.apiserver.decode import own
+from pinnace.apiserver.decode import decode, own
 from pinnace.apiserver.handlers.reviews import user_info
-from pinnace.machinery.meta import Obj, gvk_of
+from pinnace.apiserver.handlers.scale import SCALE, scale_of, set_replicas
+from pinnace.machinery.meta import Obj, get_in, gvk_of
 
 _OPTIONS = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions", "DELETE": "DeleteOptions"}
 
@@ -20,7 +21,11 @@ _OPTIONS = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions", "DELETE": "Del
 def seen_as(attributes: Attributes, kind: Kind, obj: Obj | None) -> Obj | None:
     """The object in the version that someone wants. Read-only."""
     mine = attributes.call.kind
-    if obj is None or kind is mine or attributes.is_part:
+    if obj is None or attributes.is_part:
+        return obj
+    if attributes.is_scale:
+        return scale_of(attributes.call, obj)
+    if kind is mine:
         return obj
     return in_version(own(obj), mine, kind)
 
@@ -30,6 +35,27 @@ def in_version(obj: Obj, mine: Kind, kind: Kind) -> Obj:
     if kind.custom:
         return {**obj, "apiVersion": kind.gvr.api_version}
     return shown(kind, to_storage(mine, obj))
+
+
+def taken_back(attributes: Attributes, kind: Kind, changed: Obj) -> Obj:
+    """The request's own object, from what someone made of what they saw as `kind`: pruned, and defaulted.
+
+    Raises ApiError for what is no such object.
+    """
+    call = attributes.call
+    if attributes.is_part:
+        return changed
+    if attributes.is_scale:
+        whole: Obj = own(attributes.obj)
+        replicas = get_in(changed, "spec", "replicas", default=0)
+        set_replicas(call, whole, replicas if isinstance(replicas, int) else 0)
+        return whole
+    if kind is not call.kind:
+        changed = in_version(changed, kind, call.kind)
+    decoded = decode(call, own(changed), call.kind.gvk, "Ignore", [])
+    if call.kind.default is not None:
+        call.kind.default(decoded)
+    return decoded
 
 
 def request_of(attributes: Attributes, kind: Kind) -> Obj:
@@ -72,6 +98,8 @@ def review_of(attributes: Attributes, webhook: Obj, kind: Kind) -> Obj:
 
 def _sent_kind(attributes: Attributes, kind: Kind) -> Obj:
     """What is in the review: the kind itself, or what the subresource takes."""
+    if attributes.is_scale:
+        return {"group": SCALE.group, "version": SCALE.version, "kind": SCALE.kind}
     if attributes.is_part and attributes.obj is not None:
         kind_of_part = gvk_of(attributes.obj)
         return {"group": kind_of_part.group, "version": kind_of_part.version, "kind": kind_of_part.kind}

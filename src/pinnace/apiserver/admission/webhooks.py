@@ -20,9 +20,9 @@ from pinnace.apis.resources import MUTATING_WEBHOOK_CONFIGURATIONS, VALIDATING_W
 from pinnace.apiserver.admission.chain import Attributes, Plugin, Reinvocation
 from pinnace.apiserver.admission.expressions import variables_for
 from pinnace.apiserver.admission.matching import Match, PerObject
-from pinnace.apiserver.admission.review import in_version, review_of, seen_as
+from pinnace.apiserver.admission.review import review_of, seen_as, taken_back
 from pinnace.apiserver.admission.webhook_client import CallFailed, WebhookClient
-from pinnace.apiserver.decode import decode, own
+from pinnace.apiserver.decode import own
 from pinnace.machinery import errors, json_patch
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import GVR, Obj
@@ -39,6 +39,7 @@ class _Hook:
         self.match = Match(webhook, webhook.get("rules") or ())
         self.fails = webhook.get("failurePolicy") != "Ignore"
         self._conditions: list[Any] | None = None if webhook.get("matchConditions") else []
+        self._names: frozenset[str] = frozenset()
 
     @property
     def conditions(self) -> list[Any]:
@@ -48,6 +49,7 @@ class _Hook:
 
             given = self.webhook["matchConditions"]
             self._conditions = compile_conditions(environment(), given, "matchConditions", [])
+            self._names = frozenset().union(*(program.names for _, program in self._conditions))
         return self._conditions
 
     def wants(self, attributes: Attributes, kind: Kind) -> bool:
@@ -56,8 +58,7 @@ class _Hook:
             return True
         from pinnace.machinery.cel.policy import matches
 
-        names = frozenset().union(*(program.names for _, program in self.conditions))
-        holds, problem = matches(self.conditions, variables_for(attributes, kind, names))
+        holds, problem = matches(self.conditions, variables_for(attributes, kind, self._names))
         if problem and self.fails:
             raise attributes.forbidden(problem)
         return holds
@@ -201,8 +202,7 @@ def _response(answer: Any, review: Obj) -> Obj:
 
 
 def _patched(attributes: Attributes, kind: Kind, response: Obj) -> Obj:
-    """The object after a webhook's patch: pruned, defaulted, and of the request's own version again."""
-    call = attributes.call
+    """The object after a webhook's patch, of the request's own version again."""
     try:
         patch = orjson.loads(base64.b64decode(response["patch"], validate=True))
     except (binascii.Error, orjson.JSONDecodeError) as error:
@@ -211,11 +211,4 @@ def _patched(attributes: Attributes, kind: Kind, response: Obj) -> Obj:
     changed = json_patch.apply(own(seen_as(attributes, kind, attributes.obj)), patch)
     if not isinstance(changed, dict):
         raise ValueError("the patched document is not an object")
-    if attributes.is_part:
-        return changed
-    if kind is not call.kind:
-        changed = in_version(changed, kind, call.kind)
-    decoded = decode(call, own(changed), call.kind.gvk, "Ignore", [])
-    if call.kind.default is not None:
-        call.kind.default(decoded)
-    return decoded
+    return taken_back(attributes, kind, changed)

@@ -43,7 +43,7 @@ def get(call: Call) -> One:
 
 def answer(call: Call, obj: CachedObject | Obj) -> One:
     """The scale of an object."""
-    return One(_scale_of(call, shown(call.kind, obj)), kind=_KIND)
+    return One(scale_of(call, shown(call.kind, obj)), kind=_KIND)
 
 
 async def update(call: Call) -> One:
@@ -67,25 +67,29 @@ async def patch(call: Call) -> One:
 
 async def _set(call: Call, change: Any, pinned: bool) -> One:
     """Give the object the replicas that `change` makes of its scale."""
-    paths = _paths(call)
 
     def make(old: CachedObject) -> Obj:
-        scale = change(_scale_of(call, shown(call.kind, old)))
+        scale = change(scale_of(call, shown(call.kind, old)))
         wanted = get_in(scale, "spec", "replicas", default=0)
         check_replicas(call, wanted)
         new: Obj = own(shown(call.kind, old))
         meta = scale["metadata"]
         if meta.get("resourceVersion"):
             new["metadata"]["resourceVersion"] = meta["resourceVersion"]
-        place: Any = new
-        *parents, last = paths.spec_replicas.split(".")
-        for step in parents:
-            place = place.setdefault(step, {})
-        place[last] = wanted
+        set_replicas(call, new, wanted)
         return new
 
     done = await modify(call, make, unrestricted, pinned=pinned)
     return answer(call, done.obj)
+
+
+def set_replicas(call: Call, obj: Obj, wanted: int) -> None:
+    """Write the replicas where the kind keeps them, in place."""
+    place: Any = obj
+    *parents, last = _paths(call).spec_replicas.split(".")
+    for step in parents:
+        place = place.setdefault(step, {})
+    place[last] = wanted
 
 
 def check_replicas(call: Call, wanted: int) -> None:
@@ -101,7 +105,8 @@ def _paths(call: Call) -> ScalePaths:
     return call.kind.scale
 
 
-def _scale_of(call: Call, obj: Obj) -> Obj:
+def scale_of(call: Call, obj: Obj) -> Obj:
+    """The Scale of an object."""
     paths = _paths(call)
     meta = obj["metadata"]
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")

@@ -8,6 +8,8 @@ here. Functions of Kubernetes' own libraries are counted by how they walk their 
 
 from __future__ import annotations
 
+from math import ceil
+
 from pinnace.machinery.cel.ast import (
     Call,
     Comprehension,
@@ -27,16 +29,18 @@ UNBOUNDED = (1 << 64) - 1
 
 _WALK = 0.1  # for each character or byte walked
 _PATTERN = 0.25  # for each character of a pattern, times the string's
-_FREE = ("_&&_", "_||_", "_?_:_", "@not_strictly_false")
-_COMPARED = ("_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_")
+_FREE = ("_&&_", "_||_", "_?_:_")
+_SAME = ("_==_", "_!=_")
+_ORDERED = ("_<_", "_<=_", "_>_", "_>=_")
 _REGULAR = ("matches", "find", "findAll")
-_WALKS_BOTH = ("contains", "indexOf", "lastIndexOf", "replace", "split")
+_WALKS_BOTH = ("contains", "indexOf", "lastIndexOf")
+_BUILDS = ("replace", "split")  # walked, and written anew
 _WALKS_FIRST = (
-    "base64.decode", "base64.encode", "bytes", "charAt", "cidr", "duration", "format", "ip", "isCIDR", "isIP",
-    "isQuantity", "isSemver", "isURL", "join", "lowerAscii", "quantity", "reverse", "semver", "string", "strings.quote",
+    "base64.decode", "base64.encode", "bytes", "cidr", "duration", "format", "ip", "ip.isCanonical", "isCIDR", "isIP",
+    "isQuantity", "isSemver", "isURL", "lowerAscii", "quantity", "reverse", "semver", "string", "strings.quote",
     "substring", "timestamp", "trim", "upperAscii", "url", "validate",
 )  # fmt: skip
-_WALKS_LIST = ("isSorted", "max", "min", "sort", "sum", "distinct", "flatten", "slice")
+_WALKS_LIST = ("isSorted", "max", "min", "sort", "sum", "distinct", "flatten", "slice", "indexOf", "lastIndexOf")
 _PAIRS = ("sets.contains", "sets.equivalent", "sets.intersects")
 
 
@@ -58,8 +62,9 @@ class _Estimator:
             case Ident():
                 return 1
             case Select():
-                below = self.cost(node.operand)
-                return below if node.test else below + (node.operand.type.kind in ("map", "object", "param"))
+                if node.test:
+                    return 0
+                return self.cost(node.operand) + (node.operand.type.kind in ("map", "object", "param"))
             case Call():
                 return self._call(node)
             case ListNode():
@@ -86,30 +91,30 @@ class _Estimator:
         """What the function itself does with its arguments."""
         first = self.size(operands[0]) if operands else 0
         second = self.size(operands[1]) if len(operands) > 1 else 0
-        if function in _COMPARED:
-            return max(1, min(first, second) * _WALK) if _is_sized(operands[0].type) else 1
+        kind = operands[0].type.kind if operands else ""
+        if function in _SAME or (function in _ORDERED and kind in ("string", "bytes")):
+            return _walked(min(first, second))
         if function in _REGULAR:
-            return (1 + first * _WALK) * max(1, second * _PATTERN)
+            return _walked(first + 1) * ceil(second * _PATTERN)
         if function == "@in":
-            return max(1, second) if operands[1].type.kind == "list" else 1
+            return second if operands[1].type.kind == "list" else 1
         if function == "_+_":
-            return max(1, (first + second) * _WALK) if operands[0].type.kind in ("string", "bytes") else 1
+            return _walked(first + second) if kind in ("string", "bytes") else 1
         if function in ("startsWith", "endsWith"):
-            return max(1, second * _WALK)
-        if operands and operands[0].type.kind == "list" and (function in _WALKS_LIST or function.endswith("ndexOf")):
-            return max(1, first * self._element(operands[0]))
+            return _walked(second)
+        if kind == "list" and function in _WALKS_LIST:
+            return first * (_walked(_element_size(operands[0])) + 1)
+        if kind == "list" and function == "join":
+            return _walked(first * (_element_size(operands[0]) + second))
         if function in _WALKS_BOTH:
-            return max(1, first * _WALK * max(1, second * _WALK))
+            return _walked(first) * _walked(second)
+        if function in _BUILDS:
+            return ceil(first * 2 * _WALK)
         if function in _WALKS_FIRST:
-            return max(1, first * _WALK)
+            return _walked(first)
         if function in _PAIRS:
-            return max(1, first * second * self._element(operands[0]) * (2 if function.endswith("equivalent") else 1))
+            return first * second * max(1, _walked(_element_size(operands[0]))) * (2 if "equi" in function else 1)
         return 1
-
-    def _element(self, node: Node) -> float:
-        """What it costs to look at one element of a list."""
-        element = node.type.element
-        return max(1, (element.max_size or 0) * _WALK) if _is_sized(element) else 1
 
     def _comprehension(self, node: Comprehension) -> float:
         source, init = self.cost(node.iter_range), self.cost(node.accu_init)
@@ -133,34 +138,48 @@ class _Estimator:
             case MapNode():
                 return len(node.entries)
             case Comprehension():
-                if node.iter_var == "#unused":
-                    return self.size(node.result) if node.type.max_size is None else node.type.max_size
-                return self.size(node.iter_range)
-            case Call():
+                return self.size(node.result if node.iter_var == "#unused" else node.iter_range)
+            case Call() if node.function not in _INDEX:
                 return self._result_size(node)
+            case Select() if node.operand.type.kind == "map" and not _is_sized(node.type):
+                return 1
         return _limit(node.type)
 
     def _result_size(self, node: Call) -> int:
         if node.function == "_?_:_":
             return max(self.size(node.args[1]), self.size(node.args[2]))
+        if not _is_sized(node.type):
+            return 1
         if node.function == "_+_":
             return min(UNBOUNDED, self.size(node.args[0]) + self.size(node.args[1]))
-        if node.type.max_size is not None or not _is_sized(node.type):
-            return _limit(node.type)
         if node.target is not None and _is_sized(node.target.type):
             grown = sum(map(self.size, node.args)) if node.function in ("format", "join", "replace") else 0
             return min(UNBOUNDED, self.size(node.target) + grown)
         return max(map(self.size, node.args), default=UNBOUNDED)
 
 
+_INDEX = ("_[_]", "_[?_]", "_?._")
+
+
+def _element_size(node: Node) -> int:
+    """The size of the largest element of a list."""
+    return _limit(node.type.element)
+
+
+def _walked(size: int) -> int:
+    """What it costs to walk so many characters."""
+    return ceil(size * _WALK)
+
+
 def _is_sized(of: Type) -> bool:
-    return of.kind in ("string", "bytes", "list", "map", "dyn")
+    return of.kind in ("string", "bytes", "list", "map", "dyn", "timestamp", "duration")
 
 
 def _limit(of: Type) -> int:
+    """Of what the data hold. A number or a boolean costs nothing to look at."""
     if of.max_size is not None:
         return of.max_size
-    return UNBOUNDED if _is_sized(of) else 1
+    return UNBOUNDED if _is_sized(of) else 0
 
 
 def over(what: str, cost: int, limit: int) -> str:

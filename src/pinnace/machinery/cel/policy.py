@@ -149,6 +149,9 @@ class Composed(dict[str, Any]):
         self[name] = value
         return value
 
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name] if name in self._programs else default
+
     def __contains__(self, name: object) -> bool:
         return name in self._programs
 

@@ -24,7 +24,9 @@ _ESCAPES = {"__": "__underscores__", ".": "__dot__", "-": "__dash__", "/": "__sl
 _NAME = re.compile(r"[a-zA-Z_.\-/][a-zA-Z0-9_.\-/]*")
 _ESCAPED = re.compile(r"__|[.\-/]")
 _LEAST = {"boolean": 4, "integer": 1, "number": 1, "string": 2, "array": 2}  # characters of JSON a value takes
-_LEAST_FORMATS = {"date": 12, "date-time": 22, "duration": 4}
+_LEAST_FORMATS = {"date": 12, "date-time": 21, "duration": 3}
+_MOST_FORMATS = {"date": 10, "date-time": 35, "duration": 32}
+_BYTES_OF_CHARACTER = 4  # at most, in UTF-8
 _STRINGS = {"byte": BYTES, "date": TIMESTAMP, "date-time": TIMESTAMP, "duration": DURATION}
 
 
@@ -62,13 +64,17 @@ def schema_type(raw: Obj, name: str = "self", *, resource: bool = False) -> Type
 
 
 def _string(raw: Obj) -> Type:
-    of = _STRINGS.get(raw.get("format", ""), STRING)
+    form = raw.get("format", "")
+    if form in _MOST_FORMATS:
+        return Type(_STRINGS[form].kind, max_size=_MOST_FORMATS[form])
     limit = raw.get("maxLength")
-    if limit is None and raw.get("enum"):
+    if limit is not None:
+        limit *= _BYTES_OF_CHARACTER
+    elif raw.get("enum"):
         limit = max(len(str(each)) for each in raw["enum"])
-    if limit is None:
-        limit = _LEAST_FORMATS.get(raw.get("format", ""), MAX_REQUEST_BYTES) - 2
-    return Type(of.kind, max_size=limit)
+    else:
+        limit = MAX_REQUEST_BYTES - 2
+    return Type(_STRINGS.get(form, STRING).kind, max_size=limit)
 
 
 def _list(raw: Obj, name: str) -> Type | None:
@@ -78,7 +84,7 @@ def _list(raw: Obj, name: str) -> Type | None:
         return None
     limit = raw.get("maxItems")
     if limit is None:
-        limit = MAX_REQUEST_BYTES // (least_size(items) + 1)
+        limit = (MAX_REQUEST_BYTES - 2) // (least_size(items) + 1)
     list_type = raw.get("x-kubernetes-list-type", "")
     return Type(
         "list",
@@ -97,7 +103,7 @@ def _object(raw: Obj, name: str, resource: bool) -> Type | None:
             return None
         limit = raw.get("maxProperties")
         if limit is None:
-            limit = MAX_REQUEST_BYTES // (least_size(values) + 6)
+            limit = (MAX_REQUEST_BYTES - 2) // (least_size(values) + 6)
         return Type("map", params=(STRING, element), max_size=limit)
     return Type("object", name, fields=_Fields(raw, name, resource))
 
