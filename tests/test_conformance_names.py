@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tools.conformance import OUTPUT, behaviours, coverage, named, table
+from tools.conformance import behaviours, coverage, named
 
-COMPLETE = ("architecture", "instrumentation", "kubectl")
+COMPLETE = ("apimachinery", "architecture", "instrumentation", "kubectl")
 """Areas in which every behaviour must be named, but for these."""
 
 MISSING = {
+    "aggregator-supports-the-sample-apiserver": "needs the image of an API server",
     "Kubectl, guestbook application": "needs images that talk to each other",
 }
 
@@ -23,11 +24,6 @@ def test_an_area_is_covered(area: str) -> None:
     found, _ = coverage()
     missing = {one.name for one in behaviours() if one.area == area and one.name not in found}
     assert missing <= MISSING.keys()
-    assert not any(name in found for name in MISSING)
-
-
-def test_the_page_is_what_the_tests_say() -> None:
-    assert OUTPUT.read_text() == table(), "run tools/conformance.py"
 
 
 def test_names_are_read_over_lines_and_beside_other_words() -> None:

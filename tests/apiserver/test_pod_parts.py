@@ -8,7 +8,7 @@ PODS = "/api/v1/namespaces/default/pods"
 
 
 async def test_ephemeral_containers_are_only_added(cluster: Cluster) -> None:
-    """Conformance: "Ephemeral Containers will start an ephemeral container in an existing pod." """
+    """Conformance: "Ephemeral Container, update ephemeral containers" """
     made = await cluster.request("POST", PODS, pod("a"))
     path = f"{PODS}/a/ephemeralcontainers"
     debug = {"name": "debug", "image": "busybox"}

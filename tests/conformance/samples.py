@@ -58,6 +58,7 @@ FLOW = {
     "rules": [{"subjects": [{"kind": "User", "user": {"name": "nobody"}}],
                "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}]}],
 }  # fmt: skip
+MUTATION = '[JSONPatch{op: "add", path: "/metadata/labels/a", value: "b"}]'
 NOTHING = {"apiGroups": ["example.com"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["none"]}
 DEVICE = {"requests": [{"name": "one", "exactly": {"deviceClassName": "any.example.com"}}]}
 
@@ -148,7 +149,7 @@ SAMPLES = [
            {"spec": {"policyName": "none", "validationActions": ["Deny"]}}, namespaced=False),
     Sample("admissionregistration.k8s.io/v1/mutatingadmissionpolicies", "MutatingAdmissionPolicy",
            {"spec": {"matchConstraints": {"resourceRules": [NOTHING]}, "reinvocationPolicy": "Never", "mutations": [
-               {"patchType": "JSONPatch", "jsonPatch": {"expression": "[]"}}]}}, namespaced=False),
+               {"patchType": "JSONPatch", "jsonPatch": {"expression": MUTATION}}]}}, namespaced=False),
     Sample("admissionregistration.k8s.io/v1/mutatingadmissionpolicybindings", "MutatingAdmissionPolicyBinding",
            {"spec": {"policyName": "none"}}, namespaced=False),
     Sample("storagemigration.k8s.io/v1/storageversionmigrations", "StorageVersionMigration",

@@ -184,6 +184,12 @@ class TestStart:
             assert cluster.kubeconfig.stat().st_mode & 0o077 == 0
         assert not directory.exists()
 
+    def test_leaves_no_file_behind_when_it_is_never_stopped(self) -> None:
+        program = "from pinnace.testing import Cluster\nprint(Cluster(nodes=1).start().directory)"
+        ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert not Path(ran.stdout.strip()).exists()
+        assert ran.stderr == ""
+
     def test_the_process_beside_ends_with_its_parent(self) -> None:
         program = (
             "import os, time\n"

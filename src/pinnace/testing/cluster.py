@@ -6,6 +6,7 @@ beside it. State, keys and kubeconfigs lie in a temporary directory, in memory w
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -74,6 +75,7 @@ class Cluster:
         from pinnace.testing.loop_thread import LoopThread
 
         log_to_logging()
+        atexit.register(self._clear)  # for who forgets to stop it
         memory = _MEMORY if os.access(_MEMORY, os.W_OK) else None
         self.directory = Path(tempfile.mkdtemp(prefix="pinnace-test-", dir=memory))
         try:
@@ -100,10 +102,16 @@ class Cluster:
             if self._plane is not None:
                 self._thread.call(self._plane.stop())
             self._thread.stop()
+        self._thread, self._plane, self._fake_nodes = None, None, None
+        self._clients.clear()
+        self._clear()
+
+    def _clear(self) -> None:
+        """End the process beside, remove the files."""
+        atexit.unregister(self._clear)
         if self._process is not None:
             _end(self._process)
-        self._thread, self._plane, self._process, self._fake_nodes = None, None, None, None
-        self._clients.clear()
+            self._process = None
         if self.directory.is_absolute():
             shutil.rmtree(self.directory, ignore_errors=True)
 
