@@ -96,6 +96,25 @@ def test_an_endless_expression_is_stopped_by_its_budget() -> None:
         program.evaluate({"a": [1] * 200})
 
 
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "cel.bind(x, a, cel.bind(x, x + x, cel.bind(x, x + x, cel.bind(x, x + x, cel.bind(x, x + x, x)))))",
+        "a.replace('', a)",
+        "[a, a, a, a, a, a, a].join(a)",
+    ],
+)
+def test_no_expression_fills_the_memory(expression: str) -> None:
+    with pytest.raises(BudgetExceeded):
+        ENVIRONMENT.compile(expression).evaluate({"a": "x" * (5 << 20)})
+
+
+@pytest.mark.parametrize("expression", ["a.sum()", "[?a]", "a.join('')", "'%.999f'.format([1.0])", "a.sort()"])
+def test_values_of_other_types_than_hoped_for_are_an_error(expression: str) -> None:
+    with pytest.raises(CelError):
+        ENVIRONMENT.compile(expression).evaluate({"a": [1, "x", None]})
+
+
 def test_a_shared_budget_is_spent_by_all() -> None:
     budget = Budget(100)
     program = ENVIRONMENT.compile("a.all(x, x > 0)")

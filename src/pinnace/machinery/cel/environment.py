@@ -49,8 +49,8 @@ class Program:
             return self._run({**variables, BUDGET: own})
         except RecursionError:
             raise CelError("expression is nested too deeply") from None
-        except TypeError:  # elements of a dynamic list are not what a function asks for
-            raise CelError("no such overload") from None
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            raise CelError("no such overload") from None  # what a dynamic list holds is not what a function asks for
         finally:
             if budget is not None:
                 budget.left -= before - own.left

@@ -38,6 +38,16 @@ def no_such_key(key: Any) -> CelError:
     return CelError(f"no such key: {show(key)}")
 
 
+MOST_CHARACTERS = 30 << 20  # of a string that an expression makes: ten times what a request holds
+MOST_ELEMENTS = 1_000_000  # of a list
+
+
+def within(size: int, most: int = MOST_CHARACTERS) -> None:
+    """Refuse to make what would fill the memory, before it is made."""
+    if size > most:
+        raise BudgetExceeded("operation cancelled: actual cost limit exceeded")
+
+
 class Opaque:
     """A value of one of Kubernetes' own types."""
 

@@ -11,7 +11,7 @@ from typing import Any
 from pinnace.machinery.cel.ast import UInt
 from pinnace.machinery.cel.functions import Functions
 from pinnace.machinery.cel.library.operators import checked_int, checked_uint
-from pinnace.machinery.cel.values import CelError, Duration, equal, type_of
+from pinnace.machinery.cel.values import MOST_ELEMENTS, CelError, Duration, equal, type_of, within
 
 function = Functions()
 _COMPARABLE = ("int", "uint", "double", "bool", "duration", "timestamp", "string", "bytes")
@@ -105,8 +105,7 @@ def _flatten_deep(values: list[Any], depth: int) -> list[Any]:
 
 @function("lists.range(int): list(int)", since=34)
 def _range(count: int) -> list[int]:
-    if count > 1_000_000:
-        raise CelError("lists.range: the list would be too long")
+    within(count, MOST_ELEMENTS)
     return list(range(count))
 
 

@@ -13,7 +13,16 @@ from typing import Any
 
 from pinnace.machinery.cel.ast import UInt
 from pinnace.machinery.cel.functions import Functions
-from pinnace.machinery.cel.values import INT_MAX, INT_MIN, UINT_MAX, CelError, Duration, Timestamp
+from pinnace.machinery.cel.values import (
+    INT_MAX,
+    INT_MIN,
+    MOST_ELEMENTS,
+    UINT_MAX,
+    CelError,
+    Duration,
+    Timestamp,
+    within,
+)
 
 function = Functions()
 
@@ -101,8 +110,21 @@ def _divide_doubles(left: float, right: float) -> float:
     return math.nan if left == 0 or left != left else math.copysign(math.inf, left) * math.copysign(1, right)
 
 
-function("_+_(double, double): double", "_+_(string, string): string", "_+_(bytes, bytes): bytes")(operator.add)
-function("_+_(list(T), list(T)): list(T)")(operator.add)
+function("_+_(double, double): double")(operator.add)
+
+
+@function("_+_(string, string): string", "_+_(bytes, bytes): bytes")
+def _concatenate(left: Any, right: Any) -> Any:
+    within(len(left) + len(right))
+    return left + right
+
+
+@function("_+_(list(T), list(T)): list(T)")
+def _append(left: list[Any], right: list[Any]) -> list[Any]:
+    within(len(left) + len(right), MOST_ELEMENTS)
+    return left + right
+
+
 function("_-_(double, double): double")(operator.sub)
 function("_*_(double, double): double")(operator.mul)
 function("-_(int): int")(lambda value: checked_int(-value))

@@ -11,7 +11,7 @@ from typing import Any
 
 from pinnace.machinery.cel.functions import Functions
 from pinnace.machinery.cel.types import Type
-from pinnace.machinery.cel.values import CelError, Duration, Timestamp, show, type_of
+from pinnace.machinery.cel.values import CelError, Duration, Timestamp, show, type_of, within
 
 function = Functions()
 
@@ -48,6 +48,7 @@ def _last_index_before(text: str, part: str, last: int) -> int:
 
 @function("(list(string)).join(): string", "(list(string)).join(string): string")
 def _join(parts: list[str], between: str = "") -> str:
+    within(sum(map(len, parts)) + len(between) * len(parts))
     return between.join(parts)
 
 
@@ -65,6 +66,8 @@ def _split(text: str, by: str, limit: int = -1) -> list[str]:
 
 @function("(string).replace(string, string): string", "(string).replace(string, string, int): string")
 def _replace(text: str, old: str, new: str, limit: int = -1) -> str:
+    found = text.count(old)
+    within(len(text) + (min(found, limit) if limit >= 0 else found) * len(new))
     return text.replace(old, new, limit)
 
 
@@ -117,6 +120,8 @@ def _format(text: str, args: list[Any]) -> str:
     def fill(match: re.Match[str]) -> str:
         nonlocal used
         precision, verb = match[1], match[2]
+        if precision and int(precision) > 100:
+            raise CelError("error while parsing precision: precision cannot be greater than 100")
         if verb == "%":
             return "%"
         if used >= len(args):
@@ -125,7 +130,9 @@ def _format(text: str, args: list[Any]) -> str:
         used += 1
         return _clause(verb or "", int(precision) if precision else None, value)
 
-    return _CLAUSE.sub(fill, text)
+    made = _CLAUSE.sub(fill, text)
+    within(len(made))
+    return made
 
 
 def _clause(verb: str, precision: int | None, value: Any) -> str:
