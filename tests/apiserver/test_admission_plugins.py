@@ -92,10 +92,20 @@ async def test_a_pod_takes_the_overhead_of_its_runtime_and_goes_where_it_is(clus
     ],
 )
 async def test_a_pod_whose_runtime_does_not_fit_is_refused(cluster: Cluster, spec: Any, why: str) -> None:
+    """Conformance: "Pod with the non-existing RuntimeClass is rejected." """
     await runtime_class(cluster, overhead={"podFixed": {"cpu": "10m"}})
     refused = await cluster.refused("POST", PODS, pod("a", **spec))
     assert refused.code == 403
     assert refused.message == f'pods "a" is forbidden: {why}'
+
+
+async def test_a_pod_of_a_runtime_that_was_deleted_is_refused(cluster: Cluster) -> None:
+    """Conformance: "Pod with the deleted RuntimeClass is rejected." """
+    await runtime_class(cluster)
+    await cluster.request("POST", PODS, pod("a", runtimeClassName="r"))
+    await cluster.request("DELETE", "/apis/node.k8s.io/v1/runtimeclasses/r")
+    refused = await cluster.refused("POST", PODS, pod("b", runtimeClassName="r"))
+    assert refused.message == 'pods "b" is forbidden: pod rejected: RuntimeClass "r" not found'
 
 
 async def test_an_ingress_gets_the_default_class(cluster: Cluster) -> None:
