@@ -353,3 +353,14 @@ async def test_admission_webhooks_can_refuse_custom_resources(cluster: Cluster, 
     other = await cluster.call("POST", DEFINITIONS, definition(plural="others", kind="Other"))
     assert other.json["message"] == 'admission webhook "definitions.example.com" denied the request: no'
     assert (await cluster.call("GET", objects("v1", "held"))).status == 200
+
+
+async def test_certificates_of_a_webhook_in_use_must_be_some(cluster: Cluster, converter: Converter) -> None:
+    await established(cluster, converted(converter))
+    broken = {"conversion": {"webhook": {"clientConfig": {"caBundle": base64.b64encode(b"none").decode()}}}}
+
+    answer = await cluster.call("PATCH", PATH, {"spec": broken}, content_type=MERGE)
+
+    assert answer.status == 422
+    assert "webhookClientConfig.caBundle" in answer.json["message"]
+    assert "unable to parse bytes as PEM block" in answer.json["message"]

@@ -7,6 +7,8 @@ https://kubernetes.io/docs/reference/kubernetes-api/extend-resources/custom-reso
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -110,6 +112,7 @@ def validate_definition_update(new: Obj, old: Obj) -> list[Cause]:
     if condition_is(old, "Established"):
         fixed.append(("spec.scope", spec.get("scope"), before.get("scope")))
         fixed.append(("spec.names.kind", given.get("kind"), given_before.get("kind")))
+        errors += _bundle(spec, before)
     errors += [invalid_value(path, value, IMMUTABLE) for path, value, was in fixed if value != was]
     errors += _stored_versions(new)
     return [*errors, *_approval(new, old)]
@@ -303,6 +306,25 @@ def _client(client: Obj, path: str) -> Iterator[Cause]:
     if names.is_port_number(port):
         why = f"port is not valid: {','.join(names.is_port_number(port))}"
         yield invalid_value(f"{path}.service.port", port, why)
+
+
+def _bundle(spec: Obj, before: Obj) -> list[Cause]:
+    """Certificates of a webhook that is in use must be some; bad ones may stay until they are mended."""
+    given, was = (
+        (((one.get("conversion") or {}).get("webhook") or {}).get("clientConfig") or {}).get("caBundle") or ""
+        for one in (spec, before)
+    )
+    if not given or _is_pem(given) or (was and not _is_pem(was)):
+        return []
+    why = "unable to load root certificates: unable to parse bytes as PEM block"
+    return [invalid_value("spec.conversion.webhookClientConfig.caBundle", given, why)]
+
+
+def _is_pem(bundle: str) -> bool:
+    try:
+        return b"-----BEGIN CERTIFICATE-----" in base64.b64decode(bundle, validate=True)
+    except binascii.Error:
+        return False
 
 
 def _stored_versions(definition: Obj) -> Iterator[Cause]:

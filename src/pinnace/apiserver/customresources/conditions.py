@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pinnace.apis.definition_schemas import structural_causes
 from pinnace.apis.definitions import approval, condition_is, is_protected, set_condition
 from pinnace.apis.kind import Kind
+from pinnace.machinery.errors import Cause
 from pinnace.machinery.meta import Obj, deep_copy
 
 _APPROVALS = {
@@ -21,8 +21,13 @@ _APPROVALS = {
 }
 
 
-def status_for(definition: Obj, others: Iterable[Obj], builtin: Iterable[Kind], now: str) -> Obj:
-    """The status the definition should have among the `others`; `now` is the moment of what changes."""
+def status_for(
+    definition: Obj, others: Iterable[Obj], builtin: Iterable[Kind], violations: list[Cause], now: str
+) -> Obj:
+    """The status the definition should have among the `others`; `now` is the moment of what changes.
+
+    `violations` are where its schemas are not structural: `definition_schemas.structural_causes`.
+    """
     spec = definition["spec"]
     status: Obj = deep_copy(definition.get("status") or {})
     accepted, reason, message = _names(definition, others, builtin)
@@ -34,7 +39,7 @@ def status_for(definition: Obj, others: Iterable[Obj], builtin: Iterable[Kind], 
             set_condition(status, "Established", "True", "InitialNamesAccepted", _ACCEPTED, now)
         else:
             set_condition(status, "Established", "False", "NotAccepted", "not all names are accepted", now)
-    _non_structural(status, spec, now)
+    _non_structural(status, violations, now)
     if is_protected(spec.get("group") or ""):
         state, why = approval(definition)
         value, approved = _APPROVALS[state]
@@ -97,8 +102,7 @@ def _taken(group: str | None, others: Iterable[Obj], builtin: Iterable[Kind]) ->
     return resources - {""}, kinds - {""}
 
 
-def _non_structural(status: Obj, spec: Obj, now: str) -> None:
-    causes = structural_causes(spec)
+def _non_structural(status: Obj, causes: list[Cause], now: str) -> None:
     if causes:
         worded = [f"{cause.field}: {cause.message}" for cause in causes]
         message = worded[0] if len(worded) == 1 else f"[{', '.join(worded)}]"

@@ -13,7 +13,7 @@ from typing import Any
 from pinnace.apis.definition_schemas import rules_of, schema_of
 from pinnace.apis.definitions import condition_is
 from pinnace.apis.fields import text_at
-from pinnace.apis.kind import Kind, ScalePaths, Validate, ValidateUpdate
+from pinnace.apis.kind import Default, Kind, ScalePaths, Validate, ValidateUpdate
 from pinnace.apis.metadata import name_is_subdomain, validate_metadata, validate_metadata_update
 from pinnace.apiserver.customresources.columns import columns_of
 from pinnace.machinery.errors import Cause, invalid_value, required
@@ -74,7 +74,7 @@ def _kind(definition: Obj, names: Obj, given: Obj, schema: Structural) -> Kind:
         scale=_scale_paths(subresources.get("scale")),
         columns=columns,
         row=row,
-        default=lambda obj: (set_defaults(schema, obj), None)[1],
+        default=rules.default,
         validate=rules.validate,
         validate_update=rules.validate_update,
         selectable_fields=_selectable(given.get("selectableFields") or []),
@@ -118,15 +118,19 @@ def _deprecation(spec: Obj, given: Obj) -> str:
 
 
 class _Rules:
-    """The validation of one version's objects."""
+    """Defaults and validation of one version's objects."""
 
     def __init__(self, schema: Structural, namespaced: bool, scale: Obj | None, rules: Any) -> None:
         self._schema = schema
         self._namespaced = namespaced
         self._scale = scale
         self._rules = rules  # in CEL, where the schema has any
+        self.default: Default = self._default
         self.validate: Validate = self._validate
         self.validate_update: ValidateUpdate = self._validate_update
+
+    def _default(self, obj: Obj) -> None:
+        set_defaults(self._schema, obj)
 
     def _validate(self, obj: Obj) -> list[Cause]:
         causes = validate_metadata(obj["metadata"], self._namespaced, name_is_subdomain)

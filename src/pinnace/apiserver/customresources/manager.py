@@ -22,7 +22,7 @@ from pinnace.apiserver.authn import loopback_user
 from pinnace.apiserver.cache import CachedObject, Event, Filter, ResourceCache, Watcher
 from pinnace.apiserver.call import Call
 from pinnace.apiserver.request_info import RequestInfo
-from pinnace.machinery.errors import ApiError
+from pinnace.machinery.errors import ApiError, Cause
 from pinnace.machinery.meta import Obj, format_time, utc_now
 from pinnace.store.contract import RevisionConflict, StoreError
 
@@ -45,6 +45,7 @@ class CustomResources:
         self._client = client
         self._served: dict[str, _Served] = {}  # by the name of the definition
         self._queue: dict[str, None] = {}  # names of definitions whose status is to be looked at, in order
+        self._judged: dict[str, tuple[object, list[Cause]]] = {}  # violations by name, and what they are of
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._leave: Callable[[], None] = lambda: None
@@ -139,6 +140,7 @@ class CustomResources:
     async def _reconcile(self, name: str) -> None:
         cached = self._definitions.get(name)
         if cached is None:
+            self._judged.pop(name, None)
             return
         definition = cached.obj()
         if definition["metadata"].get("deletionTimestamp"):
@@ -148,9 +150,20 @@ class CustomResources:
 
         others = [one.obj() for one in self._definitions.objects.values() if one.name != name]
         now = format_time(utc_now())
-        status = status_for(definition, others, self._api.registry.builtin, now)
+        status = status_for(definition, others, self._api.registry.builtin, self._violations(name, definition), now)
         if status != definition.get("status"):
             await self._write(cached, {**definition, "status": status})
+
+    def _violations(self, name: str, definition: Obj) -> list[Cause]:
+        """Where the schemas are not structural; they are large, and looked at once for each generation."""
+        from pinnace.apis.definition_schemas import structural_causes
+
+        meta = definition["metadata"]
+        key = (meta.get("uid"), meta.get("generation"))
+        known = self._judged.get(name)
+        if known is None or known[0] != key:
+            known = self._judged[name] = key, structural_causes(definition["spec"])
+        return known[1]
 
     async def _write(self, cached: CachedObject, definition: Obj) -> None:
         definition = {**definition, "metadata": dict(definition["metadata"])}
