@@ -148,6 +148,12 @@ async def test_what_the_server_adds_is_nobodys(cluster: Cluster) -> None:
     ]
 
 
+async def test_what_goes_elsewhere_is_owned_where_it_goes(cluster: Cluster) -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"a": "b"}}
+    made = await cluster.call("POST", "/api/v1/namespaces/default/secrets?fieldManager=a", secret)
+    assert owned(made.json, "a") == [".data", ".data.a", ".type"]
+
+
 async def test_status_has_managers_of_its_own(cluster: Cluster) -> None:
     await cluster.call("POST", f"{PODS}?fieldManager=a", pod("p"))
     patch = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}, "metadata": {"labels": {"x": "y"}}}

@@ -156,7 +156,7 @@ def track_new(call: Call, obj: Obj, options: str = "CreateOptions") -> None:
     sent = meta.pop("managedFields", None)
     author = author_of(call, options)
     node = node_of(call.api.schemas.for_gvk(call.kind.gvk))
-    set_entries(meta, managed_fields.create(author, node, obj, sent, now()))
+    set_entries(meta, managed_fields.create(author, node, obj, sent, meta.get("creationTimestamp") or now()))
 
 
 def track_change(call: Call, new: Obj, old: Obj) -> None:
