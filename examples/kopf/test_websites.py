@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from kopf.testing import KopfRunner
 
 from pinnace.testing import ApiError, Cluster
@@ -22,8 +21,7 @@ def pinnace_options() -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def operator(pinnace: Cluster) -> Iterator[None]:
-    pinnace.api.create(yaml.safe_load((HERE / "crd.yaml").read_text()))
-    pinnace.api.wait_for("crd", "websites.example.com", "Established")
+    pinnace.install(HERE / "crd.yaml")
     with KopfRunner(["run", "--all-namespaces", str(HERE / "websites.py")], timeout=60) as runner:
         yield
     assert runner.exit_code == 0, runner.output

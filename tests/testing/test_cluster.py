@@ -137,6 +137,27 @@ class TestCluster:
             cluster.api.delete("validatingwebhookconfigurations", "deny")
         assert asked == ["s"]
 
+    def test_manifests_are_installed_in_an_order_that_works(self, cluster: Cluster, tmp_path: Path) -> None:
+        boat = {"apiVersion": "example.com/v1", "kind": "Boat", "metadata": {"name": "one"}, "spec": {"sails": 2}}
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "harbour"}}
+        schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+        version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+        spec = {
+            "group": "example.com",
+            "scope": "Namespaced",
+            "names": {"plural": "boats", "kind": "Boat"},
+            "versions": [version],
+        }
+        definition = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "spec": spec}
+        definition["metadata"] = {"name": "boats.example.com"}
+        (tmp_path / "1.yaml").write_text(f"{json.dumps(boat)}\n---\n{json.dumps(namespace)}\n---\n")
+        (tmp_path / "2.json").write_text(json.dumps({"kind": "List", "apiVersion": "v1", "items": [definition]}))
+        (tmp_path / "README.md").write_text("no manifest")
+        made = cluster.install(tmp_path, namespace="harbour")
+        assert [one["kind"] for one in made] == ["Namespace", "CustomResourceDefinition", "Boat"]
+        assert cluster.api.get("boats", "one", "harbour")["spec"] == {"sails": 2}
+        assert len(cluster.install(tmp_path, namespace="harbour")) == 3
+
     def test_waiting_says_what_it_waited_for(self, cluster: Cluster) -> None:
         namespace = cluster.create_namespace()
         cluster.api.create(pod("stuck", nodeSelector={"no": "where"}), namespace)

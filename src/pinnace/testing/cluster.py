@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Self
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj
 from pinnace.testing.controlplane import ControlPlane, Options, command
+from pinnace.testing.manifests import DEFINITION, manifests
 
 if TYPE_CHECKING:
     from pinnace.client.client import Client
@@ -168,6 +169,21 @@ class Cluster:
         path.touch(0o600)
         path.write_text(json.dumps(document, indent=2))
         return path
+
+    # Manifests.
+
+    def install(self, *paths: Path | str, namespace: str = "") -> list[Obj]:
+        """Apply YAML manifests, of files or of all `.yaml` files in directories; the objects as they are then.
+
+        Definitions of custom resources go first, and are established when this returns.
+        """
+        made = []
+        for one in manifests(paths):
+            applied = self.api.apply(one, namespace, manager="pinnace.testing")
+            if applied["kind"] == DEFINITION:
+                self.api.wait_for("customresourcedefinitions", applied["metadata"]["name"], "Established")
+            made.append(applied)
+        return made
 
     # Namespaces.
 
