@@ -23,6 +23,8 @@ _MASTERS = "system:masters"
 class CertificateRequester(Plugin):
     """Not a plugin that can be turned off: a request says who made it, whatever its author wrote."""
 
+    concerns = frozenset({_REQUESTS})
+
     async def mutate(self, attributes: Attributes) -> None:
         request = attributes.obj
         if attributes.resource != _REQUESTS or request is None or attributes.subresource:
@@ -41,6 +43,8 @@ def _requester(user: User) -> Obj:
 
 
 class CertificateApproval(Plugin):
+    concerns = frozenset({_REQUESTS})
+
     async def validate(self, attributes: Attributes) -> None:
         old = attributes.old
         if attributes.resource == _REQUESTS and attributes.subresource == "approval" and old is not None:
@@ -50,6 +54,8 @@ class CertificateApproval(Plugin):
 
 
 class CertificateSigning(Plugin):
+    concerns = frozenset({_REQUESTS})
+
     async def validate(self, attributes: Attributes) -> None:
         new, old = attributes.obj, attributes.old
         if attributes.resource != _REQUESTS or attributes.subresource != "status" or new is None or old is None:
@@ -64,6 +70,8 @@ class CertificateSigning(Plugin):
 
 class CertificateSubjectRestriction(Plugin):
     """No certificate for clients of the API makes its bearer a master."""
+
+    concerns = frozenset({_REQUESTS})
 
     async def validate(self, attributes: Attributes) -> None:
         if attributes.resource != _REQUESTS or attributes.operation != "CREATE" or attributes.obj is None:
@@ -87,6 +95,8 @@ def _organizations(attributes: Attributes, request: Obj) -> list[str]:
 
 
 class ClusterTrustBundleAttest(Plugin):
+    concerns = frozenset({_BUNDLES})
+
     async def validate(self, attributes: Attributes) -> None:
         bundle = attributes.obj
         if attributes.resource != _BUNDLES or bundle is None or attributes.subresource:

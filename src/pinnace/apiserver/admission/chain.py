@@ -114,6 +114,7 @@ class Attributes:
 class Plugin:
     """One rule; does nothing unless it overrides one of these. Both raise ApiError to refuse."""
 
+    concerns: frozenset[tuple[str, str]] | None = None  # group and plural of what it has something to say of; None: all
     dynamic = False  # whether its rules are objects of the cluster, which may name any resource
 
     async def mutate(self, attributes: Attributes) -> None:
@@ -147,14 +148,27 @@ class Chain:
         self._mutating = [plugin for plugin in plugins if type(plugin).mutate is not Plugin.mutate]
         self._dynamic = [plugin for plugin in plugins if plugin.dynamic]
         self._validating = [plugin for plugin in plugins if type(plugin).validate is not Plugin.validate]
+        self._concerned: dict[tuple[str, str], tuple[list[Plugin], list[Plugin]]] = {}
+
+    def _of(self, resource: tuple[str, str]) -> tuple[list[Plugin], list[Plugin]]:
+        """Those with something to say of the resource: who may change it, and who may refuse it."""
+        found = self._concerned.get(resource)
+        if found is None:
+            mutating, validating = (
+                [plugin for plugin in plugins if plugin.concerns is None or resource in plugin.concerns]
+                for plugins in (self._mutating, self._validating)
+            )
+            found = self._concerned[resource] = mutating, validating
+        return found
 
     async def mutate(self, attributes: Attributes) -> None:
-        for plugin in self._mutating:
+        plugins = self._of(attributes.resource)[0]
+        for plugin in plugins:
             await plugin.mutate(attributes)
         again = attributes.reinvocation
         if again is not None and again.is_due:
             again.second = True
-            for plugin in self._mutating:
+            for plugin in plugins:
                 await plugin.mutate(attributes)
 
     async def admit_part(self, call: Call, obj: Obj) -> None:
@@ -169,5 +183,5 @@ class Chain:
             await plugin.validate(attributes)
 
     async def validate(self, attributes: Attributes) -> None:
-        for plugin in self._validating:
+        for plugin in self._of(attributes.resource)[1]:
             await plugin.validate(attributes)

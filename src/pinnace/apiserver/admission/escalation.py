@@ -24,6 +24,8 @@ _EVERYTHING: list[Obj] = [
 class Escalation(Plugin):
     """Not a plugin that can be turned off: the storage of RBAC's own objects is what refuses here."""
 
+    concerns = frozenset((GROUP, plural) for plural in (*_ROLES, *_BINDINGS))
+
     async def validate(self, attributes: Attributes) -> None:
         group, resource = attributes.resource
         if group != GROUP or attributes.obj is None or attributes.operation not in ("CREATE", "UPDATE"):

@@ -12,6 +12,8 @@ from pinnace.machinery.meta import Obj
 
 
 class AlwaysPullImages(Plugin):
+    concerns = frozenset({("", "pods")})
+
     async def mutate(self, attributes: Attributes) -> None:
         pod = attributes.obj
         if (

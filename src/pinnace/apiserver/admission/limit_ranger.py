@@ -18,6 +18,8 @@ _CLAIMS = ("", "persistentvolumeclaims")
 
 
 class LimitRanger(Plugin):
+    concerns = frozenset((_PODS, _CLAIMS))
+
     async def mutate(self, attributes: Attributes) -> None:
         if attributes.operation == "CREATE" and attributes.resource == _PODS and not attributes.subresource:
             assert attributes.obj is not None

@@ -18,6 +18,8 @@ _DEFAULT_MARKS = ("ingressclass.kubernetes.io/is-default-class",)
 class DefaultIngressClass(Plugin):
     """An Ingress that names no class gets the default one, the newest where several say they are."""
 
+    concerns = frozenset({("networking.k8s.io", "ingresses")})
+
     async def mutate(self, attributes: Attributes) -> None:
         ingress = attributes.obj
         if ingress is None or attributes.operation != "CREATE" or attributes.subresource:
@@ -33,6 +35,8 @@ class DefaultIngressClass(Plugin):
 
 class DenyServiceExternalIPs(Plugin):
     """Off unless asked for: no Service takes traffic for addresses that its author names."""
+
+    concerns = frozenset({("", "services")})
 
     async def validate(self, attributes: Attributes) -> None:
         service = attributes.obj

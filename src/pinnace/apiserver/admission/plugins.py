@@ -28,6 +28,7 @@ from pinnace.apiserver.admission.namespace_lifecycle import (
 from pinnace.apiserver.admission.networking import DefaultIngressClass, DenyServiceExternalIPs
 from pinnace.apiserver.admission.node_restriction import NodeRestriction
 from pinnace.apiserver.admission.pod_security import PodSecurity
+from pinnace.apiserver.admission.policy_authors import PolicyAuthors
 from pinnace.apiserver.admission.resource_quota import ResourceQuota
 from pinnace.apiserver.admission.runtime_class import RuntimeClass
 from pinnace.apiserver.admission.scheduling import (
@@ -112,5 +113,5 @@ def build(
 
     found = [(dynamic or {}).get(name) for name in _WEBHOOKS if is_on(name, enabled, disabled)]
     unique = list(dict.fromkeys(plugin for plugin in found if plugin is not None))
-    always = [CertificateRequester(), Escalation()]
+    always = [CertificateRequester(), Escalation(), PolicyAuthors()]
     return [*chosen(_BEFORE_WEBHOOKS), *always, *unique, *chosen(_AFTER_WEBHOOKS)]

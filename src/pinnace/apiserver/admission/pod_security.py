@@ -33,6 +33,8 @@ _MOST_PODS = 3000  # looked at when a namespace begins to enforce
 
 
 class PodSecurity(Plugin):
+    concerns = frozenset({("", "namespaces"), ("", "pods"), *_TEMPLATES})
+
     async def validate(self, attributes: Attributes) -> None:
         if attributes.obj is None or attributes.operation not in ("CREATE", "UPDATE"):
             return

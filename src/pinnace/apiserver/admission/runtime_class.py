@@ -12,6 +12,8 @@ from pinnace.machinery.meta import Obj, get_in
 
 
 class RuntimeClass(Plugin):
+    concerns = frozenset({("", "pods")})
+
     async def mutate(self, attributes: Attributes) -> None:
         pod = _new_pod(attributes)
         found = _class_of(attributes, pod) if pod is not None else None

@@ -30,6 +30,8 @@ def _new_pod(attributes: Attributes) -> Obj | None:
 class DefaultTolerationSeconds(Plugin):
     """A pod stays five minutes on a node that is not ready or cannot be reached, unless it says otherwise."""
 
+    concerns = frozenset({("", "pods")})
+
     async def mutate(self, attributes: Attributes) -> None:
         pod = _new_pod(attributes)
         if pod is None:
@@ -55,6 +57,8 @@ def _tolerates(toleration: Obj, key: str) -> bool:
 
 class Priority(Plugin):
     """The number behind a pod's priority class."""
+
+    concerns = frozenset({("", "pods"), ("scheduling.k8s.io", "priorityclasses")})
 
     async def mutate(self, attributes: Attributes) -> None:
         pod = _new_pod(attributes)
@@ -112,6 +116,8 @@ class Priority(Plugin):
 class TaintNodesByCondition(Plugin):
     """A new node takes no pods until it is known to be ready."""
 
+    concerns = frozenset({("", "nodes")})
+
     async def mutate(self, attributes: Attributes) -> None:
         node = attributes.obj
         if node is None or attributes.operation != "CREATE" or attributes.resource != ("", "nodes"):
@@ -124,6 +130,8 @@ class TaintNodesByCondition(Plugin):
 
 class PodNodeSelector(Plugin):
     """Off unless asked for: a namespace says in an annotation which nodes its pods go to."""
+
+    concerns = frozenset({("", "pods")})
 
     async def mutate(self, attributes: Attributes) -> None:
         pod = _new_pod(attributes)
@@ -147,6 +155,8 @@ class PodNodeSelector(Plugin):
 class ExtendedResourceToleration(Plugin):
     """Off unless asked for: who asks for a device tolerates the taint of the nodes that have it."""
 
+    concerns = frozenset({("", "pods")})
+
     async def mutate(self, attributes: Attributes) -> None:
         pod = _new_pod(attributes)
         if pod is None:
@@ -164,6 +174,8 @@ class ExtendedResourceToleration(Plugin):
 
 class LimitPodHardAntiAffinityTopology(Plugin):
     """Off unless asked for: pods keep others away from their node alone, not from a whole zone."""
+
+    concerns = frozenset({("", "pods")})
 
     async def validate(self, attributes: Attributes) -> None:
         pod = _new_pod(attributes)

@@ -24,6 +24,8 @@ _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 
 class ServiceAccount(Plugin):
+    concerns = frozenset({("", "pods")})
+
     async def mutate(self, attributes: Attributes) -> None:
         pod = attributes.obj
         if attributes.operation != "CREATE" or attributes.resource != ("", "pods") or attributes.subresource:

@@ -27,6 +27,8 @@ _PROTECTION = {
 class DefaultStorageClass(Plugin):
     """A claim that names no class gets the default one, the newest where several say they are."""
 
+    concerns = frozenset({("", "persistentvolumeclaims")})
+
     async def mutate(self, attributes: Attributes) -> None:
         claim = attributes.obj
         if claim is None or attributes.operation != "CREATE" or attributes.subresource:
@@ -44,6 +46,8 @@ class DefaultStorageClass(Plugin):
 class StorageObjectInUseProtection(Plugin):
     """Claims and volumes are kept by a finalizer while something uses them."""
 
+    concerns = frozenset(("", plural) for plural in _PROTECTION)
+
     async def mutate(self, attributes: Attributes) -> None:
         obj = attributes.obj
         if obj is None or attributes.operation != "CREATE" or attributes.subresource or attributes.resource[0]:
@@ -57,6 +61,8 @@ class StorageObjectInUseProtection(Plugin):
 
 class PersistentVolumeClaimResize(Plugin):
     """A claim grows when it is bound and its class lets it."""
+
+    concerns = frozenset({("", "persistentvolumeclaims")})
 
     async def validate(self, attributes: Attributes) -> None:
         claim, old = attributes.obj, attributes.old
