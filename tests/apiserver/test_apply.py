@@ -148,6 +148,85 @@ async def test_what_the_server_adds_is_nobodys(cluster: Cluster) -> None:
     ]
 
 
+TARGET = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
+
+
+@pytest.mark.parametrize(
+    ("path", "obj", "fields"),
+    [
+        (
+            "/api/v1/namespaces",
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}},
+            {"f:metadata": {"f:labels": {".": {}, "f:kubernetes.io/metadata.name": {}}}},
+        ),
+        (
+            "/api/v1/namespaces/default/services",
+            {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"},
+             "spec": {"selector": {"a": "b"}, "ports": [{"port": 80}]}},
+            {
+                "f:spec": {
+                    "f:internalTrafficPolicy": {},
+                    "f:ports": {
+                        ".": {},
+                        'k:{"port":80,"protocol":"TCP"}': {
+                            ".": {},
+                            "f:port": {},
+                            "f:protocol": {},
+                            "f:targetPort": {},
+                        },
+                    },
+                    "f:selector": {},
+                    "f:sessionAffinity": {},
+                    "f:type": {},
+                }
+            },
+        ),
+        (
+            "/api/v1/namespaces/default/persistentvolumeclaims",
+            {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c"},
+             "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}},
+            {
+                "f:spec": {
+                    "f:accessModes": {},
+                    "f:resources": {"f:requests": {".": {}, "f:storage": {}}},
+                    "f:volumeMode": {},
+                }
+            },
+        ),
+        (
+            "/api/v1/namespaces/default/events",
+            {"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"}, "source": {"component": "x"},
+             "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"}, "reason": "Tested"},
+            {"f:involvedObject": {}, "f:reason": {}, "f:source": {"f:component": {}}},
+        ),
+        (
+            "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers",
+            {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"},
+             "spec": {"scaleTargetRef": TARGET, "maxReplicas": 3}},
+            {
+                "f:spec": {
+                    "f:maxReplicas": {},
+                    "f:metrics": {},
+                    "f:minReplicas": {},
+                    "f:scaleTargetRef": {"f:apiVersion": {}, "f:kind": {}, "f:name": {}},
+                }
+            },
+        ),
+        (
+            PODS,
+            {**pod("p"), "metadata": {"generateName": "p-", "ownerReferences": [
+                {"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "u"}]}},
+            {"f:generateName": {}, "f:ownerReferences": {".": {}, 'k:{"uid":"u"}': {}}},
+        ),
+    ],
+)  # fmt: skip
+async def test_entries_are_those_of_kubernetes(cluster: Cluster, path: str, obj: Obj, fields: Obj) -> None:
+    made = await cluster.call("POST", path, obj)
+    assert made.status == 201, made.json
+    found = made.json["metadata"]["managedFields"][0]["fieldsV1"]
+    assert (found["f:metadata"] if path == PODS else found) == fields
+
+
 async def test_what_goes_elsewhere_is_owned_where_it_goes(cluster: Cluster) -> None:
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"a": "b"}}
     made = await cluster.call("POST", "/api/v1/namespaces/default/secrets?fieldManager=a", secret)
