@@ -14,9 +14,12 @@ from pinnace.apiserver.discovery import Discovery
 from pinnace.apiserver.metrics import Metrics
 from pinnace.apiserver.openapi import OpenApi
 from pinnace.apiserver.request_info import RequestInfo
+from pinnace.apiserver.storage import storage_failure
 from pinnace.machinery import errors
-from pinnace.machinery.meta import Obj
+from pinnace.machinery.meta import Obj, utc_now
+from pinnace.store import snapshot
 from pinnace.store.contract import StoreError
+from pinnace.store.snapshot import SERVED_AT
 from pinnace.wire.http import AnyResponse, Request, Response
 
 _JSON = ("Content-Type", "application/json")
@@ -67,6 +70,8 @@ class PublicPaths:
             return Response(
                 200, (("Content-Type", "application/jwk-set+json"),), orjson.dumps(self._api.tokens.key_set())
             )
+        if path == SERVED_AT:
+            return self._snapshot()
         if path == "/":
             return Response(200, (_JSON,), orjson.dumps({"paths": self._paths()}, option=orjson.OPT_INDENT_2))
         return self._discover(request, path)
@@ -82,6 +87,13 @@ class PublicPaths:
             checks["poststarthook/bootstrap-objects"] = lambda: "" if self.bootstrapped else "not finished"
             checks["shutdown"] = lambda: "process is shutting down" if self._api.stopping else ""
         return health.answer(endpoint, name, checks, "verbose" in params, request.param_list("exclude"))
+
+    async def _snapshot(self) -> Response:
+        try:
+            data = await snapshot.take(self._api.storage.store, utc_now())
+        except StoreError as error:
+            raise storage_failure(error) from error
+        return Response(200, (("Content-Type", "application/octet-stream"),), data)
 
     async def _ask_store(self) -> str:
         """Why the store cannot be asked; empty when it can."""

@@ -22,6 +22,7 @@ COMMANDS = {
     "image": "Manage the images of a cluster",
     "logs": "Show the logs of a cluster's servers",
     "profile": "List clusters",
+    "snapshot": "Save what a cluster stores to a file, and restore it",
     "ip": "Show the address of a cluster's node",
     "version": "Show versions",
 }

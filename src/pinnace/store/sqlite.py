@@ -476,3 +476,51 @@ def _lock(path: Path) -> int:
         os.close(fd)
         raise StoreError(f"{path} is in use by another process") from None
     return fd
+
+
+# Files that nobody has open as a store.
+
+
+class FileLock:
+    """Holds the file as an open store does; raises StoreError on entry when it is in use."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        self._fd = _lock(self._path)
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+
+def newest_revision(path: Path) -> tuple[int, bool]:
+    """The newest revision in the file, and whether it holds nothing. Under its lock; raises StoreError."""
+    if not path.exists():
+        return 0, True
+    try:
+        with contextlib.closing(_connect(path)) as connection:
+            newest = connection.execute("SELECT max(rev) FROM log").fetchone()[0]
+            compacted = connection.execute("SELECT max(value) FROM meta WHERE name = 'compacted'").fetchone()[0]
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: {error}") from error
+    return max(newest or 0, compacted or 0), newest is None
+
+
+def write_new_file(path: Path, items: Sequence[tuple[str, bytes]], base: int) -> int:
+    """Make a file that holds `items`, written in that order after revision `base`, on disk when this returns.
+
+    Returns its newest revision. Raises StoreError.
+    """
+    rows = ((base + number, key, base + number, 0, value) for number, (key, value) in enumerate(items, 1))
+    try:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.executescript(_SCHEMA)
+            connection.execute("BEGIN")
+            connection.execute("INSERT INTO meta VALUES ('compacted', ?)", (base,))
+            connection.executemany(_insert_of(1), rows)
+            connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: {error}") from error
+    return base + len(items)
