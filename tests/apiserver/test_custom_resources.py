@@ -629,7 +629,10 @@ async def test_deprecated_versions_warn(cluster: Cluster) -> None:
         "POST", CRON_TABS.replace("/v1/", "/v1beta1/"), cron_tab(api_version=f"{GROUP}/v1beta1")
     )
 
-    assert answer.warnings == [f'299 - "{GROUP}/v1beta1 CronTab is deprecated; use {GROUP}/v1 CronTab"']
+    listed = await cluster.call("GET", CRON_TABS.replace("/v1/", "/v1beta1/"))
+
+    warning = f'299 - "{GROUP}/v1beta1 CronTab is deprecated; use {GROUP}/v1 CronTab"'
+    assert (answer.warnings, listed.warnings) == ([warning], [warning])
 
 
 async def test_embedded_resources_are_resources(cluster: Cluster) -> None:

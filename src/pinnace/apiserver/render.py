@@ -130,13 +130,14 @@ def render_one(one: One, kind: Kind, form: Format, include: str, warnings: list[
     return Response(one.status, _typed(headers, content_type), body)
 
 
-def render_many(many: Many, kind: Kind, form: Format, include: str) -> Response:
+def render_many(many: Many, kind: Kind, form: Format, include: str, warnings: list[str]) -> Response:
     """A list as a response."""
+    headers = JSON_HEADERS if not warnings else (*JSON_HEADERS, *warning_headers(warnings))
     view = View(kind, form, include)
     if not (form.yaml or form.pretty):
-        return Response(200, JSON_HEADERS, view.list_body(many))
+        return Response(200, headers, view.list_body(many))
     body, content_type = dump(view.list_object(many), form)
-    return Response(200, _typed(JSON_HEADERS, content_type), body)
+    return Response(200, _typed(headers, content_type), body)
 
 
 def _typed(headers: Iterable[tuple[str, str]], content_type: str) -> tuple[tuple[str, str], ...]:

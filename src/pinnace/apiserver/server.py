@@ -247,7 +247,7 @@ class ApiServer:
         if isinstance(result, One):
             return render_one(result, call.kind, form, include, call.warnings)
         if isinstance(result, Many):
-            return render_many(result, call.kind, form, include)
+            return render_many(result, call.kind, form, include, call.warnings)
         return result
 
     def _call(self, user: User, info: RequestInfo, params: Mapping[str, str], request: Request | None) -> Call:

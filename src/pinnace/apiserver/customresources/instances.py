@@ -21,6 +21,7 @@ from pinnace.apiserver.cache import ResourceCache
 from pinnace.apiserver.customresources.conversion import Converter
 from pinnace.apiserver.customresources.kinds import Version
 from pinnace.apiserver.storage import encode
+from pinnace.machinery import errors
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import GVK, Obj, parse_api_version
 from pinnace.machinery.structural import prune
@@ -175,18 +176,28 @@ class VersionCache(ResourceCache):
             self._error = None
             try:
                 shown = await self._convert_batch(batch)
-            except ApiError as error:
-                self._error = error
-                self._progress()
-                log.warning("conversion failed", kind=self.kind.kind, version=self.kind.version, error=error.message)
+            except Exception as error:
+                self._fail(error)
                 if not self.watcher_count:
                     return  # the next reader tries again
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
+            if self._closed:
+                return
             for change, value in zip(batch, shown, strict=True):
                 self._waiting.popleft()
                 self.apply(change._replace(value=value))
             self._progress()
+
+    def _fail(self, error: Exception) -> None:
+        """Tell who waits: readers must not wait for what does not come."""
+        if isinstance(error, ApiError):
+            self._error = error
+            log.warning("conversion failed", kind=self.kind.kind, version=self.kind.version, error=error.message)
+        else:
+            self._error = errors.internal("the object could not be converted")
+            log.error("conversion failed", kind=self.kind.kind, version=self.kind.version, exc_info=error)
+        self._progress()
 
     async def _convert_batch(self, batch: list[Change]) -> list[bytes | None]:
         shown = [self._show(change.value) if change.value is not None else b"" for change in batch]

@@ -83,10 +83,13 @@ class CustomResources:
     def _follow(self, name: str, cached: CachedObject | None) -> None:
         """Serve what the definition says now."""
         definition = cached.obj() if cached is not None else None
-        if definition is None or not is_served(definition):
-            self._end(name)
-        else:
-            self._serve(name, definition)
+        try:
+            if definition is None or not is_served(definition):
+                self._end(name)
+            else:
+                self._serve(name, definition)
+        except Exception as error:  # one that was not checked here when it was written must not hold up the others
+            log.error("a definition cannot be served", name=name, exc_info=error)
         self._queue[name] = None
         if definition is None:  # names may be free now
             self._queue |= dict.fromkeys(one.name for one in self._definitions.objects.values())

@@ -19,7 +19,7 @@ from pinnace.apiserver.call import Call, shown
 from pinnace.apiserver.handlers.read import check_revision, filter_of, parse_revision
 from pinnace.apiserver.messages import lines, over_websocket
 from pinnace.apiserver.negotiate import Format
-from pinnace.apiserver.render import JSON_HEADERS, View
+from pinnace.apiserver.render import JSON_HEADERS, View, warning_headers
 from pinnace.machinery import errors
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj
@@ -108,8 +108,9 @@ def watch(call: Call, form: Format) -> AnyResponse:
     async def run(writer: Writer) -> None:
         await _serve(plan, view, writer)
 
-    headers = (("Content-Type", "application/json;stream=watch" if form.variant else "application/json"),)
-    return over_websocket(call.request, StreamingResponse(run, 200, (*headers, JSON_HEADERS[1])), lines)
+    content_type = "application/json;stream=watch" if form.variant else "application/json"
+    headers = (("Content-Type", content_type), JSON_HEADERS[1], *warning_headers(call.warnings))
+    return over_websocket(call.request, StreamingResponse(run, 200, headers), lines)
 
 
 async def _serve(plan: Plan, view: View, writer: Writer) -> None:
