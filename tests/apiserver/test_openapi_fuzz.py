@@ -16,7 +16,7 @@ import structlog
 
 from pinnace.wire.http import AnyResponse, Peer, Request, StreamingResponse
 from tests.apiserver.conftest import TOKEN, Cluster
-from tests.apiserver.wild import Operation, Sent, Wild, operations
+from tests.apiserver.wild import WORDS, Operation, Sent, Wild, operations
 from tests.conformance.samples import SAMPLES
 
 SEED = int(os.environ.get("PINNACE_FUZZ_SEED", "1"))
@@ -112,6 +112,28 @@ async def test_no_operation_fails_whatever_is_sent(cluster: Cluster) -> None:
     assert failures == []
     assert errors == []
     assert resident() - halfway < GROWTH
+
+
+async def test_no_operation_fails_over_the_wire(cluster: Cluster) -> None:
+    """The same with TLS and HTTP between, where a body may be cut off and a path is not decoded yet."""
+    served = await documents(cluster)
+    told = [(one, document["components"]["schemas"]) for document in served.values() for one in operations(document)]
+    await fill(cluster)
+    with structlog.testing.capture_logs() as logs:
+        for number in range(600):
+            chance = Random(f"{SEED} wire {number}")
+            operation, schemas = chance.choice(told)
+            sent = Wild(chance, schemas, RIGHT).request(operation)
+            headers = {name.title(): value for name, value in sent.headers.items()}
+            if chance.random() < 0.1:
+                headers[chance.choice(("X", "Cookie", "Range", "If-Match", "Date", "Te"))] = chance.choice(WORDS) * 9
+            target = sent.path + (f"?{sent.query}" if sent.query else "")
+            async with asyncio.timeout(20):
+                _, writer, status, _ = await cluster.open(sent.method, target, sent.body, headers)
+            writer.close()
+            elsewhere = any(part in operation.path for part in CONNECTING)
+            assert status < 500 or (elsewhere and status in (502, 503, 504)), (status, sent)
+    assert [one for one in logs if one["log_level"] in ("error", "critical")] == []
 
 
 def resident() -> int:

@@ -39,7 +39,7 @@ def test_every_operation(api: Api, namespace: str, sample: Sample) -> None:
     "Admission webhook, list mutating webhooks", "Admission webhook, list validating webhooks",
     "ValidatingAdmissionPolicy API", "ValidatingadmissionPolicyBinding API", "MutatingAdmissionPolicy API",
     "MutatingAdmissionPolicyBinding API", "CRUD operations for storageversionmigrations", "CRUD operations for
-    devicetaintrules"
+    devicetaintrules", "PodCertificateRequest API operations"
     """
     place = namespace if sample.namespaced else ""
     _is_discovered(api, sample)
