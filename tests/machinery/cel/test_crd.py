@@ -257,6 +257,14 @@ def test_definitions_with_bad_rules_are_refused(schema: Obj, told: str) -> None:
     assert told in problems(obj(spec=schema))[0]
 
 
+def test_defaults_are_held_to_the_rules() -> None:
+    schema = obj(n={**ruled(INTEGER, "self > 3"), "default": 2})
+    assert problems(schema) == [
+        f'{PATH}.properties[n].default: Invalid value: "integer": failed rule: self > 3',
+    ]
+    assert problems(obj(n={**ruled(INTEGER, "self > 3"), "default": 4})) == []
+
+
 def test_transition_rules_need_elements_with_keys() -> None:
     schema = obj(list={"type": "array", "maxItems": 3, "items": ruled(INTEGER, "self == oldSelf")})
     assert problems(schema) == [

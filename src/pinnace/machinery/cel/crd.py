@@ -106,7 +106,13 @@ class _Compiler:
 
             made.convert = converter(of)
         self._below(made, raw, path, place)
-        return made if rules or made.fields or made.values or made.items else None
+        if not (rules or made.fields or made.values or made.items):
+            return None
+        if "default" in raw and not self.causes:
+            check = _Check()
+            check.node(made, raw["default"], _ABSENT, f"{path}.default")
+            self.causes += check.causes
+        return made
 
     def _below(self, made: _Node, raw: Obj, path: str, place: _Place) -> None:
         for name, child in (raw.get("properties") or {}).items():
