@@ -364,3 +364,29 @@ async def test_certificates_of_a_webhook_in_use_must_be_some(cluster: Cluster, c
     assert answer.status == 422
     assert "webhookClientConfig.caBundle" in answer.json["message"]
     assert "unable to parse bytes as PEM block" in answer.json["message"]
+
+
+async def test_managers_of_versions_that_a_webhook_converts_know_each_others_fields(
+    cluster: Cluster, converter: Converter
+) -> None:
+    versions = (version("v1", HOST_PORT), version("v2", HOST_AND_PORT, storage=False))
+    await established(cluster, definition(*versions, conversion=converter.strategy()))
+    apply_patch = "application/apply-patch+yaml"
+
+    async def apply(served: str, manager: str, **fields: str) -> Any:
+        config = cron_tab("a", f"{GROUP}/{served}", **fields)
+        path = f"{objects(served, 'a')}?fieldManager={manager}"
+        return await cluster.call("PATCH", path, config, content_type=apply_patch)
+
+    assert (await apply("v1", "a", hostPort="one:1")).status == 201
+    refused = await apply("v2", "b", host="two")
+    assert refused.json["message"] == 'Apply failed with 1 conflict: conflict with "a": .hostPort'
+    agreed = await apply("v2", "b", host="one")
+    assert (agreed.status, agreed.json["port"]) == (200, "1")
+    moved = await apply("v2", "a", port="2")
+    assert (moved.json["host"], moved.json["port"]) == ("one", "2")
+    patched = await cluster.call(
+        "PATCH", f"{objects('v1', 'a')}?fieldManager=c", {"hostPort": "x:2"}, content_type=MERGE
+    )
+    owners = {entry["manager"]: entry["fieldsV1"] for entry in patched.json["metadata"]["managedFields"]}
+    assert owners == {"a": {"f:port": {}}, "c": {"f:hostPort": {}}}

@@ -265,6 +265,9 @@ class Converter(Protocol):
     async def to_stored(self, obj: Obj) -> bytes:
         """What is stored of an object in the cache's version. Raises ApiError."""
 
+    async def convert(self, obj: Obj, version: str) -> Obj:
+        """An object of one of the versions in another. Raises ApiError."""
+
     async def shows(self, revision: int) -> None:
         """Return when the cache shows the write of that revision. Raises ApiError where it cannot be shown."""
 

@@ -250,10 +250,13 @@ class VersionCache(ResourceCache):
         target = instances.versions[instances.storage_version]
         if target.kind.version == self.kind.version:
             return encode(self.kind, obj)
-        converted = obj
+        return encode(target.kind, await self.convert(obj, instances.storage_version))
+
+    async def convert(self, obj: Obj, version: str) -> Obj:
+        instances = self._instances
         if instances.converter is not None:
-            converted = (await instances.converter.convert([obj], target.kind.gvr.api_version))[0]
-        return encode(target.kind, _settled(instances.prefer(converted, instances.storage_version)))
+            obj = (await instances.converter.convert([obj], instances.versions[version].kind.gvr.api_version))[0]
+        return _settled(instances.prefer(obj, version))
 
     async def shows(self, revision: int) -> None:
         while self._waiting and self._waiting[0].revision <= revision:

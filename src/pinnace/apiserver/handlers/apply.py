@@ -7,6 +7,7 @@ https://kubernetes.io/docs/reference/using-api/server-side-apply/.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from pinnace.apiserver import negotiate
@@ -15,7 +16,7 @@ from pinnace.apiserver.call import Call, One, shown
 from pinnace.apiserver.decode import decode, field_validation, own
 from pinnace.apiserver.handlers import scale, update
 from pinnace.apiserver.handlers.create import create_object
-from pinnace.apiserver.handlers.managers import KindVersions, author_of, check_manager, now, set_entries
+from pinnace.apiserver.handlers.managers import KindVersions, author_of, check_manager, now, set_entries, with_versions
 from pinnace.apiserver.storage import RETRIES
 from pinnace.machinery import errors, json, last_applied, managed_fields, typed_check
 from pinnace.machinery.errors import ApiError
@@ -165,7 +166,7 @@ async def _create(call: Call, config: _Config) -> One:
     call.api.authorizer.authorize(call.user, call.info._replace(verb="create"))
     if call.kind.terminating:
         raise errors.terminating_definition(call.kind.plural, "create", call.kind.group)
-    obj = _decoded(call, config, _applied(call, None, config.document))
+    obj = _decoded(call, config, await _applied(call, None, config.document))
     uid = obj["metadata"].get("uid")
     if uid:
         why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
@@ -176,34 +177,34 @@ async def _create(call: Call, config: _Config) -> One:
 async def _change(call: Call, config: _Config, restrict: update.Restrict) -> One:
     entries: list[Obj] = []
 
-    def make(old: CachedObject) -> Obj:
+    async def make(old: CachedObject) -> Obj:
         nonlocal entries
-        done = _applied(call, shown(call.kind, old), config.document)
+        done = await _applied(call, shown(call.kind, old), config.document)
         entries = done.entries
         return _decoded(call, config, done)
 
-    def track(_: Call, new: Obj, __: Obj) -> None:
+    async def track(_: Call, new: Obj, __: Obj) -> None:
         set_entries(new["metadata"], entries)
 
     return await update.modify(call, make, restrict, pinned=config.is_pinned, track=track)
 
 
-def _applied(call: Call, live: Obj | None, config: Obj) -> Applied:
+async def _applied(call: Call, live: Obj | None, config: Obj) -> Applied:
     """What the configuration makes of `live`. Raises ApplyConflict (409)."""
-    author, versions = author_of(call, OPTIONS), KindVersions(call)
+    author = author_of(call, OPTIONS)
 
-    def run(force: bool) -> Applied:
-        return managed_fields.apply(author, versions, live, config, force, now())
+    def run(force: bool) -> Callable[[KindVersions], Applied]:
+        return lambda versions: managed_fields.apply(author, versions, live, config, force, now())
 
     try:
-        done = run(call.flag("force"))
+        done = await with_versions(call, run(call.flag("force")))
     except ApplyConflict as conflict:
         if live is None or author.manager != last_applied.MANAGER:
             raise
         node = node_of(call.api.schemas.for_gvk(call.kind.gvk))
         if not last_applied.settles(node, live, conflict):
             raise last_applied.remaining(node, live, conflict) from None
-        done = run(True)
+        done = await with_versions(call, run(True))
     if author.manager == last_applied.MANAGER and not call.info.subresource:
         return Applied(last_applied.updated(done.obj, config), done.entries)
     return done

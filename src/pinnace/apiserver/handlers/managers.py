@@ -7,17 +7,22 @@ https://kubernetes.io/docs/reference/using-api/server-side-apply/#managers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
+
+import orjson
 
 from pinnace.apis.kind import Kind
 from pinnace.apiserver.call import Call, shown, to_storage
 from pinnace.machinery import errors, managed_fields
-from pinnace.machinery.errors import Cause
+from pinnace.machinery.errors import ApiError, Cause
 from pinnace.machinery.fieldset import EMPTY, LEAF, Fields, FieldsError
 from pinnace.machinery.managed_fields import MAX_MANAGER, Author
 from pinnace.machinery.meta import GVK, Obj, format_time, parse_api_version, utc_now
 from pinnace.machinery.typed import Node, node_of
+
+T = TypeVar("T")
 
 _COMPONENTS = {"admin": "pinnace", "apiserver": "kube-apiserver", "kubernetes-admin": "pinnace", "node": "kubelet"}
 _STATUS: Fields = {"f:status": LEAF}
@@ -118,33 +123,66 @@ def replicas_path(kind: Kind) -> Fields:
 
 
 class KindVersions:
-    """The versions of one call's kind: `managed_fields.Versions`."""
+    """The versions of one call's kind: `managed_fields.Versions`.
+
+    Custom resources may be converted by other servers: what has not been asked yet ends the work with `_NotYet`.
+    """
 
     def __init__(self, call: Call) -> None:
         self._call = call
+        self._known: dict[tuple[bytes, str], Obj] = {}
 
     def node(self, api_version: str) -> Node | None:
         kind = self._kind(api_version)
         return node_of(self._call.api.schemas.for_gvk(kind.gvk)) if kind is not None else None
 
     def convert(self, obj: Obj, api_version: str) -> Obj:
-        return self._through_storage(obj, self._call.kind, self._kind(api_version))
+        return self._between(obj, self._call.kind, self._kind(api_version))
 
     def revert(self, obj: Obj, api_version: str) -> Obj:
-        return self._through_storage(obj, self._kind(api_version), self._call.kind)
+        return self._between(obj, self._kind(api_version), self._call.kind)
 
     def _kind(self, api_version: str) -> Kind | None:
         own = self._call.kind
         if api_version == own.gvr.api_version:
             return own
         found = self._call.api.registry.by_gvk(GVK(*parse_api_version(api_version), own.kind))
-        same = found is not None and found.plural == own.plural and (found.custom == own.custom)
+        same = found is not None and found.plural == own.plural and found.custom == own.custom
         return found if same else None
 
-    def _through_storage(self, obj: Obj, source: Kind | None, target: Kind | None) -> Obj:
+    def _between(self, obj: Obj, source: Kind | None, target: Kind | None) -> Obj:
         if source is None or target is None or source is target:
             return obj
-        return {**shown(target, to_storage(source, obj)), "apiVersion": target.gvr.api_version}
+        if not source.custom:
+            return {**shown(target, to_storage(source, obj)), "apiVersion": target.gvr.api_version}
+        key = (orjson.dumps(obj), target.version)
+        if key not in self._known:
+            raise _NotYet(key)
+        return self._known[key]
+
+    async def learn(self, missing: _NotYet) -> None:
+        """Ask for what was missing. Raises ApiError."""
+        text, version = missing.key
+        obj: Obj = orjson.loads(text)
+        converter = self._call.cache.converter
+        self._known[missing.key] = await converter.convert(obj, version) if converter is not None else obj
+
+
+class _NotYet(Exception):
+    """An object is needed in another version: `key` is its JSON and that version."""
+
+    def __init__(self, key: tuple[bytes, str]) -> None:
+        self.key = key
+
+
+async def with_versions(call: Call, work: Callable[[KindVersions], T]) -> T:
+    """The result of `work`, which is begun again whenever an object had to be converted elsewhere first."""
+    versions = KindVersions(call)
+    while True:
+        try:
+            return work(versions)
+        except _NotYet as missing:
+            await versions.learn(missing)
 
 
 # Tracking.
@@ -159,10 +197,15 @@ def track_new(call: Call, obj: Obj, options: str = "CreateOptions") -> None:
     set_entries(meta, managed_fields.create(author, node, obj, sent, meta.get("creationTimestamp") or now()))
 
 
-def track_change(call: Call, new: Obj, old: Obj) -> None:
+async def track_change(call: Call, new: Obj, old: Obj) -> None:
     """Say in a changed object whose its fields are now, in place."""
     author = author_of(call, "UpdateOptions" if call.info.verb == "update" else "PatchOptions")
-    set_entries(new["metadata"], managed_fields.update(author, KindVersions(call), old, new, now()))
+    moment = now()
+    try:
+        entries = await with_versions(call, lambda versions: managed_fields.update(author, versions, old, new, moment))
+    except ApiError:  # of a conversion: the write does not wait for it, and nobody is tracked any more
+        entries = []
+    set_entries(new["metadata"], entries)
 
 
 def set_entries(meta: Obj, entries: list[Obj]) -> None:

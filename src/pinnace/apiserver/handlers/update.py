@@ -7,7 +7,7 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/#patch-and-update.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pinnace.apis.core.pod import PART_RULES
@@ -37,7 +37,7 @@ Make = Callable[[CachedObject], Obj]
 Restrict = Callable[[Obj, Obj], Obj]
 """`(new, old)`: the new state cut to what the path may change. `old` is read-only, `new` may be changed."""
 
-Track = Callable[[Call, Obj, Obj], None]
+Track = Callable[[Call, Obj, Obj], Awaitable[None]]
 """`(call, new, old)`: says in `new`, in place, who manages its fields."""
 
 _CREATED_BY_PUT = {("", "events"), ("", "endpoints"), ("", "limitranges"), ("coordination.k8s.io", "leases")}
@@ -196,7 +196,13 @@ def _with_fields_of(old: Obj, new: Obj, names: tuple[str, ...]) -> Obj:
 
 
 async def modify(
-    call: Call, make: Make, restrict: Restrict, *, pinned: bool = False, track: Track = track_change, status: int = 200
+    call: Call,
+    make: Make | Callable[[CachedObject], Awaitable[Obj]],
+    restrict: Restrict,
+    *,
+    pinned: bool = False,
+    track: Track = track_change,
+    status: int = 200,
 ) -> One:
     """Bring the object that the path names from its state to the one that `make` makes of it."""
     kind, cache, storage = call.kind, call.cache, call.api.storage
@@ -204,11 +210,12 @@ async def modify(
     for _ in range(RETRIES):
         stored = call.current()
         old = shown(kind, stored)
-        new = restrict(make(stored), old)
+        made = make(stored)
+        new = restrict(made if isinstance(made, dict) else await made, old)
         _carry_metadata(call, new["metadata"], old["metadata"])
         if kind.default is not None:
             kind.default(new)
-        track(call, new, old)
+        await track(call, new, old)
         entries = new["metadata"].get("managedFields")
         attributes = Attributes(call, "UPDATE", new, old, dry_run)
         await call.api.admission.mutate(attributes)
