@@ -17,6 +17,7 @@ from pinnace.wire.http import (
     Writer,
     frame_chunk,
 )
+from pinnace.wire.http1 import TURN_BYTES
 from tests.wire.conftest import PATIENCE, Connect, serving
 
 GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -330,7 +331,7 @@ async def test_slow_peer_is_cut_off_with_bounded_memory(connect: Connect) -> Non
                 break
         assert writers[0].closed
         assert closed.is_set()
-        assert limit < most <= limit + 2 * len(event)
+        assert limit < most <= limit + TURN_BYTES + 2 * len(event)
 
 
 async def test_upgrade_hands_over_the_bytes_behind_the_request(connect: Connect) -> None:
@@ -362,3 +363,14 @@ async def test_refused_upgrade_is_an_ordinary_answer(connect: Connect) -> None:
         wire.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
         status, headers, body = await wire.response()
         assert (status, headers["connection"], body, await wire.rest()) == (403, "close", b"no", b"")
+
+
+async def test_what_is_written_in_one_turn_leaves_in_one_write(connect: Connect) -> None:
+    async def run(writer: Writer) -> None:
+        for number in range(100):
+            writer.write_framed(frame_chunk(b"event %d" % number))
+
+    async with serving(lambda _: StreamingResponse(run)) as server:
+        wire = await connect(server)
+        wire.send(GET % b"/")
+        assert (await wire.response())[2] == b"".join(b"event %d" % number for number in range(100))

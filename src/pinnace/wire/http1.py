@@ -29,8 +29,10 @@ from pinnace.wire.http import (
     frame_chunk,
 )
 from pinnace.wire.raw import RawStream
+from pinnace.wire.turns import current_turn
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+TURN_BYTES = 64 << 10  # of a streaming response that gather before they are written
 PIPELINE_LIMIT = 64  # requests waiting behind one that takes time; above it reading stops
 NAMES_KEPT = 1024
 REPEATED_BYTES = 8192
@@ -497,12 +499,15 @@ class Http1Connection:
 
 
 class _ChunkWriter:
-    """The `Writer` of a streaming response."""
+    """The `Writer` of a streaming response. What is written within one turn of the event loop leaves in one write."""
 
     def __init__(self, channel: Channel, limit: int, chunked: bool) -> None:
         self._channel = channel
         self._limit = limit
         self._chunked = chunked
+        self._turn = current_turn()
+        self._pending: list[bytes] = []  # of this turn
+        self._pending_bytes = 0
         self._callbacks: list[Callable[[], None]] = []
         self.closed = False
 
@@ -516,12 +521,25 @@ class _ChunkWriter:
     def _put(self, data: bytes) -> None:
         if self.closed:
             return
+        self._pending.append(data)
+        self._pending_bytes += len(data)
+        if self._pending_bytes > TURN_BYTES:
+            self._flush()
+        elif len(self._pending) == 1:
+            self._turn.at_end(self._flush)
+
+    def _flush(self) -> None:
+        pending = self._pending
+        if self.closed or not pending:
+            return
+        self._pending, self._pending_bytes = [], 0
         if self._channel.buffered > self._limit:
             self._channel.abort()  # too slow to be worth the memory; connection_lost calls `lost`
             return
-        self._channel.write(data)
+        self._channel.write(pending[0] if len(pending) == 1 else b"".join(pending))
 
     async def drain(self) -> None:
+        self._flush()
         await self._channel.drain()
 
     def on_close(self, callback: Callable[[], None]) -> None:
@@ -537,6 +555,7 @@ class _ChunkWriter:
             callback()
 
     def end(self) -> None:
+        self._flush()
         if not self.closed:
             self.closed = True
             self._callbacks.clear()

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pinnace.wire import http2_frames as frames
 from pinnace.wire.connection import Channel
 from pinnace.wire.http2_frames import DATA, END_STREAM, LARGEST_WINDOW, frame_head
+from pinnace.wire.turns import current_turn
 
 HIGH_WATER = 512 << 10  # in the socket's queue: above, bodies wait in their streams
 TURN_BYTES = 64 << 10  # of one stream, then the next has its turn
@@ -49,6 +50,7 @@ class Sender:
         self._ended = ended
         self._out: list[bytes | memoryview] = []
         self._out_bytes = 0
+        self._loop_turn = current_turn()
         self._corked = False  # a read is being answered: its end flushes
         self._scheduled = False
         self._ready: dict[SendStream, None] = {}  # with something to send and a window to send it in, in turn
@@ -78,7 +80,7 @@ class Sender:
 
     def _schedule(self) -> None:
         self._scheduled = True
-        asyncio.get_running_loop().call_soon(self._flush_later)
+        self._loop_turn.at_end(self._flush_later)
 
     def _flush_later(self) -> None:
         self._scheduled = False
