@@ -34,7 +34,7 @@ _KEY_DEFAULTS: dict[tuple[str, str], Any] = {
     ("LocalObjectReference", "name"): "",
 }
 
-_REMEMBERED = 4096  # texts of keys and plans of maps that one node keeps
+_REMEMBERED = 1024  # texts of keys and plans of maps that one node keeps
 _REMEMBERED_SPECS = 256
 _REMEMBERED_BYTES = 16 << 10  # of the largest of them
 
@@ -42,7 +42,7 @@ _REMEMBERED_BYTES = 16 << 10  # of the largest of them
 class Node:
     """How the value at one place is owned. Shared; what it remembers is only memory."""
 
-    __slots__ = ("_children", "_created", "_keys", "_schema", "defaults", "element", "exact", "keys", "shape", "texts")
+    __slots__ = ("_children", "_created", "_schema", "defaults", "element", "exact", "keys", "shape", "texts")
 
     def __init__(self, shape: Shape, schema: Schema | None) -> None:
         self.shape: Shape = shape
@@ -180,11 +180,6 @@ def _set_element(item: Any) -> str:
     if item is None:
         raise ItemError("associative list without keys has an element that's an explicit null")
     return fieldset.value(item)
-
-
-def elements_of(node: Node, items: list[Any]) -> list[str]:
-    """The path elements of a list's items. Raises ItemError."""
-    return [item_element(node, item) for item in items]
 
 
 def is_leaf(node: Node, value: Any) -> bool:
