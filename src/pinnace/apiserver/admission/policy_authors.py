@@ -23,6 +23,8 @@ _BINDINGS = {
 class PolicyAuthors(Plugin):
     """Not a plugin that can be turned off: the storage of policies is what refuses here."""
 
+    concerns = frozenset((_GROUP, resource) for resource in (*_POLICIES, *_BINDINGS))
+
     async def validate(self, attributes: Attributes) -> None:
         group, resource = attributes.resource
         if group != _GROUP or attributes.obj is None or attributes.operation not in ("CREATE", "UPDATE"):
