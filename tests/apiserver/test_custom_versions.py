@@ -390,3 +390,32 @@ async def test_managers_of_versions_that_a_webhook_converts_know_each_others_fie
     )
     owners = {entry["manager"]: entry["fieldsV1"] for entry in patched.json["metadata"]["managedFields"]}
     assert owners == {"a": {"f:port": {}}, "c": {"f:hostPort": {}}}
+
+
+async def test_a_watch_whose_objects_cannot_be_converted_says_so(cluster: Cluster, converter: Converter) -> None:
+    await established(cluster, converted(converter))
+    await cluster.call("POST", objects("v1"), cron_tab(hostPort="a:1"))
+    converter.answer = lambda asked: {"uid": asked["uid"], "result": {"status": "Failure", "message": "no way"}}
+
+    watch = await cluster.watch(f"{objects('v2')}?watch=1")
+    event = await watch.next()
+
+    assert event is not None
+    assert (event["type"], event["object"]["code"]) == ("ERROR", 500)
+    assert event["object"]["message"].endswith("failed: no way")
+    watch.close()
+
+
+async def test_an_open_watch_goes_on_when_the_webhook_is_back(cluster: Cluster, converter: Converter) -> None:
+    await established(cluster, converted(converter))
+    watch = await cluster.watch(f"{objects('v2')}?watch=1")
+    await cluster.call("POST", objects("v1"), cron_tab("a", hostPort="a:1"))
+    assert await watch.take(1) == [("ADDED", "a")]
+    converter.answer = lambda asked: {"uid": asked["uid"], "result": {"status": "Failure"}}
+    await cluster.call("POST", objects("v1"), cron_tab("b", hostPort="b:1"))
+    await cluster.call("POST", objects("v1"), cron_tab("c", hostPort="c:1"))
+
+    converter.answer = None
+
+    assert await watch.take(2) == [("ADDED", "b"), ("ADDED", "c")]
+    watch.close()
