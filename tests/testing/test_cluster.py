@@ -190,6 +190,12 @@ class TestStart:
             assert other.api.list("configmaps", "default", fields="metadata.name=only-here") == []
             assert other.api.request("GET", "/version")["minor"] == "33"
 
+    def test_alpha_and_beta_versions_are_served_when_asked_for(self) -> None:
+        with Cluster(controllers=False, scheduler=False, runtime_config="api/all=true") as cluster:
+            groups = cluster.api.request("GET", "/apis")["groups"]
+        versions = {one["groupVersion"] for group in groups for one in group["versions"]}
+        assert any("alpha" in version for version in versions)
+
     def test_only_the_controllers_asked_for_run(self) -> None:
         with Cluster(controllers=["serviceaccount-controller", "namespace-controller"], scheduler=False) as cluster:
             cluster.api.create(deployment("idle"))

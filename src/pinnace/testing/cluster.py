@@ -38,8 +38,9 @@ MASTERS = "system:masters"
 class Cluster:
     """A running control plane between `start` and `stop`, or within `with`.
 
-    `controllers` may also name some of them, as kube-controller-manager's `--controllers` does. `version` is like
-    `1.34`; the newest by default. `nodes` are fake (`add_node`), named `node-1` and so on.
+    `controllers` may also name some of them, as kube-controller-manager's `--controllers` does. `nodes` are fake
+    (`add_node`), named `node-1` and so on. `version` is like `1.34`, the newest by default; `runtime_config` like
+    `api/all=true`, for alpha and beta versions.
     """
 
     def __init__(
@@ -49,11 +50,12 @@ class Cluster:
         scheduler: bool = True,
         nodes: int = 0,
         version: str = "",
+        runtime_config: str = "",
         in_process: bool = True,
     ) -> None:
         minor = int(version.removeprefix("v").split(".")[1]) if version else None
         chosen = controllers if isinstance(controllers, bool) else tuple(controllers)
-        self._options = Options(controllers=chosen, scheduler=scheduler, minor=minor)
+        self._options = Options(controllers=chosen, scheduler=scheduler, minor=minor, runtime_config=runtime_config)
         self._node_count = nodes
         self._in_process = in_process
         self._plane: ControlPlane | None = None

@@ -31,6 +31,7 @@ class Options:
     controllers: bool | tuple[str, ...] = True  # all, none, or as --controllers names them
     scheduler: bool = True
     minor: int | None = None  # which Kubernetes 1.<minor>; the newest when None
+    runtime_config: str = ""  # which alpha and beta versions to serve, as --runtime-config takes it
     service_cluster_ip_range: str = "10.96.0.0/16"
     pod_cidr: str = "10.244.0.0/16"
 
@@ -96,6 +97,8 @@ class ControlPlane:
         self._tasks.append(asyncio.create_task(work, name=name))
 
     def _server_options(self) -> ServerOptions:
+        from pinnace.apis.builtin import GROUPS
+        from pinnace.apis.runtime_config import parse_runtime_config
         from pinnace.apiserver.options import Options as ServerOptions
 
         pki = self._directory
@@ -111,6 +114,7 @@ class ControlPlane:
             kubelet_client_key=pki / "apiserver-kubelet-client.key",
             kubelet_certificate_authority=pki / "ca.crt",
             minor=self._options.minor,
+            runtime_config=parse_runtime_config(self._options.runtime_config, GROUPS),
         )
 
     def _controllers(self) -> Coroutine[Any, Any, None]:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "pinnace(controllers=True, scheduler=True, nodes=0, version='', in_process=True): the cluster that the "
-        "fixture `pinnace` starts for this test",
+        "pinnace(controllers=True, scheduler=True, nodes=0, version='', runtime_config='', in_process=True): "
+        "the cluster that the fixture `pinnace` starts for this test",
     )
 
 
