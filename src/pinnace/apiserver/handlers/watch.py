@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import TypeVar
 
 import orjson
 
@@ -28,7 +29,7 @@ from pinnace.wire.http import AnyResponse, StreamingResponse, Writer, frame_chun
 LEAST_SECONDS = 1800  # a watch without a time limit ends between this and twice this
 INITIAL_END = {"k8s.io/initial-events-end": "true"}
 FLUSH = 64 << 10  # bytes of initial events in one chunk
-LAG = 50_000  # events that a loop-back watcher may leave unread before it is ended
+LAG = 50_000  # events that may wait for a watcher before it is ended
 
 
 class Plan:
@@ -120,21 +121,16 @@ async def _serve(plan: Plan, view: View, writer: Writer) -> None:
     except ApiError as error:
         writer.write(orjson.dumps({"type": "ERROR", "object": error.to_status()}) + b"\n")
         return
-    key = view.key
-
-    def deliver(kind: str, obj: CachedObject, event: Event) -> None:
-        chunk = event.lines.get((kind, key))
-        if chunk is None:
-            chunk = event.lines[kind, key] = frame_chunk(view.event(kind, obj))
-        writer.write_framed(chunk)
-
-    _send_initial(plan, view, writer)
     over = asyncio.Event()
-    leave = plan.join(deliver, over.set)
+    outlet = _Outlet(view, writer, over)
+    initial = list(plan.initial())
+    end = [view.bookmark(plan.call.api.storage.revision, INITIAL_END)] if plan.marks_initial_end else []
+    leave = plan.join(outlet.deliver, over.set)
     writer.on_close(over.set)
     api = plan.call.api
     api.streams.add(over)
     try:
+        await outlet.begin(initial, end)
         if not api.stopping:
             await _keep(plan, view, writer, over)
     finally:
@@ -151,21 +147,62 @@ async def _settled(call: Call) -> None:
         await waiting
 
 
-def _send_initial(plan: Plan, view: View, writer: Writer) -> None:
-    found: list[bytes] = []
-    size = 0
-    for obj in plan.initial():
-        line = view.event("ADDED", obj)
-        found.append(line)
-        size += len(line)
-        if size > FLUSH:
-            writer.write(b"".join(found))
-            found.clear()
-            size = 0
-    if plan.marks_initial_end:
-        found.append(view.bookmark(plan.call.api.storage.revision, INITIAL_END))
-    if found:
-        writer.write(b"".join(found))
+class _Outlet:
+    """What a watch sends. It may begin with more than its client takes at once: then what happens meanwhile waits."""
+
+    def __init__(self, view: View, writer: Writer, over: asyncio.Event) -> None:
+        self._view = view
+        self._writer = writer
+        self._over = over
+        self._waiting: deque[tuple[str, CachedObject, Event]] | None = deque()  # None once the beginning is sent
+
+    def deliver(self, kind: str, obj: CachedObject, event: Event) -> None:
+        if self._waiting is None:
+            view = self._view
+            chunk = event.lines.get((kind, view.key))
+            if chunk is None:
+                chunk = event.lines[kind, view.key] = frame_chunk(view.event(kind, obj))
+            self._writer.write_framed(chunk)
+            return
+        self._waiting.append((kind, obj, event))
+        if len(self._waiting) > LAG:
+            self._over.set()
+
+    async def begin(self, initial: Iterable[CachedObject], end: Iterable[bytes]) -> None:
+        """Send the objects there are, `end`, and what has waited, at the pace of the client."""
+        view, waiting = self._view, self._waiting
+        assert waiting is not None
+        await self._send(view.event("ADDED", obj) for obj in initial)
+        await self._send(end)
+        while waiting and not self._over.is_set():
+            await self._send(view.event(kind, obj) for kind, obj, _ in _taken(waiting))
+        self._waiting = None
+
+    async def _send(self, lines_of_events: Iterable[bytes]) -> None:
+        found: list[bytes] = []
+        size = 0
+        for line in lines_of_events:
+            found.append(line)
+            size += len(line)
+            if size > FLUSH:
+                self._writer.write(b"".join(found))
+                found.clear()
+                size = 0
+                await self._writer.drain()
+                await asyncio.sleep(0)  # a client that takes it all must not keep the others waiting
+                if self._over.is_set():
+                    return
+        if found:
+            self._writer.write(b"".join(found))
+
+
+T = TypeVar("T")
+
+
+def _taken(waiting: deque[T]) -> Iterator[T]:
+    """Everything of a queue, also what is added meanwhile."""
+    while waiting:
+        yield waiting.popleft()
 
 
 async def _keep(plan: Plan, view: View, writer: Writer, over: asyncio.Event) -> None:
