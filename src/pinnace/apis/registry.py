@@ -17,6 +17,7 @@ from pinnace.apis.metadata import name_is_subdomain, validate_metadata, validate
 from pinnace.apis.prerelease import in_shape
 from pinnace.apis.rules import RULES, VIEWS
 from pinnace.apis.runtime_config import RuntimeConfig
+from pinnace.apis.warnings import deprecation
 from pinnace.machinery.errors import Cause
 from pinnace.machinery.meta import GVK, GVR, Obj, version_order
 
@@ -39,6 +40,7 @@ class Registry:
         self.builtin: list[Kind] = [_join(row, minor, _stored_version(row, served)) for row in served]
         self.custom: dict[str, tuple[Kind, ...]] = {}  # by the name of the definition
         self.generation = 0  # counts the changes of `custom`
+        self._followers: list[Callable[[], None]] = []
         self._arrange()
 
     def serve(self, definition: str, kinds: Sequence[Kind]) -> None:
@@ -49,6 +51,11 @@ class Registry:
             return
         self._arrange()
 
+    def follow(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call back when other kinds are served; returns the way out."""
+        self._followers.append(changed)
+        return lambda: self._followers.remove(changed)
+
     def _arrange(self) -> None:
         self.generation += 1
         custom = [kind for name in sorted(self.custom) for kind in self.custom[name]]
@@ -57,6 +64,8 @@ class Registry:
         # Built-in kinds come last: no definition takes their place.
         self._by_gvr = {kind.gvr: kind for kind in (*custom, *self.builtin)}
         self._by_gvk = {kind.gvk: kind for kind in (*custom, *self.builtin)}
+        for changed in self._followers:
+            changed()
 
     def by_gvr(self, gvr: GVR) -> Kind | None:
         return self._by_gvr.get(gvr)
@@ -143,6 +152,7 @@ def _join(row: Names, minor: int, stored_version: str) -> Kind:
         kind.validate_update = _whole_validate_update(rules)
     else:
         kind.validate = rules.validate
+    kind.deprecation = deprecation(row.group, row.version, row.kind, minor)
     if view := VIEWS.get((row.group, row.version, row.kind)):
         kind.stored_as, kind.to_storage, kind.from_storage = view
     elif stored_version != row.version:

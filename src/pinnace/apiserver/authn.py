@@ -11,11 +11,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pinnace.machinery import errors
 from pinnace.machinery.errors import ApiError
 from pinnace.wire.http import Request
+
+if TYPE_CHECKING:
+    from pinnace.apiserver.front_proxy import FrontProxies
 
 TOKEN_SECONDS = 10.0  # how long a verified token is believed without another look
 REMEMBERED = 10_000  # credentials
@@ -49,7 +52,14 @@ class TokenVerifier(Protocol):
 class Authenticator:
     """Tries the ways in, the certificate first."""
 
-    def __init__(self, static: Mapping[str, User], verifier: TokenVerifier | None, anonymous: bool) -> None:
+    def __init__(
+        self,
+        static: Mapping[str, User],
+        verifier: TokenVerifier | None,
+        anonymous: bool,
+        front_proxies: FrontProxies | None = None,
+    ) -> None:
+        self._front_proxies = front_proxies
         self._static = static
         self._verifier = verifier
         self._anonymous = anonymous
@@ -59,7 +69,7 @@ class Authenticator:
     def authenticate(self, request: Request) -> User:
         """The user of `request`. Raises 401 for credentials that do not hold, and for none where anonymous is off."""
         if request.peer.certificate is not None:
-            user = self._of_certificate(request.peer.certificate)
+            user = self._of_peer(request, request.peer.certificate)
             if user is not None:
                 return user
         header = request.headers.get("authorization")
@@ -92,6 +102,12 @@ class Authenticator:
             self._by_header.clear()
         self._by_header[header] = (user, time.monotonic() + TOKEN_SECONDS)
         return user
+
+    def _of_peer(self, request: Request, der: bytes) -> User | None:
+        proxies = self._front_proxies
+        if proxies is None:
+            return self._of_certificate(der)
+        return proxies.user_of(request) or (self._of_certificate(der) if proxies.is_clients_own(der) else None)
 
     def _of_certificate(self, der: bytes) -> User | None:
         known = self._by_certificate.get(der)

@@ -40,6 +40,11 @@ class Options:
     advertise_address: str = ""  # what Endpoints `kubernetes` says; the first bind address when empty
     advertise_port: int = 0  # the port really bound when 0
 
+    proxy_client_cert_file: Path | None = None  # what registered API servers know us by
+    proxy_client_key_file: Path | None = None
+    requestheader_client_ca_file: Path | None = None  # who signs the certificates of front proxies that we believe
+    requestheader_allowed_names: tuple[str, ...] = ()  # common names of theirs; any when empty
+
     kubelet_client_certificate: Path | None = None
     kubelet_client_key: Path | None = None
     kubelet_certificate_authority: Path | None = None  # without it kubelets' certificates are not verified

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Mapping
 import orjson
 
 from pinnace.apiserver import health
+from pinnace.apiserver.aggregation.aggregator import Aggregator
+from pinnace.apiserver.aggregation.documents import index_with_backends, with_backends
 from pinnace.apiserver.api import Api
 from pinnace.apiserver.discovery import Discovery
 from pinnace.apiserver.metrics import Metrics
@@ -29,8 +31,9 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 class PublicPaths:
-    def __init__(self, api: Api, metrics: Metrics) -> None:
+    def __init__(self, api: Api, metrics: Metrics, aggregator: Aggregator) -> None:
         self._api = api
+        self._aggregator = aggregator
         self._metrics = metrics
         self._minor = api.registry.minor
         self._git_version = f"v1.{self._minor}.0"
@@ -124,6 +127,8 @@ class PublicPaths:
 
     def _discover(self, request: Request, path: str) -> Response:
         found = self.discovery.document(path, request.headers.get("accept", ""))
+        if self._aggregator.backends:
+            found = with_backends(path, found, self._aggregator.backends.values())
         if found is None:
             return _not_found()
         content_type, body, etag = found
@@ -151,6 +156,8 @@ class PublicPaths:
         )
         if found is None:
             return _not_found()
+        if path == "/openapi/v3" and self._aggregator.backends:
+            return Response(200, (_JSON,), index_with_backends(found.body, self._aggregator.backends.values()))
         headers = [("Content-Type", found.content_type), ("ETag", found.etag), ("Vary", "Accept, Accept-Encoding")]
         if found.content_encoding:
             headers.append(("Content-Encoding", found.content_encoding))

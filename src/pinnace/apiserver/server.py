@@ -22,6 +22,7 @@ from pinnace.apiserver.admission import plugins
 from pinnace.apiserver.admission.chain import Chain
 from pinnace.apiserver.admission.dynamic import dynamic_plugins
 from pinnace.apiserver.admission.webhook_client import WebhookClient
+from pinnace.apiserver.aggregation.aggregator import Aggregator
 from pinnace.apiserver.allocators import Reservations
 from pinnace.apiserver.api import Api
 from pinnace.apiserver.authn import Authenticator, User, loopback_user, read_token_file
@@ -32,6 +33,7 @@ from pinnace.apiserver.bootstrap_policy import ensure_policy
 from pinnace.apiserver.call import Call, Many, One, Result, shown
 from pinnace.apiserver.compression import compressed
 from pinnace.apiserver.customresources.manager import CustomResources
+from pinnace.apiserver.front_proxy import FrontProxies
 from pinnace.apiserver.handlers import watch as watching
 from pinnace.apiserver.impersonation import impersonated, is_impersonation
 from pinnace.apiserver.metrics import Metrics, Seen
@@ -88,14 +90,15 @@ class ApiServer:
                 )
             ),
             reservations=self._reservations,
-            authenticator=Authenticator(static, tokens, options.anonymous_auth),
+            authenticator=Authenticator(static, tokens, options.anonymous_auth, _front_proxies(options)),
             authorizer=Authorizer(options.authorization_modes, storage, schemas.minor),
             tokens=tokens,
             backends=Backends(options, storage),
         )
         self._custom = CustomResources(self.api, self._webhooks)
+        self._aggregator = Aggregator(self.api, self._as_server)
         self.metrics = Metrics()
-        self._public = PublicPaths(self.api, self.metrics)
+        self._public = PublicPaths(self.api, self.metrics, self._aggregator)
         self._parsed: dict[tuple[str, str, bool], RequestInfo] = {}
         self._server: Any = None
         self._chores: list[asyncio.Task[None]] = []
@@ -117,7 +120,8 @@ class ApiServer:
         tls = None
         if options.cert_file is not None and options.key_file is not None:
             protocols = ("h2", "http/1.1") if options.http2 else ("http/1.1",)
-            tls = TlsConfig(options.cert_file, options.key_file, options.client_ca_file, protocols)
+            more = (options.requestheader_client_ca_file,) if options.requestheader_client_ca_file else ()
+            tls = TlsConfig(options.cert_file, options.key_file, options.client_ca_file, protocols, more)
         settings = Settings(
             body_bytes=options.max_request_body,
             streams=options.http2_max_streams,
@@ -137,6 +141,7 @@ class ApiServer:
         await bootstrap(*initial)
         if self.api.authorizer.has_rbac:
             await ensure_policy(self._as_server, self._existing)
+        self._aggregator.start()
         self._public.bootstrapped = True
         self._chores = [
             asyncio.create_task(chore) for chore in (self._compact_regularly(), keep(*initial), packing.tend())
@@ -156,6 +161,7 @@ class ApiServer:
             await self._server.close(grace)
         if self._leave_services is not None:
             self._leave_services()
+        await self._aggregator.stop()
         await self._custom.stop()
         await self._webhooks.close()
         self.api.authorizer.stop()
@@ -190,6 +196,8 @@ class ApiServer:
             if is_impersonation(request.headers):
                 user = impersonated(user, request.headers, self.api.authorizer)
             self.api.authorizer.authorize(user, info)
+            if self._aggregator.backends and (backend := self._aggregator.find(info)) is not None:
+                return self._finish_other(backend.pass_on(request, user), request, info)
             if not info.is_resource:
                 answer = self._public.answer(request, info)
                 if isinstance(answer, Response):
@@ -350,6 +358,14 @@ async def _when_fresh(call: Call) -> Result:
 
 _UNKNOWN = RequestInfo("", "")
 _OWN_FORM = ("log", "exec", "attach", "portforward", "proxy")  # what these answer is not the client's choice
+
+
+def _front_proxies(options: Options) -> FrontProxies | None:
+    if options.requestheader_client_ca_file is None:
+        return None
+    return FrontProxies(
+        options.requestheader_client_ca_file, options.client_ca_file, options.requestheader_allowed_names
+    )
 
 
 def _check_watchable(call: Call) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pinnace.cli.serving import own_certificate, run, verbosity_option
-from pinnace.cli.values import DURATION, FILE, switch
+from pinnace.cli.values import DURATION, FILE, NAMES, switch
 
 if TYPE_CHECKING:
     from pinnace.apis.runtime_config import RuntimeConfig
@@ -60,6 +60,12 @@ if TYPE_CHECKING:
 @click.option("--api-audiences", default="", help="Audiences a token may be for, separated by commas.")
 @click.option("--service-cluster-ip-range", default="10.96.0.0/12", show_default=True, help="Addresses of Services.")
 @click.option("--service-node-port-range", default="30000-32767", show_default=True, help="Ports of NodePort Services.")
+@click.option("--proxy-client-cert-file", type=FILE, help="Certificate to call registered API servers with.")
+@click.option("--proxy-client-key-file", type=FILE, help="Its key.")
+@click.option("--requestheader-client-ca-file", type=FILE, help="Who signs certificates of proxies to be believed.")
+@click.option(
+    "--requestheader-allowed-names", type=NAMES, default="", help="Common names of such proxies.  [default: any]"
+)
 @click.option("--kubelet-client-certificate", type=FILE, help="Certificate to reach kubelets with.")
 @click.option("--kubelet-client-key", type=FILE, help="Its key.")
 @click.option("--kubelet-certificate-authority", type=FILE, help="Who signs kubelets' certificates.")
@@ -178,6 +184,10 @@ def _options(flags: dict[str, Any]) -> Options:
         service_cluster_ip_range=flags["service_cluster_ip_range"],
         service_node_port_range=(first, last),
         advertise_address=flags["advertise_address"],
+        proxy_client_cert_file=flags["proxy_client_cert_file"],
+        proxy_client_key_file=flags["proxy_client_key_file"],
+        requestheader_client_ca_file=flags["requestheader_client_ca_file"],
+        requestheader_allowed_names=tuple(flags["requestheader_allowed_names"]),
         kubelet_client_certificate=flags["kubelet_client_certificate"],
         kubelet_client_key=flags["kubelet_client_key"],
         kubelet_certificate_authority=flags["kubelet_certificate_authority"],

@@ -44,14 +44,15 @@ class BackendError(Exception):
 
 
 async def http_proxy(
-    request: Request, url: str, ssl_context: ssl.SSLContext | None = None, headers: Headers = ()
+    request: Request, url: str, ssl_context: ssl.SSLContext | None = None, headers: Headers = (), server_name: str = ""
 ) -> Response | StreamingResponse:
     """Send the request to `url` (whole: scheme, host, path, query) and pass the answer on as it comes.
 
-    `headers` are added and win over the client's. The caller's credentials (`Authorization`, `Impersonate-*`) are not
-    passed on. Raises BackendError when there is no answer; errors that the backend answers are passed on unchanged.
+    `headers` are added and win over the client's. The backend's certificate must be `server_name`'s, if that is given,
+    and else its host's. The caller's credentials (`Authorization`, `Impersonate-*`) are not passed on. Raises
+    BackendError when there is no answer; errors that the backend answers are passed on unchanged.
     """
-    backend = await _Backend.connect(url, ssl_context)
+    backend = await _Backend.connect(url, ssl_context, server_name)
     try:
         backend.send(request, [*_forwarded(request, headers), ("Connection", "close")], with_body=True)
         await backend.read_head(request.method)
@@ -77,13 +78,13 @@ async def http_proxy(
 
 
 async def upgrade_proxy(
-    request: Request, url: str, ssl_context: ssl.SSLContext | None = None, headers: Headers = ()
+    request: Request, url: str, ssl_context: ssl.SSLContext | None = None, headers: Headers = (), server_name: str = ""
 ) -> UpgradeResponse | Response:
     """Pass an upgrade request on; when the backend agrees, bytes are copied both ways until either end closes.
 
     A backend that does not agree has its answer passed on. Raises BackendError when there is no answer.
     """
-    backend = await _Backend.connect(url, ssl_context)
+    backend = await _Backend.connect(url, ssl_context, server_name)
     upgrade = [("Connection", "Upgrade"), ("Upgrade", request.headers.get("upgrade", ""))]
     try:
         backend.send(request, [*_forwarded(request, headers), *upgrade], with_body=False)
@@ -141,14 +142,17 @@ class _Backend:
         self.length: int | None = None  # of the body, when the backend told
 
     @classmethod
-    async def connect(cls, url: str, ssl_context: ssl.SSLContext | None) -> _Backend:
+    async def connect(cls, url: str, ssl_context: ssl.SSLContext | None, server_name: str = "") -> _Backend:
         parts = urlsplit(url)
         secure = parts.scheme == "https"
         port = parts.port or (443 if secure else 80)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         try:
             reader, writer = await asyncio.open_connection(
-                parts.hostname, port, ssl=(ssl_context or ssl.create_default_context()) if secure else None
+                parts.hostname,
+                port,
+                ssl=(ssl_context or ssl.create_default_context()) if secure else None,
+                server_hostname=server_name if secure and server_name else None,
             )
         except (OSError, ValueError) as error:
             raise BackendError(f"error dialing backend: dial tcp {parts.hostname}:{port}: {error}") from error

@@ -19,6 +19,7 @@ class TlsConfig:
     key_file: Path | str
     client_ca_file: Path | str | None = None
     protocols: tuple[str, ...] = ("h2", "http/1.1")  # offered by ALPN, the best first
+    more_client_cas: tuple[Path | str, ...] = ()  # others whose client certificates are believed
 
     def server_context(self) -> ssl.SSLContext:
         """A context for accepted sockets; raises OSError or ssl.SSLError for files that cannot be used."""
@@ -30,5 +31,7 @@ class TlsConfig:
         context.load_cert_chain(self.cert_file, self.key_file)
         if self.client_ca_file is not None:
             context.load_verify_locations(self.client_ca_file)
+            for file in self.more_client_cas:
+                context.load_verify_locations(file)
             context.verify_mode = ssl.CERT_OPTIONAL
         return context

@@ -1,0 +1,84 @@
+"""Front proxies: servers that say whose request they pass on, believed for the certificate they show.
+
+Only a certificate that the front-proxy authority itself has signed makes `X-Remote-User` and its fellows count, and
+such a certificate is nobody's own. https://kubernetes.io/docs/reference/access-authn-authz/authentication/#authenticating-proxy.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote
+
+from pinnace.apiserver.authn import AUTHENTICATED, User
+from pinnace.wire.http import Request
+
+REMEMBERED = 1000  # certificates
+_EXTRA = "x-remote-extra-"
+
+
+class FrontProxies:
+    """Which certificates are front proxies', and who they speak for."""
+
+    def __init__(self, ca_file: Path, client_ca_file: Path | None, allowed_names: tuple[str, ...]) -> None:
+        """Raises OSError or ValueError for files that cannot be used."""
+        self._authorities = _certificates(ca_file)
+        self._client_authorities = _certificates(client_ca_file) if client_ca_file is not None else []
+        self._allowed = allowed_names
+        self._known: dict[bytes, tuple[bool, bool]] = {}
+
+    def user_of(self, request: Request) -> User | None:
+        """Who a front proxy speaks for; None where no front proxy speaks, or for nobody."""
+        name = request.headers.get("x-remote-user")
+        der = request.peer.certificate
+        if not name or der is None or not self._judge(der)[0]:
+            return None
+        groups = tuple(group.strip() for group in request.headers.get("x-remote-group", "").split(",") if group.strip())
+        extra = {
+            unquote(header[len(_EXTRA) :]): tuple(part.strip() for part in value.split(","))
+            for header, value in request.headers.items()
+            if header.startswith(_EXTRA)
+        }
+        if AUTHENTICATED not in groups:
+            groups = (*groups, AUTHENTICATED)
+        return User(name, request.headers.get("x-remote-uid", ""), groups, extra)
+
+    def is_clients_own(self, der: bytes) -> bool:
+        """Whether a certificate names its holder: the clients' authority has signed it."""
+        return self._judge(der)[1]
+
+    def _judge(self, der: bytes) -> tuple[bool, bool]:
+        found = self._known.get(der)
+        if found is None:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            found = self._known[der] = self._examine(der)
+        return found
+
+    def _examine(self, der: bytes) -> tuple[bool, bool]:
+        """`(a front proxy's, a client's own)`."""
+        from cryptography import x509
+        from cryptography.x509.oid import NameOID
+
+        certificate = x509.load_der_x509_certificate(der)
+        names = [str(one.value) for one in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+        is_proxy = _is_signed(certificate, self._authorities)
+        allowed = not self._allowed or any(name in self._allowed for name in names)
+        return is_proxy and allowed, _is_signed(certificate, self._client_authorities)
+
+
+def _certificates(file: Path) -> list[object]:
+    from cryptography import x509
+
+    return list(x509.load_pem_x509_certificates(file.read_bytes()))
+
+
+def _is_signed(certificate: object, authorities: list[object]) -> bool:
+    from cryptography.exceptions import InvalidSignature
+
+    for authority in authorities:
+        try:
+            certificate.verify_directly_issued_by(authority)  # type: ignore[attr-defined]
+        except (InvalidSignature, ValueError, TypeError):
+            continue
+        return True
+    return False

@@ -1,0 +1,297 @@
+"""Registered API servers: checked, told of, and passed on to with the name of who is calling."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from pinnace.apis.resources import API_SERVICES
+from pinnace.apiserver.aggregation.availability import Verdict, endpoint
+from pinnace.apiserver.cache import Filter, Watcher
+from pinnace.apiserver.server import ApiServer
+from pinnace.machinery.meta import Obj, get_in
+from pinnace.store.sqlite import SqliteStore
+from pinnace.wire.http import AnyResponse, Request, Response, StreamingResponse, Writer
+from pinnace.wire.server import serve
+from pinnace.wire.tls import TlsConfig
+from tests.apiserver.conftest import Cluster, options_for
+
+GROUP = "/apis/wardle.example.com/v1alpha1"
+SERVICES = "/api/v1/namespaces/default/services"
+APISERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
+FLUNDERS = {
+    "name": "flunders",
+    "singularName": "flunder",
+    "namespaced": True,
+    "kind": "Flunder",
+    "verbs": ["create", "delete", "get", "list", "watch"],
+}
+JSON = (("Content-Type", "application/json"),)
+
+
+@dataclass
+class Extension:
+    """A server of one kind, and what it was asked."""
+
+    address: tuple[str, int] = ("", 0)
+    asked: list[Request] = field(default_factory=list)
+    objects: dict[str, Obj] = field(default_factory=dict)
+    broken: bool = False
+
+    def handle(self, request: Request) -> AnyResponse:
+        self.asked.append(request)
+        if self.broken:
+            return Response(500, (), b"broken")
+        if request.path == GROUP:
+            document = {
+                "kind": "APIResourceList",
+                "groupVersion": "wardle.example.com/v1alpha1",
+                "resources": [FLUNDERS, {**FLUNDERS, "name": "flunders/status", "verbs": ["get"]}],
+            }
+            return Response(200, JSON, orjson.dumps(document))
+        if "watch" in request.query:
+            return StreamingResponse(self._watch, 200, JSON)
+        if request.method == "POST":
+            made = orjson.loads(request.body)
+            self.objects[made["metadata"]["name"]] = made
+            return Response(201, JSON, request.body)
+        listed = {"kind": "FlunderList", "apiVersion": "wardle.example.com/v1alpha1", "metadata": {}}
+        return Response(200, JSON, orjson.dumps({**listed, "items": list(self.objects.values())}))
+
+    async def _watch(self, writer: Writer) -> None:
+        for made in self.objects.values():
+            writer.write(orjson.dumps({"type": "ADDED", "object": made}) + b"\n")
+
+
+@pytest.fixture
+async def cluster(pki: Path, tmp_path: Path) -> AsyncIterator[Cluster]:
+    store = SqliteStore.open(tmp_path / "state.db")
+    proxied = {"proxy_client_cert_file": pki / "admin.crt", "proxy_client_key_file": pki / "admin.key"}
+    server = ApiServer(options_for(pki, **proxied), store)
+    try:
+        await server.start()
+        yield Cluster(server, store, pki)
+    finally:
+        await server.stop()
+        await store.close()
+
+
+@pytest.fixture
+async def extension(cluster: Cluster) -> AsyncIterator[Extension]:
+    made = Extension()
+    pki = cluster.pki
+    tls = TlsConfig(pki / "server.crt", pki / "server.key", pki / "ca.crt", ("http/1.1",))
+    server = await serve(made.handle, [("127.0.0.1", 0)], tls)
+    made.address = server.addresses[0]
+    try:
+        yield made
+    finally:
+        await server.close(0)
+
+
+SERVICE = {
+    # endpoints must not be loopback addresses; a name may lead there
+    "metadata": {"name": "api", "namespace": "default"},
+    "spec": {"type": "ExternalName", "externalName": "localhost"},
+}
+
+
+def api_service(extension: Extension, **more: Any) -> Obj:
+    spec = {
+        "group": "wardle.example.com",
+        "version": "v1alpha1",
+        "groupPriorityMinimum": 2000,
+        "versionPriority": 200,
+        "service": {"name": "api", "namespace": "default", "port": extension.address[1]},
+        "insecureSkipTLSVerify": True,
+        **more,
+    }
+    return {"metadata": {"name": "v1alpha1.wardle.example.com"}, "spec": spec}
+
+
+async def until(cluster: Cluster, name: str, check: Callable[[Obj], bool]) -> Obj:
+    """The condition Available of an APIService when it passes."""
+    cache = cluster.server.api.storage.cache(API_SERVICES)
+    changed = asyncio.Event()
+    leave = cache.watch(Watcher(Filter(), lambda *_: changed.set()))
+    try:
+        async with asyncio.timeout(30):
+            while True:
+                found = cache.get(name)
+                conditions = get_in(found.obj(), "status", "conditions", default=()) if found else ()
+                for condition in conditions:
+                    if check(condition):
+                        return dict(condition)
+                await changed.wait()
+                changed.clear()
+    finally:
+        leave()
+
+
+def says(reason: str) -> Callable[[Obj], bool]:
+    return lambda condition: condition.get("reason") == reason
+
+
+async def register(cluster: Cluster, extension: Extension) -> None:
+    await cluster.request("POST", SERVICES, SERVICE)
+    await cluster.request("POST", APISERVICES, api_service(extension))
+    await until(cluster, "v1alpha1.wardle.example.com", says("Passed"))
+
+
+async def test_every_group_of_our_own_is_local_and_available(cluster: Cluster) -> None:
+    condition = await until(cluster, "v1.apps", says("Local"))
+    core = (await cluster.call("GET", f"{APISERVICES}/v1.")).json
+
+    assert (condition["status"], condition["message"]) == ("True", "Local APIServices are always available")
+    assert core["spec"] == {"groupPriorityMinimum": 18000, "version": "v1", "versionPriority": 1}
+    assert core["metadata"]["labels"] == {"kube-aggregator.kubernetes.io/automanaged": "onstart"}
+
+
+async def test_a_registered_server_is_told_why_it_is_not_available(cluster: Cluster, extension: Extension) -> None:
+    name = "v1alpha1.wardle.example.com"
+    await cluster.request("POST", APISERVICES, api_service(extension))
+    missing = await until(cluster, name, says("ServiceNotFound"))
+    refused = await cluster.call("GET", f"{GROUP}/namespaces/default/flunders")
+    extension.broken = True
+    await cluster.request("POST", SERVICES, SERVICE)
+    failing = await until(cluster, name, says("FailedDiscoveryCheck"))
+    extension.broken = False
+    await until(cluster, name, says("Passed"))
+
+    assert missing["message"] == 'service/api in "default" is not present'
+    assert (refused.status, refused.json["message"]) == (503, "service unavailable")
+    assert failing["message"].startswith("failing or missing response from https://localhost:")
+
+
+async def test_requests_reach_it_with_the_name_of_who_calls(cluster: Cluster, extension: Extension) -> None:
+    """Conformance: "aggregator-supports-the-sample-apiserver"."""
+    await register(cluster, extension)
+    extension.asked.clear()
+    path = f"{GROUP}/namespaces/default/flunders"
+    flunder = {"apiVersion": "wardle.example.com/v1alpha1", "kind": "Flunder", "metadata": {"name": "f"}}
+    forged = {"X-Remote-User": "root", "X-Remote-Extra-Scopes": "all"}
+
+    made = await cluster.call("POST", path, flunder, headers=forged)
+    listed = await cluster.call("GET", f"{path}?labelSelector=a%3Db")
+    watch = await cluster.watch(f"{path}?watch=1")
+    event = await watch.next()
+
+    first = extension.asked[0]
+    assert (made.status, listed.json["items"][0]["metadata"]["name"]) == (201, "f")
+    assert event is not None
+    assert (event["type"], event["object"]["metadata"]["name"]) == ("ADDED", "f")
+    assert (first.headers["x-remote-user"], first.headers["x-remote-group"]) == (
+        "tester",
+        "system:masters, system:authenticated",
+    )
+    assert not [name for name in first.headers if name.startswith("x-remote-extra") or name == "authorization"]
+    assert first.peer.certificate, "the front-proxy certificate is shown"
+    assert extension.asked[1].query == "labelSelector=a%3Db"
+
+
+async def test_discovery_tells_of_it_in_the_order_of_priorities(cluster: Cluster, extension: Extension) -> None:
+    await register(cluster, extension)
+
+    groups = [group["name"] for group in (await cluster.call("GET", "/apis")).json["groups"]]
+    one = (await cluster.call("GET", "/apis/wardle.example.com")).json
+    resources = (await cluster.call("GET", GROUP)).json["resources"]
+    accept = {"Accept": "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"}
+    items = (await cluster.call("GET", "/apis", headers=accept)).json["items"]
+    index = (await cluster.call("GET", "/openapi/v3")).json["paths"]
+
+    assert groups[-1] == "wardle.example.com"
+    assert one["preferredVersion"] == {"groupVersion": "wardle.example.com/v1alpha1", "version": "v1alpha1"}
+    assert resources[0] == FLUNDERS
+    version = next(item for item in items if item["metadata"]["name"] == "wardle.example.com")["versions"][0]
+    assert (version["version"], version["freshness"]) == ("v1alpha1", "Current")
+    assert version["resources"][0]["resource"] == "flunders"
+    assert version["resources"][0]["subresources"][0]["subresource"] == "status"
+    assert "apis/wardle.example.com/v1alpha1" in index
+
+
+async def test_a_removed_registration_is_gone_and_a_certificate_must_hold(
+    cluster: Cluster, extension: Extension
+) -> None:
+    await register(cluster, extension)
+    bundle = base64.b64encode((cluster.pki / "ca.crt").read_bytes()).decode()
+    strict = api_service(extension, insecureSkipTLSVerify=False, caBundle=bundle)
+    found = await cluster.request("GET", f"{APISERVICES}/v1alpha1.wardle.example.com")
+    await cluster.request("PUT", f"{APISERVICES}/v1alpha1.wardle.example.com", {**found, "spec": strict["spec"]})
+    failing = await until(cluster, "v1alpha1.wardle.example.com", says("FailedDiscoveryCheck"))
+    await cluster.request("DELETE", f"{APISERVICES}/v1alpha1.wardle.example.com")
+    gone = await cluster.call("GET", f"{GROUP}/namespaces/default/flunders")
+
+    assert "CERTIFICATE_VERIFY_FAILED" in failing["message"], "the server has no certificate for api.default.svc"
+    assert gone.status == 404
+
+
+async def test_custom_groups_have_an_api_service_as_long_as_they_are_served(cluster: Cluster) -> None:
+    definition = {
+        "metadata": {"name": "boats.sea.example.com"},
+        "spec": {
+            "group": "sea.example.com",
+            "scope": "Namespaced",
+            "names": {"plural": "boats", "kind": "Boat"},
+            "versions": [
+                {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"type": "object"}}}
+            ],
+        },
+    }
+    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    await cluster.request("POST", definitions, definition)
+    await until(cluster, "v1.sea.example.com", says("Local"))
+    gone = asyncio.Event()
+    cache = cluster.server.api.storage.cache(API_SERVICES)
+    leave = cache.watch(Watcher(Filter(name="v1.sea.example.com"), lambda kind, *_: kind == "DELETED" and gone.set()))
+
+    await cluster.request("DELETE", f"{definitions}/boats.sea.example.com")
+
+    async with asyncio.timeout(30):
+        await gone.wait()
+    leave()
+
+
+REFERENCE = {"namespace": "default", "name": "api", "port": 443}
+PORTS = [{"name": "https", "port": 443}]
+
+
+def endpoint_slice(ready: bool = True, port: str = "https") -> Obj:
+    return {
+        "endpoints": [{"addresses": ["10.0.0.7"], "conditions": {"ready": ready}}],
+        "ports": [{"name": port, "port": 8443}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("service", "slices", "found"),
+    [
+        (None, [], ("ServiceNotFound", 'service/api in "default" is not present')),
+        ({"spec": {"ports": []}}, [], ("ServicePortError", 'service/api in "default" is not listening on port 443')),
+        (
+            {"spec": {"ports": PORTS}},
+            [],
+            ("EndpointsNotFound", 'cannot find endpointslices for service/api in "default"'),
+        ),
+        (
+            {"spec": {"ports": PORTS}},
+            [endpoint_slice(ready=False), endpoint_slice(port="http")],
+            (
+                "MissingEndpoints",
+                'endpointslices for service/api in "default" have no addresses with port name "https"',
+            ),
+        ),
+        ({"spec": {"ports": PORTS}}, [endpoint_slice()], ("10.0.0.7", 8443)),
+        ({"spec": {"type": "ExternalName", "externalName": "elsewhere"}}, [], ("elsewhere", 443)),
+    ],
+)
+def test_where_a_server_listens(service: Obj | None, slices: list[Obj], found: tuple[object, ...]) -> None:
+    where = endpoint(REFERENCE, service, slices)
+
+    assert (where[1:] if isinstance(where, Verdict) else tuple(where)) == found
