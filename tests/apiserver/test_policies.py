@@ -454,6 +454,8 @@ async def test_a_policy_that_wants_another_look_gets_one(cluster: Cluster) -> No
         (applied("Object{data: {'a': object.nope}}"), "resulted in error: no such key: nope"),
         (applied("Object{metadata: Object.metadata{name: 'other'}}"), "the name of the object may not be changed"),
         (patched("[JSONPatch{op: 'test', path: '/data/a', value: 'z'}]"), "denied request: "),
+        (applied("Object{nope: 'x'}"), "invalid ApplyConfiguration: .nope: field not declared in schema"),
+        (applied("Object{metadata: Object.metadata{ownerReferences: [{'uid': 'x', 'name': 'y'}]}}"), ""),
     ],
 )
 async def test_mutations_that_fail_refuse(cluster: Cluster, change: Obj, told: str) -> None:

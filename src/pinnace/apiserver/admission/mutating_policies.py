@@ -174,6 +174,7 @@ def _take(attributes: Attributes, made: Obj) -> bool:
 
 def _merged(attributes: Attributes, kind: Kind, before: Obj, configuration: Obj) -> Obj:
     from pinnace.machinery.typed import node_of
+    from pinnace.machinery.typed_check import problems, worded
     from pinnace.machinery.typed_merge import merge
 
     for name in ("apiVersion", "kind"):
@@ -183,6 +184,8 @@ def _merged(attributes: Attributes, kind: Kind, before: Obj, configuration: Obj)
     node = node_of(
         attributes.call.api.schemas.for_gvk(gvk_of(before) if attributes.is_part or attributes.is_scale else kind.gvk)
     )
+    if found := problems(node, configuration):
+        raise ValueError(f"invalid ApplyConfiguration: {worded(found)}")
     if whole := _owned_whole(node, configuration, ""):
         raise ValueError(f"invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {whole}")
     merged: Obj = merge(node, before, configuration)

@@ -254,22 +254,15 @@ def show_double(value: float) -> str:
         return "NaN"
     if value in (float("inf"), float("-inf")):
         return "+Inf" if value > 0 else "-Inf"
-    mantissa, _, power = f"{value!r}".partition("e")
-    if not power and abs(value) < 1e21:
-        text = mantissa.removesuffix(".0")
-        if 0 < abs(value) < 1e-4:
-            return _scientific(value)
-        return text
-    if 1e-4 <= abs(value) < 1e21:
-        return f"{value:.0f}"
-    return _scientific(value)
+    if value == 0:
+        return "-0" if str(value).startswith("-") else "0"
+    scientific = _scientific(value)
+    exponent = int(scientific.partition("e")[2])
+    return repr(value).removesuffix(".0") if -5 < exponent < 6 else scientific
 
 
 def _scientific(value: float) -> str:
-    digits = repr(value)
-    mantissa, _, power = f"{float(digits):e}".partition("e")
-    shortest = next(
-        (text for places in range(17) if float(text := f"{value:.{places}e}") == value), f"{mantissa}e{power}"
-    )
+    """The fewest digits that say which double it is: `1.5e+30`."""
+    shortest = next(text for places in range(18) if float(text := f"{value:.{places}e}") == value)
     mantissa, _, power = shortest.partition("e")
     return f"{mantissa}e{'-' if int(power) < 0 else '+'}{abs(int(power)):02d}"

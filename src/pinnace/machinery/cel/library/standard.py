@@ -44,7 +44,7 @@ _INTEGER = re.compile(r"[+-]?\d+")
 
 
 def _rounded(value: float, low: int, high: int) -> int:
-    if math.isnan(value) or not low <= value < high + 1 or (value < 0 and low == 0):
+    if math.isnan(value) or not low <= value < high + 1 or (low and value == low):  # as cel-go has it
         raise CelError("integer overflow" if low else "unsigned integer overflow")
     return math.trunc(value)
 
