@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,3 +28,13 @@ def test_the_kubeconfig_leads_into_the_tests_namespace(pinnace_kubeconfig: Path,
     assert os.environ["KUBECONFIG"] == str(pinnace_kubeconfig)
     document = json.loads(pinnace_kubeconfig.read_text())
     assert document["contexts"][0]["context"]["namespace"] == pinnace_namespace
+
+
+def test_the_plugin_costs_other_projects_next_to_nothing() -> None:
+    program = (
+        "import pytest, sys; before = set(sys.modules); import pinnace.testing.pytest_plugin\n"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(ran.stdout.split())
+    assert not {"asyncio", "ssl", "cryptography", "orjson", "pinnace.testing.cluster"} & loaded
