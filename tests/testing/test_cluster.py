@@ -170,18 +170,14 @@ class TestCluster:
 
 
 class TestStart:
-    def test_is_ready_within_a_second_and_a_half_of_a_busy_machine(self) -> None:
-        """What docs/testing.md promises is measured by the program; here only a gross slowdown shall be noticed."""
-        program = (
-            "import time; began = time.perf_counter()\n"
-            "from pinnace.testing import Cluster\n"
-            "with Cluster(): print(time.perf_counter() - began)"
-        )
+    def test_is_ready_after_a_second_of_work_at_most(self) -> None:
+        """Of the processor's time, imports included: how long that takes a machine with much else to do is not ours."""
+        program = "import time\nfrom pinnace.testing import Cluster\nwith Cluster(): print(time.process_time())"
         times = []
-        for _ in range(3):
+        for _ in range(2):
             ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
             times.append(float(ran.stdout))
-        assert min(times) < 1.5
+        assert min(times) < 1.0
 
     def test_clusters_of_one_process_know_nothing_of_each_other(self) -> None:
         with Cluster(controllers=False, scheduler=False) as one, Cluster(version="1.33") as other:
