@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from pinnace.machinery.meta import Obj
 from tests.apiserver.conftest import Cluster, config_map, pod
 from tests.apiserver.test_custom_resources import definition, established, version
+from tests.apiserver.test_prerelease import EVERYTHING, serving
 
 GROUP = "/apis/admissionregistration.k8s.io/v1"
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -464,6 +466,23 @@ async def test_mutations_that_fail_refuse(cluster: Cluster, change: Obj, told: s
     assert error.code == 422
     assert "policy 'm' with binding 'b' denied request: " in error.message
     assert told in error.message
+
+
+@pytest.mark.parametrize("minor", [30, 34, 37])
+async def test_mutating_policies_work_where_they_are_beta_or_alpha(pki: Path, tmp_path: Path, minor: int) -> None:
+    """Before 1.36 they are served where they are asked for; a minor without them is none the worse."""
+    async with serving(pki, tmp_path / "state.db", minor, EVERYTHING) as cluster:
+        version = {30: "", 34: "v1beta1"}.get(minor, "v1")
+        path = f"/apis/admissionregistration.k8s.io/{version}"
+        made = mutating("m", applied("Object{data: {'added': 'yes'}}"))
+        for each, plural in ((made, "policies"), (binding("b", "m", "Mutating"), "policybindings")):
+            if version:
+                each["apiVersion"] = path.removeprefix("/apis/")
+                await cluster.request("POST", f"{path}/mutatingadmission{plural}", each)
+
+        stored = await cluster.request("POST", MAPS, config_map("a", own="x"))
+
+        assert stored["data"] == {"own": "x", **({"added": "yes"} if version else {})}
 
 
 @pytest.mark.parametrize(
