@@ -11,7 +11,7 @@ from pinnace.apis.kind import Kind
 from pinnace.apis.registry import registry
 from pinnace.apiserver.customresources.conditions import status_for
 from pinnace.machinery.meta import Obj
-from tests.apiserver.test_custom_resources import conditions, definition, version
+from tests.apiserver.custom import conditions, definition, version
 
 NOW = "2024-01-01T00:00:00Z"
 

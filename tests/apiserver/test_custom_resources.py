@@ -1,4 +1,4 @@
-"""CustomResourceDefinitions and the objects they define, over the wire and over the loop-back path."""
+"""Objects of custom kinds, over the wire: what is refused, pruned, defaulted, shown, watched and cleaned up."""
 
 from __future__ import annotations
 
@@ -13,126 +13,22 @@ from pinnace.apiserver.server import ApiServer
 from pinnace.machinery.meta import Obj
 from pinnace.store.sqlite import SqliteStore
 from tests.apiserver.conftest import Cluster, options_for
-
-DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-GROUP = "stable.example.com"
-CRON_TABS = f"/apis/{GROUP}/v1/namespaces/default/crontabs"
-MERGE = "application/merge-patch+json"
-
-SPEC: Obj = {
-    "type": "object",
-    "properties": {
-        "cronSpec": {"type": "string", "pattern": r"^(\d+|\*)(/\d+)?(\s+(\d+|\*)(/\d+)?){4}$"},
-        "image": {"type": "string"},
-        "replicas": {"type": "integer", "minimum": 1, "maximum": 10},
-    },
-}
-SCHEMA: Obj = {
-    "type": "object",
-    "properties": {
-        "spec": SPEC,
-        "status": {
-            "type": "object",
-            "properties": {"replicas": {"type": "integer"}, "labelSelector": {"type": "string"}},
-        },
-    },
-}
-
-
-SCALE = {
-    "specReplicasPath": ".spec.replicas",
-    "statusReplicasPath": ".status.replicas",
-    "labelSelectorPath": ".status.labelSelector",
-}
-
-
-def version(name: str = "v1", schema: Obj = SCHEMA, *, storage: bool = True, served: bool = True, **more: Any) -> Obj:
-    return {"name": name, "served": served, "storage": storage, "schema": {"openAPIV3Schema": schema}, **more}
-
-
-def definition(*versions: Obj, plural: str = "crontabs", kind: str = "CronTab", **spec: Any) -> Obj:
-    group = spec.pop("group", GROUP)
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{group}"},
-        "spec": {
-            "group": group,
-            "scope": "Namespaced",
-            "names": {"plural": plural, "kind": kind},
-            "versions": list(versions) or [version()],
-            **spec,
-        },
-    }
-
-
-def cron_tab(name: str = "a", api_version: str = f"{GROUP}/v1", **fields: Any) -> Obj:
-    return {"apiVersion": api_version, "kind": "CronTab", "metadata": {"name": name}, **fields}
-
-
-def conditions(found: Obj) -> dict[str, tuple[str, str]]:
-    return {one["type"]: (one["status"], one["reason"]) for one in found["status"].get("conditions") or ()}
-
-
-async def established(cluster: Cluster, given: Obj) -> Obj:
-    """Create a definition and wait until it is served."""
-    created = await cluster.call("POST", DEFINITIONS, given)
-    assert created.status == 201, created.body
-    return await until(
-        cluster, given["metadata"]["name"], lambda found: conditions(found).get("Established", ("",))[0] == "True"
-    )
-
-
-async def until(cluster: Cluster, name: str, is_so: Any) -> Obj:
-    """The definition, once it is as asked."""
-    watch = await cluster.watch(f"{DEFINITIONS}?watch=1&fieldSelector=metadata.name%3D{name}")
-    try:
-        while True:
-            event = await watch.next()
-            assert event is not None
-            if is_so(event["object"]):
-                found: Obj = event["object"]
-                return found
-    finally:
-        watch.close()
-
-
-async def deleted(cluster: Cluster, name: str = f"crontabs.{GROUP}") -> None:
-    """Delete a definition and wait until it is gone."""
-    watch = await cluster.watch(f"{DEFINITIONS}?watch=1&fieldSelector=metadata.name%3D{name}")
-    assert (await cluster.call("DELETE", f"{DEFINITIONS}/{name}")).status == 200
-    while (event := await watch.next()) is not None and event["type"] != "DELETED":
-        pass
-    watch.close()
-
-
-async def test_a_definition_is_established_and_serves_at_once(cluster: Cluster) -> None:
-    """Conformance: "Custom Resource Definition, create"."""
-    found = await established(cluster, definition())
-
-    assert conditions(found) == {
-        "NamesAccepted": ("True", "NoConflicts"),
-        "Established": ("True", "InitialNamesAccepted"),
-    }
-    assert found["status"]["acceptedNames"] == {
-        "plural": "crontabs",
-        "singular": "crontab",
-        "kind": "CronTab",
-        "listKind": "CronTabList",
-    }
-    assert found["status"]["storedVersions"] == ["v1"]
-    assert found["spec"]["conversion"] == {"strategy": "None"}
-
-    made = await cluster.call("POST", CRON_TABS, cron_tab(spec={"cronSpec": "* * * * */5", "replicas": 3}))
-    assert made.status == 201
-    assert made.json["metadata"]["generation"] == 1
-    listed = (await cluster.call("GET", f"/apis/{GROUP}/v1/crontabs")).json
-    assert (listed["kind"], listed["apiVersion"]) == ("CronTabList", f"{GROUP}/v1")
-    assert [item["metadata"]["name"] for item in listed["items"]] == ["a"]
-
-    await deleted(cluster)
-    assert (await cluster.call("GET", f"/apis/{GROUP}/v1/crontabs")).status == 404
-    assert (await cluster.call("GET", f"/apis/{GROUP}")).status == 404
+from tests.apiserver.custom import (
+    CRON_TABS,
+    DEFINITIONS,
+    GROUP,
+    MERGE,
+    SCALE,
+    SCHEMA,
+    SPEC,
+    conditions,
+    cron_tab,
+    definition,
+    deleted,
+    established,
+    until,
+    version,
+)
 
 
 @pytest.mark.parametrize(
@@ -176,218 +72,6 @@ async def test_rules_in_cel_are_asked_on_create_and_update(cluster: Cluster) -> 
     assert refused.json["message"].endswith('spec: Invalid value: "object": replicas should be at least minReplicas.')
     assert made.status == 201
     assert smaller.json["message"].endswith('spec: Invalid value: "object": was 3')
-
-
-async def test_rules_that_do_not_compile_are_refused(cluster: Cluster) -> None:
-    rule = {"rule": "self.replics > 1"}
-    spec = {"type": "object", "properties": {"replicas": {"type": "integer"}}, "x-kubernetes-validations": [rule]}
-
-    answer = await cluster.call(
-        "POST", DEFINITIONS, definition(version(schema={"type": "object", "properties": {"spec": spec}}))
-    )
-
-    assert answer.status == 422
-    assert "undefined field 'replics'" in answer.json["message"]
-    cause = answer.json["details"]["causes"][0]["field"]
-    assert cause == "spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule"
-
-
-# Definitions.
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"group": "plain"}, 'spec.group: Invalid value: "plain": should be a domain with at least one dot'),
-        ({"scope": "Galaxy"}, 'spec.scope: Unsupported value: "Galaxy": supported values: "Cluster", "Namespaced"'),
-        (
-            {"versions": [version(storage=False)]},
-            "must have exactly one version marked as storage version",
-        ),
-        ({"versions": [version(), version()]}, "must contain unique version names"),
-        (
-            {"versions": [{"name": "v1", "served": True, "storage": True}]},
-            "spec.versions[0].schema.openAPIV3Schema: Required value: schemas are required",
-        ),
-        (
-            {"versions": [version(schema={"type": "object", "properties": {"spec": {"properties": {}}}})]},
-            (
-                "spec.validation.openAPIV3Schema.properties[spec].type: Required value: must not be empty for "
-                "specified object fields"
-            ),
-        ),
-        (
-            {"versions": [version(), version("v2", {"type": "string"}, storage=False)]},
-            'spec.versions[1].schema.openAPIV3Schema.type: Invalid value: "string": must be object at the root',
-        ),
-        (
-            {"versions": [version(subresources={"scale": {"specReplicasPath": "spec.replicas"}})]},
-            'spec.subresources.scale.specReplicasPath: Invalid value: "spec.replicas": must be a simple json path',
-        ),
-        (
-            {"versions": [version(additionalPrinterColumns=[{"name": "A", "type": "text", "jsonPath": ".spec"}])]},
-            (
-                'spec.additionalPrinterColumns[0].type: Invalid value: "text": must be one of '
-                "boolean,date,integer,number,string"
-            ),
-        ),
-        (
-            {"versions": [version(selectableFields=[{"jsonPath": ".spec.none"}])]},
-            'spec.selectableFields[0].jsonPath: Invalid value: ".spec.none": is an invalid path: does not refer to',
-        ),
-        (
-            {"conversion": {"strategy": "Webhook"}},
-            "spec.conversion.webhookClientConfig: Required value: required when strategy is set to Webhook",
-        ),
-        ({"preserveUnknownFields": True}, "spec.preserveUnknownFields: Invalid value: true: "),
-        (
-            {"group": "batch.k8s.io"},
-            (
-                "metadata.annotations[api-approved.kubernetes.io]: Required value: protected groups must have approval "
-                'annotation "api-approved.kubernetes.io", see https://github.com/kubernetes/enhancements/pull/1111'
-            ),
-        ),
-    ],
-)
-async def test_invalid_definitions_are_refused(cluster: Cluster, change: Obj, message: str) -> None:
-    answer = await cluster.call(
-        "POST", DEFINITIONS, definition(**change) if "versions" not in change else _with(change)
-    )
-
-    assert answer.status == 422
-    assert message in answer.json["message"]
-
-
-def _with(change: Obj) -> Obj:
-    given = definition()
-    given["spec"] |= change
-    return given
-
-
-async def test_what_may_not_change_is_immutable(cluster: Cluster) -> None:
-    await established(cluster, definition())
-    path = f"{DEFINITIONS}/crontabs.{GROUP}"
-
-    scope = await cluster.call("PATCH", path, {"spec": {"scope": "Cluster"}}, content_type=MERGE)
-    kind = await cluster.call("PATCH", path, {"spec": {"names": {"kind": "Other"}}}, content_type=MERGE)
-    gone = await cluster.call("PATCH", path, {"spec": {"versions": [version("v2")]}}, content_type=MERGE)
-
-    assert scope.json["message"].endswith('spec.scope: Invalid value: "Cluster": field is immutable')
-    assert 'spec.names.kind: Invalid value: "Other": field is immutable' in kind.json["message"]
-    assert "v1 was previously a storage version, and must remain in spec.versions" in gone.json["message"]
-
-
-async def test_names_that_are_taken_are_not_accepted(cluster: Cluster) -> None:
-    await established(cluster, definition())
-    other = definition(plural="others", kind="CronTab")
-    name = f"others.{GROUP}"
-
-    assert (await cluster.call("POST", DEFINITIONS, other)).status == 201
-    refused = await until(cluster, name, lambda found: "NamesAccepted" in conditions(found))
-
-    assert conditions(refused)["NamesAccepted"] == ("False", "ListKindConflict")
-    assert conditions(refused)["Established"] == ("False", "NotAccepted")
-    assert refused["status"]["conditions"][0]["message"] == '"CronTabList" is already in use'
-    assert (await cluster.call("GET", f"/apis/{GROUP}/v1/others")).status == 404
-
-    await deleted(cluster)
-    accepted = await until(cluster, name, lambda found: conditions(found)["Established"][0] == "True")
-    assert accepted["status"]["acceptedNames"]["kind"] == "CronTab"
-
-
-async def test_groups_of_the_project_are_marked(cluster: Cluster) -> None:
-    given = definition(group="things.k8s.io")
-    given["metadata"]["annotations"] = {"api-approved.kubernetes.io": "unapproved, a test"}
-
-    found = await established(cluster, given)
-
-    assert conditions(found)["KubernetesAPIApprovalPolicyConformant"] == ("False", "UnapprovedAnnotation")
-
-
-async def test_the_status_of_a_definition_can_be_written(cluster: Cluster) -> None:
-    """Conformance: "Custom Resource Definition, status sub-resource"."""
-    await established(cluster, definition())
-    path = f"{DEFINITIONS}/crontabs.{GROUP}/status"
-    found = (await cluster.call("GET", path)).json
-    note = {"type": "StatusUpdate", "status": "True", "reason": "E2E", "message": "Set from an e2e test"}
-    found["status"]["conditions"].append(note)
-
-    assert (await cluster.call("PUT", path, found)).status == 200
-    patch = {"status": {"storedVersions": ["v1"]}}
-    patched = await cluster.call("PATCH", path, patch, content_type=MERGE)
-
-    assert "StatusUpdate" in conditions(patched.json)
-    assert "StatusUpdate" in conditions((await cluster.call("GET", path)).json)
-
-
-async def test_definitions_are_listed_and_deleted_by_label(cluster: Cluster) -> None:
-    """Conformance: "Custom Resource Definition, list"."""
-    for index in range(10):
-        given = definition(plural=f"things{index}", kind=f"Thing{index}")
-        given["metadata"]["labels"] = {"run": "me"}
-        await established(cluster, given)
-    await established(cluster, definition())
-
-    listed = await cluster.call("GET", f"{DEFINITIONS}?labelSelector=run%3Dme")
-    assert len(listed.json["items"]) == 10
-
-    watch = await cluster.watch(f"{DEFINITIONS}?watch=1")
-    assert (await cluster.call("DELETE", f"{DEFINITIONS}?labelSelector=run%3Dme")).status == 200
-    left = 10
-    while left:
-        event = await watch.next()
-        assert event is not None
-        left -= event["type"] == "DELETED"
-    watch.close()
-    names = [item["metadata"]["name"] for item in (await cluster.call("GET", DEFINITIONS)).json["items"]]
-    assert names == [f"crontabs.{GROUP}"]
-
-
-async def test_discovery_tells_of_definitions_and_of_what_they_define(cluster: Cluster) -> None:
-    """Conformance: "Custom Resource Definition, discovery", "Aggregated Discovery Interface CRDs",
-    "Aggregated Discovery Endpoint Accept Headers CRDs"."""
-    aggregated = {"Accept": "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"}
-    before = await cluster.call("GET", "/apis", headers=aggregated)
-    groups = (await cluster.call("GET", "/apis")).json["groups"]
-    assert "apiextensions.k8s.io" in [group["name"] for group in groups]
-    resources = (await cluster.call("GET", "/apis/apiextensions.k8s.io/v1")).json["resources"]
-    assert "customresourcedefinitions" in [one["name"] for one in resources]
-
-    given = definition(
-        version(
-            subresources={
-                "status": {},
-                "scale": {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"},
-            }
-        ),
-        version("v1beta1", {"type": "object"}, storage=False),
-        version("v2", {"type": "object", "description": "new"}, storage=False, served=False),
-    )
-    given["spec"]["names"] |= {"shortNames": ["ct"], "categories": ["all"]}
-    await established(cluster, given)
-
-    group = (await cluster.call("GET", f"/apis/{GROUP}")).json
-    assert [one["version"] for one in group["versions"]] == ["v1", "v1beta1"]
-    assert group["preferredVersion"]["version"] == "v1"
-    entries = {one["name"]: one for one in (await cluster.call("GET", f"/apis/{GROUP}/v1")).json["resources"]}
-    assert entries["crontabs"] == {
-        "name": "crontabs",
-        "singularName": "crontab",
-        "namespaced": True,
-        "kind": "CronTab",
-        "verbs": ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"],
-        "shortNames": ["ct"],
-        "categories": ["all"],
-    }
-    assert entries["crontabs/status"]["verbs"] == ["get", "patch", "update"]
-    assert (entries["crontabs/scale"]["group"], entries["crontabs/scale"]["kind"]) == ("autoscaling", "Scale")
-    after = await cluster.call("GET", "/apis", headers=aggregated)
-    assert after.headers["etag"] != before.headers["etag"]
-    assert GROUP in [item["metadata"]["name"] for item in after.json["items"]]
-    assert (await cluster.call("GET", f"/apis/{GROUP}/v2/crontabs")).status == 404
-
-
-# Objects.
 
 
 async def test_unknown_fields_are_pruned_and_told(cluster: Cluster) -> None:
@@ -728,3 +412,38 @@ async def test_definitions_come_and_go_in_a_storm(cluster: Cluster) -> None:
     await asyncio.gather(*(one(index) for index in range(5)))
 
     assert GROUP not in [group["name"] for group in (await cluster.call("GET", "/apis")).json["groups"]]
+
+
+async def test_rights_to_custom_objects_are_given_as_any(pki: Path, tmp_path: Path) -> None:
+    store = SqliteStore.open(tmp_path / "state.db")
+    server = ApiServer(options_for(pki, authorization_modes=("Node", "RBAC")), store)
+    await server.start()
+    try:
+        cluster = Cluster(server, store, pki)
+        await established(cluster, definition())
+        plain = {"Authorization": "Bearer plain"}
+        refused = await cluster.call("GET", CRON_TABS, headers=plain)
+        role = {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": "crons"},
+            "rules": [{"apiGroups": [GROUP], "resources": ["crontabs"], "verbs": ["list"]}],
+        }
+        subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "plain-user"}
+        reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "crons"}
+        binding = {**role, "kind": "ClusterRoleBinding", "subjects": [subject], "roleRef": reference}
+        del binding["rules"]
+        for plural, obj in (("clusterroles", role), ("clusterrolebindings", binding)):
+            made = await cluster.call("POST", f"/apis/rbac.authorization.k8s.io/v1/{plural}", obj)
+            assert made.status == 201
+
+        assert refused.status == 403
+        assert refused.json["message"] == (
+            f'crontabs.{GROUP} is forbidden: User "plain-user" cannot list resource "crontabs" in API group "{GROUP}" '
+            'in the namespace "default"'
+        )
+        assert (await cluster.call("GET", CRON_TABS, headers=plain)).status == 200
+        assert (await cluster.call("DELETE", f"{CRON_TABS}/a", headers=plain)).status == 403
+    finally:
+        await server.stop(0.2)
+        await store.close()

@@ -14,8 +14,8 @@ from aiohttp import web
 
 from pinnace.machinery.meta import Obj
 from tests.apiserver.conftest import Cluster
+from tests.apiserver.custom import DEFINITIONS, GROUP, MERGE, cron_tab, definition, established, version
 from tests.apiserver.hooks import Hooks, patch, register
-from tests.apiserver.test_custom_resources import DEFINITIONS, GROUP, MERGE, cron_tab, definition, established, version
 
 HOST_PORT: Obj = {"type": "object", "properties": {"hostPort": {"type": "string"}}}
 HOST_AND_PORT: Obj = {"type": "object", "properties": {"host": {"type": "string"}, "port": {"type": "string"}}}

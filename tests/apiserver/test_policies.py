@@ -10,7 +10,7 @@ import pytest
 
 from pinnace.machinery.meta import Obj
 from tests.apiserver.conftest import Cluster, config_map, pod
-from tests.apiserver.test_custom_resources import definition, established, version
+from tests.apiserver.custom import definition, established, version
 from tests.apiserver.test_prerelease import EVERYTHING, serving
 
 GROUP = "/apis/admissionregistration.k8s.io/v1"

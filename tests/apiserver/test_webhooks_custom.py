@@ -6,8 +6,8 @@ import pytest
 
 from pinnace.machinery.meta import Obj
 from tests.apiserver.conftest import Cluster, config_map
+from tests.apiserver.custom import DEFINITIONS, definition, established, version
 from tests.apiserver.hooks import CONFIGURATIONS, Hooks, add, allow, register
-from tests.apiserver.test_custom_resources import DEFINITIONS, definition, established, version
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 GROUP = "stable.example.com"

@@ -9,7 +9,7 @@ import pytest
 
 from pinnace.machinery.meta import Obj
 from pinnace.testing import ApiError, Cluster
-from tests.apiserver.test_custom_resources import GROUP, SCHEMA, cron_tab, definition, version
+from tests.apiserver.custom import GROUP, SCHEMA, cron_tab, definition, version
 
 NAME = f"crontabs.{GROUP}"
 
