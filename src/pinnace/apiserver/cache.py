@@ -96,7 +96,10 @@ class CachedObject:
         return found
 
     def fresh(self) -> Obj:
-        """The object decoded anew: the caller's own to change."""
+        """The object decoded anew: the caller's own to change, but for the entries of managedFields."""
+        known = self._obj
+        if known is not None and "managedFields" in known["metadata"]:
+            return _copied(known)
         found: Obj = orjson.loads(self.raw)
         found["metadata"]["resourceVersion"] = str(self.revision)
         return found
@@ -127,6 +130,15 @@ class CachedObject:
     def at(self, revision: int) -> CachedObject:
         """The same content said to be of another revision: how a deletion shows what it deleted."""
         return CachedObject(self.cache, self.key, self.raw, revision)
+
+
+def _copied(obj: Obj) -> Obj:
+    """A copy that shares managedFields, half of many an object, which are replaced and never changed."""
+    meta = obj["metadata"]
+    rest = {name: value for name, value in meta.items() if name != "managedFields"}
+    found: Obj = orjson.loads(orjson.dumps({**obj, "metadata": rest}))
+    found["metadata"]["managedFields"] = meta["managedFields"]
+    return found
 
 
 def join_bodies(items: Iterable[CachedObject]) -> bytes:
@@ -319,7 +331,8 @@ class ResourceCache:
     def pack(self, raw: bytes) -> bytes:
         """Stored bytes in their packed form, or as they are."""
         if self.dictionary is None:
-            self.dictionary = Dictionary(raw)
+            # One from the middle: where there are many, it is likely to be like most.
+            self.dictionary = Dictionary(self.objects[self.keys[len(self.keys) // 2]].raw if self.keys else raw)
         return self.dictionary.pack(raw)
 
     def apply(self, change: Change) -> None:

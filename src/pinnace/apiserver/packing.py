@@ -24,7 +24,7 @@ _WINDOW_BITS, _MEMORY_LEVEL = 13, 6  # a small state, for every object has one o
 
 
 class Dictionary:
-    """How the objects of one resource are packed: by what they share with the first that was."""
+    """How the objects of one resource are packed: by what they share with one of them."""
 
     __slots__ = ("_compressor", "_sample")
 
