@@ -9,7 +9,7 @@ import pytest
 from pinnace.machinery.meta import Obj
 from tests.apiserver.conftest import Cluster
 from tests.apiserver.test_apply import APPLY, MERGE, apply, managers, owned
-from tests.apiserver.test_custom_resources import (
+from tests.apiserver.custom import (
     CRON_TABS,
     GROUP,
     SCALE,
