@@ -155,6 +155,10 @@ KUBERNETES = [
     ("url('https://example.com/path with spaces/'.replace(' ', '%20')).getEscapedPath()", "/path%20with%20spaces/"),
     ("url('/?k1=a&k2=b&k2=c').getQuery()", {"k1": ["a"], "k2": ["b", "c"]}),
     ("isURL('https://x') && isURL('/x') && !isURL('x') && !isURL('../x')", True),
+    (
+        "isURL('mailto:a@b') && isURL('http://') && !isURL('https://a:b/') && !isURL('https://[::1/') && !isURL('')",
+        True,
+    ),
     ("quantity('5Gi').isGreaterThan(quantity('500Mi'))", True),
     ("quantity('1') == quantity('1000m')", True),
     ("quantity('50k').add(20).asInteger()", 50020),

@@ -27,12 +27,12 @@ def read_url(text: str) -> Url:
     parts = urlsplit(text)
     if not parts.scheme and not text.startswith("/"):
         raise ValueError("invalid URI for request")
-    if parts.scheme and not parts.netloc and not parts.path.startswith("/"):
-        raise ValueError("invalid URI for request")
-    if parts.netloc:
-        _ = parts.port  # raises ValueError for what is no port
-        if "[" in parts.netloc and "]" not in parts.netloc:
-            raise ValueError("missing ']' in host")
+    host = parts.netloc.rpartition("@")[2]
+    if host.startswith("[") and "]" not in host:
+        raise ValueError("missing ']' in host")
+    port = host.rpartition("]")[2].partition(":")[2]
+    if port and not (port.isascii() and port.isdigit()):
+        raise ValueError(f'invalid port ":{port}" after host')
     return Url(parts)
 
 
