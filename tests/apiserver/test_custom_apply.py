@@ -8,7 +8,6 @@ import pytest
 
 from pinnace.machinery.meta import Obj
 from tests.apiserver.conftest import Cluster
-from tests.apiserver.test_apply import APPLY, MERGE, apply, managers, owned
 from tests.apiserver.custom import (
     CRON_TABS,
     GROUP,
@@ -18,6 +17,7 @@ from tests.apiserver.custom import (
     established,
     version,
 )
+from tests.apiserver.test_apply import APPLY, MERGE, apply, managers, owned
 
 _STRING = {"type": "string"}
 _ITEM = {
