@@ -239,7 +239,7 @@ def update(author: Author, versions: Versions, old: Obj, new: Obj, now: str) -> 
 
 
 def _compare(author: Author, node: Node, old: Obj, new: Obj) -> Comparison:
-    found = compare(node, _untracked(old), _untracked(new))
+    found = compare(node, old, new)
     if author.only is not None:
         found = Comparison(*(fieldset.within(each, author.only) for each in found))
     return found.without(author.ignored)
@@ -352,7 +352,7 @@ def apply(author: Author, versions: Versions, live: Obj | None, config: Obj, for
     managed = {**managed, who: Entry(author.api_version, fields, last.time if last else "")}
     if last is not None:
         merged = _pruned(author, versions, merged, managed, last, fields)
-    found = _compare(author, node, before, merged)
+    found = _compare(author, node, _untracked(before), _untracked(merged))
     if live is not None and not found.is_same:
         conflicts = _conflicts(author, versions, managed, before, merged, found, who)
         if conflicts and not force:
