@@ -164,6 +164,34 @@ async def test_names_that_are_taken_are_not_accepted(cluster: Cluster) -> None:
     assert accepted["status"]["acceptedNames"]["kind"] == "CronTab"
 
 
+async def test_what_was_never_established_goes_at_once(cluster: Cluster) -> None:
+    await established(cluster, definition())
+    given = definition(plural="others", kind="CronTab")
+    assert (await cluster.call("POST", DEFINITIONS, given)).status == 201
+    await until(cluster, f"others.{GROUP}", lambda found: "NamesAccepted" in conditions(found))
+
+    await deleted(cluster, f"others.{GROUP}")
+
+    assert (await cluster.call("GET", CRON_TABS)).status == 200
+
+
+async def test_versions_come_and_go_while_objects_stay(cluster: Cluster) -> None:
+    await established(cluster, definition())
+    await cluster.call("POST", CRON_TABS, cron_tab(spec={"replicas": 2}))
+    path, other = f"{DEFINITIONS}/crontabs.{GROUP}", CRON_TABS.replace("/v1/", "/v2/")
+    more = {"spec": {"versions": [version(), version("v2", storage=False)]}}
+
+    assert (await cluster.call("GET", f"{other}/a")).status == 404
+    assert (await cluster.call("PATCH", path, more, content_type=MERGE)).status == 200
+    found = await cluster.call("GET", f"{other}/a")
+    assert (found.json["apiVersion"], found.json["spec"]) == (f"{GROUP}/v2", {"replicas": 2})
+    assert (await cluster.call("GET", f"/apis/{GROUP}")).json["preferredVersion"]["version"] == "v2"
+    less = {"spec": {"versions": [version()]}}
+    assert (await cluster.call("PATCH", path, less, content_type=MERGE)).status == 200
+    assert (await cluster.call("GET", f"{other}/a")).status == 404
+    assert (await cluster.call("GET", f"{CRON_TABS}/a")).json["spec"] == {"replicas": 2}
+
+
 async def test_groups_of_the_project_are_marked(cluster: Cluster) -> None:
     given = definition(group="things.k8s.io")
     given["metadata"]["annotations"] = {"api-approved.kubernetes.io": "unapproved, a test"}
