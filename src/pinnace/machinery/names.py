@@ -64,7 +64,10 @@ _LABEL_MESSAGE = _regex_message(
 
 def is_dns_label(value: str) -> list[str]:
     """RFC 1123 label: most names of what becomes one part of a host name (namespaces, services' ports)."""
-    return _long(value, LABEL_LENGTH) + ([] if _label(value) else [_LABEL_MESSAGE])
+    problems = _long(value, LABEL_LENGTH)
+    if not _label(value):
+        problems.append("must not contain dots" if _subdomain(value) else _LABEL_MESSAGE)
+    return problems
 
 
 _subdomain = _matcher(_SUBDOMAIN)

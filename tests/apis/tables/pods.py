@@ -232,7 +232,7 @@ SPEC: Cases = [
     ),
     ({"spec.serviceAccountName": "A"}, [f'spec.serviceAccountName: Invalid value: "A": {NOT_A_SUBDOMAIN}']),
     ({"spec.nodeName": "N"}, [f'spec.nodeName: Invalid value: "N": {NOT_A_SUBDOMAIN}']),
-    ({"spec.hostname": "a.b"}, [f'spec.hostname: Invalid value: "a.b": {NOT_A_LABEL}']),
+    ({"spec.hostname": "a.b"}, ['spec.hostname: Invalid value: "a.b": must not contain dots']),
     ({"spec.hostAliases": [{"ip": "x"}]}, [f'spec.hostAliases.ip: Invalid value: "x": {NOT_AN_IP}']),
     (
         {"spec.securityContext": {"sysctls": [{"name": "A"}]}},

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import uuid
 
+from pinnace.apis import warnings
 from pinnace.apiserver.admission.chain import Attributes
 from pinnace.apiserver.cache import CachedObject
 from pinnace.apiserver.call import Call, One, shown, to_storage
@@ -96,6 +97,8 @@ def validate_create(call: Call, obj: Obj) -> None:
         causes = kind.validate(obj)
         if causes:
             raise errors.invalid(kind.kind, obj["metadata"].get("name", ""), causes, kind.group)
+    if call.request is not None:
+        call.warnings += warnings.on_create(kind.group, kind.kind, obj)
 
 
 def _key(obj: Obj) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from pinnace.apis import warnings
 from pinnace.apis.core.pod import PART_RULES
 from pinnace.apis.kind import METADATA
 from pinnace.apiserver import negotiate
@@ -257,6 +258,8 @@ def _validate(call: Call, new: Obj, old: Obj) -> None:
         causes = kind.validate_update(new, old)
     if causes:
         raise errors.invalid(kind.kind, call.info.name, causes, kind.group)
+    if call.request is not None and not call.info.subresource:
+        call.warnings += warnings.on_update(kind.group, kind.kind, new, old)
 
 
 def _carry_metadata(call: Call, meta: Obj, old: Obj) -> None:
