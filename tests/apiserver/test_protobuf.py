@@ -55,6 +55,19 @@ def test_every_field_has_the_name_it_has_in_json() -> None:
             }
 
 
+def field(number: int, content: bytes) -> bytes:
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+def test_the_zero_of_a_pointer_is_what_its_author_wrote() -> None:
+    spec = field(1, b"me") + b"\x10\x1e" + b"\x28\x00"  # leaseDurationSeconds 30, leaseTransitions 0
+    kind = field(1, b"coordination.k8s.io/v1") + field(2, b"Lease")
+
+    lease = protobuf.load(protobuf.MAGIC + field(1, kind) + field(2, field(2, spec)), Schemas.load())
+
+    assert lease["spec"] == {"holderIdentity": "me", "leaseDurationSeconds": 30, "leaseTransitions": 0}
+
+
 def test_a_message_with_nothing_but_items_is_not_a_list() -> None:
     pod = protobuf.load(PROJECTED, Schemas.load())
 

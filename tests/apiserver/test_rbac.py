@@ -213,6 +213,25 @@ async def test_rights_come_and_go_with_roles(guarded: Cluster) -> None:
     assert (await guarded.call("GET", PODS, headers=ANN)).status == 403
 
 
+async def test_who_may_see_one_object_may_list_and_watch_that_one(guarded: Cluster) -> None:
+    secrets = "/api/v1/namespaces/default/configmaps"
+    rule = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "watch"], "resourceNames": ["mine"]}
+    await guarded.request("POST", f"{RBAC}/namespaces/default/roles", {"metadata": {"name": "one"}, "rules": [rule]})
+    binding = {
+        "metadata": {"name": "one"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "one"},
+        "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "ann"}],
+    }
+    await guarded.request("POST", f"{RBAC}/namespaces/default/rolebindings", binding)
+
+    answers = [
+        (await guarded.call("GET", f"{secrets}{query}", headers=ANN)).status
+        for query in ("?fieldSelector=metadata.name%3Dmine", "?fieldSelector=metadata.name%3Dother", "")
+    ]
+
+    assert answers == [200, 403, 403]
+
+
 async def test_nobody_grants_what_they_do_not_hold(guarded: Cluster) -> None:
     manage = "create update | rbac.authorization.k8s.io | roles rolebindings"
     await grant(guarded, "own", manage, "get | core | pods")

@@ -40,11 +40,22 @@ _POINTERS = frozenset(
         "partition stabilizationWindowSeconds automountServiceAccountToken enableServiceLinks runAsNonRoot",
         "privileged readOnlyRootFilesystem allowPrivilegeEscalation controller blockOwnerDeletion suspend optional",
         "hostUsers shareProcessNamespace setHostnameAsFQDN immutable allocateLoadBalancerNodePorts orphanDependents",
-        "allowVolumeExpansion attachRequired podInfoOnMount ready serving terminating",
+        "allowVolumeExpansion attachRequired podInfoOnMount ready serving terminating started hostProcess",
+        "leaseDurationSeconds leaseTransitions backoffLimitPerIndex maxFailedIndexes succeededCount manualSelector",
+        "collisionCount terminatingReplicas targetCPUUtilizationPercentage currentCPUUtilizationPercentage",
+        "nominalConcurrencyShares lendablePercent borrowingLimitPercent remainingItemCount minDomains endPort",
+        "seLinuxMount requiresRepublish storageCapacity nodeAllocatableUpdatePeriodSeconds errorCode",
+        "recursiveReadOnlyMounts userNamespaces supplementalGroupsPolicy value",
     )
     for word in line.split()
 )
 
+
+# The same of names that are pointers in some messages only.
+_POINTERS_OF = {
+    "timeoutSeconds": ("MutatingWebhook", "ValidatingWebhook", "ClientIPConfig"),
+    "port": ("EndpointPort", "ServiceReference"),
+}
 
 # The few fields whose name in protobuf is not the one in JSON.
 _SPELLED = {
@@ -162,9 +173,13 @@ def _read(message: str, data: bytes, schemas: Schemas) -> Any:
                 found[name] = item
         else:
             item = _scalar(kind, value)
-            if item or name in _POINTERS:
+            if item or _keeps_zero(message, name) or (schema is not None and name in schema.required):
                 found[name] = item
     return found
+
+
+def _keeps_zero(message: str, name: str) -> bool:
+    return name in _POINTERS or message.rpartition(".")[2] in _POINTERS_OF.get(name, ())
 
 
 def _schema(message: str, schemas: Schemas) -> Schema | None:

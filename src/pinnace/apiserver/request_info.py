@@ -60,3 +60,14 @@ def parse_request(method: str, path: str, watch: bool = False) -> RequestInfo:
     elif verb == "delete" and not name:
         verb = "deletecollection"
     return RequestInfo(verb, path, True, group, version, resource, namespace, name, subresource, rest)
+
+
+def by_name(info: RequestInfo, field_selector: str) -> RequestInfo:
+    """A list or watch of what has one name is allowed to who may see the object of that name."""
+    if info.name or info.verb not in ("list", "watch", "deletecollection"):
+        return info
+    for requirement in field_selector.split(","):
+        field, equals, name = requirement.partition("=")
+        if field.strip() == "metadata.name" and equals and name.lstrip("="):
+            return info._replace(name=name.lstrip("="))
+    return info

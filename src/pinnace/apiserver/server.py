@@ -41,7 +41,7 @@ from pinnace.apiserver.options import Options
 from pinnace.apiserver.packing import packing
 from pinnace.apiserver.public import PublicPaths
 from pinnace.apiserver.render import JSON_HEADERS, View, render_many, render_one, warning_headers
-from pinnace.apiserver.request_info import RequestInfo, parse_request
+from pinnace.apiserver.request_info import RequestInfo, by_name, parse_request
 from pinnace.apiserver.storage import Storage
 from pinnace.apiserver.tokens import ServiceAccountTokens
 from pinnace.machinery import errors
@@ -195,7 +195,10 @@ class ApiServer:
             info = self._info(request.method, request.path, _is_watch(request.query))
             if is_impersonation(request.headers):
                 user = impersonated(user, request.headers, self.api.authorizer)
-            self.api.authorizer.authorize(user, info)
+            asked = info
+            if "metadata.name" in request.query:
+                asked = by_name(info, request.params().get("fieldSelector", ""))
+            self.api.authorizer.authorize(user, asked)
             if self._aggregator.backends and (backend := self._aggregator.find(info)) is not None:
                 return self._finish_other(backend.pass_on(request, user), request, info)
             if not info.is_resource:
@@ -314,7 +317,7 @@ class ApiServer:
         """One request of a component of this process. What comes back is shared: read-only."""
         info = self._info(method, path, False)
         who = loopback_user(user)
-        self.api.authorizer.authorize(who, info)
+        self.api.authorizer.authorize(who, by_name(info, params.get("fieldSelector", "")))
         if not info.is_resource:
             return await self._loopback_public(method, path, info)
         call = self._call(who, info, params, None)
@@ -339,7 +342,7 @@ class ApiServer:
         """A watch of a component of this process; raises ApiError where HTTP would send an ERROR event."""
         info = self._info("GET", path, True)
         who = loopback_user(user)
-        self.api.authorizer.authorize(who, info)
+        self.api.authorizer.authorize(who, by_name(info, params.get("fieldSelector", "")))
         call = self._call(who, info, params, None)
         _check_watchable(call)
         routes.find(call.kind, info._replace(verb="list"))
