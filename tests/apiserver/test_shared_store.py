@@ -201,3 +201,36 @@ async def test_objects_lie_as_json_under_the_registry(pair: tuple[Cluster, Clust
     stored = json.loads(found.value)
     assert (stored["kind"], stored["data"]) == ("ConfigMap", {"a": "b"})
     assert "resourceVersion" not in stored["metadata"]
+
+
+async def test_a_resource_defined_through_one_server_is_served_by_the_other(pair: tuple[Cluster, Cluster]) -> None:
+    first, second = pair
+    schema = {"type": "object", "properties": {"spec": {"type": "object", "properties": {"size": {"type": "integer"}}}}}
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "boats.example.com"},
+        "spec": {
+            "group": "example.com",
+            "scope": "Namespaced",
+            "names": {"plural": "boats", "singular": "boat", "kind": "Boat", "listKind": "BoatList"},
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}],
+        },
+    }
+    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    watch = await second.watch(f"{definitions}?watch=1")
+    assert (await first.call("POST", definitions, definition)).status == 201
+    async with asyncio.timeout(20):
+        while True:
+            event = await watch.next()
+            assert event is not None
+            conditions = event["object"].get("status", {}).get("conditions") or ()
+            if any(each["type"] == "Established" and each["status"] == "True" for each in conditions):
+                break
+    watch.close()
+    boats = "/apis/example.com/v1/namespaces/default/boats"
+    boat = {"apiVersion": "example.com/v1", "kind": "Boat", "metadata": {"name": "dinghy"}, "spec": {"size": 3}}
+    assert (await second.call("POST", boats, boat)).status == 201
+    got = await first.call("GET", f"{boats}/dinghy")
+    assert (got.status, got.json["spec"]) == (200, {"size": 3})
+    assert (await first.call("DELETE", f"{definitions}/boats.example.com")).status == 200
