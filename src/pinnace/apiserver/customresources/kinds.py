@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from pinnace.apis.definition_schemas import rules_of, schema_of
@@ -58,7 +59,7 @@ def _kind(definition: Obj, names: Obj, given: Obj, schema: Structural) -> Kind:
     subresources = given.get("subresources") or {}
     columns, row = columns_of(given.get("additionalPrinterColumns") or [])
     namespaced = spec.get("scope") == "Namespaced"
-    rules = _Rules(schema, namespaced, subresources.get("scale"), rules_of(schema.raw)[0])
+    rules = _Rules(schema, namespaced, subresources.get("scale"))
     return Kind(
         group=spec["group"],
         version=given["name"],
@@ -120,14 +121,18 @@ def _deprecation(spec: Obj, given: Obj) -> str:
 class _Rules:
     """Defaults and validation of one version's objects."""
 
-    def __init__(self, schema: Structural, namespaced: bool, scale: Obj | None, rules: Any) -> None:
+    def __init__(self, schema: Structural, namespaced: bool, scale: Obj | None) -> None:
         self._schema = schema
         self._namespaced = namespaced
         self._scale = scale
-        self._rules = rules  # in CEL, where the schema has any
         self.default: Default = self._default
         self.validate: Validate = self._validate
         self.validate_update: ValidateUpdate = self._validate_update
+
+    @cached_property
+    def _rules(self) -> Any:
+        """The rules in CEL, None without any. Compiled for the first write: a server starts with hundreds of kinds."""
+        return rules_of(self._schema.raw)[0]
 
     def _default(self, obj: Obj) -> None:
         set_defaults(self._schema, obj)
