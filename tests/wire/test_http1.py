@@ -9,6 +9,7 @@ import pytest
 from pinnace.wire.connection import Settings
 from pinnace.wire.http import (
     AnyResponse,
+    Peer,
     RawConnection,
     Request,
     Response,
@@ -17,8 +18,9 @@ from pinnace.wire.http import (
     Writer,
     frame_chunk,
 )
-from pinnace.wire.http1 import TURN_BYTES
+from pinnace.wire.http1 import TURN_BYTES, Http1Connection
 from tests.wire.conftest import PATIENCE, Connect, serving
+from tests.wire.http2_peer import FakeChannel
 
 GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -365,12 +367,29 @@ async def test_refused_upgrade_is_an_ordinary_answer(connect: Connect) -> None:
         assert (status, headers["connection"], body, await wire.rest()) == (403, "close", b"no", b"")
 
 
-async def test_what_is_written_in_one_turn_leaves_in_one_write(connect: Connect) -> None:
-    async def run(writer: Writer) -> None:
-        for number in range(100):
-            writer.write_framed(frame_chunk(b"event %d" % number))
+async def test_what_is_written_in_one_turn_leaves_in_one_write() -> None:
+    """The events of writes that were committed together."""
+    writers: list[Writer] = []
 
-    async with serving(lambda _: StreamingResponse(run)) as server:
-        wire = await connect(server)
-        wire.send(GET % b"/")
-        assert (await wire.response())[2] == b"".join(b"event %d" % number for number in range(100))
+    async def run(writer: Writer) -> None:
+        writers.append(writer)
+        await release.wait()
+        writer.write(b"last")
+
+    release = asyncio.Event()
+    channel = FakeChannel()
+    connection = Http1Connection(lambda _: StreamingResponse(run), Settings(), channel, Peer("::1"))
+    connection.data_received(GET % b"/")
+    for _ in range(5):
+        await asyncio.sleep(0)  # tasks have their turns
+    channel.take()
+    chunks = [frame_chunk(b"event %d" % number) for number in range(10)]
+    for chunk in chunks:
+        writers[0].write_framed(chunk)
+    await asyncio.sleep(0)
+    assert channel.writes == [b"".join(chunks)]
+    channel.take()
+    release.set()
+    for _ in range(5):
+        await asyncio.sleep(0)  # tasks have their turns
+    assert channel.take() == b"4\r\nlast\r\n0\r\n\r\n"
