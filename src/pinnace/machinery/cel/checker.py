@@ -19,6 +19,7 @@ from pinnace.machinery.cel.ast import (
     Select,
     StructNode,
     UInt,
+    walk,
 )
 from pinnace.machinery.cel.functions import Library, Overload
 from pinnace.machinery.cel.types import (
@@ -88,8 +89,6 @@ class Checker:
         return found
 
     def _finish(self, root: Node) -> None:
-        from pinnace.machinery.cel.ast import walk
-
         for node in walk(root):
             node.type = self._bindings.final(node.type)
 

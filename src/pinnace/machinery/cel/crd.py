@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pinnace.machinery.cel import cost
+from pinnace.machinery.cel.conversion import Convert, converter
 from pinnace.machinery.cel.crd_checks import field_path, rule_problems, show_rule
 from pinnace.machinery.cel.environment import TOTAL_BUDGET, CelError, CompileError, Environment, Program
 from pinnace.machinery.cel.evaluate import Budget
@@ -23,7 +24,6 @@ from pinnace.machinery.meta import Obj
 
 KEY = "x-kubernetes-validations"
 NEWEST = 99  # every function there is
-_CONVERTED = ("bytes", "double", "duration", "list", "map", "timestamp")
 
 
 def compile_rules(raw: Obj, path: str, old: Obj | None = None) -> tuple[Rules | None, list[Cause]]:
@@ -78,7 +78,7 @@ class _Node:
 
     type_name: str
     rules: list[_Rule]
-    convert: Any
+    convert: Convert | None  # of values that are not objects, where data are not values already
     fields: dict[str, _Node] = field(default_factory=dict)
     values: _Node | None = None  # of a map
     items: _Node | None = None  # of a list
@@ -101,10 +101,7 @@ class _Compiler:
             if (rule := self._rule(one, raw, of, f"{path}.{KEY}[{index}]", place)) is not None
         ]
         made = _Node(str(raw.get("type") or ""), rules, None)
-        if of is not None and of.kind in _CONVERTED:
-            from pinnace.machinery.cel.conversion import converter
-
-            made.convert = converter(of)
+        made.convert = converter(of) if of is not None else None
         self._below(made, raw, path, place)
         if not (rules or made.fields or made.values or made.items):
             return None

@@ -21,6 +21,7 @@ from pinnace.machinery.cel.values import (
     BudgetExceeded,
     CelError,
     Maybe,
+    equal,
     is_a,
     key_of,
     no_such_key,
@@ -276,8 +277,6 @@ def _not_equal(node: Call, left: Run, right: Run) -> Run:
 
 
 def _in(_: Call, needle: Run, haystack: Run) -> Run:
-    from pinnace.machinery.cel.values import equal
-
     def run(variables: Variables) -> bool:
         value, among = needle(variables), haystack(variables)
         if isinstance(among, dict):

@@ -124,12 +124,11 @@ class _Fields:
         properties: Obj = dict(self._raw.get("properties") or {})
         if self._resource:
             properties |= {"apiVersion": _TEXT, "kind": _TEXT, "metadata": _METADATA}
-        required = set(self._raw.get("required") or ())
         found = {}
         for key, child in properties.items():
             of, written = schema_type(child, f"{self._name}.{key}"), escape(key)
             if of is not None and written:
-                found[written] = Field(of, key, key in required)
+                found[written] = Field(of, key)
         return found
 
 

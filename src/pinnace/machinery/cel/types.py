@@ -7,7 +7,7 @@ map in Kubernetes' sense (which changes what `==` and `+` mean). Names in messag
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +49,6 @@ class Field:
 
     type: Type
     key: str
-    required: bool = field(default=False)
 
 
 BOOL = Type("bool")
