@@ -108,6 +108,24 @@ async def test_a_pod_of_a_runtime_that_was_deleted_is_refused(cluster: Cluster) 
     assert refused.message == 'pods "b" is forbidden: pod rejected: RuntimeClass "r" not found'
 
 
+async def test_a_pod_is_labelled_with_the_zone_of_its_node(cluster: Cluster) -> None:
+    labels = {"topology.kubernetes.io/zone": "z", "topology.kubernetes.io/region": "r", "other": "x"}
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "labels": labels}}
+    await cluster.request("POST", "/api/v1/nodes", node)
+    await cluster.request("POST", PODS, pod("a"))
+    binding = {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"name": "a"},
+        "target": {"kind": "Node", "name": "n"},
+    }
+    await cluster.request("POST", f"{PODS}/a/binding", binding)
+    expected = {"topology.kubernetes.io/zone": "z", "topology.kubernetes.io/region": "r"}
+    assert (await cluster.request("GET", f"{PODS}/a"))["metadata"]["labels"] == expected
+    made = await cluster.request("POST", PODS, pod("b", nodeName="n"))
+    assert made["metadata"]["labels"] == expected
+
+
 async def test_an_ingress_gets_the_default_class(cluster: Cluster) -> None:
     mark = {"ingressclass.kubernetes.io/is-default-class": "true"}
     body = {

@@ -45,6 +45,7 @@ from pinnace.apiserver.admission.storage import (
     PersistentVolumeClaimResize,
     StorageObjectInUseProtection,
 )
+from pinnace.apiserver.admission.topology import PodTopologyLabels
 
 _BEFORE_WEBHOOKS: dict[str, Callable[[], Plugin]] = {
     "NamespaceAutoProvision": NamespaceAutoProvision,
@@ -71,6 +72,7 @@ _BEFORE_WEBHOOKS: dict[str, Callable[[], Plugin]] = {
     "CertificateSubjectRestriction": CertificateSubjectRestriction,
     "DefaultIngressClass": DefaultIngressClass,
     "DenyServiceExternalIPs": DenyServiceExternalIPs,
+    "PodTopologyLabels": PodTopologyLabels,
 }
 _WEBHOOKS = (
     "MutatingAdmissionPolicy",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pinnace.apis.resources import PODS
+from pinnace.apiserver.admission.topology import topology_labels
 from pinnace.apiserver.cache import CachedObject
 from pinnace.apiserver.call import Call, One
 from pinnace.apiserver.decode import own, read_object
@@ -15,7 +16,7 @@ from pinnace.apiserver.handlers import delete as deletion
 from pinnace.apiserver.handlers import update as updating
 from pinnace.apiserver.handlers.eviction import charge
 from pinnace.machinery import errors
-from pinnace.machinery.meta import GVK, Obj, annotations_of, format_time, utc_now
+from pinnace.machinery.meta import GVK, Obj, annotations_of, format_time, labels_of, utc_now
 
 BINDING = GVK("", "v1", "Binding")
 EVICTION = GVK("policy", "v1", "Eviction")
@@ -50,7 +51,7 @@ async def _bind(call: Call, binding: Obj) -> One:
         raise errors.invalid("Binding", name, causes)
     await call.api.admission.admit_part(call, binding)
     node = target["name"]
-    annotations = annotations_of(binding) or {}
+    annotations, labels = annotations_of(binding) or {}, topology_labels(call.api, node)
 
     def make(old: CachedObject) -> Obj:
         pod = old.fresh()
@@ -70,6 +71,8 @@ async def _bind(call: Call, binding: Obj) -> One:
         spec["nodeName"] = node
         if annotations:
             pod["metadata"]["annotations"] = {**annotations_of(pod), **annotations}
+        if labels:
+            pod["metadata"]["labels"] = {**labels_of(pod), **labels}
         _set_condition(pod, "PodScheduled")
         return pod
 
