@@ -113,6 +113,10 @@ class ControlPlane:
             kubelet_client_certificate=pki / "apiserver-kubelet-client.crt",
             kubelet_client_key=pki / "apiserver-kubelet-client.key",
             kubelet_certificate_authority=pki / "ca.crt",
+            proxy_client_cert_file=pki / "front-proxy-client.crt",
+            proxy_client_key_file=pki / "front-proxy-client.key",
+            requestheader_client_ca_file=pki / "front-proxy-ca.crt",
+            requestheader_allowed_names=("front-proxy-client",),
             minor=self._options.minor,
             runtime_config=parse_runtime_config(self._options.runtime_config, GROUPS),
         )
