@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from pinnace.apiserver.customresources.instances import AT_ONCE
 from pinnace.machinery.meta import Obj
 from tests.apiserver.conftest import Cluster
 from tests.apiserver.custom import DEFINITIONS, GROUP, MERGE, cron_tab, definition, established, version
@@ -419,3 +420,15 @@ async def test_an_open_watch_goes_on_when_the_webhook_is_back(cluster: Cluster, 
 
     assert await watch.take(2) == [("ADDED", "b"), ("ADDED", "c")]
     watch.close()
+
+
+async def test_many_objects_are_converted_in_several_reviews(cluster: Cluster, converter: Converter) -> None:
+    await established(cluster, converted(converter))
+    for index in range(AT_ONCE + 100):
+        await cluster.request("POST", objects("v1"), cron_tab(f"x{index}", hostPort=f"h:{index}"))
+
+    listed = await cluster.call("GET", objects("v2"))
+
+    assert len(listed.json["items"]) == AT_ONCE + 100
+    assert all(item["host"] == "h" for item in listed.json["items"])
+    assert [len(asked["objects"]) for asked in converter.asked] == [AT_ONCE, 100]

@@ -47,8 +47,8 @@ class WebhookClient:
             await self._session.close()
             self._session = None
 
-    async def post(self, webhook: Obj, review: Obj, storage: Storage) -> Any:
-        """The document that the webhook answers `review` with. Raises CallFailed."""
+    async def post(self, webhook: Obj, review: Obj, storage: Storage, most: int = _MOST) -> Any:
+        """The document of at most `most` bytes that the webhook answers `review` with. Raises CallFailed."""
         import aiohttp
 
         seconds = webhook.get("timeoutSeconds") or 10
@@ -66,7 +66,7 @@ class WebhookClient:
                 timeout=aiohttp.ClientTimeout(total=seconds),
                 allow_redirects=False,
             ) as response:
-                body = await response.content.read(_MOST)
+                body = await _read(response, most)
                 if response.status != 200:
                     raise CallFailed(f"failed to call webhook: {_refused(response.status, body)}")
                 return orjson.loads(body)
@@ -91,6 +91,16 @@ class WebhookClient:
                 self._contexts.clear()
             self._contexts[bundle] = found
         return found
+
+
+async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """The whole body, which comes in pieces. Raises ValueError for one that is too long."""
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > most:
+            raise ValueError(f"the answer is longer than {most} bytes")
+    return bytes(body)
 
 
 def _url(config: Obj, seconds: int) -> str:

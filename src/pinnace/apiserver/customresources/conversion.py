@@ -18,6 +18,7 @@ from pinnace.machinery.meta import Obj, parse_api_version
 if TYPE_CHECKING:
     from pinnace.apiserver.storage import Storage
 
+MOST = 64 << 20  # bytes of an answer
 SECONDS = 30  # for a webhook to convert a batch
 _KNOWN = ("v1", "v1beta1")
 _MUTABLE = ("labels", "annotations")
@@ -43,7 +44,7 @@ class Converter:
             "request": request,
         }
         try:
-            answer = await self._client.post(self._hook, review, self._storage)
+            answer = await self._client.post(self._hook, review, self._storage, MOST)
         except CallFailed as error:
             raise conversion_failed(objs[0], str(error).removeprefix("failed to call webhook: ")) from None
         return self._read(objs, answer, uid, api_version)

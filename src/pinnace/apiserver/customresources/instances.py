@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+AT_ONCE, BYTES_AT_ONCE = 500, 4 << 20  # changes in one review, and no more of them than come to so much
 RETRY_SECONDS = 2.0  # between tries of a webhook that fails, while someone watches
 
 
@@ -172,7 +174,7 @@ class VersionCache(ResourceCache):
 
     async def _convert_waiting(self) -> None:
         while self._waiting and not self._closed:
-            batch = list(self._waiting)
+            batch = self._next_batch()
             self._error = None
             try:
                 shown = await self._convert_batch(batch)
@@ -188,6 +190,16 @@ class VersionCache(ResourceCache):
                 self._waiting.popleft()
                 self.apply(change._replace(value=value))
             self._progress()
+
+    def _next_batch(self) -> list[Change]:
+        batch: list[Change] = []
+        size = 0
+        for change in islice(self._waiting, AT_ONCE):
+            batch.append(change)
+            size += len(change.value or b"")
+            if size > BYTES_AT_ONCE:
+                break
+        return batch
 
     def _fail(self, error: Exception) -> None:
         """Tell who waits: readers must not wait for what does not come."""
