@@ -64,4 +64,5 @@ class Options:
     goaway_chance: float = 0.0  # that a request's HTTP/2 connection is asked to go away, to spread load over servers
     cors_allowed_origins: tuple[str, ...] = ()  # regular expressions of origins that browsers may ask from
     compaction_interval: float = 300.0  # seconds of history that the store keeps at least; 0 for ever
+    event_ttl: float = 3600.0  # seconds that an event is kept after its last write
     bookmark_interval: float = 60.0  # seconds between a watch's bookmarks

@@ -33,6 +33,7 @@ from pinnace.apiserver.bootstrap_policy import ensure_policy
 from pinnace.apiserver.call import Call, Many, One, Result, shown
 from pinnace.apiserver.compression import compressed
 from pinnace.apiserver.customresources.manager import CustomResources
+from pinnace.apiserver.event_ttl import EventTtl
 from pinnace.apiserver.front_proxy import FrontProxies
 from pinnace.apiserver.handlers import watch as watching
 from pinnace.apiserver.impersonation import impersonated, is_impersonation
@@ -144,7 +145,13 @@ class ApiServer:
         self._aggregator.start()
         self._public.bootstrapped = True
         self._chores = [
-            asyncio.create_task(chore) for chore in (self._compact_regularly(), keep(*initial), packing.tend())
+            asyncio.create_task(chore)
+            for chore in (
+                self._compact_regularly(),
+                keep(*initial),
+                packing.tend(),
+                EventTtl(self.api.storage, options.event_ttl).run(),
+            )
         ]
         log.info("serving", addresses=self.addresses, version=f"1.{self.api.registry.minor}")
 

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 @click.option("--api-audiences", default="", help="Audiences a token may be for, separated by commas.")
 @click.option("--service-cluster-ip-range", default="10.96.0.0/12", show_default=True, help="Addresses of Services.")
 @click.option("--service-node-port-range", default="30000-32767", show_default=True, help="Ports of NodePort Services.")
+@click.option("--event-ttl", type=DURATION, default="1h", show_default=True, help="How long events are kept.")
 @click.option("--proxy-client-cert-file", type=FILE, help="Certificate to call registered API servers with.")
 @click.option("--proxy-client-key-file", type=FILE, help="Its key.")
 @click.option("--requestheader-client-ca-file", type=FILE, help="Who signs certificates of proxies to be believed.")
@@ -184,6 +185,7 @@ def _options(flags: dict[str, Any]) -> Options:
         service_cluster_ip_range=flags["service_cluster_ip_range"],
         service_node_port_range=(first, last),
         advertise_address=flags["advertise_address"],
+        event_ttl=flags["event_ttl"],
         proxy_client_cert_file=flags["proxy_client_cert_file"],
         proxy_client_key_file=flags["proxy_client_key_file"],
         requestheader_client_ca_file=flags["requestheader_client_ca_file"],
