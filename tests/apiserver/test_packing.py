@@ -56,7 +56,7 @@ def test_a_busy_server_packs_as_much_as_it_takes_in(monkeypatch: pytest.MonkeyPa
 async def test_an_idle_server_packs_what_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "KEEP", 10_000)
     monkeypatch.setattr(packing, "REST", 0.001)
-    monkeypatch.setattr(packing, "BUSY", 10)
+    monkeypatch.setattr(packing, "QUIET", 100)
     queue, things = Packing(), [Thing() for _ in range(100)]
     queue.extend(things)
     tending = asyncio.create_task(queue.tend())

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import time
 import zlib
 from collections import deque
 from collections.abc import Iterable
 from typing import Any, Protocol
 
 KEEP = 32 << 20  # bytes of the newest objects that stay unpacked
-TOO_MUCH = 96 << 20  # bytes from which on every new object has two old ones packed, however busy the server is
-SLICE = 0.001  # seconds of packing at a time
-PAUSE = 0.01  # seconds between two slices
-BUSY = 0.003  # seconds that the event loop comes late: then it has better things to do
+TOO_MUCH = 64 << 20  # bytes from which on every new object has two old ones packed, however busy the server is
 REST = 0.5  # seconds between looks whether there is something to pack
+QUIET = 0.05  # of a core: the process has nothing else to do when it used less than that meanwhile
+SLICE = 0.001  # seconds of packing at a time
+PAUSE = 0.002  # seconds between two slices
+SLICES = 100  # until it looks again whether it is quiet
 _WINDOW_BITS, _MEMORY_LEVEL = 13, 6  # a small state, for every object has one of its own while it is packed
 
 
@@ -77,19 +79,28 @@ class Packing:
         obj.pack()
 
     async def tend(self) -> None:
-        """Pack what is old whenever there is time, until cancelled."""
+        """Pack what is old whenever the process has nothing else to do, until cancelled."""
         loop = asyncio.get_running_loop()
+        has_packed = False
         while True:
+            begun, used = time.monotonic(), time.process_time()
             await asyncio.sleep(REST)
             if self._bytes <= KEEP:
+                if has_packed:
+                    await loop.run_in_executor(None, _give_back)
+                    has_packed = False
                 continue
-            while self._bytes > KEEP:
-                due = loop.time() + PAUSE
+            if time.process_time() - used > QUIET * (time.monotonic() - begun):
+                continue
+            has_packed = True
+            for _ in range(SLICES):
+                self._pack_for(SLICE)
                 await asyncio.sleep(PAUSE)
-                begun = loop.time()
-                while begun - due < BUSY and loop.time() - begun < SLICE and self._bytes > KEEP:
-                    self._pack_oldest()
-            await loop.run_in_executor(None, _give_back)
+
+    def _pack_for(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while self._bytes > KEEP and time.monotonic() < end:
+            self._pack_oldest()
 
 
 def _give_back() -> None:
