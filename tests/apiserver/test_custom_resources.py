@@ -447,3 +447,22 @@ async def test_rights_to_custom_objects_are_given_as_any(pki: Path, tmp_path: Pa
     finally:
         await server.stop(0.2)
         await store.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "message"),
+    [
+        ({"kind": "Other"}, 422, f'CronTab.{GROUP} "a" is invalid: kind: Invalid value: "Other": must be CronTab'),
+        (
+            {"apiVersion": f"{GROUP}/v2"},
+            400,
+            (f"the API version in the data ({GROUP}/v2) does not match the expected API version ({GROUP}/v1)"),
+        ),
+    ],
+)
+async def test_objects_of_another_kind_are_refused(cluster: Cluster, change: Obj, code: int, message: str) -> None:
+    await established(cluster, definition())
+
+    answer = await cluster.call("POST", CRON_TABS, {**cron_tab(), **change})
+
+    assert (answer.status, answer.json["message"]) == (code, message)

@@ -14,7 +14,7 @@ from pinnace.apiserver import negotiate, protobuf
 from pinnace.apiserver.call import Call
 from pinnace.machinery import errors
 from pinnace.machinery.decoding import strict_error
-from pinnace.machinery.meta import GVK, Obj, gvk_of
+from pinnace.machinery.meta import GVK, Obj, get_in, gvk_of
 
 FIELD_VALIDATION = ("Ignore", "Strict", "Warn")
 
@@ -43,7 +43,7 @@ def read_object(call: Call, wanted: GVK, options: str = "CreateOptions") -> Obj:
         if call.kind.custom and negotiate.media_type_of(call.content_type) == protobuf.MEDIA_TYPE:
             raise errors.unsupported_media_type(call.content_type, negotiate.SUPPORTED)
         obj, duplicates = negotiate.load(call.request.body, call.content_type, wanted.kind, call.api.schemas)
-    check_kind(obj, wanted)
+    check_kind(obj, wanted, custom=call.kind.custom)
     return decode(call, obj, wanted, mode, duplicates)
 
 
@@ -67,8 +67,8 @@ def decode(call: Call, obj: Obj, wanted: GVK, mode: str, duplicates: list[str]) 
     return obj
 
 
-def check_kind(obj: Obj, wanted: GVK) -> None:
-    """Raise 400 unless the object says it is of the wanted kind, or leaves both out."""
+def check_kind(obj: Obj, wanted: GVK, *, custom: bool = False) -> None:
+    """Raise 400 unless the object says it is of the wanted kind, or leaves both out; 422 for a `custom` kind's name."""
     for name in ("apiVersion", "kind"):
         if obj.get(name) is not None and not isinstance(obj[name], str):
             raise errors.bad_request(f"the object provided is unrecognized (must be of type {wanted.kind})")
@@ -80,6 +80,9 @@ def check_kind(obj: Obj, wanted: GVK) -> None:
             f"the API version in the data ({said.api_version}) does not match "
             f"the expected API version ({wanted.api_version})"
         )
+    if custom:
+        cause = errors.invalid_value("kind", said.kind, f"must be {wanted.kind}")
+        raise errors.invalid(wanted.kind, str(get_in(obj, "metadata", "name", default="")), [cause], wanted.group)
     package = wanted.group.partition(".")[0] or "core"
     raise errors.bad_request(
         f'{said.kind} in version "{said.version}" cannot be handled as a {wanted.kind}: '
