@@ -277,6 +277,12 @@ async def test_approving_and_signing_need_the_right_on_the_signer(pki: Path, tmp
         await cluster.request("PUT", f"{rbac}/clusterroles/r", role, **admin)
         answer = await cluster.call("PUT", f"{REQUESTS}/a/approval", changed, headers=plain)
         assert answer.status == 200, answer.body
+        (approved,) = answer.json["status"]["conditions"]
+        assert approved["lastUpdateTime"] == approved["lastTransitionTime"]
+        taken_back = {**answer.json, "status": {"conditions": []}}
+        answer = await cluster.call("PUT", f"{REQUESTS}/a/approval", taken_back, headers=plain)
+        assert answer.status == 422
+        assert 'Forbidden: updates may not remove a condition of type "Approved"' in answer.json["message"]
 
 
 async def test_plugins_that_are_off_unless_asked_for(pki: Path, tmp_path: Path) -> None:

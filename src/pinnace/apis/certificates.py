@@ -9,14 +9,14 @@ import base64
 from datetime import datetime
 from typing import Any
 
-from pinnace.apis.checks import every, needed, unchanged
+from pinnace.apis.checks import every, needed, one_of, unchanged
 from pinnace.apis.fields import AGE, NAME, NONE, age, column, name, selectable, spec_of, status_of
 from pinnace.apis.kind import Rules
 from pinnace.apis.metadata import name_is_anything
 from pinnace.apis.workload import forget_status
 from pinnace.machinery import names
 from pinnace.machinery.duration import human_duration
-from pinnace.machinery.errors import Cause, duplicate, invalid_value, not_supported, required
+from pinnace.machinery.errors import Cause, duplicate, field_forbidden, invalid_value, not_supported, required
 from pinnace.machinery.meta import Obj
 
 USAGES = (
@@ -93,6 +93,39 @@ def prepare(request: Obj, old: Obj | None) -> None:
         request["spec"] = old.get("spec")
 
 
+_FINAL = ("Approved", "Denied", "Failed")
+_EXCLUSIVE = "Approved and Denied conditions are mutually exclusive"
+
+
+def validate_update(new: Obj, old: Obj) -> list[Cause]:
+    """Whoever approved, denied or failed a request did so for good."""
+    conditions, before = (status_of(one).get("conditions") or [] for one in (new, old))
+    if conditions == before:
+        return []
+    errors = _conditions(conditions, "status.conditions")
+    kept = {condition.get("type") for condition in conditions}
+    return errors + [
+        field_forbidden("status.conditions", f'updates may not remove a condition of type "{condition["type"]}"')
+        for condition in before
+        if condition.get("type") in _FINAL and condition["type"] not in kept
+    ]
+
+
+def _conditions(conditions: list[Obj], path: str) -> list[Cause]:
+    errors: list[Cause] = []
+    seen: set[str] = set()
+    for index, condition in enumerate(conditions):
+        at, kind, status = f"{path}[{index}]", condition.get("type") or "", condition.get("status") or ""
+        allowed = ("True",) if kind in _FINAL else ("False", "True", "Unknown")
+        errors += needed(f"{at}.type", kind) + one_of(f"{at}.status", status, allowed)
+        if kind in seen:
+            errors.append(duplicate(f"{at}.type", kind))
+        if kind in ("Approved", "Denied") and {"Approved", "Denied"} - {kind} <= seen:
+            errors.append(invalid_value(f"{at}.type", kind, _EXCLUSIVE))
+        seen.add(kind)
+    return errors
+
+
 def row(request: Obj, now: datetime) -> list[Any]:
     spec, status = spec_of(request), status_of(request)
     seconds = spec.get("expirationSeconds")
@@ -128,6 +161,7 @@ CERTIFICATE_SIGNING_REQUEST = Rules(
     ),
     row=row,
     validate=validate,
+    validate_update=validate_update,
     prepare=prepare,
     selectable_fields=selectable("spec.signerName"),
 )

@@ -165,6 +165,8 @@ DEVICE_TAINT_RULE = Table(
 PEM = base64.b64encode(b"-----BEGIN CERTIFICATE REQUEST-----\n-----END CERTIFICATE REQUEST-----\n").decode()
 SIGNER = "example.com/signer"
 
+APPROVED = {"type": "Approved", "status": "True"}
+
 SIGNING_REQUEST = Table(
     "certificates.k8s.io/v1",
     "CertificateSigningRequest",
@@ -200,7 +202,21 @@ SIGNING_REQUEST = Table(
         ),
         ({"spec.usages": ["client auth", "client auth"]}, ['spec.usages[1]: Duplicate value: "client auth"']),
     ],
-    updates=[({"spec.signerName": "example.com/other"}, []), ({"metadata.labels[a]": "b"}, [])],
+    updates=[
+        ({"spec.signerName": "example.com/other"}, []),
+        ({"metadata.labels[a]": "b"}, []),
+        ({"status.conditions": [APPROVED]}, []),
+        (
+            {"status.conditions": [APPROVED, {"type": "Denied", "status": "True"}]},
+            [
+                'status.conditions[1].type: Invalid value: "Denied": Approved and Denied conditions are mutually exclusive'
+            ],
+        ),
+        (
+            {"status.conditions": [{"type": "Approved", "status": "False"}]},
+            ['status.conditions[0].status: Unsupported value: "False": supported values: "True"'],
+        ),
+    ],
     columns=["Name", "Age", "SignerName", "Requestor", "RequestedDuration", "Condition"],
     cells=["web", "10m", SIGNER, "me", "60m", "Approved,Issued"],
     status={"conditions": [{"type": "Approved", "status": "True"}], "certificate": "YQ=="},

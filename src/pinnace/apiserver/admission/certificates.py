@@ -11,7 +11,7 @@ from pinnace.apis.fields import spec_of, status_of
 from pinnace.apiserver.admission.chain import Attributes, Plugin
 from pinnace.apiserver.authn import User
 from pinnace.apiserver.request_info import RequestInfo
-from pinnace.machinery.meta import Obj
+from pinnace.machinery.meta import Obj, format_time, utc_now
 
 _GROUP = "certificates.k8s.io"
 _REQUESTS = (_GROUP, "certificatesigningrequests")
@@ -21,19 +21,33 @@ _MASTERS = "system:masters"
 
 
 class CertificateRequester(Plugin):
-    """Not a plugin that can be turned off: a request says who made it, whatever its author wrote."""
+    """Not a plugin that can be turned off: a request says who made it, and since when it is judged."""
 
     concerns = frozenset({_REQUESTS})
 
     async def mutate(self, attributes: Attributes) -> None:
         request = attributes.obj
-        if attributes.resource != _REQUESTS or request is None or attributes.subresource:
+        if request is None:
             return
-        if attributes.operation == "CREATE":
+        if attributes.operation == "CREATE" and not attributes.subresource:
             spec, user = request.setdefault("spec", {}), attributes.call.user
             for field in ("username", "uid", "groups", "extra"):
                 spec.pop(field, None)
             spec |= _requester(user)
+        elif attributes.subresource and attributes.old is not None:
+            _date(request, attributes.old)
+
+
+def _date(request: Obj, old: Obj) -> None:
+    """Say of conditions since when they hold."""
+    known = {(one.get("type"), one.get("status")): one for one in status_of(old).get("conditions") or ()}
+    now = format_time(utc_now())
+    for condition in status_of(request).get("conditions") or ():
+        before = known.get((condition.get("type"), condition.get("status")), {})
+        if not condition.get("lastTransitionTime"):
+            condition["lastTransitionTime"] = before.get("lastTransitionTime") or now
+        if not condition.get("lastUpdateTime"):
+            condition["lastUpdateTime"] = now
 
 
 def _requester(user: User) -> Obj:
