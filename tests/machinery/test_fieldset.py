@@ -67,6 +67,13 @@ def test_the_laws_of_sets_hold(a: Fields, b: Fields, c: Fields) -> None:
     assert difference(a, a) == {}
 
 
+@given(_SETS, _SETS)
+def test_a_set_in_order_grows_in_order(left: Fields, right: Fields) -> None:
+    found = fieldset.grown(fieldset.ordered(left), right)
+    wanted = fieldset.ordered(fieldset.union(left, right))
+    assert orjson.dumps(found) == orjson.dumps(wanted)
+
+
 @given(_SETS)
 def test_what_is_written_is_read_back(fields: Fields) -> None:
     written = orjson.loads(orjson.dumps(fieldset.ordered(fields)))

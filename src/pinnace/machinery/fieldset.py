@@ -199,6 +199,23 @@ def _join(left: Fields, right: Fields) -> Fields:
     return joined if SELF in joined or (left and right) else {SELF: LEAF, **joined}
 
 
+def grown(left: Fields, right: Fields) -> Fields:
+    """The members of either, in the order in which they are written if those of `left` are."""
+    if not right or left is right:
+        return left
+    if not left:
+        return ordered(right)
+    found = dict(left)
+    for element, below in right.items():
+        before = found.get(element)
+        if before is None:
+            found[element] = ordered(below)
+        elif element != SELF and (before or below):
+            joined = grown(before, below)
+            found[element] = joined if SELF in joined or (before and below) else {SELF: LEAF, **joined}
+    return found if len(found) == len(left) else dict(sorted(found.items()))
+
+
 def difference(left: Fields, right: Fields) -> Fields:
     """The members of `left` that are not in `right`; what is below a member of both stays."""
     if not left or not right:

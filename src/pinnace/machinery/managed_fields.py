@@ -293,9 +293,8 @@ def _lose(managed: Managed, lost: dict[Identity, Fields]) -> Managed:
 
 def _gain(managed: Managed, who: Identity, entry: Entry) -> Managed:
     before = managed.get(who)
-    if before is not None:
-        entry = entry._replace(fields=fieldset.union(entry.fields, before.fields))
-    return {**managed, who: entry._replace(fields=fieldset.ordered(entry.fields))}
+    fields = fieldset.grown(before.fields if before is not None else EMPTY, entry.fields)
+    return {**managed, who: entry._replace(fields=fields)}
 
 
 def _capped(managed: Managed) -> Managed:
