@@ -28,6 +28,7 @@ class Hooks:
         self.answers: dict[str, Answer] = {}
         self.asked: list[tuple[str, Obj]] = []
         self.slow = asyncio.Event()  # `/slow` answers once this is set
+        self.hangs_up: set[str] = set()  # paths whose next call finds the connection closed
         self.port = 0
         self.bundle = base64.b64encode((pki / "ca.crt").read_bytes()).decode()
         self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -48,6 +49,10 @@ class Hooks:
         path = request.path
         if review["request"]["userInfo"]["username"] != "system:apiserver":  # which writes what it needs at any time
             self.asked.append((path, review["request"]))
+        if path in self.hangs_up:
+            self.hangs_up.discard(path)
+            assert request.transport is not None
+            request.transport.close()
         if path == "/slow":
             await self.slow.wait()
         response = {"uid": review["request"]["uid"], **self.answers[path](review["request"])}

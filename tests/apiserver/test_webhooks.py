@@ -352,6 +352,28 @@ async def test_built_in_plugins_see_what_a_webhook_made_only_where_another_look_
     assert [path for path, _ in hooks.asked] == ["/first", "/second", "/first"]
 
 
+async def test_a_connection_that_was_closed_is_opened_again(cluster: Cluster, hooks: Hooks) -> None:
+    hooks.answers["/ok"] = allow
+    await register(cluster, "Validating", "ok", hooks.webhook("ok", "/ok"))
+    await cluster.request("POST", MAPS, config_map("a"))
+    hooks.hangs_up.add("/ok")
+
+    await cluster.request("POST", MAPS, config_map("b"))
+
+    assert [request["name"] for _, request in hooks.asked] == ["a", "b", "b"]
+
+
+@pytest.mark.parametrize(("size", "status"), [(1 << 20, 201), (4 << 20, 500)])
+async def test_answers_may_be_long_but_not_endless(cluster: Cluster, hooks: Hooks, size: int, status: int) -> None:
+    hooks.answers["/long"] = lambda _: {"allowed": True, "auditAnnotations": {"long": "x" * size}}
+    await register(cluster, "Validating", "long", hooks.webhook("long", "/long"))
+
+    answer = await cluster.call("POST", MAPS, config_map("a"))
+
+    assert answer.status == status
+    assert status == 201 or answer.json["message"].endswith("the answer is longer than 3145728 bytes")
+
+
 async def test_an_answer_that_is_none_is_a_failure(cluster: Cluster, hooks: Hooks) -> None:
     hooks.answers["/odd"] = lambda _: {"allowed": True, "uid": "another"}
     await register(cluster, "Validating", "odd", hooks.webhook("odd", "/odd"))

@@ -5,6 +5,7 @@ https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-con
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import random
@@ -57,19 +58,15 @@ class WebhookClient:
             target = _resolve(webhook["clientConfig"], seconds, storage)
             if self._session is None:
                 self._session = aiohttp.ClientSession(trust_env=False)
-            async with self._session.post(
-                target.url,
-                data=orjson.dumps(review),
-                headers={"Content-Type": "application/json", "Accept": "application/json"},
-                ssl=self._context(webhook["clientConfig"].get("caBundle") or ""),
-                server_hostname=target.server_name,
-                timeout=aiohttp.ClientTimeout(total=seconds),
-                allow_redirects=False,
-            ) as response:
-                body = await _read(response, most)
-                if response.status != 200:
-                    raise CallFailed(f"failed to call webhook: {_refused(response.status, body)}")
-                return orjson.loads(body)
+            context = self._context(webhook["clientConfig"].get("caBundle") or "")
+            async with asyncio.timeout(seconds):
+                try:
+                    status, body = await self._exchange(target, review, context, most)
+                except aiohttp.ServerDisconnectedError:  # a connection kept from an earlier call, closed meanwhile
+                    status, body = await self._exchange(target, review, context, most)
+            if status != 200:
+                raise CallFailed(f"failed to call webhook: {_refused(status, body)}")
+            return orjson.loads(body)
         except TimeoutError:
             raise CallFailed(f'failed to call webhook: Post "{shown}": context deadline exceeded') from None
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
@@ -77,6 +74,19 @@ class WebhookClient:
             raise CallFailed(f'failed to call webhook: Post "{shown}": {why}') from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise CallFailed(f'failed to call webhook: Post "{shown}": {error}') from None
+
+    async def _exchange(self, target: _Target, review: Obj, context: ssl.SSLContext, most: int) -> tuple[int, bytes]:
+        """Status and body of one answer."""
+        assert self._session is not None
+        async with self._session.post(
+            target.url,
+            data=orjson.dumps(review),
+            headers={"Content-Type": "application/json", "Accept": "application/json"},
+            ssl=context,
+            server_hostname=target.server_name,
+            allow_redirects=False,
+        ) as response:
+            return response.status, await _read(response, most)
 
     def _context(self, bundle: str) -> ssl.SSLContext:
         """TLS that trusts the bundle (base64 of PEM), or who the machine trusts. Raises ValueError."""
