@@ -16,12 +16,14 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 KEEP = 32 << 20  # bytes of the newest objects that stay unpacked
-TOO_MUCH = 64 << 20  # bytes from which on every new object has two old ones packed, however busy the server is
+TOO_MUCH = 48 << 20  # bytes from which on every new object has two old ones packed, however busy the server is
 REST = 0.5  # seconds between looks whether there is something to pack
 QUIET = 0.05  # of a core: the process has nothing else to do when it used less than that meanwhile
 SLICE = 0.001  # seconds of packing at a time
 PAUSE = 0.002  # seconds between two slices
 SLICES = 100  # until it looks again whether it is quiet
+TRIM = 16 << 20  # bytes packed since freed memory was given back, from which on it is given back again
+TRIM_SECONDS = 2.0  # between two times: one takes up to 5 ms
 _WINDOW_BITS, _MEMORY_LEVEL = 13, 6  # a small state, for every object has one of its own while it is packed
 
 
@@ -57,6 +59,7 @@ class Packing:
     def __init__(self) -> None:
         self._fresh: deque[tuple[Packable, int]] = deque()
         self._bytes = 0
+        self._packed = 0  # bytes, ever
 
     def add(self, obj: Packable) -> None:
         size = obj.size
@@ -76,23 +79,22 @@ class Packing:
     def _pack_oldest(self) -> None:
         obj, size = self._fresh.popleft()
         self._bytes -= size
+        self._packed += size
         obj.pack()
 
     async def tend(self) -> None:
         """Pack what is old whenever the process has nothing else to do, until cancelled."""
         loop = asyncio.get_running_loop()
-        has_packed = False
+        trimmed, at = 0, 0.0
         while True:
             begun, used = time.monotonic(), time.process_time()
             await asyncio.sleep(REST)
-            if self._bytes <= KEEP:
-                if has_packed:
-                    await loop.run_in_executor(None, _give_back)
-                    has_packed = False
+            now = time.monotonic()
+            if self._packed - trimmed > TRIM and now - at > TRIM_SECONDS:
+                trimmed, at = self._packed, now
+                await loop.run_in_executor(None, _give_back)
+            if self._bytes <= KEEP or time.process_time() - used > QUIET * (now - begun):
                 continue
-            if time.process_time() - used > QUIET * (time.monotonic() - begun):
-                continue
-            has_packed = True
             for _ in range(SLICES):
                 self._pack_for(SLICE)
                 await asyncio.sleep(PAUSE)
