@@ -142,7 +142,7 @@ class ApiServer:
         await bootstrap(*initial)
         if self.api.authorizer.has_rbac:
             await ensure_policy(self._as_server, self._existing)
-        self._aggregator.start()
+        await self._aggregator.start()
         self._public.bootstrapped = True
         self._chores = [
             asyncio.create_task(chore)

@@ -431,9 +431,9 @@ def _list_of(value: Any, of: type, path: str) -> Iterator[Cause]:
     for index, item in enumerate(value or ()):
         if not isinstance(item, of):
             yield wrong_type(f"{path}[{index}]", item, f"must be of type {_WORDS[of]}")
-        elif of is dict and not path.endswith("x-kubernetes-validations"):
+        elif isinstance(item, dict) and not path.endswith("x-kubernetes-validations"):
             yield from _types(item, f"{path}[{index}]")
-        elif of is dict:
+        elif isinstance(item, dict):
             for name in ("rule", "message", "messageExpression", "reason", "fieldPath"):
                 if item.get(name) is not None and not isinstance(item[name], str):
                     yield wrong_type(f"{path}[{index}].{name}", item[name], "must be of type string")

@@ -51,8 +51,8 @@ class Aggregator:
 
     # Starting and stopping.
 
-    def start(self) -> None:
-        """Register what is registered already, and follow what changes."""
+    async def start(self) -> None:
+        """Register what is registered already, make our own groups' APIServices, and follow what changes."""
         storage = self._api.storage
         for stored in storage.cache(API_SERVICES).objects.values():
             self._take(stored.obj())
@@ -60,6 +60,7 @@ class Aggregator:
         for resource, deliver in follow:
             self._leave.append(storage.cache(resource).watch(Watcher(Filter(), deliver)))
         self._leave.append(self._api.registry.follow(self._changed.set))
+        await self._put_right()
         self._keeper = asyncio.create_task(self._keep())
 
     async def stop(self) -> None:
@@ -198,15 +199,16 @@ class Aggregator:
     async def _keep(self) -> None:
         """Bring the local APIServices in step whenever what is served changes, or one is deleted."""
         while True:
-            self._changed.clear()
-            try:
-                await self._bring_in_step()
-                await self._tell_who_calls()
-            except ApiError as error:
-                log.warning("cannot keep the APIServices of what is served", error=error.message)
-                await asyncio.sleep(1)  # another server may be writing the same ones
-                continue
             await self._changed.wait()
+            await self._put_right()
+
+    async def _put_right(self) -> None:
+        self._changed.clear()
+        try:
+            await self._bring_in_step()
+            await self._tell_who_calls()
+        except ApiError as error:  # another server may have been first, and the change is what woke us
+            log.warning("cannot keep the APIServices of what is served", error=error.message)
 
     async def _tell_who_calls(self) -> None:
         wanted = config_map(self._api.options)
