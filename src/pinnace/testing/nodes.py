@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pinnace.wire.server import Server
 
 LEASE_SECONDS = 40
+KILLED = 137  # the exit code
 CAPACITY = {"cpu": "8", "memory": "16Gi", "ephemeral-storage": "100Gi", "pods": "110"}
 
 _log = structlog.get_logger()
@@ -121,6 +122,9 @@ class FakeNodes:
         )
 
     async def _remove(self, pod: Obj) -> None:
+        """End the containers, as the kill at the end of a grace period does, then the pod."""
+        if get_in(pod, "status", "phase") not in ("Succeeded", "Failed"):
+            await self._write(pod, _finished(pod, KILLED))
         await self._client.delete(PODS, name_of(pod), namespace_of(pod), grace_period_seconds=0, uid=uid_of(pod))
 
     def _answer(self, request: Request) -> Response:
