@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
 
+from pinnace.machinery.cel import syntax
 from pinnace.machinery.cel.environment import CelError, CompileError, Environment
 from pinnace.machinery.cel.types import DYN, INT, STRING
 
@@ -267,6 +269,13 @@ def test_syntax_errors_point_at_their_place() -> None:
     assert str(caught.value).startswith(
         "compilation failed: ERROR: <input>:1:4: Syntax error: mismatched input '<EOF>' expecting {'[', '{',"
     )
+
+
+def test_a_machine_without_the_parser_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cel_expr_python", None)
+    syntax._parser.cache_clear()
+    with pytest.raises(CompileError, match="compilation failed: this server cannot read CEL"):
+        ENVIRONMENT.compile("1 == 1")
 
 
 def test_functions_come_with_their_minor() -> None:

@@ -44,6 +44,8 @@ def parse(text: str) -> ast.Node:
         compiled = _parser().compile(text, disable_check=True)
     except RuntimeError as error:
         raise CompileError(_told(str(error))) from None
+    except ImportError as error:  # no wheel for this machine: musl, or another architecture
+        raise CompileError(f"this server cannot read CEL: {error}") from None
     return expand(ast.read(compiled.serialize()), text)
 
 
