@@ -1,0 +1,1 @@
+"""What Kubernetes' conformance suite demands, against a control plane with controllers."""
