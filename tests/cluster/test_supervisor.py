@@ -106,6 +106,7 @@ def test_a_killed_server_comes_back_and_its_clients_wait(profile: Profile, super
     assert ask(profile) == first.pid
 
     os.kill(first.pid, signal.SIGKILL)
+    assert control.wait_for_exit(first.pid, LIMIT)
     answered = ask(profile)  # connects while no server runs
 
     again = wait_for(supervisor, "control-plane", "ready", lambda event: event.restarts == 1)
