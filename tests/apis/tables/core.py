@@ -89,7 +89,10 @@ NAMESPACE = Table(
     defaulted={"spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}},
     full={"metadata": {"labels": {"a": "b"}, "annotations": {"c/d": "e"}}, "spec": {"finalizers": ["example.com/f"]}},
     invalid=[
-        ({"metadata.name": "a.b", "metadata.labels": {}}, ['metadata.name: Invalid value: "a.b": must not contain dots']),
+        (
+            {"metadata.name": "a.b", "metadata.labels": {}},
+            ['metadata.name: Invalid value: "a.b": must not contain dots'],
+        ),
         (
             {"metadata.name": "a" * 64},
             [
