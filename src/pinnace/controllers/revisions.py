@@ -7,6 +7,7 @@ https://kubernetes.io/docs/tasks/manage-daemon/rollback-daemon-set/ and the API 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
+from typing import Any
 
 from pinnace.apis.resources import CONTROLLER_REVISIONS
 from pinnace.client.client import Client
@@ -31,8 +32,15 @@ HASH_LABEL = "controller-revision-hash"  # of pods
 
 
 def data_of(owner: Obj) -> Obj:
-    """The patch that gives the owner its present template back."""
-    return {"spec": {"template": {**owner["spec"]["template"], "$patch": "replace"}}}
+    """The patch that gives the owner its present template back, in sorted order: clients compare its bytes."""
+    template: Obj = _sorted({**owner["spec"]["template"], "$patch": "replace"})
+    return {"spec": {"template": template}}
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _sorted(value[name]) for name in sorted(value)}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
 
 
 def number_of(revision: Obj) -> int:
