@@ -12,8 +12,10 @@ from typing import Any
 import orjson
 import pytest
 
-from pinnace.apis.resources import API_SERVICES
+from pinnace.apis.resources import API_SERVICES, CONFIG_MAPS
 from pinnace.apiserver.aggregation.availability import Verdict, endpoint
+from pinnace.apiserver.aggregation.backend import Backend
+from pinnace.apiserver.aggregation.documents import with_backends
 from pinnace.apiserver.cache import Filter, Watcher
 from pinnace.apiserver.server import ApiServer
 from pinnace.machinery.meta import Obj, get_in
@@ -256,6 +258,37 @@ async def test_custom_groups_have_an_api_service_as_long_as_they_are_served(clus
     async with asyncio.timeout(30):
         await gone.wait()
     leave()
+
+
+async def test_who_calls_is_told_again_when_somebody_deletes_it(cluster: Cluster) -> None:
+    told = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
+    first = await cluster.request("GET", told)
+    cache = cluster.server.api.storage.cache(CONFIG_MAPS)
+    again = asyncio.Event()
+    which = Filter("kube-system", "extension-apiserver-authentication")
+    leave = cache.watch(Watcher(which, lambda kind, *_: again.set() if kind == "ADDED" else None))
+
+    await cluster.request("DELETE", told)
+
+    async with asyncio.timeout(30):
+        await again.wait()
+    leave()
+    assert (await cluster.request("GET", told))["data"] == first["data"]
+
+
+def backend(version: str, priority: int) -> Backend:
+    spec = {"group": "g.example", "version": version, "groupPriorityMinimum": 1500, "versionPriority": priority}
+    made = {"metadata": {"name": f"{version}.g.example"}, "spec": spec}
+    return Backend(made, None, None)  # type: ignore[arg-type] # neither asked nor located here
+
+
+def test_a_groups_versions_come_by_the_priority_they_ask_for() -> None:
+    document = with_backends("/apis/g.example", None, [backend("v1", 10), backend("v1beta1", 20)])
+
+    assert document is not None
+    group = orjson.loads(document[1])
+    assert [entry["version"] for entry in group["versions"]] == ["v1beta1", "v1"]
+    assert group["preferredVersion"]["version"] == "v1beta1"
 
 
 REFERENCE = {"namespace": "default", "name": "api", "port": 443}

@@ -6,7 +6,7 @@ import asyncio
 import datetime
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -155,4 +155,5 @@ async def connect() -> AsyncIterator[Connect]:
 
     yield open_wire
     for wire in wires:
-        wire.writer.transport.abort()
+        with suppress(AttributeError):  # Python 3.11.2 cannot abort what is closed already
+            wire.writer.transport.abort()

@@ -13,8 +13,7 @@ import orjson
 import structlog
 
 from pinnace.apis.resources import API_SERVICES, CONFIG_MAPS, ENDPOINT_SLICES, SERVICES
-from pinnace.apiserver.aggregation import documents, local
-from pinnace.apiserver.aggregation.authentication_info import config_map
+from pinnace.apiserver.aggregation import authentication_info, documents, local
 from pinnace.apiserver.aggregation.availability import LOCAL, PASSED, Endpoint, Verdict, failed, with_condition
 from pinnace.apiserver.aggregation.backend import Backend
 from pinnace.apiserver.api import Api
@@ -59,6 +58,8 @@ class Aggregator:
         follow = ((API_SERVICES, self._on_api_service), (SERVICES, self._on_service), (ENDPOINT_SLICES, self._on_slice))
         for resource, deliver in follow:
             self._leave.append(storage.cache(resource).watch(Watcher(Filter(), deliver)))
+        told = Watcher(Filter(authentication_info.NAMESPACE, authentication_info.NAME), self._on_told)
+        self._leave.append(storage.cache(CONFIG_MAPS).watch(told))
         self._leave.append(self._api.registry.follow(self._changed.set))
         await self._put_right()
         self._keeper = asyncio.create_task(self._keep())
@@ -91,6 +92,10 @@ class Aggregator:
             self._changed.set()
         else:
             self._take(api_service)
+
+    def _on_told(self, kind: str, _: CachedObject, __: Event) -> None:
+        if kind == "DELETED":
+            self._changed.set()
 
     def _on_service(self, _: str, obj: CachedObject, __: Event) -> None:
         self._wake(obj.namespace, obj.name)
@@ -207,11 +212,11 @@ class Aggregator:
         try:
             await self._bring_in_step()
             await self._tell_who_calls()
-        except ApiError as error:  # another server may have been first, and the change is what woke us
-            log.warning("cannot keep the APIServices of what is served", error=error.message)
+        except (ApiError, OSError) as error:  # another server may have been first, and the change is what woke us
+            log.warning("cannot keep the APIServices of what is served", error=str(error))
 
     async def _tell_who_calls(self) -> None:
-        wanted = config_map(self._api.options)
+        wanted = authentication_info.config_map(self._api.options)
         meta = wanted["metadata"]
         found = self._api.storage.cache(CONFIG_MAPS).get(f"{meta['namespace']}/{meta['name']}")
         if found is None:

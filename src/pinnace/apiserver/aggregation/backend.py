@@ -76,7 +76,7 @@ class Backend:
         try:
             send = upgrade_proxy if "upgrade" in request.headers else http_proxy
             return await send(forwarded, url, self._tls(), _identity(user), self.server_name)
-        except (BackendError, ssl.SSLError, ValueError) as error:
+        except (BackendError, OSError, ValueError) as error:  # also a certificate of ours that cannot be read
             raise errors.unavailable(f"error trying to reach service: {error}") from None
 
     def _tls(self) -> ssl.SSLContext:

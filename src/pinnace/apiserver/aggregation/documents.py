@@ -77,7 +77,7 @@ def resources_of(resource_list: Obj, group: str, version: str) -> list[Obj]:
 
 def with_backends(path: str, document: Document | None, backends: Iterable[Backend]) -> Document | None:
     """A discovery document of our own with what registered servers add to it."""
-    added = sorted(backends, key=lambda backend: (backend.group, version_order(backend.version)))
+    added = sorted(backends, key=_rank)
     parts = path.strip("/").split("/")
     if parts[0] != "apis" or len(parts) > 2:
         return document
@@ -94,6 +94,10 @@ def with_backends(path: str, document: Document | None, backends: Iterable[Backe
     return content_type, changed, f'"{hashlib.sha512(changed).hexdigest().upper()}"' if etag else ""
 
 
+def _rank(backend: Backend) -> tuple[str, int, object]:
+    return backend.group, -(backend.spec.get("versionPriority") or 0), version_order(backend.version)
+
+
 def _one_group(group: str, document: Document | None, backends: list[Backend]) -> Document | None:
     if not backends:
         return document
@@ -108,7 +112,12 @@ def _plain_group(group: str, own: list[Obj], backends: list[Backend]) -> Obj:
     for backend in backends:
         shown = {"groupVersion": f"{group}/{backend.version}", "version": backend.version}
         versions.setdefault(backend.version, shown)
-    ordered = [versions[version] for version in sorted(versions, key=version_order)]
+    asked = {backend.version: backend.spec.get("versionPriority") or 0 for backend in backends}
+
+    def rank(version: str) -> tuple[int, object]:
+        return -asked.get(version, priorities(group, version)[1]), version_order(version)
+
+    ordered = [versions[version] for version in sorted(versions, key=rank)]
     return {"name": group, "versions": ordered, "preferredVersion": ordered[0]}
 
 
