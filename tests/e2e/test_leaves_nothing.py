@@ -40,11 +40,12 @@ def trace(homes: Path) -> Trace:
         "nftables": set(_output("nft", "list", "tables").splitlines()),
         "cgroups": {str(path) for path in Path("/sys/fs/cgroup").glob("**/pinnace*") if path.is_dir()},
         "hierarchies": {line.split(":")[1] for line in Path("/proc/self/cgroup").read_text().splitlines()},
-        "files": {
-            str(path)
-            for root in (homes, Path("/run/pinnace"), Path("/run/netns"), Path("/var/run/netns"))
-            if root.exists()
-            for path in root.rglob("*")
+        # The home of the cluster that other tests share changes as its pods go.
+        "files": {str(path) for path in homes.iterdir()}
+        | {
+            path
+            for root in (homes / "fresh", Path("/run/pinnace"), Path("/run/netns"), Path("/var/run/netns"))
+            for path in _files(root)
         },
         # By device: the routes of another cluster's bridge change with its pods.
         "routes": {
@@ -53,6 +54,12 @@ def trace(homes: Path) -> Trace:
             if " dev " in line
         },
     }
+
+
+def _files(root: Path) -> Iterator[str]:
+    """Everything below a directory; what goes meanwhile is gone."""
+    for directory, folders, files in os.walk(root):
+        yield from (f"{directory}/{name}" for name in (*folders, *files))
 
 
 def _command(entry: Path) -> str:

@@ -154,8 +154,8 @@ async def test_exec_with_a_terminal(node: Node) -> None:
     await client.out.shows(b"xterm")
     client.keyboard.type(b"stty size\r")
     await client.out.shows(b"40 100\r\n")
-    client.keyboard.type(b"sleep 1000\r")
-    await client.out.shows(b"sleep 1000\r\n")
+    client.keyboard.type(b"sh -c 'echo asleep$((1 + 1)); exec sleep 1000'\r")
+    await client.out.shows(b"asleep2")  # it runs: before that, the interrupt would be the shell's
     client.keyboard.type(b"\x03")
     client.keyboard.type(b"exit 4\r")
 
