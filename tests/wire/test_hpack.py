@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pinnace.wire.hpack import Blocks, Decoder, HeadersTooLarge, HpackError, encode_field
+from pinnace.wire.hpack import Decoder, HeadersTooLarge, HpackError, blocks, encode_field
 
 NAMES = st.sampled_from([":path", ":method", "accept", "authorization", "x-a", "x-b", "cookie", "user-agent"])
 VALUES = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=90)
@@ -29,14 +29,14 @@ def test_what_a_client_encodes_is_decoded_block_after_block(
 @given(HEADERS, st.integers(200, 599))
 def test_heads_of_responses_are_decoded_by_a_client(headers: list[tuple[str, str]], status: int) -> None:
     plain = [(name, value) for name, value in headers if not name.startswith(":")]
-    decoded = hpack.Decoder().decode(Blocks().get(status, tuple(plain)), raw=True)
+    decoded = hpack.Decoder().decode(blocks.get(status, tuple(plain)), raw=True)
     expected = [(name.encode(), value.strip(" \t").encode("latin-1")) for name, value in plain]
     assert list(decoded)[:-1] == [(b":status", b"%d" % status), *expected]
     assert decoded[-1][0] == b"date"
 
 
 def test_headers_of_a_connection_are_not_sent() -> None:
-    block = Blocks().get(200, (("Connection", "close"), ("Transfer-Encoding", "chunked"), ("X", "a\r\nb")))
+    block = blocks.get(200, (("Connection", "close"), ("Transfer-Encoding", "chunked"), ("X", "a\r\nb")))
     assert [tuple(field) for field in hpack.Decoder().decode(block)][:-1] == [(":status", "200"), ("x", "a  b")]
 
 

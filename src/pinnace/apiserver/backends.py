@@ -6,6 +6,8 @@ https://kubernetes.io/docs/concepts/architecture/control-plane-node-communicatio
 
 from __future__ import annotations
 
+import base64
+import binascii
 import ssl
 from functools import cache
 
@@ -67,6 +69,20 @@ class Backends:
 @cache
 def trusting() -> ssl.SSLContext:
     """TLS to what a proxy path leads to: pods and services have certificates nobody here knows."""
+    return unverified()
+
+
+def trusting_bundle(bundle: str) -> ssl.SSLContext:
+    """TLS that trusts a `caBundle` (base64 of PEM), or who the machine trusts. Raises ValueError."""
+    try:
+        authorities = base64.b64decode(bundle, validate=True).decode() if bundle else None
+        return ssl.create_default_context(cadata=authorities)
+    except (binascii.Error, UnicodeDecodeError, ssl.SSLError) as error:
+        raise ValueError(f"unable to load root certificates: {error}") from None
+
+
+def unverified() -> ssl.SSLContext:
+    """TLS that asks for no proof, the caller's own to change."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -10,7 +10,7 @@ import asyncio
 import base64
 from collections.abc import Callable, Iterable
 
-from pinnace.wire.http import AnyResponse, Request, Response, StreamingResponse
+from pinnace.wire.http import AnyResponse, Request, Response, StreamingResponse, unframe_chunk
 from pinnace.wire.websocket import WebSocket, accept, is_websocket
 
 BASE64 = "base64.binary.k8s.io"
@@ -77,7 +77,7 @@ class _MessageWriter:
             self._socket.send(message)
 
     def write_framed(self, chunk: bytes) -> None:
-        self.write(chunk[chunk.index(b"\r\n") + 2 : -2])
+        self.write(unframe_chunk(chunk))
 
     async def drain(self) -> None:
         await self._socket.drain()

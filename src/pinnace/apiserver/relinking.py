@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape, unescape
 from urllib.parse import urlsplit, urlunsplit
 
-from pinnace.wire.http import AnyResponse, Headers, Response, StreamingResponse, Writer
+from pinnace.wire.http import AnyResponse, Headers, Response, StreamingResponse, Writer, unframe_chunk
 
 _TAG = re.compile(r"<[a-zA-Z][^<>]*>")
 _LINK = re.compile(
@@ -105,7 +105,7 @@ class _Piecewise:
         self._send(whole[:end])
 
     def write_framed(self, chunk: bytes) -> None:
-        self.write(chunk[chunk.index(b"\r\n") + 2 : -2])
+        self.write(unframe_chunk(chunk))
 
     def finish(self) -> None:
         self._send(self._rest)

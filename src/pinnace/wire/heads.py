@@ -1,8 +1,9 @@
-"""Heads of HTTP/1.1 responses: status line, headers and date, made once for the few that are sent over and over."""
+"""Heads of responses, made once for the few that are sent over and over; and HTTP/1.1's: status line, headers, date."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
 
@@ -21,23 +22,26 @@ def status_line(status: int) -> str:
 class Heads:
     """Response heads by status and headers: the same few are sent over and over."""
 
-    def __init__(self) -> None:
+    def __init__(self, encode: Callable[[int, Headers], bytes], encode_date: Callable[[str], bytes]) -> None:
+        """How a protocol writes status and headers, and the date, which is added to each."""
+        self._encode = encode
+        self._encode_date = encode_date
         self._made: dict[tuple[int, Headers], bytes] = {}
         self._date = b""
         self._date_second = 0
 
     def get(self, status: int, headers: Headers) -> bytes:
-        """Status line, headers and date; the caller adds the body's framing and the empty line."""
+        """Status, headers and date; the caller adds the body's framing and what ends the head."""
         key = (status, headers if type(headers) is tuple else tuple(headers))
         made = self._made.get(key)
         if made is None:
             if len(self._made) >= HEADS_KEPT:
                 self._made.clear()
-            made = self._made[key] = _encode_head(status, headers)
+            made = self._made[key] = self._encode(status, headers)
         second = int(time.time())
         if second != self._date_second:
             self._date_second = second
-            self._date = f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
+            self._date = self._encode_date(formatdate(second, usegmt=True))
         return made + self._date
 
 
@@ -50,4 +54,4 @@ def _encode_head(status: int, headers: Headers) -> bytes:
     return "".join(lines).encode("latin-1", "replace")
 
 
-heads = Heads()
+heads = Heads(_encode_head, lambda date: f"Date: {date}\r\n".encode())

@@ -8,14 +8,12 @@ Specified by RFC 7541; which names and values are well-formed by RFC 9113, 8.2.
 from __future__ import annotations
 
 import re
-import time
 from collections import deque
-from email.utils import formatdate
 
 from hpack.huffman_table import HUFFMAN_COMPLETE, HUFFMAN_EMIT_SYMBOL, HUFFMAN_FAIL, HUFFMAN_TABLE
 from hpack.table import HeaderTable
 
-from pinnace.wire.heads import HEADS_KEPT
+from pinnace.wire.heads import Heads
 from pinnace.wire.http import Headers
 
 TABLE_BYTES = 4096  # of the dynamic table, the protocol's default: we never ask for another
@@ -260,29 +258,6 @@ CONTINUE = encode_field(b":status", b"100")
 TABLE_SIZE_0 = b"\x20"  # tells a peer that lowered the table's size that we keep to it
 
 
-class Blocks:
-    """Heads of responses as header blocks: the counterpart of `heads.Heads`."""
-
-    def __init__(self) -> None:
-        self._made: dict[tuple[int, Headers], bytes] = {}
-        self._date = b""
-        self._date_second = 0
-
-    def get(self, status: int, headers: Headers) -> bytes:
-        """Status, headers and date."""
-        key = (status, headers if type(headers) is tuple else tuple(headers))
-        made = self._made.get(key)
-        if made is None:
-            if len(self._made) >= HEADS_KEPT:
-                self._made.clear()
-            made = self._made[key] = _encode_head(status, headers)
-        second = int(time.time())
-        if second != self._date_second:
-            self._date_second = second
-            self._date = encode_field(b"date", formatdate(second, usegmt=True).encode())
-        return made + self._date
-
-
 def _encode_head(status: int, headers: Headers) -> bytes:
     fields = [encode_field(b":status", b"%d" % status)]
     for name, value in headers:
@@ -294,4 +269,5 @@ def _encode_head(status: int, headers: Headers) -> bytes:
     return b"".join(fields)
 
 
-blocks = Blocks()
+blocks = Heads(_encode_head, lambda date: encode_field(b"date", date.encode()))
+"""Heads of responses as header blocks."""

@@ -52,6 +52,11 @@ def frame_chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
+def unframe_chunk(chunk: bytes) -> bytes:
+    """What `frame_chunk` framed."""
+    return chunk[chunk.index(b"\n") + 1 : -2]
+
+
 class Writer(Protocol):
     """The open end of a response body."""
 

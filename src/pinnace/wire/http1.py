@@ -27,6 +27,7 @@ from pinnace.wire.http import (
     StreamingResponse,
     UpgradeResponse,
     frame_chunk,
+    unframe_chunk,
 )
 from pinnace.wire.raw import RawStream
 from pinnace.wire.turns import current_turn
@@ -516,7 +517,7 @@ class _ChunkWriter:
             self._put(frame_chunk(data) if self._chunked else data)
 
     def write_framed(self, chunk: bytes) -> None:
-        self._put(chunk if self._chunked else chunk[chunk.index(b"\n") + 1 : -2])
+        self._put(chunk if self._chunked else unframe_chunk(chunk))
 
     def _put(self, data: bytes) -> None:
         if self.closed:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from pinnace.wire.http import unframe_chunk
 from pinnace.wire.http2_sender import Sender, SendStream
 
 
@@ -91,7 +92,7 @@ class StreamWriter:
         self._sender.data(self._sending, data)
 
     def write_framed(self, chunk: bytes) -> None:
-        self.write(chunk[chunk.index(b"\n") + 1 : -2])
+        self.write(unframe_chunk(chunk))
 
     async def drain(self) -> None:
         await self._sender.drain(self._sending)

@@ -6,18 +6,17 @@ https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-con
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import random
 import ssl
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from pinnace.apis.resources import ENDPOINT_SLICES, SERVICES
-from pinnace.apiserver.backends import bracketed
+from pinnace.apis.resources import SERVICES
+from pinnace.apiserver.backends import bracketed, trusting_bundle
+from pinnace.apiserver.endpoints import ready_endpoints, slices_of
 from pinnace.apiserver.storage import Storage
-from pinnace.machinery.meta import Obj, get_in, labels_of
+from pinnace.machinery.meta import Obj
 
 if TYPE_CHECKING:
     import aiohttp
@@ -92,11 +91,7 @@ class WebhookClient:
         """TLS that trusts the bundle (base64 of PEM), or who the machine trusts. Raises ValueError."""
         found = self._contexts.get(bundle)
         if found is None:
-            try:
-                authorities = base64.b64decode(bundle, validate=True).decode() if bundle else None
-                found = ssl.create_default_context(cadata=authorities)
-            except (binascii.Error, UnicodeDecodeError, ssl.SSLError) as error:
-                raise ValueError(f"unable to load root certificates: {error}") from None
+            found = trusting_bundle(bundle)
             if len(self._contexts) >= _CONTEXTS:
                 self._contexts.clear()
             self._contexts[bundle] = found
@@ -146,23 +141,7 @@ def endpoint(storage: Storage, namespace: str, name: str, port: int) -> tuple[st
     chosen = [each for each in spec.get("ports") or () if each.get("port") == port]
     if not chosen:
         raise CallFailed(f'failed to call webhook: no service port {port} found for service "{name}"')
-    ready: list[tuple[str, int]] = []
-    for cached in storage.cache(ENDPOINT_SLICES).objects.values():
-        if cached.namespace != namespace:
-            continue
-        endpoint_slice = cached.obj()
-        if labels_of(endpoint_slice).get("kubernetes.io/service-name") != name:
-            continue
-        numbers = [
-            each["port"]
-            for each in endpoint_slice.get("ports") or ()
-            if (each.get("name") or "") == (chosen[0].get("name") or "")
-        ]
-        ready += [
-            (endpoint["addresses"][0], numbers[0])
-            for endpoint in endpoint_slice.get("endpoints") or ()
-            if numbers and endpoint.get("addresses") and get_in(endpoint, "conditions", "ready", default=True)
-        ]
+    ready = ready_endpoints(slices_of(storage, namespace, name), chosen[0].get("name") or "")
     if ready:
         return random.choice(ready)
     raise CallFailed(f'failed to call webhook: no endpoints available for service "{name}"')

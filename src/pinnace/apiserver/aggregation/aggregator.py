@@ -39,7 +39,6 @@ class Aggregator:
 
     def __init__(self, api: Api, request: AsServer) -> None:
         self.backends: dict[tuple[str, str], Backend] = {}
-        self.generation = 0  # counts the changes of what backends serve
         self._api = api
         self._request = request
         self._checks: dict[str, asyncio.Task[None]] = {}  # by the name of the APIService
@@ -131,8 +130,7 @@ class Aggregator:
 
     def _drop(self, api_service: Obj) -> None:
         name, spec = name_of(api_service), api_service["spec"]
-        if self.backends.pop((spec.get("group") or "", spec["version"]), None) is not None:
-            self.generation += 1
+        self.backends.pop((spec.get("group") or "", spec["version"]), None)
         self._wakes.pop(name, None)
         task = self._checks.pop(name, None)
         if task is not None:
@@ -148,9 +146,7 @@ class Aggregator:
             wake.clear()
             verdict = await self._check(backend)
             await self._say(name, verdict)
-            if verdict.available != backend.available:
-                backend.available = verdict.available
-                self.generation += 1
+            backend.available = verdict.available
             retry = FIRST_RETRY if verdict.available else min(retry * 2, CHECK_INTERVAL)
             try:
                 async with asyncio.timeout(CHECK_INTERVAL if verdict.available else retry):
@@ -181,7 +177,7 @@ class Aggregator:
         request = Request("GET", path, "", {"accept": "application/json"}, b"", Peer(""))
         answer = await backend.ask(request, CHECKER, target)
         body = await documents.body_of(answer)
-        if not (isinstance(answer.status, int) and 200 <= answer.status < 300):
+        if not 200 <= answer.status < 300:
             raise ApiError(answer.status, "ServiceUnavailable", f"bad status from {path}: {answer.status}")
         return body
 

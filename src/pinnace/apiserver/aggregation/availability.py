@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
-from pinnace.machinery.meta import Obj, format_time, get_in
+from pinnace.apiserver.endpoints import ready_endpoints
+from pinnace.machinery.meta import Obj, format_time
 
 
 class Verdict(NamedTuple):
@@ -47,11 +48,9 @@ def endpoint(reference: Obj, service: Obj | None, slices: Iterable[Obj]) -> Endp
     found = list(slices)
     if not found:
         return Verdict(False, "EndpointsNotFound", f"cannot find endpointslices for {where}")
-    for endpoint_slice in found:
-        numbers = [each["port"] for each in endpoint_slice.get("ports") or () if (each.get("name") or "") == named[0]]
-        for one in endpoint_slice.get("endpoints") or ():
-            if numbers and one.get("addresses") and get_in(one, "conditions", "ready", default=True):
-                return Endpoint(one["addresses"][0], numbers[0])
+    ready = ready_endpoints(found, named[0])
+    if ready:
+        return Endpoint(*ready[0])
     return Verdict(
         False, "MissingEndpoints", f'endpointslices for {where} have no addresses with port name "{named[0]}"'
     )

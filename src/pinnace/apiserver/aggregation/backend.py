@@ -6,20 +6,19 @@ https://kubernetes.io/docs/tasks/extend-kubernetes/configure-aggregation-layer/#
 
 from __future__ import annotations
 
-import base64
-import binascii
 import ssl
 from dataclasses import replace
 from urllib.parse import quote
 
-from pinnace.apis.resources import ENDPOINT_SLICES, SERVICES
+from pinnace.apis.resources import SERVICES
 from pinnace.apiserver.aggregation.availability import Endpoint, Verdict, endpoint
 from pinnace.apiserver.authn import User
-from pinnace.apiserver.backends import bracketed
+from pinnace.apiserver.backends import bracketed, trusting_bundle, unverified
+from pinnace.apiserver.endpoints import slices_of
 from pinnace.apiserver.options import Options
 from pinnace.apiserver.storage import Storage
 from pinnace.machinery import errors
-from pinnace.machinery.meta import Obj, labels_of
+from pinnace.machinery.meta import Obj
 from pinnace.wire.http import AnyResponse, Request
 
 _IDENTITY = ("x-remote-user", "x-remote-uid", "x-remote-group", "x-remote-extra-")
@@ -50,12 +49,7 @@ class Backend:
         service = self.spec["service"]
         namespace, name = service.get("namespace"), service.get("name")
         found = self._storage.cache(SERVICES).get(f"{namespace}/{name}")
-        slices = [
-            each.obj()
-            for each in self._storage.cache(ENDPOINT_SLICES).objects.values()
-            if each.namespace == namespace and labels_of(each.obj()).get("kubernetes.io/service-name") == name
-        ]
-        return endpoint(service, found.obj() if found is not None else None, slices)
+        return endpoint(service, found.obj() if found is not None else None, slices_of(self._storage, namespace, name))
 
     async def pass_on(self, request: Request, user: User) -> AnyResponse:
         """The server's own answer. Raises 503 where it is not available."""
@@ -87,16 +81,7 @@ class Backend:
 
 def _context(spec: Obj, options: Options) -> ssl.SSLContext:
     """TLS as the APIService wants it, with our front-proxy certificate. Raises ValueError for a bundle that is none."""
-    if spec.get("insecureSkipTLSVerify"):
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    else:
-        try:
-            bundle = base64.b64decode(spec.get("caBundle") or "", validate=True).decode()
-            context = ssl.create_default_context(cadata=bundle or None)
-        except (binascii.Error, UnicodeDecodeError, ssl.SSLError) as error:
-            raise ValueError(f"unable to load root certificates: {error}") from None
+    context = unverified() if spec.get("insecureSkipTLSVerify") else trusting_bundle(spec.get("caBundle") or "")
     if options.proxy_client_cert_file is not None:
         context.load_cert_chain(options.proxy_client_cert_file, options.proxy_client_key_file)
     return context

@@ -12,7 +12,7 @@ from pinnace.apiserver.aggregation.backend import Backend
 from pinnace.apiserver.aggregation.local import priorities
 from pinnace.apiserver.discovery import Document
 from pinnace.machinery.meta import Obj, version_order
-from pinnace.wire.http import AnyResponse, Response, StreamingResponse
+from pinnace.wire.http import AnyResponse, Response, StreamingResponse, unframe_chunk
 
 
 async def body_of(answer: AnyResponse) -> bytes:
@@ -38,7 +38,7 @@ class _Collected:
         self.pieces.append(data)
 
     def write_framed(self, chunk: bytes) -> None:
-        self.pieces.append(chunk[chunk.index(b"\r\n") + 2 : -2])
+        self.pieces.append(unframe_chunk(chunk))
 
     async def drain(self) -> None:
         return

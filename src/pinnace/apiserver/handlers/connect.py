@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import replace
 from urllib.parse import quote, urlencode, urlsplit
 
-from pinnace.apis.resources import ENDPOINT_SLICES, NODES, PODS
+from pinnace.apis.resources import NODES, PODS
 from pinnace.apiserver.backends import bracketed, pass_on, trusting, unreachable
 from pinnace.apiserver.call import Call
+from pinnace.apiserver.endpoints import ready_endpoints, slices_of
 from pinnace.apiserver.messages import over_websocket
 from pinnace.apiserver.relinking import Relinking
 from pinnace.machinery import errors
-from pinnace.machinery.meta import Obj, get_in, labels_of
+from pinnace.machinery.meta import Obj, get_in
 from pinnace.wire.http import AnyResponse, Request, Response
 
 _KUBELET_PATHS = {"exec": "exec", "attach": "attach", "portforward": "portForward"}
@@ -210,15 +211,9 @@ def _service_target(call: Call, service: Obj, port: str) -> tuple[str, str]:
             if not port
             else f'no service port "{port}" found for service "{name}"'
         )
-    wanted = chosen[0].get("name", "")
-    for found in call.api.storage.cache(ENDPOINT_SLICES).objects.values():
-        if found.namespace != namespace or labels_of(found.obj()).get("kubernetes.io/service-name") != name:
-            continue
-        endpoint_slice = found.obj()
-        numbers = [each["port"] for each in endpoint_slice.get("ports") or () if each.get("name", "") == wanted]
-        for endpoint in endpoint_slice.get("endpoints") or ():
-            if numbers and get_in(endpoint, "conditions", "ready", default=True) and endpoint.get("addresses"):
-                return endpoint["addresses"][0], str(numbers[0])
+    ready = ready_endpoints(slices_of(call.api.storage, namespace, name), chosen[0].get("name", ""))
+    if ready:
+        return ready[0][0], str(ready[0][1])
     raise unavailable_endpoints(name)
 
 

@@ -195,44 +195,33 @@ def _is_sure(wanted: Type, given: Type) -> bool:
     return wanted.kind in ("dyn", "param") or given.kind == wanted.kind
 
 
-def _and(_: Call, left: Run, right: Run) -> Run:
-    def run(variables: Variables) -> bool:
-        try:
-            first = left(variables)
-        except CelError:
-            if right(variables) is False:
-                return False
-            raise
-        if first is False:
-            return False
-        second: bool = right(variables)
-        if first is True and second is not True and second is not False:
-            raise no_such_overload()
-        if first is not True and second is not False:
-            raise no_such_overload()
-        return second
+def _logical(absorbing: bool) -> Callable[[Call, Run, Run], Run]:
+    """`&&`, whose `absorbing` value is false, or `||`: an error gives way to that value on either side."""
+    neutral = not absorbing
 
-    return run
+    def compiled(_: Call, left: Run, right: Run) -> Run:
+        def run(variables: Variables) -> Any:
+            try:
+                first = left(variables)
+            except CelError:
+                if right(variables) is absorbing:
+                    return absorbing
+                raise
+            if first is absorbing:
+                return absorbing
+            second = right(variables)
+            if first is neutral and second is not True and second is not False:
+                raise no_such_overload()
+            if first is not neutral and second is not absorbing:
+                raise no_such_overload()
+            return second
+
+        return run
+
+    return compiled
 
 
-def _or(_: Call, left: Run, right: Run) -> Run:
-    def run(variables: Variables) -> bool:
-        try:
-            first = left(variables)
-        except CelError:
-            if right(variables) is True:
-                return True
-            raise
-        if first is True:
-            return True
-        second: bool = right(variables)
-        if first is False and second is not True and second is not False:
-            raise no_such_overload()
-        if first is not False and second is not True:
-            raise no_such_overload()
-        return second
-
-    return run
+_and, _or = _logical(False), _logical(True)
 
 
 def _not(_: Call, operand: Run) -> Run:
