@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
+from pinnace.apiserver.exchange import Exchange
 from pinnace.apiserver.storage import Storage
 
 
@@ -27,6 +28,14 @@ class Seen(NamedTuple):
 class Metrics:
     def __init__(self) -> None:
         self.requests: Counter[Seen] = Counter()
+
+    def answered(self, exchange: Exchange, status: int) -> None:
+        """Count a request that is answered; of a watch or a stream, that it began."""
+        info = exchange.info
+        scope = "resource" if info.name else "namespace" if info.namespace else "cluster"
+        self.requests[
+            Seen(info.verb.upper(), info.group, info.version, info.resource, info.subresource, scope, status)
+        ] += 1
 
     def text(self, storage: Storage) -> bytes:
         lines = [

@@ -1,0 +1,25 @@
+"""One request and what becomes of it: what every step of the request path learns, for those that come after.
+
+Counting, limits and the audit log work on it; handlers of resources work on the `Call` that is made of it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from pinnace.apiserver.authn import ANONYMOUS, User
+from pinnace.apiserver.request_info import RequestInfo
+from pinnace.wire.http import Request
+
+UNKNOWN = RequestInfo("", "")
+
+
+@dataclass(slots=True)
+class Exchange:
+    """`info` and `user` say nothing before the caller is authenticated."""
+
+    request: Request
+    info: RequestInfo = UNKNOWN
+    user: User = ANONYMOUS
+    began: float = field(default_factory=time.perf_counter)  # seconds

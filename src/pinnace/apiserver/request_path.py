@@ -1,0 +1,228 @@
+"""The path that every request takes.
+
+Authentication, then what is asked, then whether it is allowed, then the handler. Reads are answered at once, inside the
+call that delivered the request; writes and watches are coroutines. The same path serves HTTP and, without TLS, HTTP and
+JSON, the other servers of this process (`pinnace.client.transport.LoopbackHandler`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Mapping
+
+import orjson
+import structlog
+
+from pinnace.apiserver import freshness, negotiate, routes
+from pinnace.apiserver.aggregation.aggregator import Aggregator
+from pinnace.apiserver.api import Api
+from pinnace.apiserver.authn import User, loopback_user
+from pinnace.apiserver.call import Call, Many, One, Result, shown
+from pinnace.apiserver.compression import compressed
+from pinnace.apiserver.exchange import Exchange
+from pinnace.apiserver.handlers import watch as watching
+from pinnace.apiserver.impersonation import impersonated, is_impersonation
+from pinnace.apiserver.metrics import Metrics
+from pinnace.apiserver.public import PublicPaths
+from pinnace.apiserver.render import JSON_HEADERS, View, render_many, render_one, warning_headers
+from pinnace.apiserver.request_info import RequestInfo, by_name, parse_request
+from pinnace.machinery import errors
+from pinnace.machinery.errors import ApiError
+from pinnace.machinery.meta import GVR, Obj
+from pinnace.wire.http import AnyResponse, Peer, Request, Response, StreamingResponse
+
+log = structlog.get_logger()
+
+PARSED = 20_000  # paths whose meaning is remembered
+_WATCH_WORDS = ("watch=1", "watch=true", "watch=True", "watch=t")
+_OWN_FORM = ("log", "exec", "attach", "portforward", "proxy")  # what these answer is not the client's choice
+
+
+class RequestPath:
+    """`aggregator` is asked only while there are registered servers."""
+
+    def __init__(self, api: Api, aggregator: Aggregator, public: PublicPaths, metrics: Metrics) -> None:
+        self._api = api
+        self._aggregator = aggregator
+        self._public = public
+        self._metrics = metrics
+        self._parsed: dict[tuple[str, str, bool], RequestInfo] = {}
+
+    def handle(self, request: Request) -> AnyResponse | Awaitable[AnyResponse]:
+        """Answer one HTTP request."""
+        exchange = Exchange(request)
+        try:
+            self._admit(exchange)
+            if self._aggregator.backends and (backend := self._aggregator.find(exchange.info)) is not None:
+                return self._finish_other(exchange, backend.pass_on(request, exchange.user))
+            if exchange.info.is_resource:
+                return self._resource(exchange)
+            answer = self._public.answer(request, exchange.info)
+            if isinstance(answer, Response):
+                return self._answered(exchange, answer)
+            return self._finish_other(exchange, answer)
+        except Exception as error:
+            return self._failed(exchange, error)
+
+    def _admit(self, exchange: Exchange) -> None:
+        """Who asks, for what, and whether that is allowed. Raises 401 and 403."""
+        request = exchange.request
+        exchange.user = user = self._api.authenticator.authenticate(request)
+        exchange.info = asked = self._info(request.method, request.path, _is_watch(request.query))
+        if is_impersonation(request.headers):
+            exchange.user = user = impersonated(user, request.headers, self._api.authorizer)
+        if "metadata.name" in request.query:
+            asked = by_name(asked, request.params().get("fieldSelector", ""))
+        self._api.authorizer.authorize(user, asked)
+
+    def _resource(self, exchange: Exchange) -> AnyResponse | Awaitable[AnyResponse]:
+        request, info = exchange.request, exchange.info
+        headers = request.headers
+        call = self._call(exchange.user, info, request.params() if request.query else {}, request)
+        call.content_type = headers.get("content-type", "")
+        form = negotiate.format_of(
+            headers.get("accept", "*/*"),
+            call.params.get("pretty"),
+            headers.get("user-agent", ""),
+            variants=call.kind.is_stored,
+        ) if info.subresource not in _OWN_FORM else negotiate.PLAIN  # fmt: skip
+        if info.verb == "watch":
+            _check_watchable(call)
+            return self._answered(exchange, watching.watch(call, form))
+        if self._api.storage.store.is_shared:
+            return self._finish(exchange, call, form, _when_fresh(call))
+        result = routes.find(call.kind, info)(call)
+        if isinstance(result, One | Many):
+            answer = self._answered(exchange, _rendered(call, result, form))
+            return compressed(headers, answer) if isinstance(answer, Response) else answer
+        if isinstance(result, Response | StreamingResponse):
+            return self._answered(exchange, result)
+        return self._finish(exchange, call, form, result)  # type: ignore[arg-type] # an upgrade comes from a coroutine only
+
+    async def _finish(
+        self, exchange: Exchange, call: Call, form: negotiate.Format, result: Awaitable[Result]
+    ) -> AnyResponse:
+        try:
+            answer = self._answered(exchange, _rendered(call, await result, form))
+            if not isinstance(answer, Response):
+                return answer
+            packed = compressed(exchange.request.headers, answer)
+            return packed if isinstance(packed, Response) else await packed
+        except Exception as error:
+            return self._failed(exchange, error, call.warnings)
+
+    async def _finish_other(self, exchange: Exchange, answer: AnyResponse | Awaitable[AnyResponse]) -> AnyResponse:
+        try:
+            return self._answered(exchange, await answer)  # type: ignore[misc] # Response was answered before
+        except Exception as error:
+            return self._failed(exchange, error)
+
+    def _call(self, user: User, info: RequestInfo, params: Mapping[str, str], request: Request | None) -> Call:
+        kind = self._api.registry.by_gvr(GVR(info.group, info.version, info.resource))
+        if kind is None:
+            raise errors.no_such_path()
+        call = Call(self._api, user, info, kind, params, request)
+        if kind.deprecation:
+            call.warnings.append(kind.deprecation)
+        return call
+
+    def _info(self, method: str, path: str, watch: bool) -> RequestInfo:
+        key = (method, path, watch)
+        found = self._parsed.get(key)
+        if found is None:
+            if len(self._parsed) >= PARSED:
+                self._parsed.clear()
+            found = self._parsed[key] = parse_request(method, path, watch)
+        return found
+
+    def _answered(self, exchange: Exchange, response: AnyResponse) -> AnyResponse:
+        self._metrics.answered(exchange, response.status)
+        return response
+
+    def _failed(self, exchange: Exchange, error: Exception, warnings: list[str] | None = None) -> AnyResponse:
+        request = exchange.request
+        if not isinstance(error, ApiError):
+            log.error("request failed", method=request.method, path=request.path, exc_info=error)
+            error = errors.internal("the server could not handle this request")
+        try:
+            form = negotiate.format_of(request.headers.get("accept", "*/*"), None, "")
+        except ApiError:
+            form = negotiate.PLAIN
+        body, content_type = negotiate.status_body(error, form)
+        headers = [("Content-Type", content_type), JSON_HEADERS[1], *error.headers]
+        if warnings:
+            headers += warning_headers(warnings)
+        return self._answered(exchange, Response(error.code, headers, body))
+
+    # The same path for this process's own servers.
+
+    async def loopback_request(
+        self,
+        user: str,
+        method: str,
+        path: str,
+        params: Mapping[str, str],
+        body: Obj | list[Obj] | None,
+        content_type: str,
+    ) -> Obj:
+        """One request of a component of this process. What comes back is shared: read-only."""
+        info = self._info(method, path, False)
+        who = loopback_user(user)
+        self._api.authorizer.authorize(who, by_name(info, params.get("fieldSelector", "")))
+        if not info.is_resource:
+            return await self._loopback_public(method, path, info)
+        call = self._call(who, info, params, None)
+        call.document = body
+        call.content_type = content_type
+        result = await _when_fresh(call)
+        if isinstance(result, One):
+            return shown(call.kind, result.obj) if result.kind is call.kind else result.obj  # type: ignore[return-value]
+        if isinstance(result, Many):
+            return View(call.kind, negotiate.PLAIN).list_object(result)
+        raise errors.bad_request("this path needs a connection of its own")
+
+    async def _loopback_public(self, method: str, path: str, info: RequestInfo) -> Obj:
+        answer = self._public.answer(Request(method, path, "", {}, b"", Peer("")), info)
+        response = answer if isinstance(answer, Response) else await answer  # type: ignore[misc]
+        if response.status == 404:
+            raise errors.no_such_path()
+        document: Obj = orjson.loads(response.body)
+        return document
+
+    async def loopback_watch(self, user: str, path: str, params: Mapping[str, str]) -> AsyncIterator[Obj]:
+        """A watch of a component of this process; raises ApiError where HTTP would send an ERROR event."""
+        info = self._info("GET", path, True)
+        who = loopback_user(user)
+        self._api.authorizer.authorize(who, by_name(info, params.get("fieldSelector", "")))
+        call = self._call(who, info, params, None)
+        _check_watchable(call)
+        async for event in watching.loopback_watch(call):
+            yield event
+
+
+def _rendered(call: Call, result: Result, form: negotiate.Format) -> AnyResponse:
+    include = call.params.get("includeObject", "")
+    if isinstance(result, One):
+        return render_one(result, call.kind, form, include, call.warnings)
+    if isinstance(result, Many):
+        return render_many(result, call.kind, form, include, call.warnings)
+    return result
+
+
+async def _when_fresh(call: Call) -> Result:
+    """What the handler makes of the call, once the caches may answer it."""
+    await freshness.settle(call)
+    result = routes.find(call.kind, call.info)(call)
+    if isinstance(result, One | Many | Response | StreamingResponse):
+        return result
+    return await result  # type: ignore[no-any-return, misc] # what is left are coroutines
+
+
+def _check_watchable(call: Call) -> None:
+    """Raises 405 for a kind without watches, and what a list of this path would raise."""
+    if "watch" not in call.kind.verbs:
+        raise errors.method_not_allowed()
+    routes.find(call.kind, call.info._replace(verb="list"))
+
+
+def _is_watch(query: str) -> bool:
+    return "watch=" in query and any(word in query.split("&") for word in _WATCH_WORDS)
