@@ -10,20 +10,18 @@ from typing import Any
 from pinnace.apis.resources import EVENTS, PODS
 from pinnace.client.client import Client
 from pinnace.client.controller import Controller
-from pinnace.client.events import EventRecorder
 from pinnace.client.informer import InformerFactory
 from pinnace.machinery.meta import Obj, format_time, key_of, utc_now
 from tests.client.fake_api import FakeApi
 
-Make = Callable[[Client, InformerFactory, EventRecorder], Controller]
+Make = Callable[[Client, InformerFactory], Controller]
 
 
 @asynccontextmanager
 async def running(api: FakeApi, *makers: Make) -> AsyncIterator[list[Controller]]:
     """The controllers at work until the block is left."""
     informers = InformerFactory(api.client)
-    recorder = EventRecorder(api.client, "test")
-    controllers = [make(api.client, informers, recorder) for make in makers]
+    controllers = [make(api.client, informers) for make in makers]
     informers.start()
     tasks = [asyncio.create_task(controller.run()) for controller in controllers]
     try:
@@ -32,7 +30,6 @@ async def running(api: FakeApi, *makers: Make) -> AsyncIterator[list[Controller]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        recorder.cancel()
         await informers.stop()
 
 

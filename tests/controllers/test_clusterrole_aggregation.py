@@ -36,7 +36,7 @@ def test_rules_are_joined_by_name_each_once_and_never_ones_own() -> None:
 async def test_the_role_follows_those_it_selects() -> None:
     api = FakeApi()
     await api.client.create(CLUSTER_ROLES, OPS)
-    async with running(api, lambda client, informers, _: ClusterRoleAggregationController(client, informers)):
+    async with running(api, ClusterRoleAggregationController):
         made = await api.client.create(CLUSTER_ROLES, role("a", "get"))
         await api.until(lambda: verbs(api.find(CLUSTER_ROLES, "ops")) == ["get"])
         await api.client.update(CLUSTER_ROLES, {**made, "rules": role("a", "list")["rules"]})

@@ -98,10 +98,6 @@ def test_old_jobs_go() -> None:
     assert surplus(cron_job(), jobs) == []
 
 
-def make(client: Any, informers: Any, recorder: Any) -> CronJobController:
-    return CronJobController(client, informers, recorder)
-
-
 async def begin(api: FakeApi, policy: str = "Allow", **spec: Any) -> None:
     """A CronJob whose last run began two minutes ago and goes on."""
     owner = {"apiVersion": "batch/v1", "kind": "CronJob", "name": "tick", "uid": "", "controller": True}
@@ -126,7 +122,7 @@ async def test_runs_overlap_or_replace_each_other(policy: str, left: int) -> Non
     """Conformance: "CronJob AllowConcurrent", "CronJob ReplaceConcurrent" """
     api = FakeApi()
     await begin(api, policy)
-    async with running(api, make):
+    async with running(api, CronJobController):
         await api.until(lambda: messages(api, "SuccessfulCreate"))
         await api.until(lambda: len(status(api)["active"]) == left and len(api.all(JOBS)) == left)
         (created,) = messages(api, "SuccessfulCreate")
@@ -137,7 +133,7 @@ async def test_a_run_waits_for_the_one_before_and_is_counted() -> None:
     """Conformance: "CronJob ForbidConcurrent" """
     api = FakeApi()
     await begin(api, "Forbid")
-    async with running(api, make):
+    async with running(api, CronJobController):
         await api.until(lambda: messages(api, "JobAlreadyActive"))
         assert len(api.all(JOBS)) == 1
         done = {"conditions": [{"type": "Complete", "status": "True"}], "completionTime": "2026-01-01T12:00:00Z"}
@@ -152,7 +148,7 @@ async def test_a_suspended_one_begins_nothing() -> None:
     """Conformance: "CronJob Suspend" """
     api = FakeApi()
     await begin(api, suspend=True)
-    async with running(api, make):
+    async with running(api, CronJobController):
         await api.set_status(JOBS, "default/tick-1", {"conditions": [{"type": "Failed", "status": "True"}]})
         await api.until(lambda: "active" not in status(api))
         assert len(api.all(JOBS)) == 1
@@ -161,7 +157,7 @@ async def test_a_suspended_one_begins_nothing() -> None:
 async def test_an_unknown_time_zone_is_told() -> None:
     api = FakeApi()
     await begin(api, timeZone="Moon/Tycho")
-    async with running(api, make):
+    async with running(api, CronJobController):
         await api.until(lambda: messages(api, "UnknownTimeZone"))
         assert messages(api, "UnknownTimeZone") == ['invalid timeZone: "Moon/Tycho": unknown time zone Moon/Tycho']
 

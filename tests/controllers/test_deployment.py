@@ -36,11 +36,7 @@ def template(image: str) -> Obj:
 
 
 def both(api: FakeApi) -> Any:
-    return running(
-        api,
-        lambda client, informers, recorder: DeploymentController(client, informers, recorder),
-        lambda client, informers, recorder: ReplicaSetController(client, informers, recorder),
-    )
+    return running(api, DeploymentController, ReplicaSetController)
 
 
 def settled(api: FakeApi, updated: int) -> Obj | None:

@@ -16,7 +16,7 @@ from tests.client.fake_api import FakeApi
 from tests.controllers.simulation import running
 
 
-def make(client: Any, informers: Any, recorder: Any) -> GarbageCollector:
+def make(client: Any, informers: Any) -> GarbageCollector:
     return GarbageCollector(client, informers, ServedResources(Registry(), informers))
 
 

@@ -41,10 +41,6 @@ def job(**spec: Any) -> Obj:
     }
 
 
-def make(client: Any, informers: Any, recorder: Any) -> JobController:
-    return JobController(client, informers, recorder)
-
-
 def status(api: FakeApi) -> dict[str, Any]:
     return (api.find(JOBS, KEY) or {}).get("status") or {}
 
@@ -59,7 +55,7 @@ def finished(api: FakeApi, kind: str) -> bool:
 
 async def test_a_job_completes() -> None:
     api = FakeApi()
-    async with running(api, make):
+    async with running(api, JobController):
         await api.client.create(JOBS, job(parallelism=2, completions=3))
         for _ in range(3):
             pod = (await api.until(lambda: fresh(api)))[0]
@@ -82,7 +78,7 @@ async def test_a_job_completes() -> None:
 
 async def test_too_many_failures_end_a_job() -> None:
     api = FakeApi()
-    async with running(api, make):
+    async with running(api, JobController):
         await api.client.create(JOBS, job(backoffLimit=0, parallelism=2, completions=2))
         failing, other = await api.until(lambda: len(fresh(api)) == 2 and fresh(api))
         await report(api, failing, "Failed")
@@ -95,7 +91,7 @@ async def test_too_many_failures_end_a_job() -> None:
 
 async def test_a_deadline_ends_a_job() -> None:
     api = FakeApi()
-    async with running(api, make):
+    async with running(api, JobController):
         await api.client.create(JOBS, job(activeDeadlineSeconds=1))
         await api.until(lambda: finished(api, "Failed"))
         assert conditions(api.find(JOBS, KEY))["Failed"] == (
@@ -108,7 +104,7 @@ async def test_a_deadline_ends_a_job() -> None:
 
 async def test_a_suspended_job_has_no_pods_until_it_is_resumed() -> None:
     api = FakeApi()
-    async with running(api, make):
+    async with running(api, JobController):
         await api.client.create(JOBS, job())
         await api.until(lambda: fresh(api))
         await api.client.patch(JOBS, "pi", {"spec": {"suspend": True}}, "default")
@@ -124,7 +120,7 @@ async def test_a_suspended_job_has_no_pods_until_it_is_resumed() -> None:
 
 async def test_every_index_is_completed_once() -> None:
     api = FakeApi()
-    async with running(api, make):
+    async with running(api, JobController):
         await api.client.create(JOBS, job(completionMode="Indexed", completions=4, parallelism=2))
         seen = []
         for _ in range(4):
@@ -143,7 +139,7 @@ async def test_every_index_is_completed_once() -> None:
 
 async def test_a_work_queue_ends_when_all_have_ended_and_one_succeeded() -> None:
     api = FakeApi()
-    async with running(api, make):
+    async with running(api, JobController):
         queue = job(parallelism=3)
         del queue["spec"]["completions"]
         await api.client.create(JOBS, queue)
@@ -162,7 +158,7 @@ async def test_counting_survives_being_killed_in_between(deadly: int) -> None:
     """Whatever write is the last one before the controller dies, the next controller counts every pod once."""
     api = FakeApi()
     await api.client.create(JOBS, job(parallelism=2, completions=2))
-    async with running(api, make):
+    async with running(api, JobController):
         for pod in await api.until(lambda: len(fresh(api)) == 2 and fresh(api)):
             await api.until(lambda: status(api).get("active"))
             await report(api, pod, "Succeeded")
@@ -171,14 +167,14 @@ async def test_counting_survives_being_killed_in_between(deadly: int) -> None:
             break
     for pod in fresh(api):
         await report(api, pod, "Succeeded")
-    async with running(api, make):
+    async with running(api, JobController):
         await api.until(lambda: finished(api, "Complete"))
     assert status(api)["succeeded"] == 2
 
 
 async def test_pods_of_a_deleted_job_are_let_go() -> None:
     api = FakeApi()
-    async with running(api, make):
+    async with running(api, JobController):
         await api.client.create(JOBS, job())
         await api.until(lambda: fresh(api))
         await api.client.delete(JOBS, "pi", "default")
@@ -188,7 +184,7 @@ async def test_pods_of_a_deleted_job_are_let_go() -> None:
 async def test_what_is_adopted_is_held_and_what_is_released_let_go() -> None:
     """Conformance: "Jobs, orphan pods, re-adoption"."""
     api = FakeApi()
-    async with running(api, make):
+    async with running(api, JobController):
         await api.client.create(JOBS, job())
         await api.until(lambda: fresh(api))
         name = name_of(api.all(PODS)[0])
@@ -206,7 +202,7 @@ async def test_a_pod_that_is_no_jobs_any_more_is_let_go() -> None:
     api = FakeApi()
     meta = {"name": "stray", "namespace": "default", "finalizers": [FINALIZER]}
     await api.client.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {}})
-    async with running(api, make):
+    async with running(api, JobController):
         await api.until(lambda: not (api.find(PODS, "default/stray") or {})["metadata"].get("finalizers"))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 
@@ -89,10 +88,7 @@ def test_who_manages_a_job(manager: str | None, expected: bool) -> None:
 async def test_a_failure_ends_the_job() -> None:
     api = FakeApi()
 
-    def make(client: Any, informers: Any, recorder: Any) -> JobController:
-        return JobController(client, informers, recorder)
-
-    async with running(api, make):
+    async with running(api, JobController):
         await api.client.create(JOBS, job(podFailurePolicy={"rules": [on_exit("FailJob", "In", 42)]}))
         pod = await api.until(lambda: api.all(PODS) and api.all(PODS)[0])
         await api.set_status(PODS, f"default/{pod['metadata']['name']}", failed(42)["status"])

@@ -30,7 +30,7 @@ from pinnace.client.https import HttpsTransport
 from pinnace.client.kubeconfig import Connection
 from pinnace.client.leader_election import Election
 from pinnace.client.transport import STRATEGIC_MERGE_PATCH, LoopbackTransport
-from pinnace.controllers.manager import ControllerManager, Options, selected
+from pinnace.controllers.manager import CONTROLLERS, ControllerManager, Options, selected
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import GVR, Obj, name_of, replace_in
 from tests.controllers.conftest import TOKEN
@@ -139,6 +139,11 @@ def complete(name: str, replicas: int) -> Callable[[list[Obj]], Obj | None]:
 )
 def test_controllers_are_selected_as_by_the_flag(controllers: list[str], name: str, expected: bool) -> None:
     assert selected(name, controllers) is expected
+
+
+@pytest.mark.parametrize("name", CONTROLLERS)
+def test_a_controller_bears_the_name_it_is_selected_by(name: str) -> None:
+    assert CONTROLLERS[name].name == name
 
 
 async def test_a_deployment_lives_and_dies(server: ApiServer, client: Client) -> None:

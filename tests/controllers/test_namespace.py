@@ -15,7 +15,7 @@ from tests.client.fake_api import FakeApi
 from tests.controllers.simulation import conditions, running
 
 
-def make(client: Any, informers: Any, recorder: Any) -> NamespaceController:
+def make(client: Any, informers: Any) -> NamespaceController:
     return NamespaceController(client, informers, ServedResources(Registry(), informers))
 
 
@@ -96,13 +96,10 @@ async def test_what_keeps_a_namespace_is_said() -> None:
 async def test_every_namespace_has_a_service_account_and_the_root_ca() -> None:
     api = FakeApi()
 
-    def root_ca(client: Any, informers: Any, recorder: Any) -> RootCaController:
+    def root_ca(client: Any, informers: Any) -> RootCaController:
         return RootCaController(client, informers, "PEM")
 
-    def accounts(client: Any, informers: Any, recorder: Any) -> ServiceAccountController:
-        return ServiceAccountController(client, informers)
-
-    async with running(api, root_ca, accounts):
+    async with running(api, root_ca, ServiceAccountController):
         await api.client.create(NAMESPACES, namespace())
         await api.until(lambda: api.find(SERVICE_ACCOUNTS, "shop/default"))
         found = await api.until(lambda: api.find(CONFIG_MAPS, "shop/kube-root-ca.crt"))

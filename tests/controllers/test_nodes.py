@@ -52,12 +52,8 @@ def taints(obj: Obj | None) -> set[tuple[str, str]]:
     return {(one["key"].rpartition("/")[2], one["effect"]) for one in (obj or {}).get("spec", {}).get("taints") or ()}
 
 
-def lifecycle(client: Any, informers: Any, recorder: Any) -> NodeLifecycleController:
-    return NodeLifecycleController(client, informers, recorder, grace=1.0)
-
-
-def eviction(client: Any, informers: Any, recorder: Any) -> TaintEvictionController:
-    return TaintEvictionController(client, informers, recorder)
+def lifecycle(client: Any, informers: Any) -> NodeLifecycleController:
+    return NodeLifecycleController(client, informers, grace=1.0)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +130,7 @@ async def test_a_silent_node_is_unknown_tainted_and_drained() -> None:
         spec = {"spec": {"renewTime": format_micro_time(utc_now())}}
         await api.client.patch(LEASES, "n2", spec, "kube-node-lease")
 
-    async with running(api, lifecycle, eviction):
+    async with running(api, lifecycle, TaintEvictionController):
 
         async def alive() -> None:
             while True:
@@ -175,7 +171,7 @@ async def test_pods_of_a_deleted_node_are_removed() -> None:
     await api.client.create(NODES, node())
     await api.client.create(PODS, pod("a"))
 
-    def make(client: Any, informers: Any, recorder: Any) -> PodGcController:
+    def make(client: Any, informers: Any) -> PodGcController:
         return PodGcController(client, informers, quarantine=0.1)
 
     async with running(api, make):
@@ -194,7 +190,7 @@ async def test_the_oldest_finished_pods_are_removed_when_there_are_too_many() ->
         finished["metadata"]["creationTimestamp"] = f"2026-01-01T00:00:0{n}Z"
         await api.client.create(PODS, finished)
 
-    def make(client: Any, informers: Any, recorder: Any) -> PodGcController:
+    def make(client: Any, informers: Any) -> PodGcController:
         return PodGcController(client, informers, threshold=3)
 
     async with running(api, make):
@@ -205,8 +201,8 @@ async def test_nodes_get_ranges_of_their_own() -> None:
     api = FakeApi()
     await api.client.create(NODES, node("old", podCIDR="10.244.1.0/24", podCIDRs=["10.244.1.0/24"]))
 
-    def make(client: Any, informers: Any, recorder: Any) -> NodeIpamController:
-        return NodeIpamController(client, informers, recorder, ["10.244.0.0/22"])
+    def make(client: Any, informers: Any) -> NodeIpamController:
+        return NodeIpamController(client, informers, ["10.244.0.0/22"])
 
     async with running(api, make):
         for name in ("a", "b", "c"):
@@ -243,6 +239,6 @@ async def test_finished_jobs_are_deleted_after_their_time() -> None:
     }
     assert expires_in({**finished, "status": {}}, utc_now()) is None
     await api.client.create(JOBS, finished)
-    async with running(api, lambda client, informers, _: TtlAfterFinishedController(client, informers)):
+    async with running(api, TtlAfterFinishedController):
         await api.until(lambda: "deletionTimestamp" in (api.find(JOBS, "default/j") or {})["metadata"])
         assert (api.find(JOBS, "default/j") or {})["metadata"]["finalizers"] == ["foregroundDeletion"]

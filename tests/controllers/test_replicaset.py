@@ -34,17 +34,13 @@ def replica_set(replicas: int, **spec: Any) -> Obj:
     }
 
 
-def make(client: Any, informers: Any, recorder: Any) -> ReplicaSetController:
-    return ReplicaSetController(client, informers, recorder)
-
-
 def status(api: FakeApi) -> dict[str, Any]:
     return (api.find(REPLICA_SETS, KEY) or {}).get("status") or {}
 
 
 async def test_pods_are_made_owned_and_counted() -> None:
     api = FakeApi()
-    async with running(api, make), kubelet(api):
+    async with running(api, ReplicaSetController), kubelet(api):
         await api.client.create(REPLICA_SETS, replica_set(5))
         await api.until(lambda: status(api).get("availableReplicas") == 5)
         assert status(api) == {
@@ -63,7 +59,7 @@ async def test_pods_are_made_owned_and_counted() -> None:
 
 async def test_a_lost_pod_is_replaced_and_surplus_is_deleted_unready_first() -> None:
     api = FakeApi()
-    async with running(api, make), kubelet(api):
+    async with running(api, ReplicaSetController), kubelet(api):
         await api.client.create(REPLICA_SETS, replica_set(3))
         await api.until(lambda: status(api).get("readyReplicas") == 3)
         lost = name_of(api.all(PODS)[0])
@@ -78,7 +74,7 @@ async def test_a_lost_pod_is_replaced_and_surplus_is_deleted_unready_first() -> 
 
 async def test_finished_pods_do_not_count() -> None:
     api = FakeApi()
-    async with running(api, make), kubelet(api):
+    async with running(api, ReplicaSetController), kubelet(api):
         await api.client.create(REPLICA_SETS, replica_set(1))
         await api.until(lambda: status(api).get("readyReplicas") == 1)
         await report(api, api.all(PODS)[0], "Failed")
@@ -94,7 +90,7 @@ async def test_orphans_are_adopted_and_strangers_released() -> None:
         "spec": {},
     }
     await api.client.create(PODS, orphan)
-    async with running(api, make), kubelet(api):
+    async with running(api, ReplicaSetController), kubelet(api):
         await api.client.create(REPLICA_SETS, replica_set(2))
         await api.until(lambda: status(api).get("readyReplicas") == 2)
         assert len(api.all(PODS)) == 2
@@ -110,7 +106,7 @@ async def test_a_refused_template_costs_few_requests_and_is_told() -> None:
     api = FakeApi()
     refusal = ApiError(403, "Forbidden", 'pods "web-" is forbidden: exceeded quota')
     api.fail = lambda method, path, _: refusal if method == "POST" and path.endswith("/pods") else None
-    async with running(api, make):
+    async with running(api, ReplicaSetController):
         await api.client.create(REPLICA_SETS, replica_set(100))
         await api.until(lambda: conditions(api.find(REPLICA_SETS, KEY)))
         assert conditions(api.find(REPLICA_SETS, KEY)) == {"ReplicaFailure": ("True", "FailedCreate", refusal.message)}
@@ -123,7 +119,7 @@ async def test_a_refused_template_costs_few_requests_and_is_told() -> None:
 
 async def test_pods_become_available_after_min_ready_seconds() -> None:
     api = FakeApi()
-    async with running(api, make), kubelet(api):
+    async with running(api, ReplicaSetController), kubelet(api):
         await api.client.create(REPLICA_SETS, replica_set(1, minReadySeconds=1))
         await api.until(lambda: status(api).get("readyReplicas") == 1)
         assert "availableReplicas" not in status(api)
@@ -132,7 +128,7 @@ async def test_pods_become_available_after_min_ready_seconds() -> None:
 
 async def test_no_pod_is_made_twice_while_the_cache_is_behind() -> None:
     api = FakeApi()
-    async with running(api, make) as (controller,):
+    async with running(api, ReplicaSetController) as (controller,):
         await api.client.create(REPLICA_SETS, replica_set(4))
         for _ in range(20):
             controller.queue.add(KEY)

@@ -165,12 +165,6 @@ def test_slices_always_say_what_they_should(before: set[int], after: set[int], o
 async def test_both_follow_pods_and_services() -> None:
     api = FakeApi()
 
-    def endpoints(client: Any, informers: Any, recorder: Any) -> EndpointsController:
-        return EndpointsController(client, informers, recorder)
-
-    def slices(client: Any, informers: Any, recorder: Any) -> EndpointSliceController:
-        return EndpointSliceController(client, informers, recorder)
-
     def ready() -> tuple[list[str], list[str]]:
         found = (api.find(ENDPOINTS, "default/web") or {}).get("subsets") or []
         listed = [one["ip"] for subset in found for one in subset.get("addresses", ())]
@@ -183,7 +177,7 @@ async def test_both_follow_pods_and_services() -> None:
         return sorted(listed), sorted(sliced)
 
     await api.client.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}})
-    async with running(api, endpoints, slices):
+    async with running(api, EndpointsController, EndpointSliceController):
         await api.client.create(SERVICES, service())
         for name, ip in (("a", "10.0.0.1"), ("b", "10.0.0.2")):
             await api.client.create(PODS, pod(name, ip))

@@ -141,7 +141,7 @@ def test_resources_are_those_named_one_by_one() -> None:
 
 async def test_the_status_follows_the_policy() -> None:
     api = FakeApi()
-    async with running(api, lambda client, informers, _: ValidatingAdmissionPolicyController(client, informers)):
+    async with running(api, ValidatingAdmissionPolicyController):
         made = policy("object.replicas > 1")
         made["metadata"].pop("generation")
         await api.client.create(VALIDATING_ADMISSION_POLICIES, made)

@@ -72,12 +72,13 @@ def command(verbosity: int, **flags: Any) -> None:
 
 
 def _options(flags: dict[str, Any]) -> Options:
-    from pinnace.controllers.manager import Options, controller_names
+    from pinnace.controllers.manager import CONTROLLERS, Options
 
-    known = controller_names()
     for name in flags["controllers"]:
-        if name != "*" and name.removeprefix("-") not in known:
-            raise click.BadParameter(f'"{name}" is not one of: {", ".join(known)}', param_hint="--controllers")
+        if name != "*" and name.removeprefix("-") not in CONTROLLERS:
+            raise click.BadParameter(
+                f'"{name}" is not one of: {", ".join(sorted(CONTROLLERS))}', param_hint="--controllers"
+            )
     if flags["allocate_node_cidrs"] and not flags["cluster_cidr"]:
         raise click.BadParameter("needs --cluster-cidr", param_hint="--allocate-node-cidrs")
     return Options(

@@ -1,7 +1,8 @@
 """The shape that all controllers share: informers feed a queue of keys, workers reconcile one key at a time.
 
 A controller says in `setup` what it watches and which keys an object concerns, and in `reconcile` what to do about a
-key. It keeps no state but what the API holds, so a key may be reconciled at any time, any number of times.
+key. It keeps no state but what the API holds, so a key may be reconciled at any time, any number of times. All have a
+client, the shared informers, a queue and a recorder of events; one that needs to know more is given it by keyword.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from pinnace.client.client import Client
+from pinnace.client.events import EventRecorder
 from pinnace.client.informer import Informer, InformerFactory
 from pinnace.client.tasks import end_tasks
 from pinnace.client.workqueue import WorkQueue
@@ -46,11 +48,13 @@ class Controller:
     """One control loop; subclasses give `name`, `setup` and `reconcile`."""
 
     name = "controller"
+    component = ""  # who events are from, where that is not `name`
     workers = 5  # keys reconciled at the same time
 
     def __init__(self, client: Client, informers: InformerFactory) -> None:
         self.client = client
         self.informers = informers
+        self.recorder = EventRecorder(client, self.component or self.name)
         self.queue = WorkQueue()
         self._watched: list[Informer] = []
         self.setup()
@@ -102,6 +106,7 @@ class Controller:
         finally:
             await end_tasks(tasks)
             self.queue.close()
+            self.recorder.cancel()
 
     async def _work(self) -> None:
         while True:

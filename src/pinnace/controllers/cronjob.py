@@ -11,10 +11,7 @@ from datetime import datetime, tzinfo
 
 from pinnace.apis.batch.schedule import Schedule, ScheduleError, parse
 from pinnace.apis.resources import CRON_JOBS, JOBS
-from pinnace.client.client import Client
 from pinnace.client.controller import Controller, its_controller, itself
-from pinnace.client.events import EventRecorder
-from pinnace.client.informer import InformerFactory
 from pinnace.client.store import by_controller
 from pinnace.controllers import cronjob_times
 from pinnace.controllers.cronjob_times import finished_as
@@ -40,10 +37,6 @@ class CronJobController(Controller):
     """One key is one CronJob."""
 
     name = "cronjob-controller"
-
-    def __init__(self, client: Client, informers: InformerFactory, recorder: EventRecorder) -> None:
-        self._recorder = recorder
-        super().__init__(client, informers)
 
     def setup(self) -> None:
         self.cron_jobs = self.watch(CRON_JOBS, itself)
@@ -77,13 +70,13 @@ class CronJobController(Controller):
             zone = cronjob_times.zone_of(cron_job)
         except (ValueError, KeyError, OSError):
             message = f'invalid timeZone: "{name}": unknown time zone {name}'
-            self._recorder.event(cron_job, "Warning", "UnknownTimeZone", message)
+            self.recorder.event(cron_job, "Warning", "UnknownTimeZone", message)
             return None
         try:
             return parse(text), zone
         except ScheduleError as error:
             message = f'unparseable schedule: "{text}" : {error}'
-            self._recorder.event(cron_job, "Warning", "UnparseableSchedule", message)
+            self.recorder.event(cron_job, "Warning", "UnparseableSchedule", message)
             return None
 
     # Beginning.
@@ -94,10 +87,10 @@ class CronJobController(Controller):
             return
         if due.too_many:
             message = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew"
-            self._recorder.event(cron_job, "Warning", "TooManyMissedTimes", message)
+            self.recorder.event(cron_job, "Warning", "TooManyMissedTimes", message)
         if cronjob_times.is_too_late(cron_job, due.at, now):
             message = f"Missed scheduled time to start a job: {due.at:%a, %d %b %Y %H:%M:%S %z}"
-            self._recorder.event(cron_job, "Warning", "MissSchedule", message)
+            self.recorder.event(cron_job, "Warning", "MissSchedule", message)
             return
         active = get_in(cron_job, "status", "active", default=[])
         if any(one["name"] == cronjob_times.job_name(cron_job, due.at) for one in active):
@@ -105,7 +98,7 @@ class CronJobController(Controller):
         policy = get_in(cron_job, "spec", "concurrencyPolicy", default="Allow")
         if policy == "Forbid" and active:
             message = "Not starting job because prior execution is running and concurrency policy is Forbid"
-            self._recorder.event(cron_job, "Normal", "JobAlreadyActive", message)
+            self.recorder.event(cron_job, "Normal", "JobAlreadyActive", message)
             return
         if policy == "Replace":
             for one in active:
@@ -123,14 +116,14 @@ class CronJobController(Controller):
             if namespace_is_going(error):
                 return
             if not error.is_already_exists:
-                self._recorder.event(cron_job, "Warning", "FailedCreate", f"Error creating job: {error.message}")
+                self.recorder.event(cron_job, "Warning", "FailedCreate", f"Error creating job: {error.message}")
                 raise
             job = await self.client.get(JOBS, name_of(job), namespace_of(job))
             owner = controller_of(job)
             if owner is None or owner["uid"] != uid_of(cron_job):
                 return
         else:
-            self._recorder.event(cron_job, "Normal", "SuccessfulCreate", f"Created job {name_of(job)}")
+            self.recorder.event(cron_job, "Normal", "SuccessfulCreate", f"Created job {name_of(job)}")
         status = dict(cron_job.get("status") or {})
         status["active"] = [*active] if finished_as(job) else [*active, _reference(job)]
         status["lastScheduleTime"] = format_time(at)
@@ -147,17 +140,17 @@ class CronJobController(Controller):
             job = known.get(reference["uid"]) or await self._look_up(cron_job, reference)
             if job is None:
                 message = f"Active job went missing: {reference['name']}"
-                self._recorder.event(cron_job, "Normal", "MissingJob", message)
+                self.recorder.event(cron_job, "Normal", "MissingJob", message)
             elif finished_as(job):
                 message = f"Saw completed job: {name_of(job)}, condition: {finished_as(job)}"
-                self._recorder.event(cron_job, "Normal", "SawCompletedJob", message)
+                self.recorder.event(cron_job, "Normal", "SawCompletedJob", message)
             else:
                 active.append(reference)
         uids = {reference["uid"] for reference in status.get("active") or ()}
         for job in jobs:
             if uid_of(job) not in uids and not finished_as(job) and not is_deleting(job):
                 message = f"Saw a job that the controller did not create or forgot: {name_of(job)}"
-                self._recorder.event(cron_job, "Warning", "UnexpectedJob", message)
+                self.recorder.event(cron_job, "Warning", "UnexpectedJob", message)
         status["active"] = active
         if success := cronjob_times.last_success(cron_job, jobs):
             status["lastSuccessfulTime"] = success
@@ -181,9 +174,9 @@ class CronJobController(Controller):
         except ApiError as error:
             if error.is_not_found:
                 return
-            self._recorder.event(cron_job, "Warning", "FailedDelete", f"Deleted job: {error.message}")
+            self.recorder.event(cron_job, "Warning", "FailedDelete", f"Deleted job: {error.message}")
             raise
-        self._recorder.event(cron_job, "Normal", "SuccessfulDelete", f"Deleted job {name_of(job)}")
+        self.recorder.event(cron_job, "Normal", "SuccessfulDelete", f"Deleted job {name_of(job)}")
 
     async def _write(self, cron_job: Obj, status: Obj) -> Obj:
         if status == (cron_job.get("status") or {}):

@@ -11,10 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pinnace.apis.resources import CONTROLLER_REVISIONS, DAEMON_SETS, NODES, PODS
-from pinnace.client.client import Client
 from pinnace.client.controller import Controller, itself
-from pinnace.client.events import EventRecorder
-from pinnace.client.informer import InformerFactory
 from pinnace.client.store import by_namespace
 from pinnace.controllers import daemon_pods
 from pinnace.controllers.daemon_pods import ByNode, Step
@@ -80,12 +77,8 @@ class DaemonSetController(Controller):
 
     name = "daemonset-controller"
 
-    def __init__(self, client: Client, informers: InformerFactory, recorder: EventRecorder) -> None:
-        self._recorder = recorder
-        self._failures = FailureBackoff()
-        super().__init__(client, informers)
-
     def setup(self) -> None:
+        self._failures = FailureBackoff()
         self.daemon_sets = self.watch(DAEMON_SETS, itself)
         self.daemon_sets.add_index("namespace", by_namespace)
         self.revisions = self.watch(CONTROLLER_REVISIONS, self._owners_of)
@@ -95,7 +88,7 @@ class DaemonSetController(Controller):
         self.nodes = self.use(NODES)
         self.nodes.add_handler(self._node_came_or_went, self._node_changed, self._node_came_or_went)
         self.expectations = Expectations(self.pods)
-        self._control = PodControl(self.client, self._recorder, self.expectations)
+        self._control = PodControl(self.client, self.recorder, self.expectations)
 
     def _owners_of(self, obj: Obj) -> Iterable[str]:
         """The owner of a pod or revision, or those that may want to adopt it."""
@@ -180,9 +173,9 @@ class DaemonSetController(Controller):
         where = f"daemon pod {namespace_of(pod)}/{name_of(pod)} on node {node}, will try to"
         if phase(pod) == "Failed":
             self._failures.failed(key_of(daemon_set), node, now)
-            self._recorder.event(daemon_set, "Warning", "FailedDaemonPod", f"Found failed {where} kill it")
+            self.recorder.event(daemon_set, "Warning", "FailedDaemonPod", f"Found failed {where} kill it")
         else:
-            self._recorder.event(daemon_set, "Normal", "SucceededDaemonPod", f"Found succeeded {where} delete it")
+            self.recorder.event(daemon_set, "Normal", "SucceededDaemonPod", f"Found succeeded {where} delete it")
 
     async def _carry_out(self, daemon_set: Obj, step: Step, digest: str) -> None:
         nodes = step.nodes[:BURST]

@@ -10,10 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pinnace.apis.resources import DEPLOYMENTS, PODS, REPLICA_SETS
-from pinnace.client.client import Client
 from pinnace.client.controller import Controller, itself
-from pinnace.client.events import EventRecorder
-from pinnace.client.informer import InformerFactory
 from pinnace.client.store import by_controller, by_namespace
 from pinnace.controllers import rollout
 from pinnace.controllers.conditions import condition, with_condition
@@ -184,10 +181,6 @@ class DeploymentController(Controller):
 
     name = "deployment-controller"
 
-    def __init__(self, client: Client, informers: InformerFactory, recorder: EventRecorder) -> None:
-        self._recorder = recorder
-        super().__init__(client, informers)
-
     def setup(self) -> None:
         self.deployments = self.watch(DEPLOYMENTS, itself)
         self.deployments.add_index("namespace", by_namespace)
@@ -353,7 +346,7 @@ class DeploymentController(Controller):
 
     def _say_scaled(self, deployment: Obj, way: str, replica_set: Obj, before: int, after: int) -> None:
         message = f"Scaled {way} replica set {name_of(replica_set)} from {before} to {after}"
-        self._recorder.event(deployment, "Normal", "ScalingReplicaSet", message)
+        self.recorder.event(deployment, "Normal", "ScalingReplicaSet", message)
 
     @staticmethod
     def _replace(sets: Sets, written: Obj) -> None:

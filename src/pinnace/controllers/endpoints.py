@@ -9,10 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pinnace.apis.resources import ENDPOINTS, PODS, SERVICES
-from pinnace.client.client import Client
 from pinnace.client.controller import Controller, itself
-from pinnace.client.events import EventRecorder
-from pinnace.client.informer import InformerFactory
 from pinnace.client.store import by_namespace
 from pinnace.controllers.pods import is_ready
 from pinnace.controllers.service_pods import (
@@ -146,13 +143,10 @@ class EndpointsController(Controller):
     """One key is one Service."""
 
     name = "endpoints-controller"
-
-    def __init__(self, client: Client, informers: InformerFactory, recorder: EventRecorder) -> None:
-        self._recorder = recorder
-        self._times = TriggerTimes()
-        super().__init__(client, informers)
+    component = "endpoint-controller"
 
     def setup(self) -> None:
+        self._times = TriggerTimes()
         self.services = self.watch(SERVICES, itself)
         self.services.add_index("namespace", by_namespace)
         self.pods = self.watch(PODS, lambda pod: services_of(pod, self.services.store))
@@ -196,7 +190,7 @@ class EndpointsController(Controller):
 
     def _say_failed(self, service: Obj, verb: str, error: ApiError) -> None:
         message = f"Failed to {verb} endpoint {namespace_of(service)}/{name_of(service)}: {error.message}"
-        self._recorder.event(service, "Warning", f"FailedTo{verb.title()}Endpoint", message)
+        self.recorder.event(service, "Warning", f"FailedTo{verb.title()}Endpoint", message)
 
     async def _delete(self, key: str) -> None:
         namespace, name = split_key(key)

@@ -9,10 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from pinnace.apis.resources import ENDPOINT_SLICES, NODES, PODS, SERVICES
-from pinnace.client.client import Client
 from pinnace.client.controller import Controller, itself
-from pinnace.client.events import EventRecorder
-from pinnace.client.informer import InformerFactory
 from pinnace.client.store import ObjectStore, by_namespace
 from pinnace.controllers.expectations import Expectations
 from pinnace.controllers.pods import is_ready
@@ -217,13 +214,10 @@ class EndpointSliceController(Controller):
     """One key is one Service."""
 
     name = "endpointslice-controller"
-
-    def __init__(self, client: Client, informers: InformerFactory, recorder: EventRecorder) -> None:
-        self._recorder = recorder
-        self._times = TriggerTimes()
-        super().__init__(client, informers)
+    component = "endpoint-slice-controller"
 
     def setup(self) -> None:
+        self._times = TriggerTimes()
         self.services = self.watch(SERVICES, itself)
         self.services.add_index("namespace", by_namespace)
         self.pods = self.watch(PODS, lambda pod: services_of(pod, self.services.store))
@@ -260,7 +254,7 @@ class EndpointSliceController(Controller):
             if not error.is_conflict:
                 key = key_of(service)
                 message = f"Error updating Endpoint Slices for Service {key}: {error.message}"
-                self._recorder.event(service, "Warning", "FailedToUpdateEndpointSlices", message)
+                self.recorder.event(service, "Warning", "FailedToUpdateEndpointSlices", message)
             raise
 
     async def _delete(self, service: Obj, one: Obj) -> None:

@@ -10,10 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pinnace.apis.resources import JOBS, PODS
-from pinnace.client.client import Client
 from pinnace.client.controller import Controller, itself
-from pinnace.client.events import EventRecorder
-from pinnace.client.informer import InformerFactory
 from pinnace.client.store import by_namespace
 from pinnace.controllers import job_status
 from pinnace.controllers.conditions import condition, with_condition
@@ -74,17 +71,13 @@ class JobController(Controller):
 
     name = "job-controller"
 
-    def __init__(self, client: Client, informers: InformerFactory, recorder: EventRecorder) -> None:
-        self._recorder = recorder
-        super().__init__(client, informers)
-
     def setup(self) -> None:
         self.jobs = self.watch(JOBS, itself)
         self.jobs.add_index("namespace", by_namespace)
         self.pods = self.watch(PODS, self._jobs_of_pod)
         self.pods.add_index("namespace", by_namespace)
         self.expectations = Expectations(self.pods)
-        self._control = PodControl(self.client, self._recorder, self.expectations)
+        self._control = PodControl(self.client, self.recorder, self.expectations)
 
     def _jobs_of_pod(self, pod: Obj) -> Iterable[str]:
         """The Jobs that a pod concerns; one with our finalizer and no Job concerns the Job without a name."""
@@ -137,11 +130,11 @@ class JobController(Controller):
         fresh = None
         if suspended and not was_suspended:
             fresh = new_condition("Suspended", "JobSuspended", "Job suspended", now)
-            self._recorder.event(job, "Normal", "Suspended", "Job suspended")
+            self.recorder.event(job, "Normal", "Suspended", "Job suspended")
             status.pop("startTime", None)
         elif not suspended and was_suspended:
             fresh = new_condition("Suspended", "JobResumed", "Job resumed", now, "False")
-            self._recorder.event(job, "Normal", "Resumed", "Job resumed")
+            self.recorder.event(job, "Normal", "Resumed", "Job resumed")
             status["startTime"] = format_time(now)
         elif not suspended and "startTime" not in status:
             status["startTime"] = format_time(now)
@@ -251,9 +244,9 @@ class JobController(Controller):
             status["completionTime"] = format_time(now)
         await self._write(job, status)
         if ending.type == "Complete":
-            self._recorder.event(job, "Normal", "Completed", "Job completed")
+            self.recorder.event(job, "Normal", "Completed", "Job completed")
         else:
-            self._recorder.event(job, "Warning", ending.reason, ending.message)
+            self.recorder.event(job, "Warning", ending.reason, ending.message)
 
     # Calls.
 

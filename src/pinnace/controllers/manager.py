@@ -7,8 +7,9 @@ Names and `--controllers` follow https://kubernetes.io/docs/reference/command-li
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -16,10 +17,7 @@ from pinnace.apis import builtin
 from pinnace.apis.registry import Registry
 from pinnace.client.client import Client
 from pinnace.client.controller import Controller
-from pinnace.client.events import EventRecorder
-from pinnace.client.https import HttpsTransport
 from pinnace.client.informer import Backoff, InformerFactory
-from pinnace.client.kubeconfig import Connection
 from pinnace.client.leader_election import Election, run_elected
 from pinnace.client.tasks import end_tasks
 from pinnace.controllers.clusterrole_aggregation import ClusterRoleAggregationController
@@ -49,6 +47,37 @@ from pinnace.controllers.volume_protection import PvcProtectionController, PvPro
 
 _log = structlog.get_logger()
 
+CONTROLLERS: dict[str, type[Controller]] = {
+    "clusterrole-aggregation-controller": ClusterRoleAggregationController,
+    "cronjob-controller": CronJobController,
+    "daemonset-controller": DaemonSetController,
+    "deployment-controller": DeploymentController,
+    "disruption-controller": DisruptionController,
+    "endpoints-controller": EndpointsController,
+    "endpointslice-controller": EndpointSliceController,
+    "job-controller": JobController,
+    "namespace-controller": NamespaceController,
+    "node-ipam-controller": NodeIpamController,
+    "node-lifecycle-controller": NodeLifecycleController,
+    "persistentvolume-protection-controller": PvProtectionController,
+    "persistentvolumeclaim-protection-controller": PvcProtectionController,
+    "pod-garbage-collector-controller": PodGcController,
+    "replicaset-controller": ReplicaSetController,
+    "replicationcontroller-controller": ReplicationControllerController,
+    "resourcequota-controller": ResourceQuotaController,
+    "root-ca-certificate-publisher-controller": RootCaController,
+    "serviceaccount-controller": ServiceAccountController,
+    "statefulset-controller": StatefulSetController,
+    "taint-eviction-controller": TaintEvictionController,
+    "ttl-after-finished-controller": TtlAfterFinishedController,
+    "validatingadmissionpolicy-status-controller": ValidatingAdmissionPolicyController,
+    # Last, because it watches what others watch anyway.
+    "garbage-collector-controller": GarbageCollector,
+}
+
+OFF_BY_DEFAULT: frozenset[str] = frozenset()
+"""Those that `*` does not mean."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Options:
@@ -69,7 +98,7 @@ def selected(name: str, controllers: Iterable[str]) -> bool:
     listed = set(controllers)
     if name in listed:
         return True
-    return f"-{name}" not in listed and "*" in listed
+    return f"-{name}" not in listed and "*" in listed and name not in OFF_BY_DEFAULT
 
 
 class ControllerManager:
@@ -91,11 +120,8 @@ class ControllerManager:
 
     async def _run(self) -> None:
         informers = InformerFactory(self._client)
-        recorders: list[EventRecorder] = []
-        makers = self._makers(informers, recorders)
         # All are made before any informer runs: who needs whole objects must ask before who needs metadata only.
-        chosen = {name: make for name, make in makers.items() if selected(name, self._options.controllers)}
-        loops = {name: make() for name, make in chosen.items()}
+        loops = self._make(informers)
         informers.start()
         tasks = [asyncio.create_task(self._keep(name, loop), name=name) for name, loop in loops.items()]
         _log.info("controllers started", controllers=sorted(loops))
@@ -104,8 +130,16 @@ class ControllerManager:
         finally:
             await end_tasks(tasks)
             await informers.stop()
-            for recorder in recorders:
-                recorder.cancel()
+
+    def _make(self, informers: InformerFactory) -> dict[str, Controller]:
+        """The controllers that are selected and have what they need, by name."""
+        given = _arguments(self._options, ServedResources(Registry(self._options.kubernetes_minor), informers))
+        made = {}
+        for name, kind in CONTROLLERS.items():
+            arguments = given.get(name, {})
+            if selected(name, self._options.controllers) and arguments is not None:
+                made[name] = kind(self._client, informers, **arguments)
+        return made
 
     async def _keep(self, name: str, loop: Controller) -> None:
         """Run one loop, again and again should it fail; what it queued is kept."""
@@ -117,68 +151,17 @@ class ControllerManager:
                 _log.exception("controller failed", controller=name)
             await asyncio.sleep(backoff.next())
 
-    def _makers(
-        self, informers: InformerFactory, recorders: list[EventRecorder]
-    ) -> dict[str, Callable[[], Controller]]:
-        """The controllers by name; the garbage collector last, because it watches what is watched by others anyway."""
-        client, options = self._client, self._options
-        served = ServedResources(Registry(options.kubernetes_minor), informers)
 
-        def recorder(component: str) -> EventRecorder:
-            recorders.append(EventRecorder(client, component))
-            return recorders[-1]
-
-        makers: dict[str, Callable[[], Controller]] = {
-            "deployment-controller": lambda: DeploymentController(client, informers, recorder("deployment-controller")),
-            "replicaset-controller": lambda: ReplicaSetController(client, informers, recorder("replicaset-controller")),
-            "replicationcontroller-controller": lambda: ReplicationControllerController(
-                client, informers, recorder("replication-controller")
-            ),
-            "daemonset-controller": lambda: DaemonSetController(client, informers, recorder("daemonset-controller")),
-            "statefulset-controller": lambda: StatefulSetController(
-                client, informers, recorder("statefulset-controller")
-            ),
-            "cronjob-controller": lambda: CronJobController(client, informers, recorder("cronjob-controller")),
-            "disruption-controller": lambda: DisruptionController(client, informers),
-            "job-controller": lambda: JobController(client, informers, recorder("job-controller")),
-            "ttl-after-finished-controller": lambda: TtlAfterFinishedController(client, informers),
-            "clusterrole-aggregation-controller": lambda: ClusterRoleAggregationController(client, informers),
-            "namespace-controller": lambda: NamespaceController(client, informers, served),
-            "resourcequota-controller": lambda: ResourceQuotaController(client, informers, served),
-            "serviceaccount-controller": lambda: ServiceAccountController(client, informers),
-            "endpoints-controller": lambda: EndpointsController(client, informers, recorder("endpoint-controller")),
-            "endpointslice-controller": lambda: EndpointSliceController(
-                client, informers, recorder("endpoint-slice-controller")
-            ),
-            "node-lifecycle-controller": lambda: NodeLifecycleController(
-                client, informers, recorder("node-controller"), grace=options.node_monitor_grace_seconds
-            ),
-            "taint-eviction-controller": lambda: TaintEvictionController(
-                client, informers, recorder("taint-eviction-controller")
-            ),
-            "persistentvolumeclaim-protection-controller": lambda: PvcProtectionController(client, informers),
-            "persistentvolume-protection-controller": lambda: PvProtectionController(client, informers),
-            "pod-garbage-collector-controller": lambda: PodGcController(
-                client, informers, threshold=options.terminated_pod_gc_threshold
-            ),
-            "validatingadmissionpolicy-status-controller": lambda: ValidatingAdmissionPolicyController(
-                client, informers, options.kubernetes_minor
-            ),
-        }
-        if options.root_ca:
-            makers["root-ca-certificate-publisher-controller"] = lambda: RootCaController(
-                client, informers, options.root_ca
-            )
-        if options.allocate_node_cidrs and options.cluster_cidrs:
-            makers["node-ipam-controller"] = lambda: NodeIpamController(
-                client, informers, recorder("cidrAllocator"), options.cluster_cidrs
-            )
-        makers["garbage-collector-controller"] = lambda: GarbageCollector(client, informers, served)
-        return makers
-
-
-def controller_names() -> list[str]:
-    """Every name that `--controllers` knows."""
-    nowhere = Client(HttpsTransport(Connection(server="")))
-    everything = Options(root_ca="any", cluster_cidrs=["10.0.0.0/8"])
-    return list(ControllerManager(nowhere, everything)._makers(InformerFactory(nowhere), []))
+def _arguments(options: Options, served: ServedResources) -> dict[str, dict[str, Any] | None]:
+    """What some controllers are told beyond client and informers; None for those that would have nothing to do."""
+    cluster_cidrs = options.cluster_cidrs if options.allocate_node_cidrs else ()
+    return {
+        "garbage-collector-controller": {"served": served},
+        "namespace-controller": {"served": served},
+        "node-ipam-controller": {"cluster_cidrs": cluster_cidrs} if cluster_cidrs else None,
+        "node-lifecycle-controller": {"grace": options.node_monitor_grace_seconds},
+        "pod-garbage-collector-controller": {"threshold": options.terminated_pod_gc_threshold},
+        "resourcequota-controller": {"served": served},
+        "root-ca-certificate-publisher-controller": {"ca": options.root_ca} if options.root_ca else None,
+        "validatingadmissionpolicy-status-controller": {"minor": options.kubernetes_minor},
+    }

@@ -14,7 +14,6 @@ import structlog
 from pinnace.apis.resources import NODES
 from pinnace.client.client import Client
 from pinnace.client.controller import Controller, itself
-from pinnace.client.events import EventRecorder
 from pinnace.client.informer import InformerFactory
 from pinnace.machinery.meta import Obj, get_in, name_of
 
@@ -76,12 +75,10 @@ class NodeIpamController(Controller):
     """One key is one node; a node keeps its ranges until it is deleted."""
 
     name = "node-ipam-controller"
+    component = "cidrAllocator"
     workers = 1  # the choice of a range must not be made twice at once
 
-    def __init__(
-        self, client: Client, informers: InformerFactory, recorder: EventRecorder, cluster_cidrs: Iterable[str]
-    ) -> None:
-        self._recorder = recorder
+    def __init__(self, client: Client, informers: InformerFactory, cluster_cidrs: Iterable[str]) -> None:
         self.ranges = [ClusterRange(cidr) for cidr in cluster_cidrs]
         self._waiting: dict[str, None] = {}  # nodes for which nothing was left
         super().__init__(client, informers)
@@ -116,7 +113,7 @@ class NodeIpamController(Controller):
         if len(given) < len(self.ranges):
             self._give_back(given)
             message = f"Node {name_of(node)} status is now: CIDRNotAvailable"
-            self._recorder.event(node, "Normal", "CIDRNotAvailable", message)
+            self.recorder.event(node, "Normal", "CIDRNotAvailable", message)
             _log.warning("there are no remaining CIDRs left to allocate in the accepted range", node=key)
             self._waiting[key] = None
             return None

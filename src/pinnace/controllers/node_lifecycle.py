@@ -14,7 +14,6 @@ from datetime import datetime
 from pinnace.apis.resources import LEASES, NODES, PODS
 from pinnace.client.client import Client
 from pinnace.client.controller import Controller, itself
-from pinnace.client.events import EventRecorder
 from pinnace.client.informer import InformerFactory
 from pinnace.controllers.conditions import condition, with_condition
 from pinnace.controllers.pods import is_ready
@@ -139,12 +138,10 @@ class NodeLifecycleController(Controller):
     """One key is one node. Evicting pods is `TaintEvictionController`'s part."""
 
     name = "node-lifecycle-controller"
+    component = "node-controller"
     workers = 4
 
-    def __init__(
-        self, client: Client, informers: InformerFactory, recorder: EventRecorder, *, grace: float = GRACE_SECONDS
-    ) -> None:
-        self._recorder = recorder
+    def __init__(self, client: Client, informers: InformerFactory, *, grace: float = GRACE_SECONDS) -> None:
         self._grace = grace
         self._heard: dict[str, float] = {}  # node name -> when last heard of, by the steady clock
         self._ready: set[str] = set()  # names of the nodes that are ready
@@ -207,7 +204,7 @@ class NodeLifecycleController(Controller):
         if conditions == get_in(node, "status", "conditions", default=[]):
             return node
         written = await self.client.update_status(NODES, replace_in(node, conditions, "status", "conditions"))
-        self._recorder.event(node, "Normal", "NodeNotReady", f"Node {name_of(node)} status is now: NodeNotReady")
+        self.recorder.event(node, "Normal", "NodeNotReady", f"Node {name_of(node)} status is now: NodeNotReady")
         return written
 
     async def _write_taints(self, node: Obj) -> Obj:
@@ -233,7 +230,7 @@ class NodeLifecycleController(Controller):
                 if not (error.is_not_found or error.is_conflict):
                     raise
             else:
-                self._recorder.event(pod, "Warning", "NodeNotReady", "Node is not ready")
+                self.recorder.event(pod, "Warning", "NodeNotReady", "Node is not ready")
 
 
 def by_node(pod: Obj) -> Iterable[str]:

@@ -10,10 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from pinnace.apis.resources import PODS, REPLICA_SETS
-from pinnace.client.client import Client
 from pinnace.client.controller import Controller, itself
-from pinnace.client.events import EventRecorder
-from pinnace.client.informer import InformerFactory
 from pinnace.client.store import by_controller, by_namespace
 from pinnace.controllers.conditions import find, without
 from pinnace.controllers.expectations import Expectations
@@ -98,10 +95,6 @@ class ReplicaSetController(Controller):
     kind = "ReplicaSet"
     resource: GVR = REPLICA_SETS
 
-    def __init__(self, client: Client, informers: InformerFactory, recorder: EventRecorder) -> None:
-        self._recorder = recorder
-        super().__init__(client, informers)
-
     def setup(self) -> None:
         self.owners = self.watch(self.resource, itself)
         self.owners.add_index("namespace", by_namespace)
@@ -109,7 +102,7 @@ class ReplicaSetController(Controller):
         self.pods = self.watch(PODS, self._owners_of_pod)
         self.pods.add_index("namespace", by_namespace)
         self.expectations = Expectations(self.pods)
-        self._control = PodControl(self.client, self._recorder, self.expectations)
+        self._control = PodControl(self.client, self.recorder, self.expectations)
 
     def selector_of(self, owner: Obj) -> LabelSelector:
         return LabelSelector.from_json(get_in(owner, "spec", "selector", default={}))

@@ -14,7 +14,8 @@ from pinnace.machinery.selectors import LabelSelector
 class ReplicationControllerController(ReplicaSetController):
     """One key is one ReplicationController."""
 
-    name = "replication-controller"
+    name = "replicationcontroller-controller"
+    component = "replication-controller"
     kind = "ReplicationController"
     resource = REPLICATION_CONTROLLERS
 

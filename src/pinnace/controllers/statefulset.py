@@ -10,10 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable, Sequence
 
 from pinnace.apis.resources import CONTROLLER_REVISIONS, PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS
-from pinnace.client.client import Client
 from pinnace.client.controller import Controller, itself
-from pinnace.client.events import EventRecorder
-from pinnace.client.informer import InformerFactory
 from pinnace.client.store import by_namespace
 from pinnace.controllers import stateful_pods
 from pinnace.controllers.ownership import claim_all
@@ -42,10 +39,6 @@ class StatefulSetController(Controller):
     """One key is one StatefulSet."""
 
     name = "statefulset-controller"
-
-    def __init__(self, client: Client, informers: InformerFactory, recorder: EventRecorder) -> None:
-        self._recorder = recorder
-        super().__init__(client, informers)
 
     def setup(self) -> None:
         self.stateful_sets = self.watch(STATEFUL_SETS, itself)
@@ -107,10 +100,10 @@ class StatefulSetController(Controller):
         for pod in step.ended:
             if phase(pod) == "Failed":
                 message = f"StatefulSet {key} is recreating failed Pod {name_of(pod)}"
-                self._recorder.event(stateful_set, "Warning", "RecreatingFailedPod", message)
+                self.recorder.event(stateful_set, "Warning", "RecreatingFailedPod", message)
             else:
                 message = f"StatefulSet {key} is recreating terminated Pod {name_of(pod)}"
-                self._recorder.event(stateful_set, "Normal", "RecreatingTerminatedPod", message)
+                self.recorder.event(stateful_set, "Normal", "RecreatingTerminatedPod", message)
         for pod in step.doomed:
             await self._delete(stateful_set, pod)
         for ordinal in step.ordinals:
@@ -139,9 +132,9 @@ class StatefulSetController(Controller):
             if error.is_already_exists or (verb == "Delete" and (error.is_not_found or error.is_conflict)):
                 return
             message = f"{verb.lower()} {what} failed error: {error.message}"
-            self._recorder.event(stateful_set, "Warning", f"Failed{verb}", message)
+            self.recorder.event(stateful_set, "Warning", f"Failed{verb}", message)
             raise
-        self._recorder.event(stateful_set, "Normal", f"Successful{verb}", f"{verb.lower()} {what} {well}")
+        self.recorder.event(stateful_set, "Normal", f"Successful{verb}", f"{verb.lower()} {what} {well}")
 
     # Storage and status.
 

@@ -10,10 +10,7 @@ from datetime import datetime, timedelta
 
 from pinnace.apis.core.node_selection import tolerates
 from pinnace.apis.resources import NODES, PODS
-from pinnace.client.client import Client
 from pinnace.client.controller import Controller
-from pinnace.client.events import EventRecorder
-from pinnace.client.informer import InformerFactory
 from pinnace.controllers.conditions import with_condition
 from pinnace.controllers.node_lifecycle import by_node
 from pinnace.controllers.pods import is_finished
@@ -63,12 +60,8 @@ class TaintEvictionController(Controller):
 
     name = "taint-eviction-controller"
 
-    def __init__(self, client: Client, informers: InformerFactory, recorder: EventRecorder) -> None:
-        self._recorder = recorder
-        self._marked: set[str] = set()  # keys of pods that are to go at some time
-        super().__init__(client, informers)
-
     def setup(self) -> None:
+        self._marked: set[str] = set()  # keys of pods that are to go at some time
         self.nodes = self.use(NODES)
         self.nodes.add_handler(self._node_added, self._node_changed)
         self.pods = self.use(PODS)
@@ -114,12 +107,12 @@ class TaintEvictionController(Controller):
     def _mark(self, pod: Obj) -> None:
         if key_of(pod) not in self._marked:
             self._marked.add(key_of(pod))
-            self._recorder.event(pod, "Normal", "TaintManagerEviction", f"Marking for deletion Pod {key_of(pod)}")
+            self.recorder.event(pod, "Normal", "TaintManagerEviction", f"Marking for deletion Pod {key_of(pod)}")
 
     def _unmark(self, pod: Obj) -> None:
         if key_of(pod) in self._marked:
             self._marked.discard(key_of(pod))
-            self._recorder.event(pod, "Normal", "TaintManagerEviction", f"Cancelling deletion of Pod {key_of(pod)}")
+            self.recorder.event(pod, "Normal", "TaintManagerEviction", f"Cancelling deletion of Pod {key_of(pod)}")
 
     async def _evict(self, pod: Obj) -> None:
         target = {
