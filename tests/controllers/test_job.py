@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pinnace.apis.resources import JOBS, PODS
-from pinnace.controllers import job_status
 from pinnace.controllers.job import JobController
-from pinnace.controllers.job_status import FINALIZER, format_indexes, parse_indexes
+from pinnace.controllers.job_backoff import backoff_left
+from pinnace.controllers.job_indexes import format_indexes, parse_indexes
+from pinnace.controllers.job_policies import FINALIZER
 from pinnace.machinery.meta import Obj, format_time, name_of
 from tests.client.fake_api import FakeApi
 from tests.controllers.simulation import conditions, messages, report, running
@@ -219,7 +220,7 @@ def test_failures_are_backed_off_from(failures: list[int], expected: float) -> N
         }
         for n, ago in enumerate(failures)
     ]
-    assert job_status.backoff_left(job(), pods, now) == expected
+    assert backoff_left(job(), pods, now) == expected
 
 
 @pytest.mark.parametrize(

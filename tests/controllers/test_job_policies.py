@@ -8,7 +8,8 @@ import pytest
 
 from pinnace.apis.resources import JOBS, PODS
 from pinnace.controllers.job import JobController
-from pinnace.controllers.job_status import FINALIZER, ending, is_managed_elsewhere, progress
+from pinnace.controllers.job_policies import FINALIZER
+from pinnace.controllers.job_status import ending, is_managed_elsewhere, progress
 from pinnace.machinery.meta import Obj
 from tests.client.fake_api import FakeApi
 from tests.controllers.simulation import conditions, running

@@ -12,10 +12,13 @@ from collections.abc import Iterable, Sequence
 from pinnace.apis.resources import JOBS, PODS
 from pinnace.client.controller import Controller, itself
 from pinnace.client.store import by_namespace
-from pinnace.controllers import job_status
+from pinnace.controllers import job_indexes, job_status
 from pinnace.controllers.conditions import condition, with_condition
 from pinnace.controllers.expectations import Expectations
-from pinnace.controllers.job_status import FINALIZER, INDEX, Ending, Progress, has_finalizer, is_indexed, new_condition
+from pinnace.controllers.job_backoff import backoff_left
+from pinnace.controllers.job_indexes import INDEX, is_indexed, limit_per_index
+from pinnace.controllers.job_policies import FINALIZER, has_finalizer, replaces_failed_only
+from pinnace.controllers.job_status import Ending, Progress, new_condition
 from pinnace.controllers.ownership import claim_all
 from pinnace.controllers.pod_control import BURST, PodControl
 from pinnace.controllers.pods import first_to_go, from_template, is_finished, is_ready
@@ -39,8 +42,8 @@ from pinnace.machinery.selectors import LabelSelector
 _UNCOUNTED_LIMIT = 500  # uids in the status at one time
 
 
-def make_pod(job: Obj, index: int | None) -> Obj:
-    """A pod of the Job; of an Indexed Job, one that knows its index."""
+def make_pod(job: Obj, index: int | None, replaced: Obj | None = None) -> Obj:
+    """A pod of the Job; of an Indexed Job, one that knows its index, and how often the index failed before."""
     pod = from_template(job["spec"]["template"], job)
     metadata = pod["metadata"]
     metadata["finalizers"] = [*metadata.get("finalizers", ()), FINALIZER]
@@ -48,6 +51,8 @@ def make_pod(job: Obj, index: int | None) -> Obj:
         return pod
     metadata["generateName"] = f"{name_of(job)}-{index}-"
     metadata["annotations"] = {**metadata.get("annotations", {}), INDEX: str(index)}
+    if limit_per_index(job) is not None:
+        metadata["annotations"] |= job_indexes.counts_to_write(job, replaced)
     metadata["labels"] = {**metadata.get("labels", {}), INDEX: str(index)}
     variable = {
         "name": "JOB_COMPLETION_INDEX",
@@ -146,7 +151,7 @@ class JobController(Controller):
 
     async def _manage(self, job: Obj, pods: Sequence[Obj], now_at: Progress) -> float | None:
         """Make or delete pods; seconds until failures allow more to be made."""
-        superfluous = job_status.superfluous(job, now_at)
+        superfluous = job_indexes.superfluous(job, now_at.active, now_at.settled_indexes)
         if superfluous:
             await self._stop(job, now_at, superfluous)
         wanted, active = job_status.wanted_active(job, now_at), len(now_at.active)
@@ -155,15 +160,13 @@ class JobController(Controller):
             await self._stop(job, now_at, doomed)
             return None
         missing = wanted - active
-        if job_status.replaces_failed_only(job):
+        if replaces_failed_only(job):
             missing -= now_at.terminating
         if missing <= 0:
             return None
-        wait = job_status.backoff_left(job, pods, utc_now())
-        if wait > 0:
+        if limit_per_index(job) is None and (wait := backoff_left(job, pods, utc_now())) > 0:
             return wait
-        await self._create(job, now_at, min(missing, BURST))
-        return None
+        return await self._create(job, now_at, min(missing, BURST))
 
     async def _stop(self, job: Obj, now_at: Progress, pods: Sequence[Obj]) -> None:
         """Delete pods that are not needed; without our finalizer, for they did not fail."""
@@ -175,25 +178,37 @@ class JobController(Controller):
         if error is not None:
             raise error
 
-    async def _create(self, job: Obj, now_at: Progress, count: int) -> None:
+    async def _create(self, job: Obj, now_at: Progress, count: int) -> float | None:
+        """Make pods; seconds until indexes that failed may be tried again."""
         indexes: Sequence[int | None] = [None] * count
+        wait = None
         if is_indexed(job):
-            indexes = job_status.free_indexes(job, now_at, count)
-        _, error = await self._control.create(job, lambda number: make_pod(job, indexes[number]), len(indexes))
+            free = job_indexes.free_indexes(job, now_at.taken_indexes, count)
+            indexes, wait = job_indexes.due(free, now_at.last_failures, utc_now())
+
+        def make(number: int) -> Obj:
+            index = indexes[number]
+            return make_pod(job, index, now_at.last_failures.get(index) if index is not None else None)
+
+        _, error = await self._control.create(job, make, len(indexes))
         if error is not None:
             raise error
+        return wait
 
     # Counting.
 
     async def _account(self, job: Obj, pods: Sequence[Obj], now_at: Progress, ending: Ending | None) -> None:
         """Write the status, in steps that count each finished pod once even if we are killed in between."""
+        kept = {uid_of(pod) for pod in now_at.last_failures.values()} if ending is None else set()
         job = await self._settle(job, pods)
         status = dict(job["status"])
         _set(status, "active", len(now_at.active))
         status["ready"] = sum(is_ready(pod) for pod in now_at.active)
         status["terminating"] = now_at.terminating
         if is_indexed(job):
-            _set(status, "completedIndexes", job_status.format_indexes(now_at.indexes))
+            _set(status, "completedIndexes", job_indexes.format_indexes(now_at.indexes))
+        if limit_per_index(job) is not None:
+            status["failedIndexes"] = job_indexes.format_indexes(now_at.failed_indexes)
         uncounted = {name: list(uids) for name, uids in (status.get("uncountedTerminatedPods") or {}).items()}
         fresh = {"succeeded": now_at.newly_succeeded, "failed": now_at.newly_failed}
         room = _UNCOUNTED_LIMIT - sum(map(len, uncounted.values()))
@@ -208,8 +223,8 @@ class JobController(Controller):
             status["conditions"] = with_condition(status.get("conditions") or (), announcement)
         job = await self._write(job, status)
         counted = [*now_at.newly_succeeded, *now_at.newly_failed, *now_at.ignored]
-        await self._release([*counted, *self._with_uid(pods, uncounted)])
-        job = await self._settle(job, [])
+        await self._release(pod for pod in (*counted, *self._with_uid(pods, uncounted)) if uid_of(pod) not in kept)
+        job = await self._settle(job, [pod for pod in pods if uid_of(pod) in kept])
         if ending is not None and not now_at.active and not now_at.terminating:
             await self._finish(job, ending)
 
@@ -229,7 +244,7 @@ class JobController(Controller):
             if waiting:
                 left[name] = waiting
         if is_indexed(job):
-            _set(status, "succeeded", len(job_status.parse_indexes(status.get("completedIndexes", ""))))
+            _set(status, "succeeded", len(job_indexes.parse_indexes(status.get("completedIndexes", ""))))
         status["uncountedTerminatedPods"] = left
         return await self._write(job, status)
 

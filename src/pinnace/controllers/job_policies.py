@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Set
 from typing import NamedTuple
 
-from pinnace.machinery.meta import Obj, get_in, name_of, namespace_of
+from pinnace.controllers.pods import phase
+from pinnace.machinery.meta import Obj, get_in, is_deleting, name_of, namespace_of
+
+FINALIZER = "batch.kubernetes.io/job-tracking"
 
 
 class Verdict(NamedTuple):
@@ -47,6 +50,22 @@ def _by_condition(rule: Obj, pod: Obj) -> str:
             if found["type"] == asked["type"] and found.get("status") == asked.get("status", "True"):
                 return f"Pod {namespace_of(pod)}/{name_of(pod)} has condition {found['type']}"
     return ""
+
+
+def has_finalizer(pod: Obj) -> bool:
+    return FINALIZER in (pod["metadata"].get("finalizers") or ())
+
+
+def replaces_failed_only(job: Obj) -> bool:
+    """Whether a pod that is being deleted holds its place until it has ended."""
+    return bool(get_in(job, "spec", "podReplacementPolicy") == "Failed" or get_in(job, "spec", "podFailurePolicy"))
+
+
+def has_failed(job: Obj, pod: Obj) -> bool:
+    """Whether the pod counts as a failure: so it ended, or somebody deletes it before it could."""
+    if phase(pod) == "Failed":
+        return True
+    return is_deleting(pod) and phase(pod) != "Succeeded" and has_finalizer(pod) and not replaces_failed_only(job)
 
 
 def is_ignored(job: Obj, pod: Obj) -> bool:

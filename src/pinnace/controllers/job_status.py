@@ -6,19 +6,23 @@ for counting pods once, KEP-2307.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from pinnace.controllers.conditions import condition
-from pinnace.controllers.job_policies import enough_succeeded, is_ignored, reason_to_fail
-from pinnace.controllers.pods import is_active, is_finished, is_ready, phase
-from pinnace.machinery.meta import Obj, annotations_of, format_time, get_in, is_deleting, labels_of, parse_time, uid_of
-
-FINALIZER = "batch.kubernetes.io/job-tracking"
-INDEX = "batch.kubernetes.io/job-completion-index"
-_FIRST_BACKOFF = 10.0  # seconds after the first failure, doubling
-_LONGEST_BACKOFF = 600.0
+from pinnace.controllers.job_indexes import (
+    completions_of,
+    failed_indexes,
+    index_of,
+    is_indexed,
+    last_failures,
+    limit_per_index,
+    parse_indexes,
+)
+from pinnace.controllers.job_policies import enough_succeeded, has_failed, has_finalizer, is_ignored, reason_to_fail
+from pinnace.controllers.pods import is_active, is_finished, phase
+from pinnace.machinery.meta import Obj, format_time, get_in, is_deleting, parse_time, uid_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +50,18 @@ class Progress:
     newly_succeeded: list[Obj]  # finished pods that are counted nowhere yet
     newly_failed: list[Obj]
     ignored: list[Obj] = field(default_factory=list)  # failed in a way that does not count
+    failed_indexes: set[int] = field(default_factory=set)  # given up, with `backoffLimitPerIndex`
+    last_failures: dict[int, Obj] = field(default_factory=dict)  # index -> failed pod that waits to be replaced
 
+    @property
+    def settled_indexes(self) -> set[int]:
+        """Those on which no pod is to work."""
+        return self.indexes | self.failed_indexes
 
-def is_indexed(job: Obj) -> bool:
-    return bool(get_in(job, "spec", "completionMode", default="NonIndexed") == "Indexed")
+    @property
+    def taken_indexes(self) -> set[int]:
+        """Those that are settled or worked on."""
+        return self.settled_indexes | {index for pod in self.active if (index := index_of(pod)) is not None}
 
 
 def is_finished_job(job: Obj) -> bool:
@@ -73,56 +85,6 @@ def parallelism_of(job: Obj) -> int:
     return 1 if value is None else int(value)
 
 
-def completions_of(job: Obj) -> int | None:
-    """Successes needed; None for a work queue, where one success ends the Job."""
-    value = get_in(job, "spec", "completions")
-    return None if value is None else int(value)
-
-
-def has_finalizer(pod: Obj) -> bool:
-    return FINALIZER in (pod["metadata"].get("finalizers") or ())
-
-
-def index_of(pod: Obj) -> int | None:
-    """The completion index a pod works on."""
-    text = annotations_of(pod).get(INDEX) or labels_of(pod).get(INDEX)
-    return int(text) if text is not None and text.isdigit() else None
-
-
-def parse_indexes(text: str) -> set[int]:
-    """Read `1,3-5,7`; what is no number is left out."""
-    found: set[int] = set()
-    for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
-        if first.isdigit() and (last or first).isdigit():
-            found.update(range(int(first), int(last or first) + 1))
-    return found
-
-
-def format_indexes(indexes: Iterable[int]) -> str:
-    """The shortest form: `1,3-5,7`; two in a row stand as `3,4`."""
-    runs: list[list[int]] = []
-    for index in sorted(indexes):
-        if runs and runs[-1][-1] == index - 1:
-            runs[-1].append(index)
-        else:
-            runs.append([index])
-    parts = [f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(map(str, run)) for run in runs]
-    return ",".join(parts)
-
-
-def replaces_failed_only(job: Obj) -> bool:
-    """Whether a pod that is being deleted holds its place until it has ended."""
-    return bool(get_in(job, "spec", "podReplacementPolicy") == "Failed" or get_in(job, "spec", "podFailurePolicy"))
-
-
-def has_failed(job: Obj, pod: Obj) -> bool:
-    """Whether the pod counts as a failure: so it ended, or somebody deletes it before it could."""
-    if phase(pod) == "Failed":
-        return True
-    return is_deleting(pod) and phase(pod) != "Succeeded" and has_finalizer(pod) and not replaces_failed_only(job)
-
-
 def progress(job: Obj, pods: Sequence[Obj]) -> Progress:
     """Count the pods, each finished one once: by the status if it is in there, else as new."""
     status = job.get("status") or {}
@@ -140,7 +102,7 @@ def progress(job: Obj, pods: Sequence[Obj]) -> Progress:
         indexes |= {index for pod in newly_succeeded if (index := index_of(pod)) is not None}
         indexes = {index for index in indexes if index < completions}
         succeeded = len(indexes)
-    return Progress(
+    now_at = Progress(
         active=[pod for pod in pods if is_active(pod)],
         terminating=sum(is_deleting(pod) and not is_finished(pod) for pod in pods),
         succeeded=succeeded,
@@ -150,6 +112,10 @@ def progress(job: Obj, pods: Sequence[Obj]) -> Progress:
         newly_failed=newly_failed,
         ignored=[pod for pod in all_failed if is_ignored(job, pod)],
     )
+    if limit_per_index(job) is not None:
+        now_at.failed_indexes = failed_indexes(job, pods)
+        now_at.last_failures = last_failures(job, pods, now_at.taken_indexes)
+    return now_at
 
 
 def ending(job: Obj, now_at: Progress, now: datetime) -> Ending | None:
@@ -163,6 +129,8 @@ def ending(job: Obj, now_at: Progress, now: datetime) -> Ending | None:
         return Ending("Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit")
     if (left := deadline_in(job, now)) is not None and left <= 0:
         return Ending("Failed", "DeadlineExceeded", "Job was active longer than specified deadline")
+    if why_not := _index_failures(job, now_at):
+        return why_not
     if enough := enough_succeeded(_success_rules(job), now_at.indexes):
         return Ending("Complete", "SuccessPolicy", enough)
     completions = completions_of(job)
@@ -172,6 +140,17 @@ def ending(job: Obj, now_at: Progress, now: datetime) -> Ending | None:
         complete = now_at.succeeded >= completions and not now_at.active
     if complete and not (is_suspended(job) and completions is None):
         return Ending("Complete", "CompletionsReached", "Reached expected number of succeeded pods")
+    return None
+
+
+def _index_failures(job: Obj, now_at: Progress) -> Ending | None:
+    """How failed indexes end the Job: too many of them, or nothing left to do but them."""
+    failed, most = len(now_at.failed_indexes), get_in(job, "spec", "maxFailedIndexes")
+    if most is not None and failed > most:
+        message = "Job has exceeded the specified maximal number of failed indexes"
+        return Ending("Failed", "MaxFailedIndexesExceeded", message)
+    if failed and failed + len(now_at.indexes) >= (completions_of(job) or 0):
+        return Ending("Failed", "FailedIndexes", "Job has failed indexes")
     return None
 
 
@@ -227,54 +206,6 @@ def wanted_active(job: Obj, now_at: Progress) -> int:
     if completions is None:
         return min(active, parallelism_of(job)) if now_at.succeeded > 0 else parallelism_of(job)
     return max(0, min(completions - now_at.succeeded, parallelism_of(job)))
-
-
-def superfluous(job: Obj, now_at: Progress) -> list[Obj]:
-    """Active pods of an Indexed Job that work on an index completed, taken by another, or out of range."""
-    if not is_indexed(job):
-        return []
-    taken: set[int] = set(now_at.indexes)
-    found = []
-    by_age = sorted(now_at.active, key=lambda pod: (not is_ready(pod), pod["metadata"].get("creationTimestamp", "")))
-    for pod in by_age:
-        index = index_of(pod)
-        if index is None or index in taken or index >= (completions_of(job) or 0):
-            found.append(pod)
-        else:
-            taken.add(index)
-    return found
-
-
-def free_indexes(job: Obj, now_at: Progress, count: int) -> list[int]:
-    """The lowest indexes that are neither completed nor worked on."""
-    taken = now_at.indexes | {index for pod in now_at.active if (index := index_of(pod)) is not None}
-    return [index for index in range(completions_of(job) or 0) if index not in taken][:count]
-
-
-def backoff_left(job: Obj, pods: Iterable[Obj], now: datetime) -> float:
-    """Seconds to wait before new pods are made, after failures that no success has followed."""
-    ended = [pod for pod in pods if (is_finished(pod) or has_failed(job, pod)) and not is_ignored(job, pod)]
-    finished = [(finish_time(pod), has_failed(job, pod)) for pod in ended]
-    last_success = max((when for when, failed in finished if not failed and when), default=None)
-    failures = [when for when, failed in finished if failed and when and (last_success is None or when > last_success)]
-    if not failures:
-        return 0.0
-    pause: float = min(_FIRST_BACKOFF * 2 ** min(len(failures) - 1, 16), _LONGEST_BACKOFF)
-    return max(0.0, pause - (now - max(failures)).total_seconds())
-
-
-def finish_time(pod: Obj) -> datetime | None:
-    """When the last of its containers ended, or as near to that as is known."""
-    ends = [
-        get_in(status, "state", "terminated", "finishedAt")
-        for status in get_in(pod, "status", "containerStatuses", default=())
-    ]
-    if ends and all(ends):
-        return parse_time(max(ends))
-    ready = condition(pod, "Ready")
-    known = (ready or {}).get("lastTransitionTime") or pod["metadata"].get("deletionTimestamp")
-    known = known or pod["metadata"].get("creationTimestamp")
-    return parse_time(known) if known else None
 
 
 def new_condition(type: str, reason: str, message: str, now: datetime, status: str = "True") -> Obj:  # noqa: A002
