@@ -1,0 +1,84 @@
+"""Flags of the cluster around the server: its Services, kubelets and registered servers, the versions it speaks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pinnace.cli.apiserver_flags.section import section
+from pinnace.cli.values import FILE
+
+if TYPE_CHECKING:
+    from pinnace.apis.runtime_config import RuntimeConfig
+
+options = section(
+    click.option(
+        "--service-cluster-ip-range", default="10.96.0.0/12", show_default=True, help="Addresses of Services."
+    ),
+    click.option(
+        "--service-node-port-range", default="30000-32767", show_default=True, help="Ports of NodePort Services."
+    ),
+    click.option("--proxy-client-cert-file", type=FILE, help="Certificate to call registered API servers with."),
+    click.option("--proxy-client-key-file", type=FILE, help="Its key."),
+    click.option("--kubelet-client-certificate", type=FILE, help="Certificate to reach kubelets with."),
+    click.option("--kubelet-client-key", type=FILE, help="Its key."),
+    click.option("--kubelet-certificate-authority", type=FILE, help="Who signs kubelets' certificates."),
+    click.option(
+        "--emulated-version", default="", help="Kubernetes version to be, such as 1.36.  [default: the newest]"
+    ),
+    click.option(
+        "--runtime-config",
+        default="",
+        help="Versions to serve or not: api/all=true, api/beta=true, GROUP/VERSION=false, GROUP/VERSION/RESOURCE.",
+    ),
+)
+
+_AS_THEY_ARE = (
+    "service_cluster_ip_range",
+    "proxy_client_cert_file",
+    "proxy_client_key_file",
+    "kubelet_client_certificate",
+    "kubelet_client_key",
+    "kubelet_certificate_authority",
+)
+
+
+def read(flags: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **{name: flags[name] for name in _AS_THEY_ARE},
+        "service_node_port_range": _ports(flags["service_node_port_range"]),
+        "minor": _minor(flags["emulated_version"]),
+        "runtime_config": _runtime_config(flags["runtime_config"]),
+    }
+
+
+def _ports(text: str) -> tuple[int, int]:
+    first, _, last = text.partition("-")
+    if not (first.isdigit() and last.isdigit() and 0 < int(first) <= int(last) <= 65535):
+        raise click.BadParameter(f'"{text}" is not FIRST-LAST', param_hint="--service-node-port-range")
+    return int(first), int(last)
+
+
+def _runtime_config(text: str) -> RuntimeConfig:
+    from pinnace.apis.builtin import GROUPS
+    from pinnace.apis.runtime_config import RuntimeConfigError, parse_runtime_config
+
+    try:
+        return parse_runtime_config(text, GROUPS)
+    except RuntimeConfigError as error:
+        raise click.BadParameter(str(error), param_hint="--runtime-config") from None
+
+
+def _minor(version: str) -> int | None:
+    """36 of `1.36` and `v1.36.2`; None for the newest."""
+    if not version:
+        return None
+    from pinnace.machinery.schema import Schemas
+
+    minors = Schemas.minors()
+    parts = version.lstrip("v").split(".")
+    if len(parts) < 2 or parts[0] != "1" or not parts[1].isdigit() or int(parts[1]) not in minors:
+        served = f"1.{min(minors)} to 1.{max(minors)}"
+        raise click.BadParameter(f'"{version}" is not one of {served}', param_hint="--emulated-version")
+    return int(parts[1])

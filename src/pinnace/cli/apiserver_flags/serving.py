@@ -1,0 +1,71 @@
+"""Flags of listening and of the wire."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pinnace.cli.apiserver_flags.section import section
+from pinnace.cli.serving import own_certificate
+from pinnace.cli.values import FILE, switch
+
+options = section(
+    click.option("--bind-address", default="0.0.0.0", show_default=True, help="Address to listen on."),
+    click.option("--secure-port", type=int, default=6443, show_default=True, help="Port to serve HTTPS on."),
+    click.option("--advertise-address", default="", help="Address that the Service kubernetes leads to."),
+    click.option("--tls-cert-file", type=FILE, help="Certificate to serve with.  [default: one made in --cert-dir]"),
+    click.option("--tls-private-key-file", type=FILE, help="Its key."),
+    click.option(
+        "--cert-dir",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=Path("/var/run/kubernetes"),
+        show_default=True,
+        help="Where a certificate is made when none is given.",
+    ),
+    switch("--disable-http2-serving", default=False, show_default=True, help="Speak HTTP/1.1 alone."),
+    click.option(
+        "--http2-max-streams-per-connection",
+        type=click.IntRange(min=0),
+        default=0,
+        help="Requests that an HTTP/2 connection may have open at a time.  [default: 250]",
+    ),
+    click.option(
+        "--goaway-chance",
+        type=click.FloatRange(0, 0.02),
+        default=0,
+        help="Chance that an HTTP/2 connection is asked to go away at a request, so that load spreads over servers.",
+    ),
+    click.option("--cors-allowed-origins", default="", help="Origins of web pages that may ask, regular expressions."),
+)
+
+
+def read(flags: dict[str, Any]) -> dict[str, Any]:
+    cert_file, key_file = flags["tls_cert_file"], flags["tls_private_key_file"]
+    if bool(cert_file) != bool(key_file):
+        raise click.BadParameter("give both or none", param_hint="--tls-cert-file, --tls-private-key-file")
+    if not cert_file:
+        names = (flags["bind_address"], flags["advertise_address"])
+        cert_file, key_file = own_certificate(flags["cert_dir"], "apiserver", *names)
+    return {
+        "bind": [(flags["bind_address"], flags["secure_port"])],
+        "advertise_address": flags["advertise_address"],
+        "cert_file": cert_file,
+        "key_file": key_file,
+        "http2": not flags["disable_http2_serving"],
+        "http2_max_streams": flags["http2_max_streams_per_connection"] or 250,
+        "goaway_chance": flags["goaway_chance"],
+        "cors_allowed_origins": _origins(flags["cors_allowed_origins"]),
+    }
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    from pinnace.apiserver.cors import check_pattern
+
+    patterns = tuple(filter(None, text.split(",")))
+    for pattern in patterns:
+        why = check_pattern(pattern)
+        if why:
+            raise click.BadParameter(why, param_hint="--cors-allowed-origins")
+    return patterns
