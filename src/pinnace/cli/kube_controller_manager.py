@@ -48,6 +48,41 @@ if TYPE_CHECKING:
     show_default=True,
     help="Finished pods kept before the oldest are deleted; 0 keeps all.",
 )
+@click.option(
+    "--horizontal-pod-autoscaler-sync-period",
+    type=DURATION,
+    default="15s",
+    show_default=True,
+    help="How often autoscalers look at their metrics.",
+)
+@click.option(
+    "--horizontal-pod-autoscaler-downscale-stabilization",
+    type=DURATION,
+    default="5m0s",
+    show_default=True,
+    help="A higher recommendation of so long ago holds back a scale-down.",
+)
+@click.option(
+    "--horizontal-pod-autoscaler-tolerance",
+    type=float,
+    default=0.1,
+    show_default=True,
+    help="How far from its target, as a part of it, a metric may be without consequence.",
+)
+@click.option(
+    "--horizontal-pod-autoscaler-cpu-initialization-period",
+    type=DURATION,
+    default="5m0s",
+    show_default=True,
+    help="After its start a pod's use of CPU counts only once it is ready for as long as was measured.",
+)
+@click.option(
+    "--horizontal-pod-autoscaler-initial-readiness-delay",
+    type=DURATION,
+    default="30s",
+    show_default=True,
+    help="A pod that turned unready so soon after its start counts as never having been ready.",
+)
 @election_options("kube-controller-manager")
 @verbosity_option
 def command(verbosity: int, **flags: Any) -> None:
@@ -72,6 +107,7 @@ def command(verbosity: int, **flags: Any) -> None:
 
 
 def _options(flags: dict[str, Any]) -> Options:
+    from pinnace.controllers.hpa_replicas import Settings as AutoscalerSettings
     from pinnace.controllers.manager import CONTROLLERS, Options
 
     for name in flags["controllers"]:
@@ -88,5 +124,12 @@ def _options(flags: dict[str, Any]) -> Options:
         allocate_node_cidrs=flags["allocate_node_cidrs"],
         node_monitor_grace_seconds=flags["node_monitor_grace_period"],
         terminated_pod_gc_threshold=flags["terminated_pod_gc_threshold"],
+        autoscaling=AutoscalerSettings(
+            sync_period=flags["horizontal_pod_autoscaler_sync_period"],
+            downscale_stabilization=flags["horizontal_pod_autoscaler_downscale_stabilization"],
+            tolerance=flags["horizontal_pod_autoscaler_tolerance"],
+            cpu_initialization_period=flags["horizontal_pod_autoscaler_cpu_initialization_period"],
+            initial_readiness_delay=flags["horizontal_pod_autoscaler_initial_readiness_delay"],
+        ),
         election=election(flags),
     )

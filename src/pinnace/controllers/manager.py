@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -27,6 +27,8 @@ from pinnace.controllers.deployment import DeploymentController
 from pinnace.controllers.endpoints import EndpointsController
 from pinnace.controllers.endpointslice import EndpointSliceController
 from pinnace.controllers.garbage_collector import GarbageCollector
+from pinnace.controllers.horizontalpodautoscaler import HorizontalPodAutoscalerController
+from pinnace.controllers.hpa_replicas import Settings as AutoscalerSettings
 from pinnace.controllers.job import JobController
 from pinnace.controllers.namespace import NamespaceController
 from pinnace.controllers.node_ipam import NodeIpamController
@@ -55,6 +57,7 @@ CONTROLLERS: dict[str, type[Controller]] = {
     "disruption-controller": DisruptionController,
     "endpoints-controller": EndpointsController,
     "endpointslice-controller": EndpointSliceController,
+    "horizontal-pod-autoscaler-controller": HorizontalPodAutoscalerController,
     "job-controller": JobController,
     "namespace-controller": NamespaceController,
     "node-ipam-controller": NodeIpamController,
@@ -90,6 +93,7 @@ class Options:
     kubernetes_minor: int = builtin.NEWEST
     node_monitor_grace_seconds: float = GRACE_SECONDS
     terminated_pod_gc_threshold: int = 12500
+    autoscaling: AutoscalerSettings = field(default_factory=AutoscalerSettings)
     election: Election | None = None  # with one, the loops run while its lease is held
 
 
@@ -157,6 +161,7 @@ def _arguments(options: Options, served: ServedResources) -> dict[str, dict[str,
     cluster_cidrs = options.cluster_cidrs if options.allocate_node_cidrs else ()
     return {
         "garbage-collector-controller": {"served": served},
+        "horizontal-pod-autoscaler-controller": {"served": served, "settings": options.autoscaling},
         "namespace-controller": {"served": served},
         "node-ipam-controller": {"cluster_cidrs": cluster_cidrs} if cluster_cidrs else None,
         "node-lifecycle-controller": {"grace": options.node_monitor_grace_seconds},
