@@ -33,6 +33,7 @@ from pinnace.controllers.job import JobController
 from pinnace.controllers.namespace import NamespaceController
 from pinnace.controllers.node_ipam import NodeIpamController
 from pinnace.controllers.node_lifecycle import GRACE_SECONDS, NodeLifecycleController
+from pinnace.controllers.persistentvolume_binder import PersistentVolumeBinder
 from pinnace.controllers.poddisruptionbudget import DisruptionController
 from pinnace.controllers.podgc import PodGcController
 from pinnace.controllers.replicaset import ReplicaSetController
@@ -62,6 +63,7 @@ CONTROLLERS: dict[str, type[Controller]] = {
     "namespace-controller": NamespaceController,
     "node-ipam-controller": NodeIpamController,
     "node-lifecycle-controller": NodeLifecycleController,
+    "persistentvolume-binder-controller": PersistentVolumeBinder,
     "persistentvolume-protection-controller": PvProtectionController,
     "persistentvolumeclaim-protection-controller": PvcProtectionController,
     "pod-garbage-collector-controller": PodGcController,
