@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping
 from typing import Any
 
 import orjson
@@ -24,6 +24,7 @@ from pinnace.apiserver.admission.webhook_client import WebhookClient
 from pinnace.apiserver.aggregation.aggregator import Aggregator
 from pinnace.apiserver.allocators import Reservations
 from pinnace.apiserver.api import Api
+from pinnace.apiserver.audit.auditor import auditor_of
 from pinnace.apiserver.authn import Authenticator, read_token_file
 from pinnace.apiserver.authz import Authorizer
 from pinnace.apiserver.backends import Backends
@@ -94,7 +95,8 @@ class ApiServer:
         self._aggregator = Aggregator(self.api, self._as_server)
         self.metrics = Metrics()
         self._public = PublicPaths(self.api, self.metrics, self._aggregator)
-        self._path = RequestPath(self.api, self._aggregator, self._public, self.metrics)
+        self._auditor = auditor_of(options.audit, schemas)
+        self._path = RequestPath(self.api, self._aggregator, self._public, self.metrics, self._auditor)
         self._server: Any = None
         self._chores: list[asyncio.Task[None]] = []
         self._leave_services: Any = None
@@ -165,6 +167,8 @@ class ApiServer:
         await self._webhooks.close()
         self.api.authorizer.stop()
         self.api.storage.stop()
+        if self._auditor is not None:
+            await self._auditor.close()
 
     def _existing(self, resource: GVR, key: str) -> Obj | None:
         found = self.api.storage.cache(resource).get(key)
@@ -196,7 +200,7 @@ class ApiServer:
         params: Mapping[str, str],
         body: Obj | list[Obj] | None,
         content_type: str,
-    ) -> Awaitable[Obj]:
+    ) -> Coroutine[Any, Any, Obj]:
         """One request of a component of this process (`pinnace.client.transport.LoopbackHandler`)."""
         return self._path.loopback_request(user, method, path, params, body, content_type)
 

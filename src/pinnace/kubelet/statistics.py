@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import resource
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,8 +66,33 @@ async def _all_stats(kubelet: Kubelet) -> list[ContainerStats]:
 
 async def summary(kubelet: Kubelet) -> Obj:
     """The node and its pods, as `/stats/summary` shows them."""
+    cpu, memory = node_usage()
+    disk = os.statvfs(kubelet.options.root_dir)
+    node = node_summary(kubelet.options.node_name, cpu, memory)
+    node["fs"] = {
+        "time": node["startTime"],
+        "availableBytes": disk.f_bavail * disk.f_frsize,
+        "capacityBytes": disk.f_blocks * disk.f_frsize,
+        "usedBytes": (disk.f_blocks - disk.f_bfree) * disk.f_frsize,
+    }
+    return {"node": node, "pods": pod_summaries(await _all_stats(kubelet))}
+
+
+def node_summary(name: str, cpu: int, memory: int) -> Obj:
+    """What a node uses in all: nanoseconds of CPU and bytes."""
+    moment = _moment(0)
+    return {
+        "nodeName": name,
+        "startTime": moment,
+        "cpu": {"time": moment, "usageCoreNanoSeconds": cpu},
+        "memory": {"time": moment, "workingSetBytes": memory, "usageBytes": memory},
+    }
+
+
+def pod_summaries(found: Iterable[ContainerStats]) -> list[Obj]:
+    """What pods use, from what their containers use."""
     pods: dict[str, Obj] = {}
-    for stats in await _all_stats(kubelet):
+    for stats in found:
         labels = stats.labels
         uid = labels.get(LABEL_POD_UID, "")
         reference = {
@@ -78,22 +104,7 @@ async def summary(kubelet: Kubelet) -> Obj:
         pod["containers"].append(_container(stats))
     for pod in pods.values():
         _add_up(pod)
-    cpu, memory = node_usage()
-    disk = os.statvfs(kubelet.options.root_dir)
-    moment = _moment(0)
-    node = {
-        "nodeName": kubelet.options.node_name,
-        "startTime": moment,
-        "cpu": {"time": moment, "usageCoreNanoSeconds": cpu},
-        "memory": {"time": moment, "workingSetBytes": memory, "usageBytes": memory},
-        "fs": {
-            "time": moment,
-            "availableBytes": disk.f_bavail * disk.f_frsize,
-            "capacityBytes": disk.f_blocks * disk.f_frsize,
-            "usedBytes": (disk.f_blocks - disk.f_bfree) * disk.f_frsize,
-        },
-    }
-    return {"node": node, "pods": list(pods.values())}
+    return list(pods.values())
 
 
 def _add_up(pod: Obj) -> None:
@@ -109,7 +120,11 @@ def _add_up(pod: Obj) -> None:
 
 async def resource_metrics(kubelet: Kubelet) -> str:
     """`/metrics/resource`: CPU and memory of containers, pods and the node."""
-    found = await _all_stats(kubelet)
+    return resource_text(await _all_stats(kubelet), *node_usage())
+
+
+def resource_text(found: Iterable[ContainerStats], node_cpu: int, node_memory: int) -> str:
+    """The same from figures: of the node, nanoseconds of CPU and bytes."""
     cpu, memory = [], []
     pods: dict[tuple[str, str], list[int]] = {}
     for stats in found:
@@ -122,7 +137,6 @@ async def resource_metrics(kubelet: Kubelet) -> str:
         total[0] += stats.cpu_usage_core_nano_seconds
         total[1] += stats.memory_working_set_bytes
     pod_labels = {key: f'{{namespace="{key[0]}",pod="{key[1]}"}}' for key in pods}
-    node_cpu, node_memory = node_usage()
     families = [
         ("container_cpu_usage_seconds_total", "counter", cpu),
         ("container_memory_working_set_bytes", "gauge", memory),

@@ -21,6 +21,7 @@ class Peer:
 
     address: str  # IP address, empty for a Unix socket
     certificate: bytes | None = None  # DER of the verified client certificate, None if none was shown
+    came_to: tuple[str, int] = ("", 0)  # the address and port at our end
 
 
 @dataclass(slots=True)

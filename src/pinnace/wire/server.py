@@ -61,12 +61,16 @@ class Server:
         """How many connections are open, handshakes included."""
         return len(self._connections)
 
+    def bind(self, host: str, port: int = 0) -> int:
+        """Listen on one more address; its port. Raises OSError when it cannot be had."""
+        self.listen(_bind(host, port, dual_stack=False))
+        return self.addresses[-1][1]
+
     def listen(self, sock: socket.socket) -> None:
         """Accept connections from a bound, listening socket; the server owns it from now on."""
         sock.setblocking(False)
         self._listeners.append(sock)
-        name = sock.getsockname()
-        self.addresses.append((name[0], name[1]) if isinstance(name, tuple) else (str(name), 0))
+        self.addresses.append(_name(sock))
         self._loop.add_reader(sock.fileno(), self._accept, sock)
 
     def reload_certificate(self) -> None:
@@ -87,7 +91,7 @@ class Server:
             if len(self._connections) >= self._settings.connections:
                 sock.close()  # at once: who waits in vain would be one connection more
             else:
-                self._open(sock, address[0] if isinstance(address, tuple) else "")
+                self._open(sock, Peer(address[0] if isinstance(address, tuple) else "", came_to=_name(sock)))
 
     def _rest(self, listener: socket.socket) -> None:
         """Out of descriptors or memory: a level-triggered listener would spin, so look again in a second."""
@@ -99,7 +103,7 @@ class Server:
 
         self._loop.call_later(1.0, resume)
 
-    def _open(self, sock: socket.socket, address: str) -> None:
+    def _open(self, sock: socket.socket, peer: Peer) -> None:
         try:
             sock.setblocking(False)
             if sock.family != socket.AF_UNIX:
@@ -112,7 +116,7 @@ class Server:
         except OSError:
             sock.close()
             return
-        transport = Transport(self._loop, sock, address, self._connected, self._gone)
+        transport = Transport(self._loop, sock, peer, self._connected, self._gone)
         self._connections[transport] = _Tracked(transport, self._loop.time())
         transport.start(HANDSHAKE_SECONDS)
 
@@ -192,6 +196,12 @@ class Server:
                 pass
         for transport in list(self._connections):
             transport.abort()
+
+
+def _name(sock: socket.socket) -> tuple[str, int]:
+    """Address and port at our end; of a Unix socket its path and 0."""
+    name = sock.getsockname()
+    return (name[0], name[1]) if isinstance(name, tuple) else (str(name), 0)
 
 
 def _bind(host: str, port: int, dual_stack: bool) -> socket.socket:

@@ -60,7 +60,7 @@ class Transport:
         "_fd",
         "_linger",
         "_loop",
-        "_peer_address",
+        "_peer",
         "_protocol",
         "_queue",
         "_reading",
@@ -78,14 +78,14 @@ class Transport:
         self,
         loop: asyncio.AbstractEventLoop,
         sock: socket.socket,
-        peer_address: str,
+        peer: Peer,
         connected: Callable[[Transport, Peer], ConnectionProtocol],
         closed: Callable[[Transport], None],
     ) -> None:
         self._loop = loop
         self._sock = sock
         self._fd = sock.fileno()
-        self._peer_address = peer_address
+        self._peer = peer
         self._connected = connected
         self._closed_callback = closed
         self._protocol: ConnectionProtocol | None = None
@@ -141,7 +141,8 @@ class Transport:
         self._established(sock.getpeercert(binary_form=True))
 
     def _established(self, certificate: bytes | None) -> None:
-        self._protocol = self._connected(self, Peer(self._peer_address, certificate))
+        self._peer.certificate = certificate
+        self._protocol = self._connected(self, self._peer)
         self._reading = True
         self._loop.add_reader(self._fd, self._on_readable)
         self._on_readable()
