@@ -20,12 +20,14 @@ from pinnace.client.controller import Controller
 from pinnace.client.informer import Backoff, InformerFactory
 from pinnace.client.leader_election import Election, run_elected
 from pinnace.client.tasks import end_tasks
+from pinnace.controllers.attach_detach import AttachDetachController
 from pinnace.controllers.clusterrole_aggregation import ClusterRoleAggregationController
 from pinnace.controllers.cronjob import CronJobController
 from pinnace.controllers.daemonset import DaemonSetController
 from pinnace.controllers.deployment import DeploymentController
 from pinnace.controllers.endpoints import EndpointsController
 from pinnace.controllers.endpointslice import EndpointSliceController
+from pinnace.controllers.ephemeral_volume import EphemeralVolumeController
 from pinnace.controllers.garbage_collector import GarbageCollector
 from pinnace.controllers.horizontalpodautoscaler import HorizontalPodAutoscalerController
 from pinnace.controllers.hpa_replicas import Settings as AutoscalerSettings
@@ -34,6 +36,7 @@ from pinnace.controllers.namespace import NamespaceController
 from pinnace.controllers.node_ipam import NodeIpamController
 from pinnace.controllers.node_lifecycle import GRACE_SECONDS, NodeLifecycleController
 from pinnace.controllers.persistentvolume_binder import PersistentVolumeBinder
+from pinnace.controllers.persistentvolume_expander import PersistentVolumeExpander
 from pinnace.controllers.poddisruptionbudget import DisruptionController
 from pinnace.controllers.podgc import PodGcController
 from pinnace.controllers.replicaset import ReplicaSetController
@@ -58,12 +61,15 @@ CONTROLLERS: dict[str, type[Controller]] = {
     "disruption-controller": DisruptionController,
     "endpoints-controller": EndpointsController,
     "endpointslice-controller": EndpointSliceController,
+    "ephemeral-volume-controller": EphemeralVolumeController,
     "horizontal-pod-autoscaler-controller": HorizontalPodAutoscalerController,
     "job-controller": JobController,
     "namespace-controller": NamespaceController,
     "node-ipam-controller": NodeIpamController,
     "node-lifecycle-controller": NodeLifecycleController,
+    "persistentvolume-attach-detach-controller": AttachDetachController,
     "persistentvolume-binder-controller": PersistentVolumeBinder,
+    "persistentvolume-expander-controller": PersistentVolumeExpander,
     "persistentvolume-protection-controller": PvProtectionController,
     "persistentvolumeclaim-protection-controller": PvcProtectionController,
     "pod-garbage-collector-controller": PodGcController,
