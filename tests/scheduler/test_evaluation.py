@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from pinnace.machinery.meta import Obj
 from pinnace.scheduler.cache import LOG_LENGTH, Cache
 from pinnace.scheduler.diagnosis import failure_message
+from pinnace.scheduler.evaluation import Evaluator
 from pinnace.scheduler.pod import PodInfo, shape_of
 from tests.scheduler.objects import (
     affinity_term,
@@ -97,7 +98,7 @@ class Decisions(RuleBasedStateMachine):
             fits = set(self.cache.nodes) - set(rejected)
             assert (chosen.name in fits) if chosen is not None else not fits
 
-    def fresh(self):  # type: ignore[no-untyped-def]
+    def fresh(self) -> Evaluator:
         """An evaluator of a cluster built anew from what is there."""
         cache = Cache()
         for name, there in self.cache.nodes.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -29,13 +30,13 @@ class SmallApi:
     """Nodes, pods, namespaces and events, with list, watch, binding and the status of pods."""
 
     def __init__(self) -> None:
-        self.objects: dict[str, dict[str, Obj]] = {"pods": {}, "nodes": {}, "namespaces": {}}
+        self.objects: defaultdict[str, dict[str, Obj]] = defaultdict(dict)
         self.events: list[Obj] = []
         self.bindings: list[str] = []
         self.before_binding: Callable[[str], None] = lambda _: None
         self._versions = itertools.count(2)
         self._version = "1"
-        self._watchers: dict[str, list[asyncio.Queue[Obj]]] = {"pods": [], "nodes": [], "namespaces": []}
+        self._watchers: defaultdict[str, list[asyncio.Queue[Obj]]] = defaultdict(list)
         self._changed = asyncio.Condition()
 
     def put(self, resource: str, obj: Obj) -> None:

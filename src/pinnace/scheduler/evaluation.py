@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from weakref import WeakKeyDictionary
 
 from pinnace.scheduler.cache import Cache
@@ -282,6 +282,18 @@ class Evaluator:
         if known is None or known[0] != moment:
             known = self._explained[shape] = moment, self._explain(shape)
         return known[1]
+
+    def asking(self, shape: PodShape) -> Callable[[NodeInfo], Rejection | None]:
+        """Asks every filter about one node, as the cluster is at the time of asking; why not, or None."""
+        self._cache.refresh_counters()
+        concerned = [plugin for plugin in self._profile.filter if plugin.concerns(shape)]
+        rules = self._rules_of(shape).filters
+
+        def ask(node: NodeInfo) -> Rejection | None:
+            rejected = _first_rejection(shape, node, concerned, rules)
+            return rejected[1] if rejected is not None else None
+
+        return ask
 
     def _explain(self, shape: PodShape) -> dict[str, tuple[str, Rejection]]:
         self._cache.refresh_counters()

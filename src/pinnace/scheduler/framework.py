@@ -123,14 +123,14 @@ class TopologyPlugin(Protocol):
 
 
 class PostFilterResult(NamedTuple):
-    nominated_node: str  # empty: nothing could be done
+    nominated_node: str | None  # where room is being made; empty: nowhere any more; None: as before
     message: str  # put behind the reasons: "preemption: …"
 
 
 class PostFilterPlugin(Protocol):
     name: str
 
-    def post_filter(self, pod: PodInfo, rejections: Mapping[str, Rejection], cache: Cache) -> PostFilterResult:
+    def post_filter(self, pod: PodInfo, rejections: Mapping[str, Rejection]) -> PostFilterResult:
         """Try to make room for a pod that fits nowhere."""
 
 

@@ -23,6 +23,7 @@ from pinnace.machinery.selectors import LabelSelector
 DEFAULT_CPU = 100  # milli; what scoring takes a container to use that requests none
 DEFAULT_MEMORY = 200 << 20
 HOSTNAME = "kubernetes.io/hostname"
+DEFAULT_SCHEDULER = "default-scheduler"
 
 Amounts = dict[str, int]
 """Resource name to amount: cpu in thousandths, all else in whole units."""
@@ -262,9 +263,10 @@ class PodInfo:
     priority: int
     created: datetime
     node_name: str  # where it is bound; empty: nowhere yet
+    scheduler_name: str
     reference: Obj  # for events
     gated: bool
-    nominated: bool
+    nominated_node: str  # status.nominatedNodeName: where pods were asked to leave for it
     never_preempts: bool
     condition: tuple[str, str, str] | None  # status, reason and message of PodScheduled
 
@@ -282,6 +284,7 @@ class PodInfo:
             priority=spec.get("priority") or 0,
             created=_created(metadata.get("creationTimestamp")),
             node_name=spec.get("nodeName") or "",
+            scheduler_name=spec.get("schedulerName") or DEFAULT_SCHEDULER,
             reference={
                 "apiVersion": "v1",
                 "kind": "Pod",
@@ -291,7 +294,7 @@ class PodInfo:
                 "resourceVersion": metadata.get("resourceVersion", ""),
             },
             gated=bool(spec.get("schedulingGates")),
-            nominated=bool(status.get("nominatedNodeName")),
+            nominated_node=status.get("nominatedNodeName") or "",
             never_preempts=spec.get("preemptionPolicy") == "Never",
             condition=_pod_scheduled(status),
         )

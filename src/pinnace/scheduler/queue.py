@@ -153,6 +153,13 @@ class SchedulingQueue:
             queued.failed = now
             self._retry(queued, now)
 
+    def activate(self, key: str) -> None:
+        """Try a pod again at once, whatever it waits for."""
+        queued = self._pods.get(key)
+        if queued is not None and queued.where in (_Where.SET_ASIDE, _Where.BACKING_OFF):
+            self._take_out(queued)
+            self._activate_or_gate(queued)
+
     def wake(self, happening: Happening, now: float) -> None:
         """Bring back the pods that this could help."""
         helped = [names for names in self._set_aside if not names or any(_concerns(name, happening) for name in names)]

@@ -9,29 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import structlog
 
-from pinnace.apis.resources import NAMESPACES, NODES, PODS
+from pinnace.apis.resources import NAMESPACES, NODES, POD_DISRUPTION_BUDGETS, PODS
 from pinnace.client.client import Client
 from pinnace.client.events import EventRecorder
 from pinnace.client.informer import InformerFactory
+from pinnace.client.store import ObjectStore
 from pinnace.client.transport import STRATEGIC_MERGE_PATCH
 from pinnace.machinery.errors import ApiError
-from pinnace.machinery.meta import Obj, format_time, key_of, utc_now
+from pinnace.machinery.meta import GVR, Obj, format_time, get_in, key_of, utc_now
 from pinnace.scheduler.cache import Cache
 from pinnace.scheduler.diagnosis import failure_message
 from pinnace.scheduler.evaluation import Evaluator
 from pinnace.scheduler.framework import Profile, Rejection
+from pinnace.scheduler.handle import Handle
 from pinnace.scheduler.node import NodeInfo
+from pinnace.scheduler.nominations import Nominations
 from pinnace.scheduler.plugins import default_profile
-from pinnace.scheduler.pod import PodInfo, is_finished
+from pinnace.scheduler.pod import DEFAULT_SCHEDULER, PodInfo, is_finished
 from pinnace.scheduler.queue import Happening, QueuedPod, SchedulingQueue
 
-DEFAULT_SCHEDULER = "default-scheduler"
 SLICE_SECONDS = 0.004  # decisions made before others in the event loop have their turn
 BINDINGS = 128  # under way at a time; above it decisions wait
 OLD_SECONDS = 30.0  # between looks for pods set aside too long ago
@@ -39,21 +42,16 @@ OLD_SECONDS = 30.0  # between looks for pods set aside too long ago
 _log = structlog.get_logger()
 
 
-@dataclass(slots=True)
-class ApiBinder:
-    """Binds by `POST pods/{name}/binding`."""
+ProfileMaker = Callable[[Handle], Profile]
 
-    client: Client
-    name: str = "DefaultBinder"
 
-    async def bind(self, pod: PodInfo, node: NodeInfo) -> None:
-        binding = {
-            "apiVersion": "v1",
-            "kind": "Binding",
-            "metadata": {"name": pod.name, "namespace": pod.namespace, "uid": pod.uid},
-            "target": {"apiVersion": "v1", "kind": "Node", "name": node.name},
-        }
-        await self.client.create(PODS, binding, pod.namespace, name=pod.name, subresource="binding")
+@dataclass(frozen=True, slots=True)
+class Framework:
+    """One profile at work."""
+
+    profile: Profile
+    evaluator: Evaluator
+    recorder: EventRecorder
 
 
 class Refused(Exception):
@@ -61,29 +59,53 @@ class Refused(Exception):
 
 
 class Scheduler:
-    """Gives nodes to the pods whose `spec.schedulerName` is `name`. `run` goes on until it is cancelled."""
+    """Gives nodes to the pods whose `spec.schedulerName` names a profile. `run` goes on until it is cancelled."""
 
     def __init__(
         self,
         client: Client,
         *,
-        name: str = DEFAULT_SCHEDULER,
         factory: InformerFactory | None = None,
-        profile: Profile | None = None,
+        profiles: Mapping[str, ProfileMaker] = MappingProxyType({DEFAULT_SCHEDULER: default_profile}),
     ) -> None:
         self._client = client
-        self._name = name
         self._own_factory = factory is None
         self._factory = factory or InformerFactory(client)
-        self._profile = profile or default_profile(ApiBinder(client))
+        self._stores = {
+            resource: self._factory.informer(resource).store for resource in (PODS, NODES, POD_DISRUPTION_BUDGETS)
+        }
+        self._pods = self._stores[PODS]
         self._cache = Cache()
-        self._queue = SchedulingQueue(self._profile.queue_sort.sort_key, self._gate)
-        self._evaluator = Evaluator(self._profile, self._cache)
-        self._recorder = EventRecorder(client, name)
+        self._nominations = Nominations(self._cache)
+        self._frameworks = {name: self._framework(name, make) for name, make in profiles.items()}
+        sorter = next(iter(self._frameworks.values())).profile.queue_sort
+        self._queue = SchedulingQueue(sorter.sort_key, self._gate)
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._binding = 0  # bindings under way
         self._alarm: asyncio.TimerHandle | None = None  # rings when a back-off ends
+
+    def _framework(self, name: str, make: ProfileMaker) -> Framework:
+        recorder = EventRecorder(self._client, name)
+        handle = Handle(
+            client=self._client,
+            cache=self._cache,
+            nominations=self._nominations,
+            objects=self._objects,
+            recorder=recorder,
+            begin=self._keep,
+            activate=self._activate,
+        )
+        profile = make(handle)
+        handle.evaluator = Evaluator(profile, self._cache)
+        return Framework(profile, handle.evaluator, recorder)
+
+    def _objects(self, resource: GVR) -> ObjectStore:
+        return self._stores[resource]
+
+    def _activate(self, key: str) -> None:
+        self._queue.activate(key)
+        self._wake.set()
 
     async def run(self) -> None:
         """Schedule until cancelled; then nothing is left running."""
@@ -93,13 +115,14 @@ class Scheduler:
         namespaces.add_handler(self._namespace_seen, lambda _, new: self._namespace_seen(new), self._namespace_gone)
         nodes.add_handler(self._node_seen, lambda _, new: self._node_seen(new), self._node_gone)
         pods.add_handler(self._pod_seen, self._pod_changed, self._pod_gone)
-        self._pods = pods.store
         if self._own_factory:
             self._factory.start()
         try:
-            for informer in (namespaces, nodes, pods):
-                await informer.wait_synced()
-            _log.info("scheduler runs", name=self._name, nodes=len(self._cache.nodes), waiting=len(self._queue))
+            for resource in (NAMESPACES, *self._stores):
+                await self._factory.informer(resource).wait_synced()
+            _log.info(
+                "scheduler runs", names=list(self._frameworks), nodes=len(self._cache.nodes), waiting=len(self._queue)
+            )
             self._keep(self._bring_back_old())
             while True:
                 await self._wake.wait()
@@ -112,7 +135,8 @@ class Scheduler:
     async def _stop(self) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
-        self._recorder.cancel()
+        for framework in self._frameworks.values():
+            framework.recorder.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -133,7 +157,7 @@ class Scheduler:
     # What the API server shows.
 
     def _gate(self, pod: PodInfo) -> str | None:
-        for plugin in self._profile.pre_enqueue:
+        for plugin in self._frameworks[pod.scheduler_name].profile.pre_enqueue:
             reason = plugin.pre_enqueue(pod)
             if reason is not None:
                 return reason
@@ -166,23 +190,33 @@ class Scheduler:
             self._pod_gone(obj)
         elif spec.get("nodeName"):
             self._queue.remove(key)
+            self._nominations.withdraw(key)
             if self._cache.add_pod(PodInfo.of(obj)):
                 self._happened(Happening.POD_PLACED)
-        elif spec.get("schedulerName", DEFAULT_SCHEDULER) != self._name or obj["metadata"].get("deletionTimestamp"):
+        elif spec.get("schedulerName", DEFAULT_SCHEDULER) not in self._frameworks or obj["metadata"].get(
+            "deletionTimestamp"
+        ):
             self._queue.remove(key)
+            self._nominations.withdraw(key)
         elif not self._cache.is_assumed(key):
-            self._queue.put(PodInfo.of(obj), time.monotonic())
+            pod = PodInfo.of(obj)
+            if pod.nominated_node:
+                self._nominations.nominate(pod, pod.nominated_node)
+            self._queue.put(pod, time.monotonic())
             self._wake.set()
 
     def _pod_changed(self, old: Obj, new: Obj) -> None:
         placed = old["spec"].get("nodeName")
         same = placed and old["spec"] == new["spec"] and old["metadata"].get("labels") == new["metadata"].get("labels")
         if not same or is_finished(new):
+            if get_in(old, "status", "nominatedNodeName") and not get_in(new, "status", "nominatedNodeName"):
+                self._nominations.withdraw(key_of(new))
             self._pod_seen(new)
 
     def _pod_gone(self, obj: Obj) -> None:
         key = key_of(obj)
         self._queue.remove(key)
+        self._nominations.withdraw(key)
         if self._cache.remove_pod(key):
             self._happened(Happening.POD_LEFT)
 
@@ -216,49 +250,85 @@ class Scheduler:
 
     def _schedule(self, queued: QueuedPod) -> None:
         pod = queued.pod
-        for plugin in self._profile.pre_filter:
+        framework = self._frameworks[pod.scheduler_name]
+        for plugin in framework.profile.pre_filter:
             rejection = plugin.pre_filter(pod, self._cache)
             if rejection is not None:
                 self._unschedulable(queued, dict.fromkeys(self._cache.nodes, (plugin.name, rejection)))
                 return
-        node = self._evaluator.choose(pod.shape)
+        node = self._choose(framework.evaluator, pod)
         if node is None:
-            self._unschedulable(queued, self._evaluator.explain(pod.shape))
+            self._unschedulable(queued, framework.evaluator.explain(pod.shape))
             return
+        self._nominations.withdraw(pod.key)
         self._cache.assume(pod, node.name)
-        for index, reserver in enumerate(self._profile.reserve):
+        for index, reserver in enumerate(framework.profile.reserve):
             refusal = reserver.reserve(pod, node)
             if refusal is not None:
-                for earlier in self._profile.reserve[: index + 1]:
+                for earlier in framework.profile.reserve[: index + 1]:
                     earlier.unreserve(pod, node)
                 self._cache.forget(pod.key)
-                self._fail(queued, refusal, frozenset())
+                self._fail(queued, refusal, frozenset(), None)
                 return
         self._binding += 1
         self._keep(self._bind(queued, node))
 
+    def _choose(self, evaluator: Evaluator, pod: PodInfo) -> NodeInfo | None:
+        """The node for a pod; where room is kept for it first of all."""
+        if not self._nominations:
+            return evaluator.choose(pod.shape)
+        counted = self._nominations.count_for(pod)
+        nominated = self._cache.nodes.get(self._nominations.node_of(pod.key))
+        if nominated is not None and evaluator.asking(pod.shape)(nominated) is None:
+            node: NodeInfo | None = nominated
+        else:
+            node = evaluator.choose(pod.shape)
+        if node is None or not counted or not (pod.shape.affinity or pod.shape.spread):
+            return node
+        return self._choose_either_way(evaluator, pod, node)
+
+    def _choose_either_way(self, evaluator: Evaluator, pod: PodInfo, node: NodeInfo) -> NodeInfo | None:
+        """A node that is right with the nominated pods and without, for nobody knows whether they will come."""
+        with_them = evaluator.explain(pod.shape)
+        self._nominations.count_none()
+        without = evaluator.explain(pod.shape)
+        self._nominations.count_for(pod)
+        if node.name not in without:
+            return node
+        both = (other for name, other in self._cache.nodes.items() if name not in with_them and name not in without)
+        return next(both, None)
+
     def _unschedulable(self, queued: QueuedPod, rejected: dict[str, tuple[str, Rejection]]) -> None:
         rejections = {name: rejection for name, (_, rejection) in rejected.items()}
-        said = ""
+        said, nominated = "", None
         if rejections:
-            for plugin in self._profile.post_filter:
-                said = plugin.post_filter(queued.pod, rejections, self._cache).message
+            for plugin in self._frameworks[queued.pod.scheduler_name].profile.post_filter:
+                nominated, said = plugin.post_filter(queued.pod, rejections)
+                if nominated:
+                    break
         reasons = (rejection.reasons for rejection in rejections.values())
         message = failure_message(len(self._cache.nodes), reasons, said)
-        self._fail(queued, message, frozenset(name for name, _ in rejected.values()))
+        self._fail(queued, message, frozenset(name for name, _ in rejected.values()), nominated)
 
-    def _fail(self, queued: QueuedPod, message: str, rejected_by: frozenset[str]) -> None:
-        """Set the pod aside and tell its owner why."""
+    def _fail(self, queued: QueuedPod, message: str, rejected_by: frozenset[str], nominated: str | None) -> None:
+        """Set the pod aside, keep room for it where it is nominated to (None: as before) and tell its owner why."""
+        pod = queued.pod
         self._queue.set_aside(queued, rejected_by, time.monotonic())
-        self._recorder.event_about(queued.pod.reference, "Warning", "FailedScheduling", message)
-        if queued.pod.condition != ("False", "Unschedulable", message):
-            self._keep(self._tell(queued.pod, message))
+        if nominated is None:
+            nominated = self._nominations.node_of(pod.key)
+        self._nominations.nominate(pod, nominated)
+        self._frameworks[pod.scheduler_name].recorder.event_about(pod.reference, "Warning", "FailedScheduling", message)
+        if pod.condition != ("False", "Unschedulable", message) or pod.nominated_node != nominated:
+            self._keep(self._tell(pod, message, nominated))
 
-    async def _tell(self, pod: PodInfo, message: str) -> None:
+    async def _tell(self, pod: PodInfo, message: str, nominated: str) -> None:
         condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
         if pod.condition is None or pod.condition[0] != "False":
             condition["lastTransitionTime"] = format_time(utc_now())
-        body = {"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}}
+        status: Obj = {"conditions": [condition]}
+        if nominated != pod.nominated_node:
+            status["nominatedNodeName"] = nominated or None
+        body = {"metadata": {"uid": pod.uid}, "status": status}
         try:
             await self._client.patch(
                 PODS, pod.name, body, pod.namespace, content_type=STRATEGIC_MERGE_PATCH, subresource="status"
@@ -271,14 +341,16 @@ class Scheduler:
     async def _bind(self, queued: QueuedPod, node: NodeInfo) -> None:
         """Bind an assumed pod; when that fails it is assumed no longer and tried again."""
         pod = queued.pod
+        framework = self._frameworks[pod.scheduler_name]
+        profile = framework.profile
         try:
-            for permitter in self._profile.permit:
+            for permitter in profile.permit:
                 refusal = await permitter.permit(pod, node)
                 if refusal is not None:
                     raise Refused(refusal)
-            for preparer in self._profile.pre_bind:
+            for preparer in profile.pre_bind:
                 await preparer.pre_bind(pod, node)
-            await self._profile.bind.bind(pod, node)
+            await profile.bind.bind(pod, node)
         except (ApiError, Refused) as error:
             self._binding_failed(queued, node, str(error))
         except Exception as error:
@@ -287,8 +359,8 @@ class Scheduler:
         else:
             self._queue.remove(pod.key)
             message = f"Successfully assigned {pod.key} to {node.name}"
-            self._recorder.event_about(pod.reference, "Normal", "Scheduled", message)
-            for observer in self._profile.post_bind:
+            framework.recorder.event_about(pod.reference, "Normal", "Scheduled", message)
+            for observer in profile.post_bind:
                 observer.post_bind(pod, node)
         finally:
             self._binding -= 1
@@ -296,7 +368,8 @@ class Scheduler:
 
     def _binding_failed(self, queued: QueuedPod, node: NodeInfo, why: str) -> None:
         pod = queued.pod
-        for reserver in self._profile.reserve:
+        framework = self._frameworks[pod.scheduler_name]
+        for reserver in framework.profile.reserve:
             reserver.unreserve(pod, node)
         self._cache.forget(pod.key)
         self._queue.wake(Happening.POD_LEFT, time.monotonic())
@@ -304,6 +377,7 @@ class Scheduler:
         if present is None or present["spec"].get("nodeName"):
             self._queue.remove(pod.key)
             return
+        self._nominations.nominate(pod, get_in(present, "status", "nominatedNodeName") or "")
         _log.info("binding was refused", pod=pod.key, node=node.name, error=why)
-        self._recorder.event_about(pod.reference, "Warning", "FailedScheduling", f"Binding rejected: {why}")
+        framework.recorder.event_about(pod.reference, "Warning", "FailedScheduling", f"Binding rejected: {why}")
         self._queue.back_off(queued, time.monotonic())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from pinnace.scheduler.framework import BindPlugin, Profile
+from pinnace.scheduler.framework import Profile
+from pinnace.scheduler.handle import Handle
 from pinnace.scheduler.plugins.balanced_allocation import NodeResourcesBalancedAllocation
+from pinnace.scheduler.plugins.default_binder import DefaultBinder
 from pinnace.scheduler.plugins.default_preemption import DefaultPreemption
 from pinnace.scheduler.plugins.image_locality import ImageLocality
 from pinnace.scheduler.plugins.inter_pod_affinity import InterPodAffinity
@@ -17,15 +19,15 @@ from pinnace.scheduler.plugins.scheduling_gates import SchedulingGates
 from pinnace.scheduler.plugins.taint_toleration import TaintToleration
 
 
-def default_profile(bind: BindPlugin) -> Profile:
+def default_profile(handle: Handle) -> Profile:
     """The plugins of `default-scheduler`, in its order and with its weights."""
     fit, affinity, taints = NodeResourcesFit(), NodeAffinity(), TaintToleration()
     return Profile(
         queue_sort=PrioritySort(),
-        bind=bind,
+        bind=DefaultBinder(handle),
         pre_enqueue=[SchedulingGates()],
         filter=[NodeUnschedulable(), taints, affinity, NodePorts(), fit],
         topology=[PodTopologySpread(), InterPodAffinity()],
-        post_filter=[DefaultPreemption()],
+        post_filter=[DefaultPreemption(handle)],
         score=[taints, affinity, fit, NodeResourcesBalancedAllocation(), ImageLocality()],
     )
