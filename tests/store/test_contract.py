@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from pinnace.store.contract import ROOT, Change, Compacted, RevisionConflict, Store, StoreError
+from pinnace.store.contract import ROOT, Change, Compacted, RevisionConflict, Store, StoreError, Write
 from tests.store.conftest import Backend
 from tests.store.etcd_server import EtcdServer
 
@@ -28,6 +29,54 @@ async def test_a_write_is_seen_by_readers_once_it_returned(store: Store) -> None
     assert await store.get(A) == (A, b"2", first, second)
     assert await store.get(B) is None
     assert (await store.range(ROOT))[0] == [(A, b"2", first, second)]
+
+
+async def test_several_writes_are_made_together(store: Store) -> None:
+    first = await store.put(A, b"1", 0)
+    handed: list[list[Change]] = []
+
+    def take(changes: Sequence[Change]) -> None:
+        handed.append(list(changes))
+
+    store.subscribe(ROOT, store.revision, take)
+    revisions = await store.write([Write(A, None, first), Write(B, b"2", 0)])
+
+    assert [(change.key, change.value) for change in handed[0]] == [(A, None), (B, b"2")]
+    assert [change.revision for change in handed[0]] == revisions
+    assert len(handed) == 1
+    assert await store.get(A) is None
+    found = await store.get(B)
+    assert found is not None
+    assert found.mod_revision == revisions[1]
+
+
+async def test_of_several_writes_none_is_made_when_one_conflicts(store: Store) -> None:
+    first = await store.put(A, b"1", 0)
+    for writes in (
+        [Write(B, b"2", 0), Write(A, b"2", 0)],
+        [Write(B, b"2", 0), Write(A, None, first + 100)],
+        [Write(B, None, 0), Write(A, b"2", first)],
+    ):
+        with pytest.raises(RevisionConflict) as caught:
+            await store.write(writes)
+        assert caught.value.key == (A if writes[0].value else B)
+    assert await store.get(B) is None
+    assert await store.get(A) == (A, b"1", first, first)
+
+
+async def test_of_rivals_for_one_key_a_single_one_gets_all_that_it_wants(store: Store) -> None:
+    async def rival(number: int) -> bool:
+        try:
+            await store.write([Write(f"{A}/own-{number}", b"x", 0), Write(B, b"%d" % number, 0)])
+        except RevisionConflict:
+            return False
+        return True
+
+    won = await asyncio.gather(*(rival(number) for number in range(20)))
+    winner = won.index(True)
+    assert sum(won) == 1
+    found, _ = await store.range(ROOT)
+    assert [(item.key, item.value) for item in found] == [(f"{A}/own-{winner}", b"x"), (B, b"%d" % winner)]
 
 
 @pytest.mark.parametrize("expected", [1, 7])

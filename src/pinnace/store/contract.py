@@ -26,6 +26,14 @@ class KeyValue(NamedTuple):
     mod_revision: int  # of the write that gave it this value
 
 
+class Write(NamedTuple):
+    """One key to be written, as part of a write of several."""
+
+    key: str
+    value: bytes | None  # None: the key is to be deleted
+    expected: int  # the key's current `mod_revision`, 0 for a new key
+
+
 class Change(NamedTuple):
     """One write, as watchers see it."""
 
@@ -57,6 +65,7 @@ class RevisionConflict(StoreError):
 
     def __init__(self, key: str, expected: int, found: int) -> None:
         super().__init__(f"{key}: expected revision {expected}, found {found}")
+        self.key = key
         self.found = found
 
 
@@ -102,6 +111,12 @@ class Store(Protocol):
 
     async def delete(self, key: str, expected: int) -> int:
         """Delete and return the revision of the deletion. Raises as `put` does; a missing key is a conflict."""
+
+    async def write(self, writes: Sequence[Write]) -> list[int]:
+        """Make all of the writes, of different keys, or none of them; returns the revision of each, in their order.
+
+        Subscribers are handed all of them at once. Raises as `put` does; a conflict names the key that it is about.
+        """
 
     def subscribe(self, prefix: str, after: int, subscriber: Subscriber, gap: Gap = no_gap) -> Callable[[], None]:
         """Hand `subscriber` every change below `prefix` with a revision greater than `after`; returns the way out.

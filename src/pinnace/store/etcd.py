@@ -29,6 +29,7 @@ from pinnace.store.contract import (
     RevisionConflict,
     StoreError,
     Subscriber,
+    Write,
     no_gap,
 )
 from pinnace.store.etcd_client import EtcdClient, TlsFiles
@@ -142,41 +143,50 @@ class EtcdStore:
     # The contract: writes.
 
     async def put(self, key: str, value: bytes, expected: int) -> int:
-        operation = messages.RequestOp(request_put=messages.PutRequest(key=self._outer(key), value=value))
-        self._writing[key] = value
-        try:
-            return await self._write(key, value, expected, operation)
-        finally:
-            if self._writing.get(key) is value:
-                del self._writing[key]
+        return (await self.write([Write(key, value, expected)]))[0]
 
     async def delete(self, key: str, expected: int) -> int:
-        if not expected:
-            there = await self.get(key)
-            raise RevisionConflict(key, expected, there.mod_revision if there is not None else 0)
-        operation = messages.RequestOp(request_delete_range=messages.DeleteRangeRequest(key=self._outer(key)))
-        return await self._write(key, None, expected, operation)
+        return (await self.write([Write(key, None, expected)]))[0]
 
-    async def _write(self, key: str, value: bytes | None, expected: int, operation: Any) -> int:
-        """Carry out `operation` if the key is at `expected`. Raises RevisionConflict when subscribers know why."""
-        outer = self._outer(key)
-        is_expected = messages.Compare(key=outer, target=messages.TARGET_MOD, mod_revision=expected)
-        look = messages.RequestOp(request_range=messages.RangeRequest(key=outer))
-        request = messages.TxnRequest(compare=[is_expected], success=[operation], failure=[look])
+    async def write(self, writes: Sequence[Write]) -> list[int]:
+        for write in writes:
+            if write.value is not None:
+                self._writing[write.key] = write.value
+            elif not write.expected:
+                there = await self.get(write.key)
+                raise RevisionConflict(write.key, 0, there.mod_revision if there is not None else 0)
+        try:
+            return [await self._transact(writes)] * len(writes)
+        finally:
+            for write in writes:
+                if self._writing.get(write.key) is write.value:
+                    self._writing.pop(write.key, None)
+
+    async def _transact(self, writes: Sequence[Write]) -> int:
+        """Carry out the writes if every key is as expected. Raises RevisionConflict when subscribers know why."""
+        request = messages.TxnRequest()
+        for write in writes:
+            outer = self._outer(write.key)
+            request.compare.add(key=outer, target=messages.TARGET_MOD, mod_revision=write.expected)
+            request.success.append(_operation(outer, write.value))
+            request.failure.add(request_range=messages.RangeRequest(key=outer))
         response, repeated = await self._call_again("Txn", request)
         revision = int(response.header.revision)
         if response.succeeded:
             await self._handed(revision)
             return revision
-        found = response.responses[0].response_range.kvs
-        current = self._key_value(found[0]) if found else None
-        if current is not None:
-            await self._handed(current.mod_revision)
-        else:
+        looked = [answer.response_range.kvs for answer in response.responses]
+        found = [self._key_value(kvs[0]) if kvs else None for kvs in looked]
+        if None in found:
             await self.catch_up()
-        if repeated and (current.value if current is not None else None) == value:
-            return current.mod_revision if current is not None else revision  # the attempt without an answer did it
-        raise RevisionConflict(key, expected, current.mod_revision if current is not None else 0)
+        await self._handed(max((there.mod_revision for there in found if there is not None), default=0))
+        if repeated and [there.value if there is not None else None for there in found] == [w.value for w in writes]:
+            return max((there.mod_revision for there in found if there is not None), default=revision)
+        for write, there in zip(writes, found, strict=True):
+            current = there.mod_revision if there is not None else 0
+            if current != write.expected:
+                raise RevisionConflict(write.key, write.expected, current)
+        raise StoreError("etcd refused a transaction whose conditions hold")
 
     # The contract: subscriptions.
 
@@ -391,6 +401,12 @@ class EtcdStore:
 
     def _key_value(self, item: Any) -> KeyValue:
         return KeyValue(self._inner(item.key), item.value, item.create_revision, item.mod_revision)
+
+
+def _operation(key: bytes, value: bytes | None) -> Any:
+    if value is None:
+        return messages.RequestOp(request_delete_range=messages.DeleteRangeRequest(key=key))
+    return messages.RequestOp(request_put=messages.PutRequest(key=key, value=value))
 
 
 class _Shared(Generic[T]):

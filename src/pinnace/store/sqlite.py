@@ -30,6 +30,7 @@ from pinnace.store.contract import (
     RevisionConflict,
     StoreError,
     Subscriber,
+    Write,
     no_gap,
 )
 
@@ -105,7 +106,7 @@ class SqliteStore:
         # Owned by the thread once it runs.
         self._superseded: deque[tuple[int, int]] = deque()  # (revision that made it so, revision no longer needed)
         self._failed_epoch = 0
-        self._queue: SimpleQueue[_Write | _Job | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Write | list[_Write] | _Job | None] = SimpleQueue()
         try:
             self._connection = _connect(path)
             self._load()
@@ -166,36 +167,51 @@ class SqliteStore:
         return await self._write(key, None, expected)
 
     async def _write(self, key: str, value: bytes | None, expected: int) -> int:
-        while True:
-            if self._closing:
-                raise StoreError(f"{self._path}: the store is closed")
-            pending = self._pending.get(key)
-            if pending is None:
-                current = self._current.get(key)
-                found = current[1] if current else 0
-            else:
-                found = pending.revision if pending.value is not None else 0
-            if found == expected and (value is not None or found):
-                return await self._accept(key, value, pending)
-            if pending is None:
-                raise RevisionConflict(key, expected, found)
-            # Lost against a write that is not on disk yet: say so only once it is, for it may still fail.
-            await asyncio.wait([pending.future])
+        while (blocker := self._blocker(key, value, expected)) is not None:
+            await asyncio.wait([blocker])
+        write = self._accept(key, value)
+        self._queue.put(write)
+        return await write.future
 
-    def _accept(self, key: str, value: bytes | None, pending: _Write | None) -> asyncio.Future[int]:
+    async def write(self, writes: Sequence[Write]) -> list[int]:
+        while True:
+            blockers = [blocker for write in writes if (blocker := self._blocker(*write)) is not None]
+            if not blockers:
+                break
+            await asyncio.wait(blockers)
+        accepted = [self._accept(write.key, write.value) for write in writes]
+        self._queue.put(accepted)
+        return await asyncio.gather(*(write.future for write in accepted))
+
+    def _blocker(self, key: str, value: bytes | None, expected: int) -> asyncio.Future[int] | None:
+        """What must be settled before a write of the key can be judged; None if it may be made. Raises StoreError."""
+        if self._closing:
+            raise StoreError(f"{self._path}: the store is closed")
+        pending = self._pending.get(key)
+        if pending is None:
+            current = self._current.get(key)
+            found = current[1] if current else 0
+        else:
+            found = pending.revision if pending.value is not None else 0
+        if found == expected and (value is not None or found):
+            return None
+        if pending is None:
+            raise RevisionConflict(key, expected, found)
+        return pending.future  # lost against a write that is not on disk yet: say so only once it is, for it may fail
+
+    def _accept(self, key: str, value: bytes | None) -> _Write:
         revision = self._last_accepted = self._last_accepted + 1
         replaces, created = 0, revision
+        pending = self._pending.get(key)
         if pending is not None:
             if pending.value is not None:
                 replaces, created = pending.revision, pending.create_revision
         elif (current := self._current.get(key)) is not None:
             created, replaces = current
-        future: asyncio.Future[int] = self._loop.create_future()
-        write = _Write(key, value, replaces, created, revision, self._epoch, future)
+        write = _Write(key, value, replaces, created, revision, self._epoch, self._loop.create_future())
         self._pending[key] = write
         self._unsettled.append(write)
-        self._queue.put(write)
-        return future
+        return write
 
     def _committed(self, count: int) -> None:
         """In the loop: the next `count` accepted writes are on disk."""
@@ -305,7 +321,7 @@ class SqliteStore:
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
                 continue
-            while isinstance(item, _Write):
+            while isinstance(item, _Write | list):
                 batch, item = self._gather(item)
                 self._commit(batch)
                 dirty = True
@@ -317,17 +333,20 @@ class SqliteStore:
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
 
-    def _gather(self, first: _Write) -> tuple[list[_Write], _Write | _Job | None]:
+    def _gather(self, first: _Write | list[_Write]) -> tuple[list[_Write], _Write | list[_Write] | _Job | None]:
         """Writes that wait already, and the first thing after them that is no write (`_NOTHING`: the queue ran dry)."""
-        batch = [first]
+        batch = [first] if isinstance(first, _Write) else list(first)
         while len(batch) < MAX_BATCH:
             try:
                 item = self._queue.get_nowait()
             except Empty:
                 return batch, _NOTHING
-            if not isinstance(item, _Write):
+            if isinstance(item, _Write):
+                batch.append(item)
+            elif isinstance(item, list):
+                batch += item
+            else:
                 return batch, item
-            batch.append(item)
         return batch, _NOTHING
 
     def _commit(self, batch: list[_Write]) -> None:
