@@ -12,6 +12,7 @@ import hashlib
 import time
 from collections.abc import Iterable
 
+from pinnace.apis.core.volume_binding import is_meant_for
 from pinnace.apis.resources import (
     CSI_DRIVERS,
     NODES,
@@ -27,7 +28,6 @@ from pinnace.controllers.conditions import is_true
 from pinnace.controllers.node_lifecycle import by_node
 from pinnace.controllers.persistentvolume_binder import claim_of
 from pinnace.controllers.pods import is_finished
-from pinnace.controllers.volume_binding import is_meant_for
 from pinnace.controllers.volume_protection import claims_of
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, annotations_of, get_in, is_deleting, key_of, name_of, namespace_of

@@ -1,7 +1,7 @@
 """Brings claims and volumes together, asks provisioners for volumes, and reclaims those whose claims are gone.
 
-What fits is decided in `volume_binding.py`. A binding is written in four steps (the volume, its phase, the claim, its
-phase), each of which can be taken up where it was left. Volumes are made and destroyed by external provisioners.
+What fits is decided in `apis/core/volume_binding.py`. A binding is written in four steps (the volume, its phase, the
+claim, its phase), each of which can be taken up where it was left. External provisioners make and destroy volumes.
 Specified by https://kubernetes.io/docs/concepts/storage/persistent-volumes/.
 """
 
@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pinnace.apis.core import volume_binding as binding
 from pinnace.apis.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, STORAGE_CLASSES
 from pinnace.client.controller import Controller, itself
-from pinnace.controllers import volume_binding as binding
 from pinnace.controllers.pods import is_finished
 from pinnace.controllers.volume_protection import claims_of
 from pinnace.machinery.errors import ApiError

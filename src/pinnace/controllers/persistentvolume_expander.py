@@ -5,9 +5,9 @@ Specified by https://kubernetes.io/docs/concepts/storage/persistent-volumes/#exp
 
 from __future__ import annotations
 
+from pinnace.apis.core.volume_binding import is_meant_for, request_of
 from pinnace.apis.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES
 from pinnace.client.controller import Controller
-from pinnace.controllers.volume_binding import is_meant_for, request_of
 from pinnace.machinery.meta import Obj, get_in, key_of
 from pinnace.machinery.quantity import Quantity
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from pinnace.apis.core.volume_binding import BIND_COMPLETED, BOUND_BY_CONTROLLER, default_class, find_volume, mismatch
 from pinnace.apis.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, STORAGE_CLASSES
 from pinnace.controllers.persistentvolume_binder import PersistentVolumeBinder, first_consumer
-from pinnace.controllers.volume_binding import BIND_COMPLETED, BOUND_BY_CONTROLLER, default_class, find_volume, mismatch
 from pinnace.machinery.meta import GVR, Obj, annotations_of, name_of
 from pinnace.testing import Cluster
 from tests.client.fake_api import FakeApi
