@@ -79,8 +79,15 @@ class Authorizer:
         if not allowed:
             raise refusal(user, info, why)
 
+    def explain(self, user: User, info: RequestInfo) -> tuple[bool, str]:
+        """`decide`, and where a binding allows it, which."""
+        allowed, why = self.decide(user, info)
+        if allowed and not why and self.has_rbac and MASTERS not in user.groups:
+            why = self.policy.reason(user, info)
+        return allowed, why
+
     def decide(self, user: User, info: RequestInfo) -> tuple[bool, str]:
-        """Whether `user` may, and why or why not: the answer to a SubjectAccessReview."""
+        """Whether `user` may, and why not."""
         if MASTERS in user.groups:
             return True, ""
         reasons: list[str] = []

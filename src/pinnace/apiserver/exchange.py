@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pinnace.apiserver.authn import ANONYMOUS, User
 from pinnace.apiserver.request_info import RequestInfo
 from pinnace.wire.http import Request
+
+if TYPE_CHECKING:
+    from pinnace.apiserver.audit.event import Record
+    from pinnace.apiserver.call import Call
 
 UNKNOWN = RequestInfo("", "")
 
@@ -23,3 +28,6 @@ class Exchange:
     info: RequestInfo = UNKNOWN
     user: User = ANONYMOUS
     began: float = field(default_factory=time.perf_counter)  # seconds
+    call: Call | None = None  # of a request to a resource
+    audit: Record | None = None  # of a request that is recorded, until it is answered
+    panic: str = ""  # what went wrong inside the server

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pinnace.apis.runtime_config import RuntimeConfig
+from pinnace.apiserver.audit.options import AuditOptions
 
 
 @dataclass(slots=True, kw_only=True)
@@ -25,6 +26,8 @@ class Options:
     token_auth_file: Path | None = None  # CSV: token,user,uid,"group1,group2"
     anonymous_auth: bool = True
     authorization_modes: tuple[str, ...] = ("AlwaysAllow",)  # in the order they are asked: Node, RBAC, AlwaysDeny, …
+
+    audit: AuditOptions = field(default_factory=AuditOptions)
 
     enable_admission_plugins: tuple[str, ...] = ()  # besides those that are on by default
     disable_admission_plugins: tuple[str, ...] = ()

@@ -236,6 +236,16 @@ class Policy:
             found = self._grants[key] = self._gather(user)
         return found
 
+    def reason(self, user: User, info: RequestInfo) -> str:
+        """Which binding allows what `info` asks; empty where none does. Those for all namespaces come first."""
+        namespace = namespace_of(info)
+        for binding in sorted(dict.fromkeys(self._bindings_of(user))):
+            if binding.namespace in ("", namespace) and any(
+                Rule.of(rule).allows(info) for rule in self.role_rules(binding.role) or ()
+            ):
+                return f"RBAC: allowed by {_described(binding, user)}"
+        return ""
+
     def rule_objects(self, user: User, namespace: str) -> list[Obj]:
         """The PolicyRules that the user has in a namespace, as they are written."""
         found: list[Obj] = []
@@ -283,6 +293,26 @@ class Policy:
             target = grants.in_namespace.setdefault(binding.namespace, []) if binding.namespace else grants.anywhere
             target += map(Rule.of, rules)
         return grants
+
+
+def _described(binding: Binding, user: User) -> str:
+    """`RoleBinding "x/ns" of Role "y" to User "z"`."""
+    name = f"{binding.name}/{binding.namespace}" if binding.namespace else binding.name
+    kind, role = ("Role", "ClusterRole")[not binding.namespace], ("Role", "ClusterRole")[not binding.role.namespace]
+    return f'{kind}Binding "{name}" of {role} "{binding.role.name}" to {_described_subject(binding, user)}'
+
+
+def _described_subject(binding: Binding, user: User) -> str:
+    for kind, name in binding.subjects:
+        if kind == "Group" and name in user.groups:
+            return f'Group "{name}"'
+        if kind == "User" and name == user.name:
+            account = name.removeprefix("system:serviceaccount:")
+            if account != name:
+                namespace, _, account = account.partition(":")
+                return f'ServiceAccount "{account}/{namespace}"'
+            return f'User "{name}"'
+    return ""
 
 
 def _read_binding(namespace: str, name: str, binding: Obj) -> Binding:

@@ -15,10 +15,11 @@ import structlog
 from pinnace.apiserver import freshness, negotiate, routes
 from pinnace.apiserver.aggregation.aggregator import Aggregator
 from pinnace.apiserver.api import Api
+from pinnace.apiserver.audit.auditor import Auditor, note_decision, own_request
 from pinnace.apiserver.authn import User, loopback_user
 from pinnace.apiserver.call import Call, Many, One, Result, shown
 from pinnace.apiserver.compression import compressed
-from pinnace.apiserver.exchange import Exchange
+from pinnace.apiserver.exchange import UNKNOWN, Exchange
 from pinnace.apiserver.handlers import watch as watching
 from pinnace.apiserver.impersonation import impersonated, is_impersonation
 from pinnace.apiserver.metrics import Metrics
@@ -40,15 +41,28 @@ _OWN_FORM = ("log", "exec", "attach", "portforward", "proxy")  # what these answ
 class RequestPath:
     """`aggregator` is asked only while there are registered servers."""
 
-    def __init__(self, api: Api, aggregator: Aggregator, public: PublicPaths, metrics: Metrics) -> None:
+    def __init__(
+        self, api: Api, aggregator: Aggregator, public: PublicPaths, metrics: Metrics, auditor: Auditor | None = None
+    ) -> None:
         self._api = api
         self._aggregator = aggregator
         self._public = public
         self._metrics = metrics
+        self._auditor = auditor
         self._parsed: dict[tuple[str, str, bool], RequestInfo] = {}
 
     def handle(self, request: Request) -> AnyResponse | Awaitable[AnyResponse]:
         """Answer one HTTP request."""
+        if self._auditor is not None and self._auditor.waits:
+            return self._when_recorded(self._auditor, self._handle(request))
+        return self._handle(request)
+
+    async def _when_recorded(self, auditor: Auditor, answer: AnyResponse | Awaitable[AnyResponse]) -> AnyResponse:
+        found = answer if isinstance(answer, AnyResponse) else await answer
+        await auditor.settle()
+        return found
+
+    def _handle(self, request: Request) -> AnyResponse | Awaitable[AnyResponse]:
         exchange = Exchange(request)
         try:
             self._admit(exchange)
@@ -68,16 +82,23 @@ class RequestPath:
         request = exchange.request
         exchange.user = user = self._api.authenticator.authenticate(request)
         exchange.info = asked = self._info(request.method, request.path, _is_watch(request.query))
+        if self._auditor is not None:
+            self._auditor.begin(exchange)
         if is_impersonation(request.headers):
             exchange.user = user = impersonated(user, request.headers, self._api.authorizer)
+            if exchange.audit is not None:
+                exchange.audit.impersonated = user
         if "metadata.name" in request.query:
             asked = by_name(asked, request.params().get("fieldSelector", ""))
+        if exchange.audit is not None:
+            note_decision(exchange.audit, *self._api.authorizer.explain(user, asked))
         self._api.authorizer.authorize(user, asked)
 
     def _resource(self, exchange: Exchange) -> AnyResponse | Awaitable[AnyResponse]:
         request, info = exchange.request, exchange.info
         headers = request.headers
         call = self._call(exchange.user, info, request.params() if request.query else {}, request)
+        exchange.call = call
         call.content_type = headers.get("content-type", "")
         form = negotiate.format_of(
             headers.get("accept", "*/*"),
@@ -136,13 +157,19 @@ class RequestPath:
 
     def _answered(self, exchange: Exchange, response: AnyResponse) -> AnyResponse:
         self._metrics.answered(exchange, response.status)
+        if exchange.audit is not None and self._auditor is not None:
+            return self._auditor.answered(exchange, response)
         return response
 
     def _failed(self, exchange: Exchange, error: Exception, warnings: list[str] | None = None) -> AnyResponse:
         request = exchange.request
         if not isinstance(error, ApiError):
             log.error("request failed", method=request.method, path=request.path, exc_info=error)
+            exchange.panic = str(error) or type(error).__name__
             error = errors.internal("the server could not handle this request")
+        elif error.code == 401 and self._auditor is not None and exchange.info is UNKNOWN:
+            exchange.info = self._info(request.method, request.path, _is_watch(request.query))
+            self._auditor.not_authenticated(exchange)
         try:
             form = negotiate.format_of(request.headers.get("accept", "*/*"), None, "")
         except ApiError:
@@ -167,10 +194,45 @@ class RequestPath:
         """One request of a component of this process. What comes back is shared: read-only."""
         info = self._info(method, path, False)
         who = loopback_user(user)
-        self._api.authorizer.authorize(who, by_name(info, params.get("fieldSelector", "")))
+        if self._auditor is None:
+            self._api.authorizer.authorize(who, by_name(info, params.get("fieldSelector", "")))
+            return await self._own(who, info, method, path, params, body, content_type, None)
+        exchange = Exchange(own_request(method, path, params, body, content_type), info, who)
+        try:
+            self._admit_own(self._auditor, exchange, params)
+            answer = await self._own(who, info, method, path, params, body, content_type, exchange)
+        except ApiError as error:
+            if exchange.audit is not None:
+                self._auditor.done(exchange, error.code, error.to_status())
+            raise
+        if exchange.audit is not None:
+            self._auditor.done(exchange, 201 if info.verb == "create" else 200, answer)
+        return answer
+
+    def _admit_own(self, auditor: Auditor, exchange: Exchange, params: Mapping[str, str]) -> None:
+        """`_admit` for a component of this process, recorded."""
+        auditor.begin(exchange)
+        asked = by_name(exchange.info, params.get("fieldSelector", ""))
+        if exchange.audit is not None:
+            note_decision(exchange.audit, *self._api.authorizer.explain(exchange.user, asked))
+        self._api.authorizer.authorize(exchange.user, asked)
+
+    async def _own(
+        self,
+        who: User,
+        info: RequestInfo,
+        method: str,
+        path: str,
+        params: Mapping[str, str],
+        body: Obj | list[Obj] | None,
+        content_type: str,
+        exchange: Exchange | None,
+    ) -> Obj:
         if not info.is_resource:
             return await self._loopback_public(method, path, info)
         call = self._call(who, info, params, None)
+        if exchange is not None:
+            exchange.call = call
         call.document = body
         call.content_type = content_type
         result = await _when_fresh(call)
@@ -192,11 +254,27 @@ class RequestPath:
         """A watch of a component of this process; raises ApiError where HTTP would send an ERROR event."""
         info = self._info("GET", path, True)
         who = loopback_user(user)
-        self._api.authorizer.authorize(who, by_name(info, params.get("fieldSelector", "")))
+        exchange = None
+        if self._auditor is not None:
+            exchange = Exchange(own_request("GET", path, {**params, "watch": "1"}, None, ""), info, who)
+            try:
+                self._admit_own(self._auditor, exchange, params)
+            except ApiError as error:
+                if exchange.audit is not None:
+                    self._auditor.done(exchange, error.code, error.to_status())
+                raise
+            if exchange.audit is not None:
+                self._auditor.started(exchange)
+        else:
+            self._api.authorizer.authorize(who, by_name(info, params.get("fieldSelector", "")))
         call = self._call(who, info, params, None)
         _check_watchable(call)
-        async for event in watching.loopback_watch(call):
-            yield event
+        try:
+            async for event in watching.loopback_watch(call):
+                yield event
+        finally:
+            if exchange is not None and exchange.audit is not None and self._auditor is not None:
+                self._auditor.done(exchange, 200, None)
 
 
 def _rendered(call: Call, result: Result, form: negotiate.Format) -> AnyResponse:

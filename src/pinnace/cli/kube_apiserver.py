@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pinnace.cli.apiserver_flags import admission, authentication, authorization, cluster, serving, storage
+from pinnace.cli.apiserver_flags import admission, audit, authentication, authorization, cluster, serving, storage
 from pinnace.cli.serving import run, verbosity_option
 
 if TYPE_CHECKING:
     from pinnace.apiserver.options import Options
 
-_SECTIONS = (serving, storage, authentication, authorization, admission, cluster)
+_SECTIONS = (serving, storage, authentication, authorization, audit, admission, cluster)
 
 
 @click.command("kube-apiserver")
@@ -21,6 +21,7 @@ _SECTIONS = (serving, storage, authentication, authorization, admission, cluster
 @storage.options
 @authentication.options
 @authorization.options
+@audit.options
 @admission.options
 @cluster.options
 @verbosity_option

@@ -17,7 +17,8 @@ from pinnace.machinery.meta import Obj, get_in, labels_of
 if TYPE_CHECKING:
     from pinnace.apis.podsecurity.policy import Standard
 
-_LABELS = b'"pod-security.kubernetes.io/'
+_PREFIX = "pod-security.kubernetes.io"
+_LABELS = f'"{_PREFIX}/'.encode()
 _IGNORED = ("attach", "binding", "eviction", "exec", "log", "portforward", "proxy", "status")
 _TEMPLATES: dict[tuple[str, str], tuple[str, ...]] = {
     ("", "podtemplates"): ("template",),
@@ -63,6 +64,8 @@ def _judge_pod(attributes: Attributes, pod: Obj) -> None:
     from pinnace.apis.podsecurity.policy import policy_of
 
     policy, _ = policy_of(labels)
+    attributes.annotate(f"{_PREFIX}/enforce-policy", str(policy.enforce))
+    _note(attributes, policy.audit, pod["metadata"], pod["spec"])
     text = violations(policy.enforce, pod["metadata"], pod["spec"])
     if text:
         raise attributes.forbidden(text)
@@ -78,7 +81,9 @@ def _judge_template(attributes: Attributes, workload: Obj) -> None:
     from pinnace.apis.podsecurity.policy import policy_of
 
     policy, _ = policy_of(labels)
-    _warn(attributes, policy.warn, template.get("metadata") or {}, template.get("spec") or {})
+    meta, spec = template.get("metadata") or {}, template.get("spec") or {}
+    _note(attributes, policy.audit, meta, spec)
+    _warn(attributes, policy.warn, meta, spec)
 
 
 def _warn(attributes: Attributes, standard: Standard, meta: Obj, spec: Obj) -> None:
@@ -87,6 +92,17 @@ def _warn(attributes: Attributes, standard: Standard, meta: Obj, spec: Obj) -> N
     text = violations(standard, meta, spec)
     if text:
         attributes.call.warnings.append("would " + text.replace("violates", "violate", 1))
+
+
+def _note(attributes: Attributes, standard: Standard, meta: Obj, spec: Obj) -> None:
+    """Leave what the audited standard would not let in to the audit log, where there is one."""
+    if attributes.call.api.options.audit.policy_file is None:
+        return
+    from pinnace.apis.podsecurity.evaluation import violations
+
+    text = violations(standard, meta, spec)
+    if text:
+        attributes.annotate(f"{_PREFIX}/audit-violations", "would " + text.replace("violates", "violate", 1))
 
 
 def _matters(pod: Obj, old: Obj) -> bool:

@@ -105,6 +105,8 @@ class _Webhooks(Plugin):
                 return None
             raise errors.internal(f'failed calling webhook "{name}": {error}') from None
         attributes.call.warnings += [str(each) for each in response.get("warnings") or ()]
+        for key, value in (response.get("auditAnnotations") or {}).items():
+            attributes.annotate(f"{name}/{key}", str(value))
         if not response.get("allowed"):
             raise denial(name, response.get("status") or {})
         return response

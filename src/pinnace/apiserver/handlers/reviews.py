@@ -189,7 +189,7 @@ async def review_access(call: Call) -> One:
     if not is_self:
         extra = {name: tuple(values) for name, values in (spec.get("extra") or {}).items()}
         user = User(spec.get("user", ""), spec.get("uid", ""), tuple(spec.get("groups") or ()), extra)
-    allowed, reason = call.api.authorizer.decide(user, _asked_about(resource, path or {}))
+    allowed, reason = call.api.authorizer.explain(user, _asked_about(resource, path or {}))
     review["status"] = {"allowed": allowed, **({"reason": reason} if reason else {})}
     return One(review, 201)
 
