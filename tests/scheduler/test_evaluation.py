@@ -143,7 +143,7 @@ def test_why_not() -> None:
     rejected = evaluator(cache).explain(shape(cpu="2"))
     message = failure_message(3, (rejection.reasons for _, rejection in rejected.values()), "preemption: none.")
     assert message == (
-        "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint {key: value}. preemption: none."
+        "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s). preemption: none."
     )
 
 

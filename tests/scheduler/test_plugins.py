@@ -27,13 +27,13 @@ def words(rejection: Rejection | None) -> tuple[str, ...] | None:
 TAINT = {"key": "a", "value": "b", "effect": "NoSchedule"}
 TAINTS: list[tuple[list[Obj], list[Obj], str | None]] = [
     ([], [], None),
-    ([TAINT], [], "node(s) had untolerated taint {a: b}"),
-    ([{"key": "gone", "effect": "NoExecute"}], [], "node(s) had untolerated taint {gone: }"),
+    ([TAINT], [], "node(s) had untolerated taint(s)"),
+    ([{"key": "gone", "effect": "NoExecute"}], [], "node(s) had untolerated taint(s)"),
     ([TAINT], [{"key": "a", "value": "b"}], None),
-    ([TAINT], [{"key": "a", "operator": "Equal", "value": "c"}], "node(s) had untolerated taint {a: b}"),
+    ([TAINT], [{"key": "a", "operator": "Equal", "value": "c"}], "node(s) had untolerated taint(s)"),
     ([TAINT], [{"key": "a", "operator": "Exists"}], None),
     ([TAINT], [{"operator": "Exists"}], None),
-    ([TAINT], [{"operator": "Exists", "effect": "NoExecute"}], "node(s) had untolerated taint {a: b}"),
+    ([TAINT], [{"operator": "Exists", "effect": "NoExecute"}], "node(s) had untolerated taint(s)"),
     ([{**TAINT, "effect": "PreferNoSchedule"}], [], None),
 ]
 

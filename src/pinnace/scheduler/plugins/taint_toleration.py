@@ -12,6 +12,7 @@ from pinnace.scheduler.node import NodeInfo
 from pinnace.scheduler.pod import PodShape
 
 _FORBIDDING = ("NoSchedule", "NoExecute")
+_REJECTED = Rejection(("node(s) had untolerated taint(s)",), resolvable=False)
 
 
 class TaintToleration:
@@ -26,11 +27,7 @@ class TaintToleration:
     def filter(self, shape: PodShape, node: NodeInfo) -> Rejection | None:
         if not node.taints:
             return None
-        taint = untolerated(node.taints, shape.tolerations, _FORBIDDING)
-        if taint is None:
-            return None
-        words = f"node(s) had untolerated taint {{{taint.get('key', '')}: {taint.get('value') or ''}}}"
-        return Rejection((words,), resolvable=False)
+        return _REJECTED if untolerated(node.taints, shape.tolerations, _FORBIDDING) is not None else None
 
     def scores(self, shape: PodShape) -> bool:  # noqa: ARG002
         return True
