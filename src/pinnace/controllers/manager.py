@@ -7,8 +7,9 @@ Names and `--controllers` follow https://kubernetes.io/docs/reference/command-li
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -21,6 +22,13 @@ from pinnace.client.informer import Backoff, InformerFactory
 from pinnace.client.leader_election import Election, run_elected
 from pinnace.client.tasks import end_tasks
 from pinnace.controllers.attach_detach import AttachDetachController
+from pinnace.controllers.certificate_authority import KeyPair
+from pinnace.controllers.certificate_requests import API_CLIENT, KUBELET_CLIENT, KUBELET_SERVING, LEGACY_UNKNOWN
+from pinnace.controllers.certificatesigningrequest import (
+    CsrApprovingController,
+    CsrCleanerController,
+    CsrSigningController,
+)
 from pinnace.controllers.clusterrole_aggregation import ClusterRoleAggregationController
 from pinnace.controllers.cronjob import CronJobController
 from pinnace.controllers.daemonset import DaemonSetController
@@ -54,6 +62,9 @@ from pinnace.controllers.volume_protection import PvcProtectionController, PvPro
 _log = structlog.get_logger()
 
 CONTROLLERS: dict[str, type[Controller]] = {
+    "certificatesigningrequest-approving-controller": CsrApprovingController,
+    "certificatesigningrequest-cleaner-controller": CsrCleanerController,
+    "certificatesigningrequest-signing-controller": CsrSigningController,
     "clusterrole-aggregation-controller": ClusterRoleAggregationController,
     "cronjob-controller": CronJobController,
     "daemonset-controller": DaemonSetController,
@@ -101,8 +112,15 @@ class Options:
     kubernetes_minor: int = builtin.NEWEST
     node_monitor_grace_seconds: float = GRACE_SECONDS
     terminated_pod_gc_threshold: int = 12500
+    signing: Mapping[str, KeyPair] = field(default_factory=dict)  # by signer; requests to others are not signed
+    signing_duration: timedelta = timedelta(days=365)
     autoscaling: AutoscalerSettings = field(default_factory=AutoscalerSettings)
     election: Election | None = None  # with one, the loops run while its lease is held
+
+
+def every_signer(pair: KeyPair) -> dict[str, KeyPair]:
+    """One authority for all of Kubernetes' own signers."""
+    return dict.fromkeys((API_CLIENT, KUBELET_CLIENT, KUBELET_SERVING, LEGACY_UNKNOWN), pair)
 
 
 def selected(name: str, controllers: Iterable[str]) -> bool:
@@ -167,7 +185,9 @@ class ControllerManager:
 def _arguments(options: Options, served: ServedResources) -> dict[str, dict[str, Any] | None]:
     """What some controllers are told beyond client and informers; None for those that would have nothing to do."""
     cluster_cidrs = options.cluster_cidrs if options.allocate_node_cidrs else ()
+    signing = {"authorities": options.signing, "duration": options.signing_duration}
     return {
+        "certificatesigningrequest-signing-controller": signing if options.signing else None,
         "garbage-collector-controller": {"served": served},
         "horizontal-pod-autoscaler-controller": {"served": served, "settings": options.autoscaling},
         "namespace-controller": {"served": served},
