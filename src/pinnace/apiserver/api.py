@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pinnace.apis.registry import Registry
 from pinnace.apiserver.admission.chain import Chain
-from pinnace.apiserver.allocators import Reservations
+from pinnace.apiserver.allocation.reservations import Reservations
 from pinnace.apiserver.authn import Authenticator
 from pinnace.apiserver.authz import Authorizer
 from pinnace.apiserver.backends import Backends

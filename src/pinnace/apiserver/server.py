@@ -15,14 +15,13 @@ import orjson
 import structlog
 
 from pinnace.apis.registry import Registry
-from pinnace.apis.resources import SERVICES
 from pinnace.apiserver import negotiate
 from pinnace.apiserver.admission import plugins
 from pinnace.apiserver.admission.chain import Chain
 from pinnace.apiserver.admission.dynamic import dynamic_plugins
 from pinnace.apiserver.admission.webhook_client import WebhookClient
 from pinnace.apiserver.aggregation.aggregator import Aggregator
-from pinnace.apiserver.allocators import Reservations
+from pinnace.apiserver.allocation.reservations import Reservations
 from pinnace.apiserver.api import Api
 from pinnace.apiserver.audit.auditor import auditor_of
 from pinnace.apiserver.authn import Authenticator, read_token_file
@@ -72,7 +71,7 @@ class ApiServer:
         )
         static = read_token_file(options.token_auth_file) if options.token_auth_file else {}
         self._webhooks = WebhookClient()
-        self._reservations = Reservations(options.service_cluster_ip_range, options.service_node_port_range)
+        self._reservations = Reservations(options.service_cluster_ip_range, options.service_node_port_range, storage)
         self.api = Api(
             options=options,
             storage=storage,
@@ -99,7 +98,6 @@ class ApiServer:
         self._path = RequestPath(self.api, self._aggregator, self._public, self.metrics, self._auditor)
         self._server: Any = None
         self._chores: list[asyncio.Task[None]] = []
-        self._leave_services: Any = None
 
     async def start(self) -> None:
         """Fill the caches, listen, and make the objects every cluster has. Raises OSError for a port that is taken."""
@@ -111,7 +109,7 @@ class ApiServer:
         await self.api.storage.start(self._custom.begin)
         self._custom.start()
         self.api.authorizer.start()
-        self._leave_services = self._reservations.follow(self.api.storage.cache(SERVICES))
+        self._reservations.follow()
         tls = None
         if options.cert_file is not None and options.key_file is not None:
             protocols = ("h2", "http/1.1") if options.http2 else ("http/1.1",)
@@ -160,8 +158,7 @@ class ApiServer:
             stream.set()
         if self._server is not None:
             await self._server.close(grace)
-        if self._leave_services is not None:
-            self._leave_services()
+        self._reservations.stop()
         await self._aggregator.stop()
         await self._custom.stop()
         await self._webhooks.close()

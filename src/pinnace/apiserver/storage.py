@@ -19,7 +19,7 @@ from pinnace.apiserver.cache import CachedObject, ResourceCache
 from pinnace.machinery import errors
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import GVR, Obj
-from pinnace.store.contract import ROOT, Change, KeyValue, RevisionConflict, Store, StoreError
+from pinnace.store.contract import ROOT, Change, KeyValue, RevisionConflict, Store, StoreError, Write
 
 RETRIES = 100  # an update whose author named no version wins before that, or the key is in a storm
 
@@ -137,41 +137,56 @@ class Storage:
 
     # Writing.
 
-    async def create(self, cache: ResourceCache, key: str, obj: Obj) -> CachedObject:
-        """Write a new object; AlreadyExists when the key is taken. `obj` belongs to the cache from here on."""
+    async def create(self, cache: ResourceCache, key: str, obj: Obj, also: Sequence[Write] = ()) -> CachedObject:
+        """Write a new object; AlreadyExists when the key is taken. `obj` belongs to the cache from here on.
+
+        `also` is written with it or not at all; raises RevisionConflict where that cannot be.
+        """
         raw = encode(cache.kind, obj) if cache.converter is None else await cache.converter.to_stored(obj)
         try:
-            return await self._put(cache, key, raw, obj, 0)
-        except RevisionConflict:
+            return await self._put(cache, key, raw, obj, 0, also)
+        except RevisionConflict as conflict:
+            if conflict.key != cache.prefix + key:
+                raise
             raise errors.already_exists(cache.kind.plural, key.rpartition("/")[2], cache.kind.group) from None
 
-    async def replace(self, cache: ResourceCache, old: CachedObject, obj: Obj) -> CachedObject:
-        """Write `obj` over `old`, or nothing when they say the same. Raises RevisionConflict."""
+    async def replace(
+        self, cache: ResourceCache, old: CachedObject, obj: Obj, also: Sequence[Write] = ()
+    ) -> CachedObject:
+        """Write `obj` over `old`, and `also` with it, or nothing when they say the same. Raises RevisionConflict."""
         if cache.converter is not None:
             raw = await cache.converter.to_stored(obj)
         else:
             raw = encode(cache.kind, obj)
-            if raw == old.raw:
+            if raw == old.raw and not also:
                 return old
-        return await self._put(cache, old.key, raw, obj, old.revision)
+        return await self._put(cache, old.key, raw, obj, old.revision, also)
 
-    async def remove(self, cache: ResourceCache, old: CachedObject) -> int:
-        """Delete `old` and return the revision of that. Raises RevisionConflict."""
+    async def remove(self, cache: ResourceCache, old: CachedObject, also: Sequence[Write] = ()) -> int:
+        """Delete `old`, write `also` with it, and return the revision of the deletion. Raises RevisionConflict."""
+        return await self._write(Write(cache.prefix + old.key, None, old.revision), also)
+
+    async def _write(self, own: Write, also: Sequence[Write]) -> int:
+        """The revision of `own`. What it needs comes before it, what it leaves goes after it."""
         try:
-            return await self.store.delete(cache.prefix + old.key, old.revision)
+            if also:
+                before = [write for write in also if write.value is not None]
+                after = [write for write in also if write.value is None]
+                return (await self.store.write([*before, own, *after]))[len(before)]
+            if own.value is None:
+                return await self.store.delete(own.key, own.expected)
+            return await self.store.put(own.key, own.value, own.expected)
         except RevisionConflict:
             raise
         except StoreError as error:
             raise storage_failure(error) from error
 
-    async def _put(self, cache: ResourceCache, key: str, raw: bytes, obj: Obj, expected: int) -> CachedObject:
+    async def _put(
+        self, cache: ResourceCache, key: str, raw: bytes, obj: Obj, expected: int, also: Sequence[Write]
+    ) -> CachedObject:
         cache.decoded_hint[id(raw)] = obj
         try:
-            revision = await self.store.put(cache.prefix + key, raw, expected)
-        except RevisionConflict:
-            raise
-        except StoreError as error:
-            raise storage_failure(error) from error
+            revision = await self._write(Write(cache.prefix + key, raw, expected), also)
         finally:
             cache.decoded_hint.pop(id(raw), None)
         if cache.converter is not None:

@@ -10,12 +10,15 @@ import uuid
 
 from pinnace.apis import warnings
 from pinnace.apiserver.admission.chain import Attributes
+from pinnace.apiserver.allocation.reservations import Claim
 from pinnace.apiserver.cache import CachedObject
 from pinnace.apiserver.call import Call, One, shown, to_storage
 from pinnace.apiserver.decode import read_object
 from pinnace.apiserver.handlers.managers import check_after_admission, track_new
+from pinnace.apiserver.storage import RETRIES
 from pinnace.machinery import errors
 from pinnace.machinery.meta import Obj, format_time, utc_now
+from pinnace.store.contract import RevisionConflict
 
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _BASE_LENGTH = 58  # of a generated name, which has 63 characters at most
@@ -54,15 +57,19 @@ async def create_object(call: Call, obj: Obj, *, tracked: bool = False) -> One:
     check_after_admission(call, obj, entries)
     if call.kind.prepare is not None:
         call.kind.prepare(obj, None)
-    undo = call.api.reservations.before_write(call.kind, obj, None)
-    try:
-        validate_create(call, obj)
-        await call.api.admission.validate(attributes)
-        if dry_run:
-            return One(_check_free(call, obj), 201, kind=call.kind)
-        return One(await _store(call, obj, tries), 201, kind=call.kind)
-    finally:
-        undo()
+    for _ in range(RETRIES):
+        claim = call.api.reservations.claim(call.kind, obj, None)
+        try:
+            validate_create(call, obj)
+            await call.api.admission.validate(attributes)
+            if dry_run:
+                return One(_check_free(call, obj), 201, kind=call.kind)
+            return One(await _store(call, obj, tries, claim), 201, kind=call.kind)
+        except RevisionConflict:  # another server was first to what it was to get
+            claim.lose()
+        finally:
+            claim.release()
+    raise errors.modified(call.kind.plural, meta.get("name", ""), call.kind.group)
 
 
 def fix_namespace(call: Call, meta: Obj) -> None:
@@ -112,14 +119,14 @@ def _check_free(call: Call, obj: Obj) -> Obj:
     return obj
 
 
-async def _store(call: Call, obj: Obj, tries: int) -> CachedObject:
+async def _store(call: Call, obj: Obj, tries: int, claim: Claim) -> CachedObject:
     api, cache = call.api, call.cache
     while True:
         tries -= 1
         try:
             if cache.get(_key(obj)) is not None:  # cheaper than to find out at the store
                 _check_free(call, obj)
-            return await api.storage.create(cache, _key(obj), to_storage(call.kind, obj))
+            return await api.storage.create(cache, _key(obj), to_storage(call.kind, obj), claim.writes(obj))
         except errors.ApiError as error:
             if not error.is_already_exists or tries <= 0:
                 raise

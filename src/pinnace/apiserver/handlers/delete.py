@@ -23,7 +23,7 @@ from pinnace.machinery.meta import GVK, Obj, format_time, utc_now
 from pinnace.store.contract import RevisionConflict
 
 # What DELETE answers with: the object for these, a Status for the rest.
-_ANSWERS_WITH_OBJECT = {
+ANSWERS_WITH_OBJECT = {
     ("", "pods"),
     ("", "services"),
     ("", "persistentvolumes"),
@@ -31,6 +31,15 @@ _ANSWERS_WITH_OBJECT = {
     ("", "podtemplates"),
     ("", "resourcequotas"),
     ("", "serviceaccounts"),
+    ("resource.k8s.io", "deviceclasses"),
+    ("resource.k8s.io", "resourceclaims"),
+    ("resource.k8s.io", "resourceclaimtemplates"),
+    ("resource.k8s.io", "resourceslices"),
+    ("storage.k8s.io", "csidrivers"),
+    ("storage.k8s.io", "csinodes"),
+    ("storage.k8s.io", "storageclasses"),
+    ("storage.k8s.io", "volumeattachments"),
+    ("storage.k8s.io", "volumeattributesclasses"),
 }
 _DEPENDENT_FINALIZERS = ("orphan", "foregroundDeletion")
 _POLICIES = ("Background", "Foreground", "Orphan")
@@ -84,7 +93,8 @@ async def delete_object(call: Call, key: str, options: Options) -> One:
             new = begin_deletion(call, stored, options)
             if new is None:
                 if not options.dry_run:
-                    await storage.remove(cache, stored)
+                    releases = call.api.reservations.releases(kind, stored.obj())
+                    await storage.remove(cache, stored, releases)
                 return _answer(call, stored)
             if options.dry_run or new == shown(kind, stored):
                 return One(new, kind=kind)
@@ -175,7 +185,7 @@ def _check_preconditions(call: Call, stored: CachedObject, options: Options) -> 
 
 def _answer(call: Call, stored: CachedObject) -> One:
     kind = call.kind
-    if (kind.group, kind.plural) in _ANSWERS_WITH_OBJECT:
+    if (kind.group, kind.plural) in ANSWERS_WITH_OBJECT:
         return One(stored, kind=kind)
     details: Obj = {"name": stored.name}
     if kind.group:

@@ -225,7 +225,7 @@ async def modify(
             kind.prepare(new, old)
         _count_generation(call, new, old)
         ignore_times(new, old)
-        undo = call.api.reservations.before_write(kind, new, old)
+        claim = call.api.reservations.claim(kind, new, old)
         try:
             _validate(call, new, old)
             await call.api.admission.validate(attributes)
@@ -234,14 +234,16 @@ async def modify(
             if new == old and not (cache.converter is not None and cache.converter.is_stale(stored.key)):
                 return One(stored, status, kind=kind)
             if is_finished(new):
-                await storage.remove(cache, stored)
+                await storage.remove(cache, stored, call.api.reservations.releases(kind, old))
                 return One(new, status, kind=kind)
-            return One(await storage.replace(cache, stored, to_storage(kind, new)), status, kind=kind)
-        except RevisionConflict:
-            if pinned:
+            replaced = await storage.replace(cache, stored, to_storage(kind, new), claim.writes(new))
+            return One(replaced, status, kind=kind)
+        except RevisionConflict as conflict:
+            if pinned and conflict.key == cache.prefix + stored.key:
                 raise errors.modified(kind.plural, call.info.name, kind.group) from None
+            claim.lose()
         finally:
-            undo()
+            claim.release()
     raise errors.modified(kind.plural, call.info.name, kind.group)
 
 

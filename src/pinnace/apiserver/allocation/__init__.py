@@ -1,0 +1,1 @@
+"""Cluster IPs and node ports: who has which, on record for every server over one store."""
