@@ -15,6 +15,7 @@ import structlog
 from pinnace.apiserver import freshness, negotiate, routes
 from pinnace.apiserver.aggregation.aggregator import Aggregator
 from pinnace.apiserver.api import Api
+from pinnace.apiserver.asking import MustAsk, asking
 from pinnace.apiserver.audit.auditor import Auditor, note_decision, own_request
 from pinnace.apiserver.authn import User, loopback_user
 from pinnace.apiserver.call import Call, Many, One, Result, shown
@@ -66,23 +67,40 @@ class RequestPath:
         exchange = Exchange(request)
         try:
             self._admit(exchange)
-            if self._aggregator.backends and (backend := self._aggregator.find(exchange.info)) is not None:
-                return self._finish_other(exchange, backend.pass_on(request, exchange.user))
-            if exchange.info.is_resource:
-                return self._resource(exchange)
-            answer = self._public.answer(request, exchange.info)
-            if isinstance(answer, Response):
-                return self._answered(exchange, answer)
-            return self._finish_other(exchange, answer)
+            return self._dispatch(exchange)
+        except MustAsk as question:
+            return self._after_asking(exchange, question)
         except Exception as error:
             return self._failed(exchange, error)
 
+    async def _after_asking(self, exchange: Exchange, question: MustAsk) -> AnyResponse:
+        """The same for a request whose admission hangs on what another server says."""
+        try:
+            await asking(lambda: self._admit(exchange), question)
+            answer = self._dispatch(exchange)
+            return answer if isinstance(answer, AnyResponse) else await answer
+        except Exception as error:
+            return self._failed(exchange, error)
+
+    def _dispatch(self, exchange: Exchange) -> AnyResponse | Awaitable[AnyResponse]:
+        """The answer to a request that is admitted."""
+        request = exchange.request
+        if self._aggregator.backends and (backend := self._aggregator.find(exchange.info)) is not None:
+            return self._finish_other(exchange, backend.pass_on(request, exchange.user))
+        if exchange.info.is_resource:
+            return self._resource(exchange)
+        answer = self._public.answer(request, exchange.info)
+        if isinstance(answer, Response):
+            return self._answered(exchange, answer)
+        return self._finish_other(exchange, answer)
+
     def _admit(self, exchange: Exchange) -> None:
-        """Who asks, for what, and whether that is allowed. Raises 401 and 403."""
+        """Who asks, for what, and whether that is allowed. Raises 401 and 403, and MustAsk, to be called again then."""
         request = exchange.request
         exchange.user = user = self._api.authenticator.authenticate(request)
+        is_first = exchange.info is UNKNOWN
         exchange.info = asked = self._info(request.method, request.path, _is_watch(request.query))
-        if self._auditor is not None:
+        if self._auditor is not None and is_first:
             self._auditor.begin(exchange)
         if is_impersonation(request.headers):
             exchange.user = user = impersonated(user, request.headers, self._api.authorizer)
@@ -195,11 +213,11 @@ class RequestPath:
         info = self._info(method, path, False)
         who = loopback_user(user)
         if self._auditor is None:
-            self._api.authorizer.authorize(who, by_name(info, params.get("fieldSelector", "")))
+            await asking(lambda: self._api.authorizer.authorize(who, by_name(info, params.get("fieldSelector", ""))))
             return await self._own(who, info, method, path, params, body, content_type, None)
         exchange = Exchange(own_request(method, path, params, body, content_type), info, who)
         try:
-            self._admit_own(self._auditor, exchange, params)
+            await self._admit_own(self._auditor, exchange, params)
             answer = await self._own(who, info, method, path, params, body, content_type, exchange)
         except ApiError as error:
             if exchange.audit is not None:
@@ -209,13 +227,17 @@ class RequestPath:
             self._auditor.done(exchange, 201 if info.verb == "create" else 200, answer)
         return answer
 
-    def _admit_own(self, auditor: Auditor, exchange: Exchange, params: Mapping[str, str]) -> None:
+    async def _admit_own(self, auditor: Auditor, exchange: Exchange, params: Mapping[str, str]) -> None:
         """`_admit` for a component of this process, recorded."""
         auditor.begin(exchange)
         asked = by_name(exchange.info, params.get("fieldSelector", ""))
-        if exchange.audit is not None:
-            note_decision(exchange.audit, *self._api.authorizer.explain(exchange.user, asked))
-        self._api.authorizer.authorize(exchange.user, asked)
+
+        def authorize() -> None:
+            if exchange.audit is not None:
+                note_decision(exchange.audit, *self._api.authorizer.explain(exchange.user, asked))
+            self._api.authorizer.authorize(exchange.user, asked)
+
+        await asking(authorize)
 
     async def _own(
         self,
@@ -258,7 +280,7 @@ class RequestPath:
         if self._auditor is not None:
             exchange = Exchange(own_request("GET", path, {**params, "watch": "1"}, None, ""), info, who)
             try:
-                self._admit_own(self._auditor, exchange, params)
+                await self._admit_own(self._auditor, exchange, params)
             except ApiError as error:
                 if exchange.audit is not None:
                     self._auditor.done(exchange, error.code, error.to_status())
@@ -266,7 +288,7 @@ class RequestPath:
             if exchange.audit is not None:
                 self._auditor.started(exchange)
         else:
-            self._api.authorizer.authorize(who, by_name(info, params.get("fieldSelector", "")))
+            await asking(lambda: self._api.authorizer.authorize(who, by_name(info, params.get("fieldSelector", ""))))
         call = self._call(who, info, params, None)
         _check_watchable(call)
         try:

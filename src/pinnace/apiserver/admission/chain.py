@@ -8,12 +8,13 @@ plugins see the object once more.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import orjson
 
+from pinnace.apiserver.asking import MustAsk, going_again
 from pinnace.machinery import errors
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, annotations_of
@@ -164,12 +165,12 @@ class Chain:
     async def mutate(self, attributes: Attributes) -> None:
         plugins = self._of(attributes.resource)[0]
         for plugin in plugins:
-            await plugin.mutate(attributes)
+            await _step(plugin.mutate, attributes)
         again = attributes.reinvocation
         if again is not None and again.is_due:
             again.second = True
             for plugin in plugins:
-                await plugin.mutate(attributes)
+                await _step(plugin.mutate, attributes)
 
     async def admit_part(self, call: Call, obj: Obj) -> None:
         """Ask about what is sent to a subresource and is no object of its resource: a Binding, an Eviction.
@@ -178,10 +179,18 @@ class Chain:
         """
         attributes = Attributes(call, "CREATE", obj, None, call.dry_run)
         for plugin in self._dynamic:
-            await plugin.mutate(attributes)
+            await _step(plugin.mutate, attributes)
         for plugin in self._dynamic:
-            await plugin.validate(attributes)
+            await _step(plugin.validate, attributes)
 
     async def validate(self, attributes: Attributes) -> None:
         for plugin in self._of(attributes.resource)[1]:
-            await plugin.validate(attributes)
+            await _step(plugin.validate, attributes)
+
+
+async def _step(step: Callable[[Attributes], Awaitable[None]], attributes: Attributes) -> None:
+    """One plugin's word, asked for again when it hung on what an authorizer elsewhere says."""
+    try:
+        await step(attributes)
+    except MustAsk as question:
+        await going_again(lambda: step(attributes), question)

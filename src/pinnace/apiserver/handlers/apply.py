@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from pinnace.apiserver import negotiate
+from pinnace.apiserver.asking import asking
 from pinnace.apiserver.cache import CachedObject
 from pinnace.apiserver.call import Call, One, shown
 from pinnace.apiserver.decode import decode, field_validation, own
@@ -163,7 +164,7 @@ async def _apply(call: Call, config: _Config, restrict: update.Restrict) -> One:
 
 
 async def _create(call: Call, config: _Config) -> One:
-    call.api.authorizer.authorize(call.user, call.info._replace(verb="create"))
+    await asking(lambda: call.api.authorizer.authorize(call.user, call.info._replace(verb="create")))
     if call.kind.terminating:
         raise errors.terminating_definition(call.kind.plural, "create", call.kind.group)
     obj = _decoded(call, config, await _applied(call, None, config.document))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from pinnace.apis.resources import NODES, PODS, SECRETS
+from pinnace.apiserver.asking import asking
 from pinnace.apiserver.authn import User
 from pinnace.apiserver.call import Call, One
 from pinnace.apiserver.decode import read_object
@@ -114,7 +115,7 @@ async def review_token(call: Call) -> One:
         raise errors.bad_request("token is required for TokenReview in authentication")
     audiences = tuple(spec.get("audiences") or ())
     tokens = call.api.tokens
-    user = tokens_user(call, spec["token"], audiences)
+    user = await asking(lambda: tokens_user(call, spec["token"], audiences))
     status: Obj = {"user": {}}
     if user is not None:
         status = {"authenticated": True, "user": user_info(user)}
@@ -189,7 +190,8 @@ async def review_access(call: Call) -> One:
     if not is_self:
         extra = {name: tuple(values) for name, values in (spec.get("extra") or {}).items()}
         user = User(spec.get("user", ""), spec.get("uid", ""), tuple(spec.get("groups") or ()), extra)
-    allowed, reason = call.api.authorizer.explain(user, _asked_about(resource, path or {}))
+    asked = _asked_about(resource, path or {})
+    allowed, reason = await asking(lambda: call.api.authorizer.explain(user, asked))
     review["status"] = {"allowed": allowed, **({"reason": reason} if reason else {})}
     return One(review, 201)
 
