@@ -24,6 +24,8 @@ from pinnace.apis.kind import Kind
 from pinnace.apiserver import openapi_proto
 from pinnace.apiserver.openapi_custom import CustomModels
 from pinnace.apiserver.openapi_paths import PATCH, Operation, operations_of
+from pinnace.apiserver.openapi_roots import VERSION, resources_operation, root_operations
+from pinnace.apiserver.openapi_writing import Reference, paths_v2, paths_v3
 from pinnace.machinery.meta import GVK, Obj
 from pinnace.machinery.schema import Schemas
 
@@ -32,14 +34,15 @@ PROTOBUF_ACCEPT = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 _PATCH_DEFINITION = _META + "Patch"
-_MEDIA = (JSON, "application/yaml")
-_PATCH_MEDIA = (
-    "application/apply-patch+yaml",
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-)
-_CODE_WORDS = {200: "OK", 201: "Created", 202: "Accepted", 401: "Unauthorized"}
+_VERSION_DEFINITION = "io.k8s.apimachinery.pkg.version.Info"
+_BEARER = {
+    "BearerToken": {
+        "description": "Bearer Token authentication",
+        "in": "header",
+        "name": "authorization",
+        "type": "apiKey",
+    }
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ class OpenApi:
         self._version = version  # v1.37.0
         self._packed: dict[str, bytes] = {}
         self._builtin_packed: dict[str, bytes] = {}  # version 2 without custom kinds
-        self._builtin_names = {**schemas.kinds, PATCH: _PATCH_DEFINITION}
+        self._builtin_names = {**schemas.kinds, PATCH: _PATCH_DEFINITION, VERSION: _VERSION_DEFINITION}
         self._names = self._builtin_names
         self._custom = CustomModels((), schemas)
 
@@ -78,7 +81,7 @@ class OpenApi:
         changed = {f"/openapi/v3{kind.gvr.prefix}" for kind in (*self._custom.kinds, *other._custom.kinds)}
         changed |= {"/openapi/v2", "/openapi/v2+protobuf"}
         other._packed = {key: packed for key, packed in list(self._packed.items()) if key not in changed}
-        for name in ("_group_versions", "_index"):
+        for name in ("_served", "_group_versions", "_index"):
             other.__dict__.pop(name, None)
         return other
 
@@ -93,7 +96,7 @@ class OpenApi:
         if path == "/openapi/v2":
             if _wants_protobuf(accept):
                 key, content_type = "/openapi/v2+protobuf", openapi_proto.CONTENT_TYPE
-        elif path not in self._group_versions:
+        elif path not in self._served:
             return None
         packed = self._packed.get(key)
         if packed is None:
@@ -107,6 +110,17 @@ class OpenApi:
     # What there is.
 
     @cached_property
+    def _roots(self) -> dict[str, Operation]:
+        """What is served outside the groups and versions, each by the path of its document."""
+        groups: dict[str, None] = {kind.group: None for kind in self._kinds}
+        found = root_operations((group, ()) for group in groups)
+        return {f"/openapi/v3{operation.path.rstrip('/')}": operation for operation in found}
+
+    @cached_property
+    def _served(self) -> set[str]:
+        return {*self._roots, *self._group_versions}
+
+    @cached_property
     def _group_versions(self) -> dict[str, list[Kind]]:
         """Kinds by the path of their group and version's document."""
         found: dict[str, list[Kind]] = {}
@@ -118,7 +132,7 @@ class OpenApi:
     def _index(self) -> bytes:
         paths = {
             path.removeprefix("/openapi/v3/"): {"serverRelativeURL": f"{path}?hash={self._etag(path).strip(chr(34))}"}
-            for path in sorted(self._group_versions)
+            for path in sorted(self._served)
         }
         return orjson.dumps({"paths": paths})
 
@@ -130,7 +144,7 @@ class OpenApi:
     @cached_property
     def _fingerprint(self) -> bytes:
         digest = hashlib.sha512(self._version.encode())
-        for module in ("openapi", "openapi_paths", "openapi_proto"):
+        for module in ("openapi", "openapi_paths", "openapi_proto", "openapi_roots", "openapi_writing"):
             digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
         for kind in self._kinds:
             names = [each.name for each in kind.subresources]
@@ -145,47 +159,65 @@ class OpenApi:
         prose = _read_prose(self._schemas.minor)
         if key.startswith("/openapi/v2"):
             return self._join_v2(key, prose)
-        return orjson.dumps(self._build_v3(self._group_versions[key], prose))
+        root = self._roots.get(key)
+        if root is not None:
+            return orjson.dumps(self._build_v3([root], [], prose))
+        kinds = self._group_versions[key]
+        operations = [operation for kind in kinds for operation in operations_of(kind)]
+        if not kinds[0].custom:
+            operations.append(resources_operation(kinds[0].group, kinds[0].version))
+        return orjson.dumps(self._build_v3(operations, kinds, prose))
 
     def _join_v2(self, key: str, prose: Obj) -> bytes:
         """The document of the built-in kinds, built once, and that of the custom ones as one."""
         encode = openapi_proto.encode if key.endswith("protobuf") else orjson.dumps
         packed = self._builtin_packed.get(key)
         if packed is None:
-            own = encode(self._build_v2(self._kinds, prose))
+            own = encode(self._build_v2(self._builtin_operations, self._kinds, prose))
             self._builtin_packed[key] = gzip.compress(own, 6, mtime=0)
         else:
             own = gzip.decompress(packed)
         if not self._custom.kinds:
             return own
-        custom = self._build_v2(self._custom.kinds, prose)
+        operations = [operation for kind in self._custom.kinds for operation in operations_of(kind)]
+        custom = self._build_v2(operations, self._custom.kinds, prose)  # its parameters are there already
         custom["definitions"] = {name: node for name, node in custom["definitions"].items() if name in self._custom}
         if key.endswith("protobuf"):  # messages put one after the other are one message
-            return own + openapi_proto.encode(custom)
+            return own + openapi_proto.encode({name: custom[name] for name in ("paths", "definitions")})
         head, _, rest = own.partition(b',"paths":{')
         paths, _, definitions = rest.partition(b'},"definitions":{')
         more = [orjson.dumps(custom[name])[1:-1] + b"," for name in ("paths", "definitions")]
         return b"".join((head, b',"paths":{', more[0], paths, b'},"definitions":{', more[1], definitions))
 
-    def _build_v2(self, kinds: list[Kind], prose: Obj) -> Obj:
-        paths: Obj = {}
-        operations = [operation for kind in kinds for operation in operations_of(kind)]
-        for operation in sorted(operations, key=lambda each: each.path):
-            paths.setdefault(operation.path, {})[operation.method] = self._operation_v2(operation)
-        names = self._closure(operations, kinds)
-        definitions = {name: self._definition(name, prose, _to_v2) for name in names}
-        info = {"title": "Kubernetes", "version": self._version}
-        return {"swagger": "2.0", "info": info, "paths": paths, "definitions": definitions}
+    def _build_v2(self, operations: list[Operation], kinds: list[Kind], prose: Obj) -> Obj:
+        paths, parameters = paths_v2(operations, self._to("#/definitions/"))
+        definitions = {name: self._definition(name, prose, _to_v2) for name in self._closure(operations, kinds)}
+        return {
+            "swagger": "2.0",
+            "info": {"title": "Kubernetes", "version": self._version},
+            "security": [{"BearerToken": []}],
+            "securityDefinitions": _BEARER,
+            "parameters": parameters,
+            "paths": paths,
+            "definitions": definitions,
+        }
 
-    def _build_v3(self, kinds: list[Kind], prose: Obj) -> Obj:
-        paths: Obj = {}
-        operations = [operation for kind in kinds for operation in operations_of(kind)]
-        for operation in sorted(operations, key=lambda each: each.path):
-            paths.setdefault(operation.path, {})[operation.method] = self._operation_v3(operation)
-        names = self._closure(operations, kinds)
-        schemas = {name: self._definition(name, prose, _to_v3) for name in names}
-        info = {"title": "Kubernetes", "version": self._version}
-        return {"openapi": "3.0.0", "info": info, "paths": paths, "components": {"schemas": schemas}}
+    def _build_v3(self, operations: list[Operation], kinds: list[Kind], prose: Obj) -> Obj:
+        paths = paths_v3(operations, self._to("#/components/schemas/"))
+        schemas = {name: self._definition(name, prose, _to_v3) for name in self._closure(operations, kinds)}
+        return {
+            "openapi": "3.0.0",
+            "info": {"title": "Kubernetes", "version": self._version},
+            "paths": paths,
+            "components": {"schemas": schemas, "securitySchemes": _BEARER},
+        }
+
+    @cached_property
+    def _builtin_operations(self) -> list[Operation]:
+        groups: dict[str, dict[str, None]] = {}
+        for kind in self._kinds:
+            groups.setdefault(kind.group, {})[kind.version] = None
+        return [*root_operations(groups.items()), *(one for kind in self._kinds for one in operations_of(kind))]
 
     def _closure(self, operations: Iterable[Operation], kinds: Iterable[Kind]) -> list[str]:
         """The definitions that the operations speak of, and those that these speak of, by name."""
@@ -220,74 +252,14 @@ class OpenApi:
             found.setdefault(name, []).append(gvk._asdict())
         return found
 
-    # Operations.
+    def _to(self, prefix: str) -> Reference:
+        """What refers to definitions that stand below `prefix`."""
 
-    def _operation_v2(self, operation: Operation) -> Obj:
-        parameters: list[Obj] = []
-        if operation.body:
-            schema = self._reference(operation.body, "#/definitions/")
-            required = operation.method != "delete"
-            parameters.append({"name": "body", "in": "body", "required": required, "schema": schema})
-        parameters += [
-            {"name": name, "in": "path", "required": True, "type": "string"} for name in operation.path_parameters
-        ]
-        parameters += [{"name": name, "in": "query", "type": kind} for name, kind in operation.query]
-        answer: Obj = {}
-        if operation.answer:
-            answer = {"schema": self._reference(operation.answer, "#/definitions/")}
-        responses: Obj = {str(code): {"description": _CODE_WORDS[code], **answer} for code in operation.codes}
-        responses["401"] = {"description": _CODE_WORDS[401]}
-        return {
-            **_head(operation),
-            "consumes": self._patch_media(operation) if operation.method == "patch" else ["*/*"],
-            "produces": list(_MEDIA) if operation.answer else ["*/*"],
-            "schemes": ["https"],
-            "parameters": parameters,
-            "responses": responses,
-        }
+        def reference(gvk: GVK) -> Obj:
+            name = self._names.get(gvk)
+            return {"$ref": prefix + name} if name else {"type": "object"}
 
-    def _operation_v3(self, operation: Operation) -> Obj:
-        parameters: list[Obj] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string", "uniqueItems": True}}
-            for name in operation.path_parameters
-        ]
-        parameters += [
-            {"name": name, "in": "query", "schema": {"type": kind, "uniqueItems": True}}
-            for name, kind in operation.query
-        ]
-        answer: Obj = {}
-        if operation.answer:
-            schema = self._reference(operation.answer, "#/components/schemas/")
-            answer = {"content": {media: {"schema": schema} for media in _MEDIA}}
-        responses: Obj = {str(code): {"description": _CODE_WORDS[code], **answer} for code in operation.codes}
-        responses["401"] = {"description": _CODE_WORDS[401]}
-        built = {**_head(operation), "parameters": parameters, "responses": responses}
-        if operation.body:
-            schema = self._reference(operation.body, "#/components/schemas/")
-            media = self._patch_media(operation) if operation.method == "patch" else ["*/*"]
-            built["requestBody"] = {"content": {each: {"schema": schema} for each in media}}
-            if operation.method != "delete":
-                built["requestBody"]["required"] = True
-        return built
-
-    def _patch_media(self, operation: Operation) -> list[str]:
-        """Custom resources have no merge keys: nothing to merge strategically by. kubectl looks here."""
-        custom = any(operation.path.startswith(f"{kind.gvr.prefix}/") for kind in self._custom.kinds)
-        return [media for media in _PATCH_MEDIA if not custom or "strategic" not in media]
-
-    def _reference(self, gvk: GVK, prefix: str) -> Obj:
-        name = self._names.get(gvk)
-        return {"$ref": prefix + name} if name else {"type": "object"}
-
-
-def _head(operation: Operation) -> Obj:
-    return {
-        "tags": [operation.tag],
-        "description": operation.description,
-        "operationId": operation.operation_id,
-        "x-kubernetes-action": operation.action,
-        "x-kubernetes-group-version-kind": operation.gvk._asdict(),
-    }
+        return reference
 
 
 def _wants_protobuf(accept: str) -> bool:

@@ -16,15 +16,26 @@ from pinnace.machinery.meta import Obj
 
 CONTENT_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 
-_METHODS = {"get": 2, "put": 3, "post": 4, "delete": 5, "patch": 8}
+_METHODS = {"get": 2, "put": 3, "post": 4, "delete": 5, "options": 6, "head": 7, "patch": 8}
 
 
 def encode(document: Obj) -> bytes:
-    """The bytes of `openapi.v2.Document`."""
-    info = _text(1, document["info"]["title"]) + _text(2, document["info"]["version"])
+    """The bytes of `openapi.v2.Document`, or of a part of one."""
+    parts = []
+    if "swagger" in document:
+        info = _text(1, document["info"]["title"]) + _text(2, document["info"]["version"])
+        parts += [_text(1, document["swagger"]), _bytes(2, info)]
     paths = b"".join(_named(2, path, _path_item(item)) for path, item in document["paths"].items())
     definitions = b"".join(_named(1, name, _schema(node)) for name, node in document["definitions"].items())
-    return b"".join((_text(1, document["swagger"]), _bytes(2, info), _bytes(8, paths), _bytes(9, definitions)))
+    parts += [_bytes(8, paths), _bytes(9, definitions)]
+    if "parameters" in document:
+        shared = b"".join(_named(1, name, _parameter(one)) for name, one in document["parameters"].items())
+        parts.append(_bytes(10, shared))
+    parts += [_bytes(12, _named(1, name, b"")) for one in document.get("security", ()) for name in one]
+    if "securityDefinitions" in document:
+        schemes = document["securityDefinitions"].items()
+        parts.append(_bytes(13, b"".join(_named(1, name, _bytes(2, _api_key(one))) for name, one in schemes)))
+    return b"".join(parts)
 
 
 # Wire format.
@@ -91,7 +102,8 @@ def _schema(node: Obj) -> bytes:
 
 
 def _path_item(item: Obj) -> bytes:
-    return b"".join(_bytes(number, _operation(item[name])) for name, number in _METHODS.items() if name in item)
+    methods = [_bytes(number, _operation(item[name])) for name, number in _METHODS.items() if name in item]
+    return b"".join(methods) + b"".join(_bytes(9, _parameters_item(one)) for one in item.get("parameters", ()))
 
 
 def _operation(operation: Obj) -> bytes:
@@ -101,13 +113,26 @@ def _operation(operation: Obj) -> bytes:
             _text(3, operation["description"]),
             _text(5, operation["operationId"]),
             _texts(6, operation["produces"]),
-            _texts(7, operation["consumes"]),
-            b"".join(_bytes(8, _bytes(1, _parameter(parameter))) for parameter in operation["parameters"]),
+            _texts(7, operation.get("consumes", ())),
+            b"".join(_bytes(8, _parameters_item(parameter)) for parameter in operation.get("parameters", ())),
             _bytes(9, b"".join(_response(code, answer) for code, answer in operation["responses"].items())),
             _texts(10, operation["schemes"]),
             _extensions(13, operation),
         )
     )
+
+
+def _api_key(scheme: Obj) -> bytes:
+    return b"".join(
+        _text(number, scheme[field]) for number, field in ((1, "type"), (2, "name"), (3, "in"), (4, "description"))
+    )
+
+
+def _parameters_item(parameter: Obj) -> bytes:
+    """A parameter, or a reference to a shared one."""
+    if "$ref" in parameter:
+        return _bytes(2, _text(1, parameter["$ref"]))
+    return _bytes(1, _parameter(parameter))
 
 
 def _parameter(parameter: Obj) -> bytes:
@@ -118,8 +143,8 @@ def _parameter(parameter: Obj) -> bytes:
         return _bytes(1, body)
     common = _flag(1, required) + _text(2, place) + _text(4, name)
     if place == "query":
-        return _bytes(2, _bytes(3, common + _text(6, parameter["type"])))
-    return _bytes(2, _bytes(4, common + _text(5, parameter["type"])))
+        return _bytes(2, _bytes(3, common + _text(6, parameter["type"]) + _flag(20, True)))
+    return _bytes(2, _bytes(4, common + _text(5, parameter["type"]) + _flag(19, True)))
 
 
 def _response(code: str, answer: Any) -> bytes:
