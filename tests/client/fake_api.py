@@ -228,7 +228,7 @@ class _Watch:
 
 def _matches(obj: Obj, params: Params) -> bool:
     labels, fields = params.get("labelSelector", ""), params.get("fieldSelector", "")
-    named = {"metadata.name": name_of(obj), "metadata.namespace": namespace_of(obj)}
+    named = {"metadata.name": name_of(obj), "metadata.namespace": namespace_of(obj), "type": obj.get("type", "")}
     return parse_labels(labels).matches(labels_of(obj)) and parse_fields(fields).matches(named)
 
 

@@ -22,6 +22,7 @@ from pinnace.client.informer import Backoff, InformerFactory
 from pinnace.client.leader_election import Election, run_elected
 from pinnace.client.tasks import end_tasks
 from pinnace.controllers.attach_detach import AttachDetachController
+from pinnace.controllers.bootstrap_tokens import BootstrapSigner, TokenCleaner
 from pinnace.controllers.certificate_authority import KeyPair
 from pinnace.controllers.certificate_requests import API_CLIENT, KUBELET_CLIENT, KUBELET_SERVING, LEGACY_UNKNOWN
 from pinnace.controllers.certificatesigningrequest import (
@@ -53,6 +54,7 @@ from pinnace.controllers.resource_quota import ResourceQuotaController
 from pinnace.controllers.root_ca import RootCaController
 from pinnace.controllers.served import ServedResources
 from pinnace.controllers.serviceaccount import ServiceAccountController
+from pinnace.controllers.serviceaccount_token import ServiceAccountTokenController
 from pinnace.controllers.statefulset import StatefulSetController
 from pinnace.controllers.taint_eviction import TaintEvictionController
 from pinnace.controllers.ttl_after_finished import TtlAfterFinishedController
@@ -62,6 +64,7 @@ from pinnace.controllers.volume_protection import PvcProtectionController, PvPro
 _log = structlog.get_logger()
 
 CONTROLLERS: dict[str, type[Controller]] = {
+    "bootstrap-signer-controller": BootstrapSigner,
     "certificatesigningrequest-approving-controller": CsrApprovingController,
     "certificatesigningrequest-cleaner-controller": CsrCleanerController,
     "certificatesigningrequest-signing-controller": CsrSigningController,
@@ -89,15 +92,17 @@ CONTROLLERS: dict[str, type[Controller]] = {
     "resourcequota-controller": ResourceQuotaController,
     "root-ca-certificate-publisher-controller": RootCaController,
     "serviceaccount-controller": ServiceAccountController,
+    "serviceaccount-token-controller": ServiceAccountTokenController,
     "statefulset-controller": StatefulSetController,
     "taint-eviction-controller": TaintEvictionController,
+    "token-cleaner-controller": TokenCleaner,
     "ttl-after-finished-controller": TtlAfterFinishedController,
     "validatingadmissionpolicy-status-controller": ValidatingAdmissionPolicyController,
     # Last, because it watches what others watch anyway.
     "garbage-collector-controller": GarbageCollector,
 }
 
-OFF_BY_DEFAULT: frozenset[str] = frozenset()
+OFF_BY_DEFAULT = frozenset({"bootstrap-signer-controller", "token-cleaner-controller"})
 """Those that `*` does not mean."""
 
 
@@ -108,6 +113,7 @@ class Options:
     controllers: Sequence[str] = ("*",)  # names to run; `*` all, `-name` all but that
     root_ca: str = ""  # PEM, published to every namespace; nothing is published without
     cluster_cidrs: Sequence[str] = ()  # one range, or one of each family; nodes get none without
+    service_account_key: bytes = b""  # PEM; without it Secrets get no tokens
     allocate_node_cidrs: bool = True
     kubernetes_minor: int = builtin.NEWEST
     node_monitor_grace_seconds: float = GRACE_SECONDS
@@ -185,6 +191,7 @@ class ControllerManager:
 def _arguments(options: Options, served: ServedResources) -> dict[str, dict[str, Any] | None]:
     """What some controllers are told beyond client and informers; None for those that would have nothing to do."""
     cluster_cidrs = options.cluster_cidrs if options.allocate_node_cidrs else ()
+    tokens = {"private_key": options.service_account_key, "root_ca": options.root_ca}
     signing = {"authorities": options.signing, "duration": options.signing_duration}
     return {
         "certificatesigningrequest-signing-controller": signing if options.signing else None,
@@ -196,5 +203,6 @@ def _arguments(options: Options, served: ServedResources) -> dict[str, dict[str,
         "pod-garbage-collector-controller": {"threshold": options.terminated_pod_gc_threshold},
         "resourcequota-controller": {"served": served},
         "root-ca-certificate-publisher-controller": {"ca": options.root_ca} if options.root_ca else None,
+        "serviceaccount-token-controller": tokens if options.service_account_key else None,
         "validatingadmissionpolicy-status-controller": {"minor": options.kubernetes_minor},
     }
