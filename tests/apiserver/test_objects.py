@@ -418,6 +418,14 @@ async def test_delete_collection_takes_what_the_selector_says(cluster: Cluster) 
     assert [item["metadata"]["name"] for item in left["items"]] == ["a1", "a3"]
 
 
+async def test_delete_collection_answers_with_what_there_was(cluster: Cluster) -> None:
+    for name in ("a", "b"):
+        await cluster.request("POST", MAPS, config_map(name))
+    gone = (await cluster.call("DELETE", MAPS)).json
+    assert [item["metadata"]["name"] for item in gone["items"]] == ["a", "b"]
+    assert (await cluster.request("GET", MAPS))["items"] == []
+
+
 async def test_a_namespace_goes_when_its_finalizer_does(cluster: Cluster) -> None:
     made = await cluster.request(
         "POST", "/api/v1/namespaces", {"metadata": {"name": "n"}, "spec": {"finalizers": ["kubernetes"]}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import h2.config
@@ -27,11 +28,14 @@ class FakeChannel:
         self.full = False
         self.over = asyncio.Event()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         if not self.ended:
-            self.writes.append(data)
+            self.writes.append(bytes(data))
             if self.full:
                 self.buffered += len(data)
+
+    def writelines(self, pieces: Sequence[bytes | memoryview]) -> None:
+        self.write(b"".join(pieces))
 
     def take(self) -> bytes:
         sent, self.writes = b"".join(self.writes), []

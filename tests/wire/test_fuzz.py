@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -49,9 +50,13 @@ class FakeChannel:
         self.ended = False
         self.reading = True
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         if not self.ended:
             self.sent += data
+
+    def writelines(self, pieces: Sequence[bytes | memoryview]) -> None:
+        for piece in pieces:
+            self.write(piece)
 
     def close(self, *, linger: bool = False) -> None:
         self.ended = True

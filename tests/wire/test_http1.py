@@ -18,8 +18,8 @@ from pinnace.wire.http import (
     Writer,
     frame_chunk,
 )
-from pinnace.wire.http1 import TURN_BYTES, Http1Connection
-from tests.wire.conftest import PATIENCE, Connect, serving
+from pinnace.wire.http1 import COPIED_BYTES, TURN_BYTES, Http1Connection
+from tests.wire.conftest import PATIENCE, Connect, Pki, serving
 from tests.wire.http2_peer import FakeChannel
 
 GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -120,6 +120,19 @@ async def test_connection_is_kept_and_pipelined_answers_keep_their_order(connect
         assert [(await wire.response())[2] for _ in range(3)] == [b"/slow ", b"/3 ", b"/4 "]
         wire.send(GET % b"/5")
         assert (await wire.response())[2] == b"/5 "
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_long_and_short_answers_of_one_read_keep_their_order(pki: Pki, connect: Connect, tls: bool) -> None:
+    bodies = {"/short": b"s" * 10, "/copied": b"c" * COPIED_BYTES, "/long": b"l" * (3 << 20)}
+    paths = ["/short", "/long", "/copied", "/long", "/long", "/short"]
+    async with serving(
+        lambda request: Response(200, (), bodies[request.path]), pki.server() if tls else None
+    ) as server:
+        wire = await connect(server, pki.client_context() if tls else None)
+        wire.send(b"".join(GET % path.encode() for path in paths))
+        for path in paths:
+            assert (await wire.response())[2] == bodies[path]
 
 
 async def test_chunked_request_body(connect: Connect) -> None:

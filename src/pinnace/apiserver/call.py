@@ -7,7 +7,7 @@ which `render` turns into bytes for the wire and `loopback` into objects.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +112,7 @@ class One:
 class Many:
     """A list of stored objects."""
 
-    items: list[CachedObject]
+    items: Iterable[CachedObject]  # to be read once, at once
     metadata: Obj
     whole: tuple[ResourceCache, str] | None = None  # where the items are all of a namespace (all when empty)
 

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from pinnace.wire.http import Response
+
+TLS_RECORD = 16384  # bytes; one TLS record is never longer
 
 
 def plain_error(status: int, message: str) -> Response:
@@ -39,7 +41,9 @@ class Channel(Protocol):
 
     buffered: int
 
-    def write(self, data: bytes) -> None: ...
+    def write(self, data: bytes | memoryview) -> None: ...
+
+    def writelines(self, pieces: Sequence[bytes | memoryview]) -> None: ...
 
     def close(self, *, linger: bool = False) -> None: ...
 

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import httptools
 
-from pinnace.wire.connection import Channel, Settings, plain_error
+from pinnace.wire.connection import TLS_RECORD, Channel, Settings, plain_error
 from pinnace.wire.heads import BODYLESS, heads, status_line
 from pinnace.wire.http import (
     AnyResponse,
@@ -34,6 +34,7 @@ from pinnace.wire.turns import current_turn
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 TURN_BYTES = 64 << 10  # of a streaming response that gather before they are written
+COPIED_BYTES = 64 << 10  # of a body that is sent in one piece with its head
 PIPELINE_LIMIT = 64  # requests waiting behind one that takes time; above it reading stops
 NAMES_KEPT = 1024
 REPEATED_BYTES = 8192
@@ -93,7 +94,7 @@ class Http1Connection:
         self._stream: _ChunkWriter | None = None
         self._raw: RawStream | None = None  # set when the connection has left HTTP
         self._tail: bytearray | None = None  # bytes behind an upgrade request whose answer is not known yet
-        self._out: list[bytes] | None = None  # responses of one read leave in one write
+        self._out: list[bytes | memoryview] | None = None  # responses of one read leave in one write
         self._continue_due = False
         self._refused = False  # a protocol error was answered; nothing more is parsed
         self._last = False  # the response being sent is the last
@@ -151,8 +152,10 @@ class Http1Connection:
         if self._head_bytes > self._settings.header_bytes and not self._head_done and not self._refused:
             self._refuse(plain_error(431, "431 Request Header Fields Too Large"))
         out, self._out = self._out, None
-        if out:
-            self._channel.write(out[0] if len(out) == 1 else b"".join(out))
+        if len(out) == 1:
+            self._channel.write(out[0])  # nearly always
+        elif out:
+            self._channel.writelines(out)
         if self._last and self._current is None and self._raw is None:
             self._channel.close(linger=self._refused)
         self.wants_more = self._head_done or self._raw is not None
@@ -329,7 +332,7 @@ class Http1Connection:
 
     def _send_last(self, response: Response) -> None:
         self._last = True
-        self._write(self._render(response, keep_alive=False, head_only=False))
+        self._write(*self._render(response, keep_alive=False, head_only=False))
         if self._out is None:
             self._channel.close(linger=True)
 
@@ -340,15 +343,15 @@ class Http1Connection:
         if len(self._waiting) > PIPELINE_LIMIT:
             self._channel.pause_reading()
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, *pieces: bytes | memoryview) -> None:
         if self._out is None:
-            self._channel.write(data)
+            self._channel.writelines(pieces)
         else:
-            self._out.append(data)
+            self._out += pieces
 
     def _flush(self) -> None:
         if self._out:
-            self._channel.write(b"".join(self._out))
+            self._channel.writelines(self._out)
             self._out.clear()
 
     def _send_continue(self) -> None:
@@ -411,7 +414,7 @@ class Http1Connection:
             self._send_continue()
         out, self._out = self._out, None
         if out:
-            self._channel.write(b"".join(out))
+            self._channel.writelines(out)
         if self._last and self._current is None:
             self._channel.close(linger=self._refused)
         elif len(self._waiting) <= PIPELINE_LIMIT and self._tail is None:
@@ -423,20 +426,27 @@ class Http1Connection:
         keep_alive = incoming.keep_alive and not self.closing and not self._last
         if not keep_alive:
             self._last = True
-        self._write(self._render(response, keep_alive, incoming.request.method == "HEAD", incoming.chunked_ok))
+        self._write(*self._render(response, keep_alive, incoming.request.method == "HEAD", incoming.chunked_ok))
 
-    def _render(self, response: Response, keep_alive: bool, head_only: bool, http11: bool = True) -> bytes:
+    def _render(
+        self, response: Response, keep_alive: bool, head_only: bool, http11: bool = True
+    ) -> tuple[bytes | memoryview, ...]:
+        """The response in as many pieces as spare copying a long body."""
         head = heads.get(response.status, response.headers)
         if not keep_alive:
             head += b"Connection: close\r\n"
         elif not http11:
             head += b"Connection: keep-alive\r\n"
         if response.status in BODYLESS:
-            return head + b"\r\n"
+            return (head + b"\r\n",)
         body = response.body
         if head_only:
-            return b"%bContent-Length: %d\r\n\r\n" % (head, len(body))
-        return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+            return (b"%bContent-Length: %d\r\n\r\n" % (head, len(body)),)
+        if len(body) <= COPIED_BYTES:
+            return (b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body),)
+        head = b"%bContent-Length: %d\r\n\r\n" % (head, len(body))
+        with_head = max(0, TLS_RECORD - len(head))  # fills the record that the head begins
+        return head + body[:with_head], memoryview(body)[with_head:]
 
     async def _send_stream(self, incoming: _Incoming, response: StreamingResponse) -> None:
         keep_alive = incoming.keep_alive and incoming.chunked_ok and not self.closing and not self._last

@@ -11,12 +11,12 @@ import asyncio
 import socket
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from pinnace.wire.connection import TLS_RECORD
 from pinnace.wire.http import Peer
 
-TLS_RECORD = 16384  # one TLS record is never longer, so nothing decrypted stays behind in OpenSSL after a read
 READS_PER_WAKE = 64  # Go writes SPDY in tiny records: take many per wake-up, but leave time for the others
 WRITES_PER_CALL = 128  # OpenSSL writes one record a call: 2 MiB, then the others have their turn
 CHOKE_BYTES = 16 << 20  # queued: a peer that asks and asks and does not read is not heard until it does
@@ -160,7 +160,7 @@ class Transport:
         assert protocol is not None
         for _ in range(READS_PER_WAKE):
             try:
-                data = self._recv(TLS_RECORD)
+                data = self._recv(TLS_RECORD)  # a whole record, so that nothing decrypted stays behind in OpenSSL
             except _WOULD_BLOCK:
                 return
             except ssl.SSLWantWriteError:
@@ -207,7 +207,7 @@ class Transport:
 
     # Writing.
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Send at once what the socket takes and queue the rest. Nothing happens after `close` or on a lost peer."""
         if self.closed or self._closing or not data:
             return
@@ -217,6 +217,11 @@ class Transport:
             self._arm_writer()
             return
         size = len(data)
+        if size > TLS_RECORD:
+            self._queue.append(data)
+            self.buffered = size
+            self._flush()
+            return
         try:
             sent = self._send(data)
         except (*_WOULD_BLOCK, ssl.SSLWantWriteError):
@@ -227,14 +232,39 @@ class Transport:
         if sent < size:
             self._queue.append(memoryview(data)[sent:])
             self.buffered = size - sent
-            if sent:
-                self._flush()
+            self._arm_writer()
+
+    def writelines(self, pieces: Sequence[bytes | memoryview]) -> None:
+        """As `write` of all of them joined; those longer than a TLS record are not copied."""
+        if len(pieces) == 1:
+            self.write(pieces[0])
+            return
+        if self.closed or self._closing:
+            return
+        was_idle = not self._queue
+        short: list[bytes | memoryview] = []
+        for piece in pieces:
+            if len(piece) <= TLS_RECORD:
+                short.append(piece)
             else:
-                self._arm_writer()
+                self._put_off(b"".join(short))
+                self._put_off(piece)
+                short = []
+        self._put_off(b"".join(short))
+        if was_idle and self._queue:
+            self._flush()
+        elif self._queue:
+            self._arm_writer()
+
+    def _put_off(self, data: bytes | memoryview) -> None:
+        if data:
+            self._queue.append(data)
+            self.buffered += len(data)
 
     def _flush(self) -> None:
         queue = self._queue
         before = self.buffered
+        corked = before > TLS_RECORD and self._cork(1)
         try:
             for _ in range(WRITES_PER_CALL):
                 head = queue[0]
@@ -252,6 +282,8 @@ class Transport:
         except OSError:
             self._loop.call_soon(self.abort)
             return
+        if corked:
+            self._cork(0)
         if self.buffered != before:
             self.progress += 1
         if queue:
@@ -262,6 +294,14 @@ class Transport:
                 self._say_goodbye()
         if self._drain_waiters and self.buffered <= TLS_RECORD:
             self._wake_drainers()
+
+    def _cork(self, on: int) -> bool:
+        """Have many records leave in packets as large as can be: each costs its way through the whole network stack."""
+        try:
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
+        except OSError:  # a Unix socket has no packets
+            return False
+        return True
 
     def _on_writable(self) -> None:
         self._flush()

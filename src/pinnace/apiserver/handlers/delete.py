@@ -68,13 +68,14 @@ async def delete_collection(call: Call) -> Many:
     """DELETE of every object that the selectors choose; the answer is the list of them as they were."""
     options = read_options(call)
     found = list_objects(call)
-    for item in found.items:
+    gone = list(found.items)
+    for item in gone:
         try:
             await delete_object(call, item.key, options)
         except errors.ApiError as error:
             if not error.is_not_found:
                 raise
-    return found
+    return Many(gone, found.metadata)
 
 
 async def delete_object(call: Call, key: str, options: Options) -> One:

@@ -119,7 +119,7 @@ def _page(call: Call, which: Filter, revision: int, after: str, limit: int) -> M
     if not limit:
         metadata = {"resourceVersion": str(revision)}
         if which.is_everything and not which.name and not after and cache.kind is call.kind:
-            return Many(list(found), metadata, (cache, which.namespace))
+            return Many(found, metadata, (cache, which.namespace))
         return Many(list(found), metadata)
     items = list(islice(found, min(limit, sys.maxsize - 1) + 1))
     if len(items) <= limit:
