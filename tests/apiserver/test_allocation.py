@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pinnace.apiserver.allocation.records import ip_address
+from pinnace.apiserver.allocation.repair import address_finding, record_finding
 from pinnace.apiserver.server import ApiServer
-from pinnace.machinery.meta import Obj
+from pinnace.machinery.meta import Obj, utc_now
 from pinnace.store.contract import Store
 from pinnace.store.etcd import EtcdStore
 from tests.apiserver.conftest import Cluster, options_for
@@ -170,3 +173,152 @@ async def test_values_are_given_out_of_the_upper_part_of_a_range_first(servers: 
     last = [int(one["spec"]["clusterIP"].rpartition(".")[2]) for one in made]
     assert min(last[:46]) >= 17, "the first sixteen are for those who ask for one"
     assert max(last[46:]) < 17
+
+
+async def _event(cluster: Cluster, reason: str) -> Obj:
+    """The first event with that reason."""
+    watch = await cluster.watch("/apis/events.k8s.io/v1/events?watch=1&resourceVersion=0")
+    async with asyncio.timeout(20):
+        while True:
+            event = await watch.next()
+            assert event is not None
+            if event["object"]["reason"] == reason:
+                watch.close()
+                return dict(event["object"])
+
+
+async def _shown(cluster: Cluster, path: str, accept: Any) -> None:
+    """Until a watch of a collection shows what is waited for."""
+    watch = await cluster.watch(f"{path}?watch=1&resourceVersion=0")
+    async with asyncio.timeout(20):
+        while True:
+            event = await watch.next()
+            assert event is not None
+            if accept(event):
+                watch.close()
+                return
+
+
+async def test_a_record_that_somebody_deleted_is_made_again(cluster: Cluster) -> None:
+    made = await cluster.request("POST", SERVICES, service("web"))
+    ip = made["spec"]["clusterIP"]
+    before = await cluster.request("GET", f"{ADDRESSES}/{ip}")
+    await cluster.request("DELETE", f"{ADDRESSES}/{ip}")
+    await _shown(
+        cluster,
+        ADDRESSES,
+        lambda event: (
+            (event["type"], event["object"]["metadata"]["name"]) == ("ADDED", ip)
+            and event["object"]["metadata"]["uid"] != before["metadata"]["uid"]
+        ),
+    )
+    told = await _event(cluster, "ClusterIPNotAllocated")
+    assert told["note"] == f"Cluster IP [IPv4]: {ip} is not allocated; repairing"
+    assert (told["action"], told["regarding"]["name"]) == ("ClusterIPAllocation", "web")
+
+
+async def test_a_record_without_its_labels_is_made_again(cluster: Cluster) -> None:
+    ip = (await cluster.request("POST", SERVICES, service("web")))["spec"]["clusterIP"]
+    patch = {"metadata": {"labels": {"ipaddress.kubernetes.io/managed-by": "me"}}}
+    await cluster.request("PATCH", f"{ADDRESSES}/{ip}", patch, content_type="application/merge-patch+json")
+
+    def is_whole(event: Obj) -> bool:
+        meta = event["object"]["metadata"]
+        return bool(meta["name"] == ip and meta["labels"]["ipaddress.kubernetes.io/managed-by"] == "ipallocator.k8s.io")
+
+    await _shown(cluster, ADDRESSES, is_whole)
+
+
+async def test_services_of_a_time_before_records_are_put_on_record(pki: Path, store: Store) -> None:
+    server = ApiServer(options_for(pki), store)
+    await server.start()
+    cluster = Cluster(server, store, pki)
+    made = await cluster.request("POST", SERVICES, service("web", type="NodePort"))
+    await server.stop(0.2)
+    [port], ip = node_ports(made), made["spec"]["clusterIP"]
+    for key in (f"/registry/networking.k8s.io/ipaddresses/{ip}", f"/registry/ranges/servicenodeports/{port}"):
+        found = await store.get(key)
+        assert found is not None
+        await store.delete(key, found.mod_revision)
+    # And one on record whose Service is gone.
+    await store.put("/registry/ranges/servicenodeports/30007", b'{"service":"default/gone"}', 0)
+    gone = asyncio.Event()
+    leaked = "/registry/ranges/servicenodeports/30007"
+    leave = store.subscribe(leaked, store.revision, lambda _: gone.set())
+
+    server = ApiServer(options_for(pki), store)
+    await server.start()
+    cluster = Cluster(server, store, pki)
+    assert (await _event(cluster, "PortNotAllocated"))["note"] == f"Port {port} is not allocated; repairing"
+    await _shown(cluster, ADDRESSES, lambda event: event["object"]["metadata"]["name"] == ip)
+    await asyncio.wait_for(gone.wait(), 20)
+    assert await store.get(f"/registry/ranges/servicenodeports/{port}") is not None
+    assert await store.get(leaked) is None
+    leave()
+    await server.stop(0.2)
+
+
+def test_what_is_wrong_with_a_record_is_said_as_kubernetes_says_it() -> None:
+    web = {"metadata": {"name": "web", "namespace": "default"}, "spec": {"clusterIPs": ["10.96.0.9"]}}
+    mine = ip_address("10.96.0.9", web)
+    others = ip_address("10.96.0.9", {"metadata": {"name": "old", "namespace": "default"}})
+    assert address_finding("10.96.0.9", web, mine, web, in_range=True) is None
+    outside = address_finding("10.96.0.9", web, mine, web, in_range=False)
+    assert outside is not None
+    assert (outside.reason, outside.remedy) == ("ClusterIPOutOfRange", "")
+    wrong = address_finding("10.96.0.9", web, others, None, in_range=True)
+    assert wrong is not None
+    assert wrong.note == "the ClusterIP [IPv4]: 10.96.0.9 for Service default/web has a wrong reference; repairing"
+    twice = address_finding("10.96.0.9", web, others, {**web, "metadata": {"name": "old"}}, in_range=True)
+    assert twice is not None
+    assert twice.note == "Cluster IP [IPv4]:10.96.0.9 was assigned to multiple services; please recreate service"
+
+    late = utc_now() + timedelta(seconds=61)
+    assert record_finding(others, None, utc_now()) is None, "its Service may be about to be made"
+    leaked = record_finding(others, None, late)
+    assert leaked is not None
+    assert leaked.note == "IPAddress: 10.96.0.9 for Service default/old appears to have leaked: cleaning up"
+    assert record_finding(mine, web, late) is None
+    stray = record_finding(mine, {**web, "spec": {"clusterIPs": ["10.96.0.8"]}}, late)
+    assert stray is not None
+    assert stray.reason == "IPAddressWrongReference"
+
+
+async def test_the_range_of_the_flags_is_a_service_cidr_that_is_made_again(cluster: Cluster) -> None:
+    """Conformance: "ServiceCIDR API" """
+
+    def is_ready(event: Obj) -> bool:
+        shown = event["object"]
+        conditions = shown.get("status", {}).get("conditions") or [{}]
+        return bool(
+            shown["spec"]["cidrs"] == ["10.96.0.0/12"]
+            and conditions[0].get("message") == "Kubernetes default Service CIDR is ready"
+            and conditions[0]["status"] == "True"
+        )
+
+    await _shown(cluster, CIDRS, is_ready)
+    first = await cluster.request("GET", f"{CIDRS}/kubernetes")
+    await cluster.request("DELETE", f"{CIDRS}/kubernetes")
+    await _shown(
+        cluster,
+        CIDRS,
+        lambda event: is_ready(event) and event["object"]["metadata"]["uid"] != first["metadata"]["uid"],
+    )
+
+
+async def test_a_range_that_another_server_was_told_of_gives_addresses_here(servers: Servers) -> None:
+    """Conformance: "IPAddress API" """
+    first, second = [await servers.start(service_cluster_ip_range="10.9.0.0/30") for _ in range(2)]
+    refused = await second.refused("POST", SERVICES, service("web", clusterIP="10.10.0.20"))
+    assert refused.message.endswith(
+        "failed to allocate IP 10.10.0.20: the provided network does not match the current range"
+    )
+    body = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "ServiceCIDR",
+        "metadata": {"name": "further"},
+        "spec": {"cidrs": ["10.10.0.0/24"]},
+    }
+    await first.request("POST", CIDRS, body)
+    await second.request("POST", SERVICES, service("web", clusterIP="10.10.0.20"))
+    assert (await addresses(first))["10.10.0.20"] == "web"

@@ -17,8 +17,10 @@ KUBECTL = next(iter(kubectls()[-1:]), "")
 
 @pytest.fixture(scope="package")
 def cluster() -> Iterator[Cluster]:
-    with Cluster(nodes=2) as made:
-        yield made
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pinnace.controllers.service_cidrs.GRACE", 0.0)  # no other API server must learn of it
+        with Cluster(nodes=2) as made:
+            yield made
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from pinnace.apiserver.admission.chain import Chain
 from pinnace.apiserver.admission.dynamic import dynamic_plugins
 from pinnace.apiserver.admission.webhook_client import WebhookClient
 from pinnace.apiserver.aggregation.aggregator import Aggregator
+from pinnace.apiserver.allocation.repair import Repair
 from pinnace.apiserver.allocation.reservations import Reservations
 from pinnace.apiserver.api import Api
 from pinnace.apiserver.audit.auditor import auditor_of
@@ -142,6 +143,7 @@ class ApiServer:
                 self._compact_regularly(),
                 keep(*initial),
                 packing.tend(),
+                Repair(self._reservations, self._as_server).run(),
                 EventTtl(self.api.storage, options.event_ttl).run(),
             )
         ]

@@ -53,6 +53,7 @@ from pinnace.controllers.replicationcontroller import ReplicationControllerContr
 from pinnace.controllers.resource_quota import ResourceQuotaController
 from pinnace.controllers.root_ca import RootCaController
 from pinnace.controllers.served import ServedResources
+from pinnace.controllers.service_cidrs import ServiceCidrsController
 from pinnace.controllers.serviceaccount import ServiceAccountController
 from pinnace.controllers.serviceaccount_token import ServiceAccountTokenController
 from pinnace.controllers.statefulset import StatefulSetController
@@ -91,6 +92,7 @@ CONTROLLERS: dict[str, type[Controller]] = {
     "replicationcontroller-controller": ReplicationControllerController,
     "resourcequota-controller": ResourceQuotaController,
     "root-ca-certificate-publisher-controller": RootCaController,
+    "service-cidr-controller": ServiceCidrsController,
     "serviceaccount-controller": ServiceAccountController,
     "serviceaccount-token-controller": ServiceAccountTokenController,
     "statefulset-controller": StatefulSetController,
@@ -204,5 +206,6 @@ def _arguments(options: Options, served: ServedResources) -> dict[str, dict[str,
         "resourcequota-controller": {"served": served},
         "root-ca-certificate-publisher-controller": {"ca": options.root_ca} if options.root_ca else None,
         "serviceaccount-token-controller": tokens if options.service_account_key else None,
+        "service-cidr-controller": {} if options.kubernetes_minor >= 33 else None,
         "validatingadmissionpolicy-status-controller": {"minor": options.kubernetes_minor},
     }

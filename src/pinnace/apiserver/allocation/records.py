@@ -116,11 +116,11 @@ class IpAddresses:
 
     def follow(self, changed: Changed) -> Callable[[], None]:
         for name in self._cache.objects:
-            changed(_number(name), True)
+            changed(number_of(name), True)
 
         def deliver(kind: str, obj: CachedObject, _: Event) -> None:
             if kind in ("ADDED", "DELETED"):
-                changed(_number(obj.name), kind == "ADDED")
+                changed(number_of(obj.name), kind == "ADDED")
 
         return self._cache.watch(Watcher(Filter(), deliver))
 
@@ -139,10 +139,11 @@ class IpAddresses:
         return Write(self._cache.prefix + found.key, None, found.revision)
 
     def __iter__(self) -> Iterator[int]:
-        return (_number(name) for name in list(self._cache.objects))
+        return (number_of(name) for name in list(self._cache.objects))
 
 
-def _number(name: str) -> int:
+def number_of(name: str) -> int:
+    """The address as a number."""
     return int(ipaddress.ip_address(name))
 
 

@@ -131,6 +131,13 @@ class Reservations:
             leave()
         self._leave.clear()
 
+    def is_in_some_range(self, address: int) -> bool:
+        """Whether an address is of the flag's range or of a ServiceCIDR's, ready or not."""
+        cidrs = {self.cidr}
+        for item in self.storage.cache(SERVICE_CIDRS).objects.values():
+            cidrs.update(get_in(item.obj(), "spec", "cidrs") or ())
+        return any(ipaddress.ip_address(address) in ipaddress.ip_network(cidr, strict=False) for cidr in cidrs)
+
     def _address_spans(self) -> tuple[Span, ...]:
         """The range of the flag, and those of the ServiceCIDRs that are ready."""
         if not self.has_objects:
