@@ -163,3 +163,53 @@ async def test_a_full_etcd_fails_writes_alone_and_heals(tmp_path: Path, pki: Pat
         await server.stop(0.2)
         await store.close()
         etcd.kill()
+
+
+async def test_a_disk_that_turns_read_only_under_etcd_fails_writes_and_loses_nothing(
+    tmp_path: Path, pki: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An etcd that cannot write its log ends: who takes any state is served on, who must have the newest is not."""
+    monkeypatch.setattr("pinnace.store.etcd_client.CALL_SECONDS", 0.5)
+    image, where = tmp_path / "image", tmp_path / "ext4"
+    with image.open("wb") as file:
+        file.truncate(256 << 20)
+    run("/sbin/mkfs.ext4", "-q", image)
+    etcd = EtcdServer(where / "etcd")
+    with contextlib.ExitStack() as stack:
+        stack.callback(etcd.kill)
+        with mounted(image, where):
+            etcd.start()
+            store = await EtcdStore.open([etcd.endpoint])
+            server = ApiServer(options_for(pki), store)
+            await server.start()
+            cluster = Cluster(server, store, pki)
+            await cluster.call("POST", MAPS, config_map("first", a="1"))
+            watch = await cluster.watch(f"{MAPS}?watch=1&fieldSelector=metadata.name%3Dfirst")
+            assert await watch.take(1) == [("ADDED", "first")]
+
+            run("mount", "-o", "remount,abort", where)
+            for _ in range(3):
+                refused = await cluster.call("POST", MAPS, config_map("second"))
+                status = refused.json
+                assert (refused.status, status["kind"], status["reason"]) == (500, "Status", "InternalError")
+                assert etcd.endpoint in status["message"]
+            any_state = await cluster.call("GET", f"{MAPS}/first?resourceVersion=0")
+            assert (any_state.status, any_state.json["data"]) == (200, {"a": "1"})
+            listed = await cluster.call("GET", f"{MAPS}?resourceVersion=0")
+            assert "first" in {item["metadata"]["name"] for item in listed.json["items"]}
+            etcd.kill()
+
+        with mounted(image, where):
+            monkeypatch.setattr("pinnace.store.etcd_client.CALL_SECONDS", 15)
+            etcd.start()
+            assert (await cluster.call("GET", f"{MAPS}/first")).json["data"] == {"a": "1"}
+            changed = await cluster.call(
+                "PATCH", f"{MAPS}/first", {"data": {"a": "2"}}, content_type="application/merge-patch+json"
+            )
+            assert changed.status == 200
+            assert await watch.take(1) == [("MODIFIED", "first")], "the watch of before goes on"
+            watch.close()
+            assert (await cluster.call("POST", MAPS, config_map("third"))).status == 201
+            await server.stop(0.2)
+            await store.close()
+            etcd.kill()
