@@ -13,9 +13,11 @@ import orjson
 import pytest
 
 from pinnace.apis.resources import API_SERVICES, CONFIG_MAPS
+from pinnace.apiserver import openapi_proto
 from pinnace.apiserver.aggregation.availability import Verdict, endpoint
 from pinnace.apiserver.aggregation.backend import Backend
 from pinnace.apiserver.aggregation.documents import with_backends
+from pinnace.apiserver.aggregation.openapi import added, told
 from pinnace.apiserver.cache import Filter, Watcher
 from pinnace.apiserver.server import ApiServer
 from pinnace.machinery.meta import Obj, get_in
@@ -36,6 +38,26 @@ FLUNDERS = {
     "verbs": ["create", "delete", "get", "list", "watch"],
 }
 JSON = (("Content-Type", "application/json"),)
+POD, FLUNDER = "io.k8s.api.core.v1.Pod", "io.example.wardle.v1alpha1.Flunder"
+SWAGGER = {
+    "swagger": "2.0",
+    "info": {"title": "wardle", "version": "1"},
+    "paths": {
+        f"{GROUP}/flunders": {
+            "get": {
+                "operationId": "listFlunders",
+                "responses": {"200": {"description": "OK", "schema": {"$ref": f"#/definitions/{FLUNDER}"}}},
+            }
+        },
+        "/apis/elsewhere.example.com/v1/things": {"get": {"responses": {}}},
+        "/version/": {"get": {"responses": {}}},
+    },
+    "definitions": {
+        FLUNDER: {"type": "object", "properties": {"pod": {"$ref": f"#/definitions/{POD}"}}},
+        POD: {"type": "object", "description": "a pod of another kind"},
+        "io.example.Unused": {"type": "object"},
+    },
+}
 
 
 @dataclass
@@ -58,6 +80,14 @@ class Extension:
                 "resources": [FLUNDERS, {**FLUNDERS, "name": "flunders/status", "verbs": ["get"]}],
             }
             return Response(200, JSON, orjson.dumps(document))
+        if request.path == "/openapi/v2":
+            return Response(200, JSON, orjson.dumps(SWAGGER))
+        if request.path == "/openapi/v3":
+            url = f"/openapi/v3{GROUP}?hash=ABC"
+            return Response(200, JSON, orjson.dumps({"paths": {GROUP[1:]: {"serverRelativeURL": url}}}))
+        if request.path.endswith("/missing"):
+            status = {"kind": "Status", "reason": "NotFound", "message": "flunder is missing", "code": 404}
+            return Response(404, JSON, orjson.dumps(status))
         if "watch" in request.query:
             return StreamingResponse(self._watch, 200, JSON)
         if request.method == "POST":
@@ -66,6 +96,9 @@ class Extension:
             return Response(201, JSON, request.body)
         listed = {"kind": "FlunderList", "apiVersion": "wardle.example.com/v1alpha1", "metadata": {}}
         return Response(200, JSON, orjson.dumps({**listed, "items": list(self.objects.values())}))
+
+    def asked_for(self, path: str) -> list[Request]:
+        return [request for request in self.asked if request.path == path]
 
     async def _watch(self, writer: Writer) -> None:
         for made in self.objects.values():
@@ -216,6 +249,130 @@ async def test_discovery_tells_of_it_in_the_order_of_priorities(cluster: Cluster
     assert version["resources"][0]["resource"] == "flunders"
     assert version["resources"][0]["subresources"][0]["subresource"] == "status"
     assert "apis/wardle.example.com/v1alpha1" in index
+
+
+async def test_openapi_tells_of_it_among_our_own(cluster: Cluster, extension: Extension) -> None:
+    before = await cluster.call("GET", "/openapi/v2")
+    await register(cluster, extension)
+
+    after = await cluster.call("GET", "/openapi/v2")
+    again = await cluster.call("GET", "/openapi/v2", headers={"If-None-Match": after.headers["etag"]})
+    packed = await cluster.call("GET", "/openapi/v2", headers={"Accept": openapi_proto.CONTENT_TYPE})
+    index = await cluster.call("GET", "/openapi/v3")
+    same = await cluster.call("GET", "/openapi/v3", headers={"If-None-Match": index.headers["etag"]})
+
+    own, whole = before.json, after.json
+    assert whole["paths"].keys() - own["paths"].keys() == {f"{GROUP}/flunders"}
+    assert whole["paths"]["/version/"] == own["paths"]["/version/"]
+    assert whole["definitions"].keys() - own["definitions"].keys() == {FLUNDER, f"{POD}_v2"}
+    assert whole["definitions"][FLUNDER]["properties"]["pod"] == {"$ref": f"#/definitions/{POD}_v2"}
+    assert whole["definitions"][POD] == own["definitions"][POD]
+    assert before.headers["etag"] != after.headers["etag"]
+    assert again.status == 304
+    assert f"{POD}_v2".encode() in packed.body
+    assert index.json["paths"][GROUP[1:]] == {"serverRelativeURL": f"/openapi/v3{GROUP}?hash=ABC"}
+    assert same.status == 304
+
+
+async def test_merged_discovery_is_made_once_for_all_who_ask(cluster: Cluster, extension: Extension) -> None:
+    await register(cluster, extension)
+    accept = {"Accept": "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"}
+    public = cluster.server._public
+    first = await cluster.call("GET", "/apis", headers=accept)
+    kept = dict(public._merged)
+
+    same = await cluster.call("GET", "/apis", headers={**accept, "If-None-Match": first.headers["etag"]})
+    plain = await cluster.call("GET", "/apis")
+    await cluster.request("DELETE", f"{APISERVICES}/v1alpha1.wardle.example.com")
+    gone = await cluster.call("GET", "/apis", headers=accept)
+
+    assert same.status == 304
+    assert all(public._merged.get(key, document) is document for key, document in kept.items())
+    assert "wardle.example.com" in [group["name"] for group in plain.json["groups"]]
+    assert "wardle.example.com" not in [item["metadata"]["name"] for item in gone.json["items"]]
+    assert gone.headers["etag"] != first.headers["etag"]
+
+
+async def test_components_of_the_server_reach_it_too(cluster: Cluster, extension: Extension) -> None:
+    """The garbage collector and its like are in the server's process, and see every group all the same."""
+    await register(cluster, extension)
+    path = f"{GROUP}/namespaces/default/flunders"
+    flunder = {"apiVersion": "wardle.example.com/v1alpha1", "kind": "Flunder", "metadata": {"name": "f"}}
+
+    resources = await cluster.request("GET", GROUP)
+    made = await cluster.request("POST", path, flunder)
+    listed = await cluster.request("GET", path, params={"labelSelector": "a=b"})
+    missing = await cluster.refused("GET", f"{path}/missing")
+    events = cluster.server.loopback_watch("system:admin", path, {"resourceVersion": "1"})
+    event = await anext(events)
+    await events.aclose()  # type: ignore[attr-defined] # a generator
+
+    assert resources["resources"][0] == FLUNDERS
+    assert made == flunder
+    assert listed["items"] == [flunder]
+    assert (missing.code, missing.reason, missing.message) == (404, "NotFound", "flunder is missing")
+    assert (event["type"], event["object"]) == ("ADDED", flunder)
+    listing, *_, watching = extension.asked_for(path)[1:]
+    assert listing.query == "labelSelector=a%3Db"
+    assert listing.headers["x-remote-user"] == "system:admin"
+    assert sorted(watching.query.split("&")) == ["resourceVersion=1", "watch=1"]
+
+
+def document(**definitions: Obj) -> Obj:
+    """A document whose one path speaks of the definition `A`."""
+    path = {"get": {"responses": {"200": {"schema": {"$ref": "#/definitions/A"}}}}}
+    return {"paths": {"/apis/g.example/v1/as": path}, "definitions": definitions, "parameters": {}}
+
+
+def part(**definitions: Obj) -> Obj:
+    return told(orjson.dumps(document(**definitions)), b"", "g.example", "v1").part
+
+
+@pytest.mark.parametrize(
+    ("own", "parts", "definitions", "spoken_of"),
+    [
+        ({}, [{"A": {"type": "object"}}], {"A": {"type": "object"}}, "A"),
+        ({"A": {"type": "object"}}, [{"A": {"type": "object"}}], {}, "A"),
+        ({"A": {"type": "object"}}, [{"A": {"type": "string"}}], {"A_v2": {"type": "string"}}, "A_v2"),
+        (
+            {"A": {"type": "object"}, "A_v2": {"type": "array"}},
+            [{"A": {"type": "string"}}],
+            {"A_v3": {"type": "string"}},
+            "A_v3",
+        ),
+        (
+            {"A": {"type": "object", "x-kubernetes-group-version-kind": [1]}},
+            [{"A": {"type": "object", "x-kubernetes-group-version-kind": [2]}}],
+            {},
+            "A",
+        ),
+        (
+            {"B": {"type": "object"}},
+            [{"A": {"items": {"$ref": "#/definitions/B"}}, "B": {"type": "string"}, "C": {}}],
+            {"A": {"items": {"$ref": "#/definitions/B_v2"}}, "B_v2": {"type": "string"}},
+            "A",
+        ),
+        ({}, [{"A": {"type": "string"}}, {"A": {"type": "object"}}], None, "A"),
+    ],
+    ids=["new", "equal", "other", "third", "kinds do not count", "below", "first server wins the path"],
+)
+def test_definitions_of_the_same_name_are_told_apart(
+    own: Obj, parts: list[Obj], definitions: Obj | None, spoken_of: str
+) -> None:
+    more = added({"paths": {}, "definitions": own}, [part(**each) for each in parts])
+
+    if definitions is not None:
+        assert more["definitions"] == definitions
+    schema = more["paths"]["/apis/g.example/v1/as"]["get"]["responses"]["200"]["schema"]
+    assert schema == {"$ref": f"#/definitions/{spoken_of}"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [b"", b"{", b"[]", b'{"paths": 1}', b'{"paths": {"/apis/g.example/v1/a": 1}}', orjson.dumps(document())],
+)
+def test_a_document_that_cannot_be_read_counts_for_nothing(wrong: bytes) -> None:
+    assert told(wrong, wrong, "g.example", "v1").part == {}
 
 
 async def test_a_removed_registration_is_gone_and_a_certificate_must_hold(

@@ -22,6 +22,7 @@ import orjson
 
 from pinnace.apis.kind import Kind
 from pinnace.apiserver import openapi_proto
+from pinnace.apiserver.aggregation.openapi import Told, added
 from pinnace.apiserver.openapi_custom import CustomModels
 from pinnace.apiserver.openapi_paths import PATCH, Operation, operations_of
 from pinnace.apiserver.openapi_roots import VERSION, resources_operation, root_operations
@@ -34,6 +35,7 @@ PROTOBUF_ACCEPT = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 _PATCH_DEFINITION = _META + "Patch"
+_SHARED = ("/openapi/v2", "/openapi/v3")  # documents that tell of every server
 _VERSION_DEFINITION = "io.k8s.apimachinery.pkg.version.Info"
 _BEARER = {
     "BearerToken": {
@@ -57,7 +59,7 @@ class OpenApiDocument:
 
 
 class OpenApi:
-    """The OpenAPI documents of one set of kinds; `with_custom` makes those of more.
+    """The OpenAPI documents of one set of kinds; `with_more` makes those of more.
 
     `document` may take a few hundred milliseconds when it builds: call it in a thread. What is built of the built-in
     kinds is kept while custom ones come and go: version 2 is put together of both.
@@ -72,11 +74,16 @@ class OpenApi:
         self._builtin_names = {**schemas.kinds, PATCH: _PATCH_DEFINITION, VERSION: _VERSION_DEFINITION}
         self._names = self._builtin_names
         self._custom = CustomModels((), schemas)
+        self._others: list[Told] = []
 
-    def with_custom(self, kinds: Iterable[Kind]) -> OpenApi:
-        """The documents of the same built-in kinds and these custom ones; this one may be building still."""
+    def with_more(self, kinds: Iterable[Kind], others: Iterable[Told] = ()) -> OpenApi:
+        """The documents of the same built-in kinds, these custom ones, and what other servers told, the first first.
+
+        This one may be building still.
+        """
         other = copy.copy(self)
         other._custom = CustomModels(list(kinds), self._schemas)
+        other._others = list(others)
         other._names = {**other._custom.names, **self._builtin_names}
         changed = {f"/openapi/v3{kind.gvr.prefix}" for kind in (*self._custom.kinds, *other._custom.kinds)}
         changed |= {"/openapi/v2", "/openapi/v2+protobuf"}
@@ -134,12 +141,16 @@ class OpenApi:
             path.removeprefix("/openapi/v3/"): {"serverRelativeURL": f"{path}?hash={self._etag(path).strip(chr(34))}"}
             for path in sorted(self._served)
         }
-        return orjson.dumps({"paths": paths})
+        for one in self._others:
+            for name, url in one.urls.items():
+                paths.setdefault(name, {"serverRelativeURL": url})
+        return orjson.dumps({"paths": dict(sorted(paths.items()))})
 
     def _etag(self, path: str) -> str:
         """Names the content without building it: a hash of all that it is made from."""
         custom = self._custom.digest(path.removeprefix("/openapi/v3") if path.startswith("/openapi/v3/") else "")
-        return f'"{hashlib.sha512(self._fingerprint + path.encode() + custom).hexdigest().upper()}"'
+        others = b"".join(one.digest for one in self._others) if path.removesuffix("+protobuf") in _SHARED else b""
+        return f'"{hashlib.sha512(self._fingerprint + path.encode() + custom + others).hexdigest().upper()}"'
 
     @cached_property
     def _fingerprint(self) -> bytes:
@@ -168,26 +179,44 @@ class OpenApi:
             operations.append(resources_operation(kinds[0].group, kinds[0].version))
         return orjson.dumps(self._build_v3(operations, kinds, prose))
 
+    # Version 2: the document of the built-in kinds, built once, with what the custom kinds and other servers add. In
+    # protobuf, messages put one after the other are one message.
+
     def _join_v2(self, key: str, prose: Obj) -> bytes:
-        """The document of the built-in kinds, built once, and that of the custom ones as one."""
-        encode = openapi_proto.encode if key.endswith("protobuf") else orjson.dumps
-        packed = self._builtin_packed.get(key)
-        if packed is None:
-            own = encode(self._build_v2(self._builtin_operations, self._kinds, prose))
-            self._builtin_packed[key] = gzip.compress(own, 6, mtime=0)
-        else:
-            own = gzip.decompress(packed)
+        own = self._with_custom_v2(key, prose)
+        if not any(one.part for one in self._others):
+            return own
+        packed = key.endswith("protobuf")
+        whole = orjson.loads(self._with_custom_v2("/openapi/v2", prose) if packed else own)
+        more = added(whole, [one.part for one in self._others])
+        if packed:
+            return own + openapi_proto.encode(more)
+        for section, nodes in more.items():
+            whole[section].update(nodes)
+        return orjson.dumps(whole)
+
+    def _with_custom_v2(self, key: str, prose: Obj) -> bytes:
+        own = self._builtin_v2(key, prose)
         if not self._custom.kinds:
             return own
         operations = [operation for kind in self._custom.kinds for operation in operations_of(kind)]
         custom = self._build_v2(operations, self._custom.kinds, prose)  # its parameters are there already
         custom["definitions"] = {name: node for name, node in custom["definitions"].items() if name in self._custom}
-        if key.endswith("protobuf"):  # messages put one after the other are one message
+        if key.endswith("protobuf"):
             return own + openapi_proto.encode({name: custom[name] for name in ("paths", "definitions")})
         head, _, rest = own.partition(b',"paths":{')
         paths, _, definitions = rest.partition(b'},"definitions":{')
         more = [orjson.dumps(custom[name])[1:-1] + b"," for name in ("paths", "definitions")]
         return b"".join((head, b',"paths":{', more[0], paths, b'},"definitions":{', more[1], definitions))
+
+    def _builtin_v2(self, key: str, prose: Obj) -> bytes:
+        packed = self._builtin_packed.get(key)
+        if packed is not None:
+            return gzip.decompress(packed)
+        encode = openapi_proto.encode if key.endswith("protobuf") else orjson.dumps
+        own = encode(self._build_v2(self._builtin_operations, self._kinds, prose))
+        self._builtin_packed[key] = gzip.compress(own, 6, mtime=0)
+        return own
 
     def _build_v2(self, operations: list[Operation], kinds: list[Kind], prose: Obj) -> Obj:
         paths, parameters = paths_v2(operations, self._to("#/definitions/"))

@@ -89,7 +89,8 @@ def _schema(node: Obj) -> bytes:
         _texts(19, node.get("required", ())),
     ]
     if "additionalProperties" in node:
-        parts.append(_bytes(21, _bytes(1, _schema(node["additionalProperties"]))))
+        more = node["additionalProperties"]
+        parts.append(_bytes(21, _flag(2, more) if isinstance(more, bool) else _bytes(1, _schema(more))))
     if "type" in node:
         parts.append(_bytes(22, _text(1, node["type"])))
     if "items" in node:
@@ -109,14 +110,14 @@ def _path_item(item: Obj) -> bytes:
 def _operation(operation: Obj) -> bytes:
     return b"".join(
         (
-            _texts(1, operation["tags"]),
-            _text(3, operation["description"]),
-            _text(5, operation["operationId"]),
-            _texts(6, operation["produces"]),
+            _texts(1, operation.get("tags", ())),
+            _text(3, operation.get("description", "")),
+            _text(5, operation.get("operationId", "")),
+            _texts(6, operation.get("produces", ())),
             _texts(7, operation.get("consumes", ())),
             b"".join(_bytes(8, _parameters_item(parameter)) for parameter in operation.get("parameters", ())),
             _bytes(9, b"".join(_response(code, answer) for code, answer in operation["responses"].items())),
-            _texts(10, operation["schemes"]),
+            _texts(10, operation.get("schemes", ())),
             _extensions(13, operation),
         )
     )
@@ -148,7 +149,7 @@ def _parameter(parameter: Obj) -> bytes:
 
 
 def _response(code: str, answer: Any) -> bytes:
-    response: bytes = _text(1, answer["description"])
+    response: bytes = _text(1, answer.get("description", ""))
     if "schema" in answer:
         response += _bytes(2, _bytes(1, _schema(answer["schema"])))
     return _named(1, code, _bytes(1, response))

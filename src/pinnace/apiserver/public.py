@@ -10,9 +10,9 @@ import orjson
 
 from pinnace.apiserver import health
 from pinnace.apiserver.aggregation.aggregator import Aggregator
-from pinnace.apiserver.aggregation.documents import index_with_backends, with_backends
+from pinnace.apiserver.aggregation.documents import with_backends
 from pinnace.apiserver.api import Api
-from pinnace.apiserver.discovery import Discovery
+from pinnace.apiserver.discovery import Discovery, Document
 from pinnace.apiserver.metrics import Metrics
 from pinnace.apiserver.openapi import OpenApi
 from pinnace.apiserver.request_info import RequestInfo
@@ -38,8 +38,10 @@ class PublicPaths:
         self._minor = api.registry.minor
         self._git_version = f"v1.{self._minor}.0"
         self._openapi = OpenApi(api.schemas, api.registry.builtin, self._git_version)
-        self._published = api.registry.generation  # the registry's generation that OpenAPI speaks of
+        self._published = api.registry.generation, 0  # the generations of registry and servers that OpenAPI speaks of
         self._discovery: tuple[int, Discovery] | None = None  # with the registry's generation it was made of
+        self._merged: dict[tuple[str, str], Document] = {}  # with registered servers, by path and content type
+        self._merged_of = 0, 0
         self.bootstrapped = False
 
     @property
@@ -128,7 +130,7 @@ class PublicPaths:
     def _discover(self, request: Request, path: str) -> Response:
         found = self.discovery.document(path, request.headers.get("accept", ""))
         if self._aggregator.backends:
-            found = with_backends(path, found, self._aggregator.backends.values())
+            found = self._with_backends(path, found)
         if found is None:
             return _not_found()
         content_type, body, etag = found
@@ -139,12 +141,31 @@ class PublicPaths:
                 return Response(304, tuple(headers.items()))
         return Response(200, tuple(headers.items()), body)
 
+    @property
+    def _generations(self) -> tuple[int, int]:
+        """Of the registry and of the registered servers."""
+        return self._api.registry.generation, self._aggregator.generation
+
+    def _with_backends(self, path: str, own: Document | None) -> Document | None:
+        if self._merged_of != self._generations:
+            self._merged_of = self._generations
+            self._merged.clear()
+        key = path, own[0] if own is not None else ""
+        if key not in self._merged:
+            merged = with_backends(path, own, self._aggregator.backends.values())
+            if merged is None:
+                return None
+            self._merged[key] = merged
+        return self._merged[key]
+
     async def _open_api(self, request: Request, path: str) -> Response:
         ask = request.headers
         registry = self._api.registry
-        if self._published != registry.generation:
-            self._published = registry.generation
-            self._openapi = self._openapi.with_custom(kind for kinds in registry.custom.values() for kind in kinds)
+        if self._published != self._generations:
+            self._published = self._generations
+            self._openapi = self._openapi.with_more(
+                (kind for kinds in registry.custom.values() for kind in kinds), self._aggregator.told()
+            )
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(
             None,
@@ -156,8 +177,6 @@ class PublicPaths:
         )
         if found is None:
             return _not_found()
-        if path == "/openapi/v3" and self._aggregator.backends:
-            return Response(200, (_JSON,), index_with_backends(found.body, self._aggregator.backends.values()))
         headers = [("Content-Type", found.content_type), ("ETag", found.etag), ("Vary", "Accept, Accept-Encoding")]
         if found.content_encoding:
             headers.append(("Content-Encoding", found.content_encoding))

@@ -13,6 +13,7 @@ import orjson
 import structlog
 
 from pinnace.apiserver import freshness, negotiate, routes
+from pinnace.apiserver.aggregation import loopback
 from pinnace.apiserver.aggregation.aggregator import Aggregator
 from pinnace.apiserver.api import Api
 from pinnace.apiserver.asking import MustAsk, asking
@@ -250,6 +251,8 @@ class RequestPath:
         content_type: str,
         exchange: Exchange | None,
     ) -> Obj:
+        if self._aggregator.backends and (backend := self._aggregator.find(info)) is not None:
+            return await loopback.request(backend, who, method, path, params, body, content_type)
         if not info.is_resource:
             return await self._loopback_public(method, path, info)
         call = self._call(who, info, params, None)
@@ -289,10 +292,14 @@ class RequestPath:
                 self._auditor.started(exchange)
         else:
             await asking(lambda: self._api.authorizer.authorize(who, by_name(info, params.get("fieldSelector", ""))))
-        call = self._call(who, info, params, None)
-        _check_watchable(call)
+        if self._aggregator.backends and (backend := self._aggregator.find(info)) is not None:
+            events = loopback.watch(backend, who, path, params)
+        else:
+            call = self._call(who, info, params, None)
+            _check_watchable(call)
+            events = watching.loopback_watch(call)
         try:
-            async for event in watching.loopback_watch(call):
+            async for event in events:
                 yield event
         finally:
             if exchange is not None and exchange.audit is not None and self._auditor is not None:

@@ -13,7 +13,7 @@ import orjson
 import structlog
 
 from pinnace.apis.resources import API_SERVICES, CONFIG_MAPS, ENDPOINT_SLICES, SERVICES
-from pinnace.apiserver.aggregation import authentication_info, documents, local
+from pinnace.apiserver.aggregation import authentication_info, documents, local, openapi
 from pinnace.apiserver.aggregation.availability import LOCAL, PASSED, Endpoint, Verdict, failed, with_condition
 from pinnace.apiserver.aggregation.backend import Backend
 from pinnace.apiserver.api import Api
@@ -35,10 +35,14 @@ AsServer = Callable[[str, str, Obj | None], Awaitable[Obj]]
 
 
 class Aggregator:
-    """`backends` is what requests look in: by group and version, empty in most clusters."""
+    """`backends` is what requests look in: by group and version, empty in most clusters.
+
+    `generation` changes whenever anything does that discovery and OpenAPI tell of them.
+    """
 
     def __init__(self, api: Api, request: AsServer) -> None:
         self.backends: dict[tuple[str, str], Backend] = {}
+        self.generation = 0
         self._api = api
         self._request = request
         self._checks: dict[str, asyncio.Task[None]] = {}  # by the name of the APIService
@@ -82,6 +86,13 @@ class Aggregator:
             return self.backends.get((parts[3], parts[4]))
         return None
 
+    def told(self) -> list[openapi.Told]:
+        """What the servers tell of themselves in OpenAPI, the highest priority first."""
+        ordered = sorted(
+            self.backends.values(), key=lambda one: (-(one.spec.get("groupPriorityMinimum") or 0), one.name)
+        )
+        return [backend.openapi for backend in ordered]
+
     # What changes.
 
     def _on_api_service(self, kind: str, obj: CachedObject, _: Event) -> None:
@@ -122,8 +133,9 @@ class Aggregator:
             return
         backend = Backend(api_service, self._api.options, self._api.storage)
         if known is not None:
-            backend.available, backend.resources = known.available, known.resources
+            backend.available, backend.resources, backend.openapi = known.available, known.resources, known.openapi
         self.backends[key] = backend
+        self.generation += 1
         self._wakes.setdefault(name, asyncio.Event()).set()
         if name not in self._checks:
             self._checks[name] = asyncio.create_task(self._watch_over(key, name))
@@ -131,6 +143,7 @@ class Aggregator:
     def _drop(self, api_service: Obj) -> None:
         name, spec = name_of(api_service), api_service["spec"]
         self.backends.pop((spec.get("group") or "", spec["version"]), None)
+        self.generation += 1
         self._wakes.pop(name, None)
         task = self._checks.pop(name, None)
         if task is not None:
@@ -144,9 +157,12 @@ class Aggregator:
         while (backend := self.backends.get(key)) is not None:
             wake = self._wakes[name]
             wake.clear()
+            before = backend.available, backend.resources, backend.openapi.digest
             verdict = await self._check(backend)
-            await self._say(name, verdict)
             backend.available = verdict.available
+            if before != (backend.available, backend.resources, backend.openapi.digest):
+                self.generation += 1
+            await self._say(name, verdict)
             retry = FIRST_RETRY if verdict.available else min(retry * 2, CHECK_INTERVAL)
             try:
                 async with asyncio.timeout(CHECK_INTERVAL if verdict.available else retry):
@@ -164,6 +180,8 @@ class Aggregator:
             async with asyncio.timeout(DISCOVERY_TIMEOUT):
                 body = await self._fetch(backend, target, path)
             backend.resources = documents.resources_of(orjson.loads(body), backend.group, backend.version)
+            v2, v3 = [await self._fetch_if_any(backend, target, f"/openapi/{one}") for one in ("v2", "v3")]
+            backend.openapi = openapi.told(v2, v3, backend.group, backend.version)
         except ApiError as error:
             return failed(url, error.message)
         except TimeoutError:
@@ -180,6 +198,12 @@ class Aggregator:
         if not 200 <= answer.status < 300:
             raise ApiError(answer.status, "ServiceUnavailable", f"bad status from {path}: {answer.status}")
         return body
+
+    async def _fetch_if_any(self, backend: Backend, target: Endpoint, path: str) -> bytes:
+        try:
+            return await self._fetch(backend, target, path)
+        except ApiError:
+            return b""
 
     async def _say(self, name: str, verdict: Verdict) -> None:
         """Write the condition, if it says something new."""

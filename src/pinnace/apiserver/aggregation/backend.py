@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from pinnace.apis.resources import SERVICES
 from pinnace.apiserver.aggregation.availability import Endpoint, Verdict, endpoint
+from pinnace.apiserver.aggregation.openapi import NOTHING
 from pinnace.apiserver.authn import User
 from pinnace.apiserver.backends import bracketed, trusting_bundle, unverified
 from pinnace.apiserver.endpoints import slices_of
@@ -34,6 +35,7 @@ class Backend:
         self.name: str = api_service["metadata"]["name"]
         self.available = False
         self.resources: list[Obj] = []  # of its group and version, as aggregated discovery tells them
+        self.openapi = NOTHING
         self._options = options
         self._storage = storage
         self._context: ssl.SSLContext | None = None

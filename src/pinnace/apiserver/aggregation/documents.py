@@ -168,13 +168,3 @@ def _placed(own: list[Obj], added: list[tuple[int, Obj]], name_of: Any) -> list[
 
 def _priority(group: str) -> int:
     return priorities(group, "v1")[0]
-
-
-def index_with_backends(body: bytes, backends: Iterable[Backend]) -> bytes:
-    """The index of /openapi/v3 with the documents of registered servers."""
-    index = orjson.loads(body)
-    for backend in backends:
-        if backend.available:
-            path = f"apis/{backend.group}/{backend.version}"
-            index["paths"].setdefault(path, {"serverRelativeURL": f"/openapi/v3/{path}"})
-    return orjson.dumps(index)
