@@ -408,7 +408,9 @@ async def test_custom_groups_have_an_api_service_as_long_as_they_are_served(clus
     await until(cluster, "v1.sea.example.com", says("Local"))
     gone = asyncio.Event()
     cache = cluster.server.api.storage.cache(API_SERVICES)
-    leave = cache.watch(Watcher(Filter(name="v1.sea.example.com"), lambda kind, *_: kind == "DELETED" and gone.set()))
+    leave = cache.watch(
+        Watcher(Filter(name="v1.sea.example.com"), lambda kind, *_: gone.set() if kind == "DELETED" else None)
+    )
 
     await cluster.request("DELETE", f"{definitions}/boats.sea.example.com")
 
