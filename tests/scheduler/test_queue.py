@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from pinnace.machinery.meta import Obj
+from pinnace.scheduler.events import Action, Change
 from pinnace.scheduler.plugins.priority_sort import PrioritySort
 from pinnace.scheduler.plugins.scheduling_gates import SchedulingGates
 from pinnace.scheduler.pod import PodInfo
-from pinnace.scheduler.queue import Happening, QueuedPod, SchedulingQueue
+from pinnace.scheduler.queue import QueuedPod, SchedulingQueue
 from tests.scheduler.objects import pod
+
+NODE_ADDED = Change("Node", Action.ADD, None)
+POD_ADDED = Change("Pod", Action.ADD, None)
+POD_DELETED = Change("Pod", Action.DELETE, None)
+
+
+def helps(pod: PodInfo, rejected_by: frozenset[str], change: Change) -> bool:
+    """Nodes help all, pods that go only those that lack resources."""
+    return change.resource == "Node" or (Action.DELETE in change.action and "NodeResourcesFit" in rejected_by)
 
 
 def queue(*pods: Obj) -> SchedulingQueue:
-    made = SchedulingQueue(PrioritySort().sort_key, SchedulingGates().pre_enqueue)
+    made = SchedulingQueue(PrioritySort().sort_key, SchedulingGates().pre_enqueue, helps)
     for moment, each in enumerate(pods):
         made.put(PodInfo.of(each), float(moment))
     return made
@@ -51,9 +61,9 @@ def test_pod_with_gates_waits_until_they_are_gone() -> None:
 def test_rejected_pod_waits_for_what_could_help_it_and_for_its_back_off() -> None:
     waiting = queue(pod("a"))
     waiting.set_aside(taken(waiting, 0), frozenset({"NodeResourcesFit"}), 0)
-    waiting.wake(Happening.POD_PLACED, 5)
+    waiting.wake(POD_ADDED, 5)
     assert names(waiting, 5) == []
-    waiting.wake(Happening.POD_LEFT, 5)
+    waiting.wake(POD_DELETED, 5)
     assert names(waiting, 5) == ["a"]
 
 
@@ -62,7 +72,7 @@ def test_woken_early_it_backs_off_first_and_longer_each_time() -> None:
     now = 0.0
     for expected in (1, 2, 4, 8, 10, 10):
         waiting.set_aside(taken(waiting, now), frozenset({"NodeAffinity"}), now)
-        waiting.wake(Happening.NODE_ADDED, now)
+        waiting.wake(NODE_ADDED, now)
         assert waiting.next_due() == now + expected
         assert names(waiting, now + expected - 0.1) == []
         now += expected
@@ -71,7 +81,7 @@ def test_woken_early_it_backs_off_first_and_longer_each_time() -> None:
 def test_without_reasons_anything_wakes() -> None:
     waiting = queue(pod("a"))
     waiting.set_aside(taken(waiting, 0), frozenset(), 0)
-    waiting.wake(Happening.POD_PLACED, 5)
+    waiting.wake(POD_ADDED, 5)
     assert names(waiting, 5) == ["a"]
 
 

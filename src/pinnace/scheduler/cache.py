@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable
 from weakref import WeakKeyDictionary
 
 from pinnace.machinery.meta import Obj
+from pinnace.scheduler.events import Action
 from pinnace.scheduler.node import NodeInfo
 from pinnace.scheduler.pod import AffinityTerm, PodInfo, PodShape
 from pinnace.scheduler.topology import Counter
@@ -26,6 +27,9 @@ class Cache:
         self.image_nodes: dict[str, int] = {}  # image name → how many nodes have it
         self.changes: list[NodeInfo] = []
         self.changes_dropped = 0  # how many entries of the log are gone
+        self.claim_users: dict[str, int] = {}  # how many pods there are that use a PersistentVolumeClaim
+        self.storage_version = 0  # changes with claims, volumes and all that is known of storage
+        self.volumes_version = 0  # changes with these, and with who uses them
         self.terms_version = 0  # changes when pods bring affinity terms that were not there before
         self._known: dict[str, NodeInfo] = {}  # also nodes that pods name but that do not exist
         self._pods: dict[str, tuple[PodInfo, NodeInfo]] = {}
@@ -39,24 +43,26 @@ class Cache:
 
     # Nodes.
 
-    def set_node(self, obj: Obj) -> bool:
-        """A node was added or changed; whether in a way that matters here."""
+    def set_node(self, obj: Obj) -> Action:
+        """A node was added or changed; what changed of what matters here."""
         name = obj["metadata"]["name"]
         node = self._node(name)
         spec_version, images = node.spec_version, node.images
-        if not node.take(obj):
-            return False
+        changed = node.take(obj)
+        if not changed:
+            return changed
         self.nodes[name] = node
         self._log(node)
         if node.spec_version != spec_version:
             self._stale_counters = True
             self._count_images(images, node.images)
-        return True
+        return changed
 
-    def remove_node(self, name: str) -> None:
+    def remove_node(self, name: str) -> NodeInfo | None:
+        """A node is gone; what was known of it."""
         node = self.nodes.pop(name, None)
         if node is None:
-            return
+            return None
         node.removed = True
         node.version += 1
         node.spec_version += 1
@@ -65,6 +71,7 @@ class Cache:
         self._log(node)
         if not node.pods:
             del self._known[name]
+        return node
 
     def _node(self, name: str) -> NodeInfo:
         node = self._known.get(name)
@@ -111,14 +118,14 @@ class Cache:
         self._place(pod, pod.node_name)
         return True
 
-    def remove_pod(self, key: str) -> bool:
-        """A pod is gone, or holds nothing any more; whether it was counted."""
+    def remove_pod(self, key: str) -> PodInfo | None:
+        """A pod is gone, or holds nothing any more; what was counted of it."""
         self._assumed.discard(key)
         present = self._pods.get(key)
         if present is None:
-            return False
+            return None
         self._displace(*present)
-        return True
+        return present[0]
 
     def node_of(self, key: str) -> str:
         """Where a pod is counted; empty: nowhere."""
@@ -152,9 +159,24 @@ class Cache:
             else:
                 del self._terms[term]
                 self.terms_version += 1
+        if shape.claims:
+            self.count_claims(shape, number)
         if self._counters and not self._stale_counters:
             for counter in self.counters_of(shape):
                 counter.add(node, number)
+
+    def storage_changed(self) -> None:
+        """A claim, a volume or what else says something of storage changed, or is about to."""
+        self.storage_version += 1
+        self.volumes_version += 1
+
+    def count_claims(self, shape: PodShape, number: int) -> None:
+        """A pod that uses claims came (1) or left (-1)."""
+        self.volumes_version += 1
+        for claim in shape.claims:
+            users = self.claim_users[claim] = self.claim_users.get(claim, 0) + number
+            if not users:
+                del self.claim_users[claim]
 
     def counters_of(self, shape: PodShape) -> tuple[Counter, ...]:
         """The counters that count pods of that shape."""

@@ -15,9 +15,13 @@ def count_reasons(nodes: int, reasons: Iterable[tuple[str, ...]]) -> str:
     return f"0/{nodes} nodes are available: {listed}."
 
 
-def failure_message(nodes: int, reasons: Iterable[tuple[str, ...]], post_filter: str) -> str:
-    """The whole message, with what the post-filter plugins had to say."""
+def failure_message(nodes: int, reasons: Iterable[tuple[str, ...]], post_filter: str, *, counted: bool = True) -> str:
+    """The whole message, with what the post-filter plugins had to say; no count of reasons that are no node's own."""
     if not nodes:
         return NO_NODES
-    message = count_reasons(nodes, reasons)
+    if counted:
+        message = count_reasons(nodes, reasons)
+    else:
+        listed = ", ".join(reason for several in reasons for reason in several)
+        message = f"0/{nodes} nodes are available: {listed}."
     return f"{message} {post_filter}" if post_filter else message

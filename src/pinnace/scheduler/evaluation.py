@@ -249,13 +249,14 @@ class Evaluator:
         self._evaluations: OrderedDict[Hashable, Evaluation] = OrderedDict()
         self._rules: OrderedDict[PodShape, tuple[int, Rules]] = OrderedDict()
         # the last explanation for each shape still in use, and the state of the cluster that it is about
-        self._explained: WeakKeyDictionary[PodShape, tuple[tuple[int, int], dict[str, tuple[str, Rejection]]]]
+        self._explained: WeakKeyDictionary[PodShape, tuple[tuple[int, ...], dict[str, tuple[str, Rejection]]]]
         self._explained = WeakKeyDictionary()
 
     def choose(self, shape: PodShape) -> NodeInfo | None:
         """The best node for a pod of that shape, None when there is none."""
         rules = self._rules_of(shape)
-        identity = shape.node_signature, rules.identity
+        volumes = self._cache.volumes_version if shape.claims else 0
+        identity = shape.node_signature, rules.identity, volumes
         evaluation = self._evaluations.get(identity)
         if evaluation is None:
             evaluation = self._evaluations[identity] = Evaluation(self._profile, self._cache, shape, rules)
@@ -277,7 +278,8 @@ class Evaluator:
 
     def explain(self, shape: PodShape) -> dict[str, tuple[str, Rejection]]:
         """Why each node is not feasible: by node name, the plugin that said no first and its reasons."""
-        moment = self._cache.changes_dropped + len(self._cache.changes), self._cache.terms_version
+        cache = self._cache
+        moment = cache.changes_dropped + len(cache.changes), cache.terms_version, cache.volumes_version
         known = self._explained.get(shape)
         if known is None or known[0] != moment:
             known = self._explained[shape] = moment, self._explain(shape)

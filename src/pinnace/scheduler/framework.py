@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from pinnace.scheduler.events import Hint
 from pinnace.scheduler.node import NodeInfo
 from pinnace.scheduler.pod import PodInfo, PodShape
 
@@ -41,6 +42,14 @@ class Normalization(Enum):
     NONE = "they are that already"
     HIGHEST = "in proportion to the highest"
     HIGHEST_REVERSED = "in proportion to the highest, which becomes 0"
+
+
+class EnqueueExtensions(Protocol):
+    """What a plugin that rejects pods may say beside; one that does not is asked again after every change."""
+
+    name: str
+
+    def events_to_register(self) -> Sequence[Hint]: ...
 
 
 class PreEnqueuePlugin(Protocol):
@@ -150,10 +159,15 @@ class PermitPlugin(Protocol):
         """Hold the binding back as long as it takes; why it is refused, or None."""
 
 
+class BindingFailed(Exception):
+    """What a pod needs before it is bound cannot be had; the words are for its event."""
+
+
 class PreBindPlugin(Protocol):
     name: str
 
-    async def pre_bind(self, pod: PodInfo, node: NodeInfo) -> None: ...
+    async def pre_bind(self, pod: PodInfo, node: NodeInfo) -> None:
+        """Make ready what the pod needs there; raises BindingFailed or ApiError."""
 
 
 class BindPlugin(Protocol):

@@ -32,6 +32,7 @@ class Handle:
     recorder: EventRecorder
     begin: Callable[[Coroutine[Any, Any, None]], None]  # work in the background, ended with the scheduler
     activate: Callable[[str], None]  # try the pod of that key again now
+    until: Callable[[Callable[[], bool]], Coroutine[Any, Any, None]]  # wait until something holds of what is watched
     evaluator: Evaluator = field(init=False)  # known once all plugins are made
 
     def fits(self, shape: PodShape) -> Callable[[NodeInfo], Rejection | None]:

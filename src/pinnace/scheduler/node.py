@@ -7,6 +7,7 @@ the node object alone, so that whoever caches a judgement knows what it rests on
 from __future__ import annotations
 
 from pinnace.machinery.meta import Obj
+from pinnace.scheduler.events import Action
 from pinnace.scheduler.pod import HOSTNAME, Amounts, HostPort, PodInfo, amounts
 
 
@@ -46,8 +47,8 @@ class NodeInfo:
         self.spec_version = 0
         self.removed = True  # pods may name a node that is not there (yet)
 
-    def take(self, node: Obj) -> bool:
-        """Learn the node object; whether anything that matters changed."""
+    def take(self, node: Obj) -> Action:
+        """Learn the node object; what changed of what matters."""
         spec, status = node.get("spec") or {}, node.get("status") or {}
         labels = node["metadata"].get("labels") or {}
         taints = spec.get("taints") or []
@@ -56,8 +57,13 @@ class NodeInfo:
         images = {
             name: image.get("sizeBytes", 0) for image in status.get("images") or () for name in image.get("names") or ()
         }
-        before = (self.labels, self.taints, self.unschedulable, self.images, self.removed)
-        changed = before != (labels, taints, unschedulable, images, False)
+        changed = Action.ADD if self.removed else Action.NONE
+        if labels != self.labels:
+            changed |= Action.UPDATE_LABEL
+        if taints != self.taints or unschedulable != self.unschedulable:
+            changed |= Action.UPDATE_TAINT
+        if images != self.images:
+            changed |= Action.UPDATE
         if changed:
             self.labels = labels
             self.taints = taints
@@ -66,11 +72,12 @@ class NodeInfo:
             self.images = images
             self.removed = False
             self.spec_version += 1
-        if changed or allocatable != self.allocatable:
+        if allocatable != self.allocatable:
             self.allocatable = allocatable
+            changed |= Action.UPDATE_ALLOCATABLE
+        if changed:
             self.version += 1
-            return True
-        return False
+        return changed
 
     def add(self, pod: PodInfo) -> None:
         self.pods[pod.key] = pod

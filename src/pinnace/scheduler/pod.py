@@ -129,6 +129,30 @@ class SpreadConstraint:
     honor_taints: bool
 
 
+class Disk(NamedTuple):
+    """A volume that a pod names by its disk."""
+
+    kind: str  # the field of the volume: gcePersistentDisk, awsElasticBlockStore, iscsi or rbd
+    source: Obj
+
+
+_DISKS = ("gcePersistentDisk", "awsElasticBlockStore", "iscsi", "rbd")
+
+
+def _volumes(pod: Obj) -> list[list[Any]]:
+    """What the pod's volumes mean for the choice of a node: claims (its own, ephemeral ones too) and disks."""
+    found: list[list[Any]] = []
+    for volume in pod["spec"].get("volumes") or ():
+        if (claim := volume.get("persistentVolumeClaim")) is not None:
+            found.append(["claim", f"{pod['metadata'].get('namespace', '')}/{claim['claimName']}"])
+        elif "ephemeral" in volume:
+            metadata = pod["metadata"]
+            found.append(["own", f"{metadata.get('namespace', '')}/{metadata['name']}-{volume['name']}"])
+        else:
+            found += [[kind, volume[kind]] for kind in _DISKS if kind in volume]
+    return found
+
+
 @dataclass(eq=False)
 class PodShape:
     """All that filters and scores look at. Read-only; one object for all pods alike."""
@@ -147,6 +171,9 @@ class PodShape:
     anti_affinity: tuple[AffinityTerm, ...]
     preferred_affinity: tuple[AffinityTerm, ...]  # anti-affinity with negative weights among them
     images: tuple[str, ...]
+    claims: tuple[str, ...] = ()  # namespace/name of the PersistentVolumeClaims it uses
+    own_claims: frozenset[str] = frozenset()  # those of them that are made for the pod (ephemeral volumes)
+    disks: tuple[Disk, ...] = ()  # volumes without a claim that several pods of a node may not share
     node_signature: bytes = b""  # what decides about single nodes: everything but namespace and labels
 
 
@@ -162,6 +189,9 @@ def shape_of(pod: Obj) -> PodShape:
         [_container_shape(container) for container in spec.get("containers") or ()],
         [_container_shape(container) for container in spec.get("initContainers") or ()],
     ]
+    volumes = _volumes(pod)
+    if volumes:
+        what.append(volumes)
     node_signature = orjson.dumps(what, option=orjson.OPT_SORT_KEYS)
     whose = [metadata.get("namespace", ""), metadata.get("labels")]
     signature = node_signature + orjson.dumps(whose, option=orjson.OPT_SORT_KEYS)
@@ -169,6 +199,9 @@ def shape_of(pod: Obj) -> PodShape:
     if shape is None:
         shape = _parse(metadata.get("namespace", ""), metadata.get("labels") or {}, spec)
         shape.node_signature = node_signature
+        shape.claims = tuple(key for kind, key in volumes if kind in ("claim", "own"))
+        shape.own_claims = frozenset(key for kind, key in volumes if kind == "own")
+        shape.disks = tuple(Disk(kind, source) for kind, source in volumes if kind in _DISKS)
         _shapes[signature] = shape
     return shape
 

@@ -12,40 +12,14 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
+from typing import Any, NamedTuple
 
-from pinnace.scheduler.pod import PodInfo
+from pinnace.scheduler.events import Change
+from pinnace.scheduler.pod import PodInfo, PodShape
 
 FIRST_BACKOFF = 1.0
 LAST_BACKOFF = 10.0
 UNSCHEDULABLE_SECONDS = 300.0
-
-
-class Happening(Enum):
-    """What can happen in a cluster that gives waiting pods new hope."""
-
-    NODE_ADDED = auto()
-    NODE_CHANGED = auto()
-    POD_PLACED = auto()  # a pod was bound, or the labels of a bound pod changed
-    POD_LEFT = auto()  # a bound pod is gone
-
-
-_NODES = frozenset({Happening.NODE_ADDED, Happening.NODE_CHANGED})
-_EVERYTHING = frozenset(Happening)
-WAKES: dict[str, frozenset[Happening]] = {
-    "NodeUnschedulable": _NODES,
-    "TaintToleration": _NODES,
-    "NodeAffinity": _NODES,
-    "NodePorts": _NODES | {Happening.POD_LEFT},
-    "NodeResourcesFit": _NODES | {Happening.POD_LEFT},
-    "PodTopologySpread": _EVERYTHING,
-    "InterPodAffinity": _EVERYTHING,
-}
-
-
-def _concerns(plugin: str, happening: Happening) -> bool:
-    """Whether a plugin could change its mind; one that is not known here always could."""
-    return happening in WAKES.get(plugin, _EVERYTHING)
 
 
 class _Where(Enum):
@@ -54,6 +28,18 @@ class _Where(Enum):
     SET_ASIDE = auto()
     GATED = auto()
     IN_HAND = auto()  # popped: being scheduled or bound
+
+
+class _Group(NamedTuple):
+    """Pods set aside that the same changes help."""
+
+    rejected_by: frozenset[str]
+    scheduler_name: str
+    shape: PodShape
+
+
+Helps = Callable[[PodInfo, frozenset[str], Change], bool]
+"""Whether a change gives a pod new hope that these plugins rejected."""
 
 
 @dataclass(slots=True, eq=False)
@@ -65,6 +51,7 @@ class QueuedPod:
     attempts: int = 0
     failed: float = 0.0  # when the last attempt failed
     rejected_by: frozenset[str] = frozenset()  # plugins; empty: anything may help
+    group: _Group | None = None  # where it is set aside
     where: _Where = _Where.ACTIVE
     ticket: int = 0  # heap entries with another number are out of date
 
@@ -77,13 +64,16 @@ class QueuedPod:
 class SchedulingQueue:
     """All pods that have no node yet."""
 
-    def __init__(self, sort_key: Callable[[PodInfo, float], Any], gate: Callable[[PodInfo], str | None]) -> None:
+    def __init__(
+        self, sort_key: Callable[[PodInfo, float], Any], gate: Callable[[PodInfo], str | None], helps: Helps
+    ) -> None:
         self._sort_key = sort_key
         self._gate = gate
+        self._helps = helps
         self._pods: dict[str, QueuedPod] = {}
         self._active: list[tuple[Any, int, QueuedPod]] = []
         self._backing_off: list[tuple[float, int, QueuedPod]] = []
-        self._set_aside: dict[frozenset[str], dict[str, QueuedPod]] = {}
+        self._set_aside: dict[_Group, dict[str, QueuedPod]] = {}
         self._tickets = itertools.count(1)
 
     def __len__(self) -> int:
@@ -119,11 +109,12 @@ class SchedulingQueue:
 
     def _take_out(self, queued: QueuedPod) -> None:
         queued.ticket = 0
-        if queued.where is _Where.SET_ASIDE:
-            aside = self._set_aside[queued.rejected_by]
+        if queued.group is not None:
+            aside = self._set_aside[queued.group]
             del aside[queued.pod.key]
             if not aside:
-                del self._set_aside[queued.rejected_by]
+                del self._set_aside[queued.group]
+            queued.group = None
 
     # Taking pods and giving them back.
 
@@ -145,7 +136,8 @@ class SchedulingQueue:
             queued.failed = now
             queued.rejected_by = rejected_by
             queued.where = _Where.SET_ASIDE
-            self._set_aside.setdefault(rejected_by, {})[queued.pod.key] = queued
+            queued.group = _Group(rejected_by, queued.pod.scheduler_name, queued.pod.shape)
+            self._set_aside.setdefault(queued.group, {})[queued.pod.key] = queued
 
     def back_off(self, queued: QueuedPod, now: float) -> None:
         """Something went wrong: try again after a pause."""
@@ -160,17 +152,20 @@ class SchedulingQueue:
             self._take_out(queued)
             self._activate_or_gate(queued)
 
-    def wake(self, happening: Happening, now: float) -> None:
-        """Bring back the pods that this could help."""
-        helped = [names for names in self._set_aside if not names or any(_concerns(name, happening) for name in names)]
-        for names in helped:
-            for queued in self._set_aside.pop(names).values():
+    def wake(self, change: Change, now: float) -> None:
+        """Bring back the pods that a change could help."""
+        for group in [group for group, pods in self._set_aside.items() if self._could_help(group, pods, change)]:
+            for queued in self._set_aside.pop(group).values():
+                queued.group = None
                 self._retry(queued, now)
+
+    def _could_help(self, group: _Group, pods: dict[str, QueuedPod], change: Change) -> bool:
+        """The pods of a group are alike in all that counts, so one is asked about."""
+        return not group.rejected_by or self._helps(next(iter(pods.values())).pod, group.rejected_by, change)
 
     def wake_old(self, now: float) -> None:
         """Bring back what was set aside too long ago."""
-        for names in list(self._set_aside):
-            aside = self._set_aside[names]
+        for aside in list(self._set_aside.values()):
             for queued in [q for q in aside.values() if now - q.failed > UNSCHEDULABLE_SECONDS]:
                 self._take_out(queued)
                 self._retry(queued, now)

@@ -9,31 +9,33 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
 import structlog
 
-from pinnace.apis.resources import NAMESPACES, NODES, POD_DISRUPTION_BUDGETS, PODS
+from pinnace.apis.resources import PODS
 from pinnace.client.client import Client
 from pinnace.client.events import EventRecorder
 from pinnace.client.informer import InformerFactory
-from pinnace.client.store import ObjectStore
-from pinnace.client.transport import STRATEGIC_MERGE_PATCH
 from pinnace.machinery.errors import ApiError
-from pinnace.machinery.meta import GVR, Obj, format_time, get_in, key_of, utc_now
+from pinnace.machinery.meta import get_in
 from pinnace.scheduler.cache import Cache
 from pinnace.scheduler.diagnosis import failure_message
 from pinnace.scheduler.evaluation import Evaluator
-from pinnace.scheduler.framework import Profile, Rejection
+from pinnace.scheduler.events import Action
+from pinnace.scheduler.framework import BindingFailed, Rejection
+from pinnace.scheduler.frameworks import Frameworks, ProfileMaker
 from pinnace.scheduler.handle import Handle
 from pinnace.scheduler.node import NodeInfo
 from pinnace.scheduler.nominations import Nominations
 from pinnace.scheduler.plugins import default_profile
-from pinnace.scheduler.pod import DEFAULT_SCHEDULER, PodInfo, is_finished
-from pinnace.scheduler.queue import Happening, QueuedPod, SchedulingQueue
+from pinnace.scheduler.pod import DEFAULT_SCHEDULER, PodInfo
+from pinnace.scheduler.queue import QueuedPod, SchedulingQueue
+from pinnace.scheduler.reports import SCHEDULER_ERROR, UNSCHEDULABLE, shortened, status_change, write_status
+from pinnace.scheduler.watching import Watching
 
 SLICE_SECONDS = 0.004  # decisions made before others in the event loop have their turn
 BINDINGS = 128  # under way at a time; above it decisions wait
@@ -42,20 +44,21 @@ OLD_SECONDS = 30.0  # between looks for pods set aside too long ago
 _log = structlog.get_logger()
 
 
-ProfileMaker = Callable[[Handle], Profile]
-
-
-@dataclass(frozen=True, slots=True)
-class Framework:
-    """One profile at work."""
-
-    profile: Profile
-    evaluator: Evaluator
-    recorder: EventRecorder
-
-
 class Refused(Exception):
     """A plugin refused a node after it was chosen."""
+
+
+class PluginFailed(Exception):
+    """A plugin failed at its work; the words name it."""
+
+
+@contextmanager
+def _named(point: str, plugin: str) -> Iterator[None]:
+    """Say of an error which plugin it came from."""
+    try:
+        yield
+    except (ApiError, BindingFailed) as error:
+        raise PluginFailed(f'running {point} plugin "{plugin}": {error}') from error
 
 
 class Scheduler:
@@ -71,55 +74,56 @@ class Scheduler:
         self._client = client
         self._own_factory = factory is None
         self._factory = factory or InformerFactory(client)
-        self._stores = {
-            resource: self._factory.informer(resource).store for resource in (PODS, NODES, POD_DISRUPTION_BUDGETS)
-        }
-        self._pods = self._stores[PODS]
         self._cache = Cache()
         self._nominations = Nominations(self._cache)
-        self._frameworks = {name: self._framework(name, make) for name, make in profiles.items()}
-        sorter = next(iter(self._frameworks.values())).profile.queue_sort
-        self._queue = SchedulingQueue(sorter.sort_key, self._gate)
+        self._frameworks = Frameworks(profiles, self._handle)
+        self._queue = SchedulingQueue(self._frameworks.sort_key, self._frameworks.gate, self._frameworks.helps)
+        self._watching = Watching(
+            self._factory, self._cache, self._nominations, self._queue, self._frameworks, self._changed
+        )
         self._wake = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []  # for the next change
         self._tasks: set[asyncio.Task[None]] = set()
-        self._binding = 0  # bindings under way
+        self._binding = 0  # bindings under way that wait for nothing but the API server
         self._alarm: asyncio.TimerHandle | None = None  # rings when a back-off ends
 
-    def _framework(self, name: str, make: ProfileMaker) -> Framework:
-        recorder = EventRecorder(self._client, name)
-        handle = Handle(
+    def _handle(self, name: str) -> Handle:
+        return Handle(
             client=self._client,
             cache=self._cache,
             nominations=self._nominations,
-            objects=self._objects,
-            recorder=recorder,
+            objects=lambda resource: self._watching.objects(resource),
+            recorder=EventRecorder(self._client, name),
             begin=self._keep,
             activate=self._activate,
+            until=self._until,
         )
-        profile = make(handle)
-        handle.evaluator = Evaluator(profile, self._cache)
-        return Framework(profile, handle.evaluator, recorder)
-
-    def _objects(self, resource: GVR) -> ObjectStore:
-        return self._stores[resource]
 
     def _activate(self, key: str) -> None:
         self._queue.activate(key)
         self._wake.set()
 
+    def _changed(self) -> None:
+        self._wake.set()
+        if self._waiting:
+            for future in self._waiting:
+                if not future.done():
+                    future.set_result(None)
+            self._waiting.clear()
+
+    async def _until(self, holds: Callable[[], bool]) -> None:
+        while not holds():
+            future = asyncio.get_running_loop().create_future()
+            self._waiting.append(future)
+            await future
+
     async def run(self) -> None:
         """Schedule until cancelled; then nothing is left running."""
-        pods = self._factory.informer(PODS)
-        nodes = self._factory.informer(NODES)
-        namespaces = self._factory.informer(NAMESPACES)
-        namespaces.add_handler(self._namespace_seen, lambda _, new: self._namespace_seen(new), self._namespace_gone)
-        nodes.add_handler(self._node_seen, lambda _, new: self._node_seen(new), self._node_gone)
-        pods.add_handler(self._pod_seen, self._pod_changed, self._pod_gone)
+        self._watching.begin()
         if self._own_factory:
             self._factory.start()
         try:
-            for resource in (NAMESPACES, *self._stores):
-                await self._factory.informer(resource).wait_synced()
+            await self._watching.wait_synced()
             _log.info(
                 "scheduler runs", names=list(self._frameworks), nodes=len(self._cache.nodes), waiting=len(self._queue)
             )
@@ -135,8 +139,7 @@ class Scheduler:
     async def _stop(self) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
-        for framework in self._frameworks.values():
-            framework.recorder.cancel()
+        self._frameworks.silence()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -153,72 +156,6 @@ class Scheduler:
             await asyncio.sleep(OLD_SECONDS)
             self._queue.wake_old(time.monotonic())
             self._wake.set()
-
-    # What the API server shows.
-
-    def _gate(self, pod: PodInfo) -> str | None:
-        for plugin in self._frameworks[pod.scheduler_name].profile.pre_enqueue:
-            reason = plugin.pre_enqueue(pod)
-            if reason is not None:
-                return reason
-        return None
-
-    def _happened(self, happening: Happening) -> None:
-        self._queue.wake(happening, time.monotonic())
-        self._wake.set()
-
-    def _namespace_seen(self, obj: Obj) -> None:
-        if self._cache.set_namespace(obj["metadata"]["name"], obj["metadata"].get("labels") or {}):
-            self._happened(Happening.POD_PLACED)
-
-    def _namespace_gone(self, obj: Obj) -> None:
-        self._cache.set_namespace(obj["metadata"]["name"], None)
-
-    def _node_seen(self, obj: Obj) -> None:
-        new = obj["metadata"]["name"] not in self._cache.nodes
-        if self._cache.set_node(obj):
-            self._happened(Happening.NODE_ADDED if new else Happening.NODE_CHANGED)
-
-    def _node_gone(self, obj: Obj) -> None:
-        self._cache.remove_node(obj["metadata"]["name"])
-        self._happened(Happening.NODE_CHANGED)  # a domain may have gone with it, and skew with the domain
-
-    def _pod_seen(self, obj: Obj) -> None:
-        spec = obj["spec"]
-        key = key_of(obj)
-        if is_finished(obj):
-            self._pod_gone(obj)
-        elif spec.get("nodeName"):
-            self._queue.remove(key)
-            self._nominations.withdraw(key)
-            if self._cache.add_pod(PodInfo.of(obj)):
-                self._happened(Happening.POD_PLACED)
-        elif spec.get("schedulerName", DEFAULT_SCHEDULER) not in self._frameworks or obj["metadata"].get(
-            "deletionTimestamp"
-        ):
-            self._queue.remove(key)
-            self._nominations.withdraw(key)
-        elif not self._cache.is_assumed(key):
-            pod = PodInfo.of(obj)
-            if pod.nominated_node:
-                self._nominations.nominate(pod, pod.nominated_node)
-            self._queue.put(pod, time.monotonic())
-            self._wake.set()
-
-    def _pod_changed(self, old: Obj, new: Obj) -> None:
-        placed = old["spec"].get("nodeName")
-        same = placed and old["spec"] == new["spec"] and old["metadata"].get("labels") == new["metadata"].get("labels")
-        if not same or is_finished(new):
-            if get_in(old, "status", "nominatedNodeName") and not get_in(new, "status", "nominatedNodeName"):
-                self._nominations.withdraw(key_of(new))
-            self._pod_seen(new)
-
-    def _pod_gone(self, obj: Obj) -> None:
-        key = key_of(obj)
-        self._queue.remove(key)
-        self._nominations.withdraw(key)
-        if self._cache.remove_pod(key):
-            self._happened(Happening.POD_LEFT)
 
     # Deciding.
 
@@ -250,15 +187,18 @@ class Scheduler:
 
     def _schedule(self, queued: QueuedPod) -> None:
         pod = queued.pod
-        framework = self._frameworks[pod.scheduler_name]
+        framework = self._frameworks.of(pod)
         for plugin in framework.profile.pre_filter:
             rejection = plugin.pre_filter(pod, self._cache)
             if rejection is not None:
-                self._unschedulable(queued, dict.fromkeys(self._cache.nodes, (plugin.name, rejection)))
+                everywhere = dict.fromkeys(self._cache.nodes, rejection)
+                self._unschedulable(queued, everywhere, frozenset((plugin.name,)), rejection.reasons)
                 return
         node = self._choose(framework.evaluator, pod)
         if node is None:
-            self._unschedulable(queued, framework.evaluator.explain(pod.shape))
+            rejected = framework.evaluator.explain(pod.shape)
+            rejections = {name: rejection for name, (_, rejection) in rejected.items()}
+            self._unschedulable(queued, rejections, frozenset(name for name, _ in rejected.values()))
             return
         self._nominations.withdraw(pod.key)
         self._cache.assume(pod, node.name)
@@ -268,9 +208,8 @@ class Scheduler:
                 for earlier in framework.profile.reserve[: index + 1]:
                     earlier.unreserve(pod, node)
                 self._cache.forget(pod.key)
-                self._fail(queued, refusal, frozenset(), None)
+                self._set_aside(queued, refusal, frozenset((reserver.name,)), None)
                 return
-        self._binding += 1
         self._keep(self._bind(queued, node))
 
     def _choose(self, evaluator: Evaluator, pod: PodInfo) -> NodeInfo | None:
@@ -298,64 +237,74 @@ class Scheduler:
         both = (other for name, other in self._cache.nodes.items() if name not in with_them and name not in without)
         return next(both, None)
 
-    def _unschedulable(self, queued: QueuedPod, rejected: dict[str, tuple[str, Rejection]]) -> None:
-        rejections = {name: rejection for name, (_, rejection) in rejected.items()}
+    def _unschedulable(
+        self,
+        queued: QueuedPod,
+        rejections: dict[str, Rejection],
+        rejected_by: frozenset[str],
+        everywhere: tuple[str, ...] = (),
+    ) -> None:
+        """No node: try to make room on one, and say why not; `everywhere` are reasons that no node is the cause of."""
         said, nominated = "", None
         if rejections:
-            for plugin in self._frameworks[queued.pod.scheduler_name].profile.post_filter:
-                nominated, said = plugin.post_filter(queued.pod, rejections)
-                if nominated:
-                    break
-        reasons = (rejection.reasons for rejection in rejections.values())
-        message = failure_message(len(self._cache.nodes), reasons, said)
-        self._fail(queued, message, frozenset(name for name, _ in rejected.values()), nominated)
+            said, nominated = self._post_filter(queued.pod, rejections)
+        reasons = [everywhere] if everywhere else [rejection.reasons for rejection in rejections.values()]
+        message = failure_message(len(self._cache.nodes), reasons, said, counted=not everywhere)
+        self._set_aside(queued, message, rejected_by, nominated)
 
-    def _fail(self, queued: QueuedPod, message: str, rejected_by: frozenset[str], nominated: str | None) -> None:
-        """Set the pod aside, keep room for it where it is nominated to (None: as before) and tell its owner why."""
+    def _post_filter(self, pod: PodInfo, rejections: dict[str, Rejection]) -> tuple[str, str | None]:
+        """What the plugins say that could make room, and the node where one of them does."""
+        said = []
+        nominated = None
+        for plugin in self._frameworks.of(pod).profile.post_filter:
+            nominated, message = plugin.post_filter(pod, rejections)
+            if nominated:
+                return message, nominated
+            said.append(message)
+        return ", ".join(filter(None, said)), nominated
+
+    def _set_aside(self, queued: QueuedPod, message: str, rejected_by: frozenset[str], nominated: str | None) -> None:
+        """Let the pod wait; keep room for it where it is nominated to (None: as before)."""
         pod = queued.pod
         self._queue.set_aside(queued, rejected_by, time.monotonic())
         if nominated is None:
             nominated = self._nominations.node_of(pod.key)
         self._nominations.nominate(pod, nominated)
-        self._frameworks[pod.scheduler_name].recorder.event_about(pod.reference, "Warning", "FailedScheduling", message)
-        if pod.condition != ("False", "Unschedulable", message) or pod.nominated_node != nominated:
-            self._keep(self._tell(pod, message, nominated))
+        self._report(pod, UNSCHEDULABLE, message, nominated)
 
-    async def _tell(self, pod: PodInfo, message: str, nominated: str) -> None:
-        condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
-        if pod.condition is None or pod.condition[0] != "False":
-            condition["lastTransitionTime"] = format_time(utc_now())
-        status: Obj = {"conditions": [condition]}
-        if nominated != pod.nominated_node:
-            status["nominatedNodeName"] = nominated or None
-        body = {"metadata": {"uid": pod.uid}, "status": status}
-        try:
-            await self._client.patch(
-                PODS, pod.name, body, pod.namespace, content_type=STRATEGIC_MERGE_PATCH, subresource="status"
-            )
-        except ApiError as error:
-            _log.debug("condition was not written", pod=pod.key, error=error.message)
+    def _report(self, pod: PodInfo, reason: str, message: str, nominated: str) -> None:
+        recorder = self._frameworks.of(pod).recorder
+        recorder.event_about(pod.reference, "Warning", "FailedScheduling", shortened(message))
+        status = status_change(pod, reason, message, nominated)
+        if status:
+            self._keep(write_status(self._client, pod, status))
 
     # Binding.
 
     async def _bind(self, queued: QueuedPod, node: NodeInfo) -> None:
         """Bind an assumed pod; when that fails it is assumed no longer and tried again."""
         pod = queued.pod
-        framework = self._frameworks[pod.scheduler_name]
+        framework = self._frameworks.of(pod)
         profile = framework.profile
+        counts = not (pod.shape.claims or profile.permit)  # others may wait long, and are no reason for the rest to
+        self._binding += counts
         try:
             for permitter in profile.permit:
                 refusal = await permitter.permit(pod, node)
                 if refusal is not None:
                     raise Refused(refusal)
             for preparer in profile.pre_bind:
-                await preparer.pre_bind(pod, node)
-            await profile.bind.bind(pod, node)
-        except (ApiError, Refused) as error:
-            self._binding_failed(queued, node, str(error))
+                with _named("PreBind", preparer.name):
+                    await preparer.pre_bind(pod, node)
+            with _named("Bind", profile.bind.name):
+                await profile.bind.bind(pod, node)
+        except Refused as error:
+            self._binding_failed(queued, node, UNSCHEDULABLE, str(error))
+        except PluginFailed as error:
+            self._binding_failed(queued, node, SCHEDULER_ERROR, str(error))
         except Exception as error:
             _log.exception("binding failed", pod=pod.key, node=node.name)
-            self._binding_failed(queued, node, str(error))
+            self._binding_failed(queued, node, SCHEDULER_ERROR, str(error))
         else:
             self._queue.remove(pod.key)
             message = f"Successfully assigned {pod.key} to {node.name}"
@@ -363,21 +312,22 @@ class Scheduler:
             for observer in profile.post_bind:
                 observer.post_bind(pod, node)
         finally:
-            self._binding -= 1
+            self._binding -= counts
             self._wake.set()
 
-    def _binding_failed(self, queued: QueuedPod, node: NodeInfo, why: str) -> None:
+    def _binding_failed(self, queued: QueuedPod, node: NodeInfo, reason: str, why: str) -> None:
         pod = queued.pod
-        framework = self._frameworks[pod.scheduler_name]
+        framework = self._frameworks.of(pod)
         for reserver in framework.profile.reserve:
             reserver.unreserve(pod, node)
         self._cache.forget(pod.key)
-        self._queue.wake(Happening.POD_LEFT, time.monotonic())
-        present = self._pods.get(pod.key)
+        self._watching.happened("Pod", Action.DELETE, pod)
+        present = self._watching.objects(PODS).get(pod.key)
         if present is None or present["spec"].get("nodeName"):
             self._queue.remove(pod.key)
             return
-        self._nominations.nominate(pod, get_in(present, "status", "nominatedNodeName") or "")
-        _log.info("binding was refused", pod=pod.key, node=node.name, error=why)
-        framework.recorder.event_about(pod.reference, "Warning", "FailedScheduling", f"Binding rejected: {why}")
+        nominated = get_in(present, "status", "nominatedNodeName") or ""
+        self._nominations.nominate(pod, nominated)
+        _log.info("binding failed", pod=pod.key, node=node.name, error=why)
+        self._report(pod, reason, why, nominated)
         self._queue.back_off(queued, time.monotonic())

@@ -41,5 +41,7 @@ class Supposition:
         self._count(pod, 1)
 
     def _count(self, pod: PodInfo, number: int) -> None:
+        if pod.shape.claims:
+            self._cache.count_claims(pod.shape, number)
         for counter in self._cache.counters_of(pod.shape):
             counter.add(self._node, number)

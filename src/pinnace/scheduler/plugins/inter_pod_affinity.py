@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pinnace.scheduler.cache import Cache, terms_of
+from pinnace.scheduler.events import Action, Change, Hint
 from pinnace.scheduler.framework import Rejection, Rule
-from pinnace.scheduler.pod import HOSTNAME, AffinityTerm, PodShape
+from pinnace.scheduler.handle import Handle
+from pinnace.scheduler.pod import HOSTNAME, AffinityTerm, PodInfo, PodShape
 from pinnace.scheduler.topology import Counter
 
 HARD_AFFINITY_WEIGHT = 1  # what a required term of a pod that is there is worth to a pod that it attracts
@@ -91,6 +93,29 @@ class InterPodAffinity:
     name = "InterPodAffinity"
     weight = 2
     lowest_first = False
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+
+    def events_to_register(self) -> list[Hint]:
+        return [
+            Hint("Pod", Action.ADD | Action.DELETE | Action.UPDATE_LABEL, self._bears_on),
+            Hint("Node", Action.ADD | Action.UPDATE_LABEL),
+            Hint("Namespace", Action.UPDATE_LABEL),
+        ]
+
+    def _bears_on(self, pod: PodInfo, change: Change) -> bool:
+        """Whether a pod that came may be one to be near to, or one that went one to keep away from."""
+        if Action.UPDATE_LABEL in change.action:
+            return True
+        other: PodInfo = change.subject
+        cache = self._handle.cache
+        if any(selects(term, other.shape, cache) for term in pod.shape.affinity):
+            return True
+        return Action.DELETE in change.action and (
+            any(selects(term, other.shape, cache) for term in pod.shape.anti_affinity)
+            or any(selects(term, pod.shape, cache) for term in other.shape.anti_affinity)
+        )
 
     def filter_rules(self, shape: PodShape, cache: Cache) -> Sequence[Rule]:
         rules: list[Rule] = []

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from pinnace.apis.core.node_selection import node_selector_matches, term_matches
 from pinnace.scheduler.cache import Cache
+from pinnace.scheduler.events import Action, Change, Hint
 from pinnace.scheduler.framework import Normalization, Rejection, Scope
 from pinnace.scheduler.node import NodeInfo
-from pinnace.scheduler.pod import PodShape
+from pinnace.scheduler.pod import PodInfo, PodShape
 
 _REJECTED = Rejection(("node(s) didn't match Pod's node affinity/selector",), resolvable=False)
 
@@ -19,6 +20,12 @@ class NodeAffinity:
     scope = Scope.NODE
     weight = 2
     normalization = Normalization.HIGHEST
+
+    def events_to_register(self) -> list[Hint]:
+        return [Hint("Node", Action.ADD | Action.UPDATE_LABEL, self._suits)]
+
+    def _suits(self, pod: PodInfo, change: Change) -> bool:
+        return self.filter(pod.shape, change.subject) is None
 
     def concerns(self, shape: PodShape) -> bool:
         return bool(shape.node_selector) or shape.required_node_terms is not None

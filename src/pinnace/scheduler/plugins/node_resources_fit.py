@@ -6,9 +6,10 @@ Specified by https://kubernetes.io/docs/concepts/configuration/manage-resources-
 from __future__ import annotations
 
 from pinnace.scheduler.cache import Cache
+from pinnace.scheduler.events import Action, Change, Hint
 from pinnace.scheduler.framework import MAX_SCORE, Normalization, Rejection, Scope
 from pinnace.scheduler.node import NodeInfo
-from pinnace.scheduler.pod import PodShape
+from pinnace.scheduler.pod import PodInfo, PodShape
 
 SCORED = ("cpu", "memory")
 
@@ -18,6 +19,15 @@ class NodeResourcesFit:
     scope = Scope.PODS
     weight = 1
     normalization = Normalization.NONE
+
+    def events_to_register(self) -> list[Hint]:
+        return [
+            Hint("Pod", Action.DELETE | Action.UPDATE_SCALE_DOWN),
+            Hint("Node", Action.ADD | Action.UPDATE_ALLOCATABLE, self._suits),
+        ]
+
+    def _suits(self, pod: PodInfo, change: Change) -> bool:
+        return self.filter(pod.shape, change.subject) is None
 
     def concerns(self, shape: PodShape) -> bool:  # noqa: ARG002
         return True  # every pod takes one of the node's `pods`

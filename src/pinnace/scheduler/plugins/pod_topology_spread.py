@@ -13,9 +13,10 @@ import orjson
 
 from pinnace.apis.core.node_selection import node_selector_matches, untolerated
 from pinnace.scheduler.cache import Cache
+from pinnace.scheduler.events import Action, Change, Hint
 from pinnace.scheduler.framework import Rejection
 from pinnace.scheduler.node import NodeInfo
-from pinnace.scheduler.pod import PodShape, SpreadConstraint
+from pinnace.scheduler.pod import PodInfo, PodShape, SpreadConstraint
 from pinnace.scheduler.topology import Counter
 
 _SKEWED = Rejection(("node(s) didn't match pod topology spread constraints",))
@@ -78,6 +79,12 @@ class PodTopologySpread:
     weight = 2
     lowest_first = True
 
+    def events_to_register(self) -> list[Hint]:
+        return [
+            Hint("Pod", Action.ADD | Action.DELETE | Action.UPDATE_LABEL, _counts),
+            Hint("Node", Action.ADD | Action.DELETE | Action.UPDATE_LABEL | Action.UPDATE_TAINT),
+        ]
+
     def filter_rules(self, shape: PodShape, cache: Cache) -> Sequence[SkewRule]:
         hard = [constraint for constraint in shape.spread if constraint.hard]
         return [
@@ -124,3 +131,13 @@ def _eligible(shape: PodShape, constraint: SpreadConstraint, keys: tuple[str, ..
         )
 
     return eligible
+
+
+def _counts(pod: PodInfo, change: Change) -> bool:
+    """Whether the pod that came, went or has other labels can move the counts."""
+    other: PodInfo = change.subject
+    if other.namespace != pod.namespace:
+        return False
+    return Action.UPDATE_LABEL in change.action or any(
+        constraint.selector.matches(other.shape.labels) for constraint in pod.shape.spread
+    )

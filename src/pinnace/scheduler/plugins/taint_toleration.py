@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from pinnace.apis.core.node_selection import tolerates, untolerated
 from pinnace.scheduler.cache import Cache
+from pinnace.scheduler.events import Action, Change, Hint
 from pinnace.scheduler.framework import Normalization, Rejection, Scope
 from pinnace.scheduler.node import NodeInfo
-from pinnace.scheduler.pod import PodShape
+from pinnace.scheduler.pod import PodInfo, PodShape
 
 _FORBIDDING = ("NoSchedule", "NoExecute")
 _REJECTED = Rejection(("node(s) had untolerated taint(s)",), resolvable=False)
@@ -20,6 +21,12 @@ class TaintToleration:
     scope = Scope.NODE
     weight = 3
     normalization = Normalization.HIGHEST_REVERSED
+
+    def events_to_register(self) -> list[Hint]:
+        return [Hint("Node", Action.ADD | Action.UPDATE_TAINT, self._suits)]
+
+    def _suits(self, pod: PodInfo, change: Change) -> bool:
+        return self.filter(pod.shape, change.subject) is None
 
     def concerns(self, shape: PodShape) -> bool:  # noqa: ARG002
         return True
