@@ -154,7 +154,7 @@ def test_a_node_takes_as_many_volumes_as_its_driver_can_attach(api: Api, namespa
     api.create({"apiVersion": "storage.k8s.io/v1", "kind": "CSINode", "metadata": {"name": "node-1"},
                 "spec": {"drivers": [driver]}})  # fmt: skip
     for number in (1, 2):
-        source = {"csi": {"driver": "csi.example.com", "volumeHandle": f"h{number}"}}
+        source: dict[str, Any] = {"csi": {"driver": "csi.example.com", "volumeHandle": f"h{number}"}}
         api.create(volume(f"limited-{number}", "now", "node-1", **source))
         api.create(claim(f"c{number}", "now"), namespace)
         api.wait_for("persistentvolumeclaims", f"c{number}", lambda obj: obj["status"]["phase"] == "Bound", namespace)
