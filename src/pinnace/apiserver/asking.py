@@ -30,24 +30,30 @@ class MustAsk(Exception):  # not an error: the way a step says what it is waitin
 async def asking(step: Callable[[], T], question: MustAsk | None = None) -> T:
     """What `step` returns once everything it needs is asked; `question` is what stopped it the first time."""
     held: list[object] = []
-    while True:
-        if question is not None:
-            held.append(await question.ask())
-        try:
-            return step()
-        except MustAsk as next_question:
-            question = next_question
+    try:
+        while True:
+            if question is not None:
+                held.append(await question.ask())
+            try:
+                return step()
+            except MustAsk as next_question:
+                question = next_question
+    finally:
+        held.clear()  # at once, whatever still refers to this frame
 
 
 async def going_again(step: Callable[[], Awaitable[T]], question: MustAsk) -> T:
     """The same for a step that is a coroutine and was stopped by `question`."""
     held: list[object] = []
-    while True:
-        held.append(await question.ask())
-        try:
-            return await step()
-        except MustAsk as next_question:
-            question = next_question
+    try:
+        while True:
+            held.append(await question.ask())
+            try:
+                return await step()
+            except MustAsk as next_question:
+                question = next_question
+    finally:
+        held.clear()
 
 
 class Answer(Generic[T]):

@@ -7,8 +7,9 @@ long as they are valid, tokens for ten seconds. https://kubernetes.io/docs/refer
 from __future__ import annotations
 
 import csv
+import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 TOKEN_SECONDS = 10.0  # how long a verified token is believed without another look
 REMEMBERED = 10_000  # credentials
 
+CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
+_USER_ID = "1.3.6.1.4.1.57683.2"  # of a certificate's subject
+_USER_ID_SINCE, _DIGEST_SINCE, _NEWEST = 34, 32, 99  # minors
+
 AUTHENTICATED = "system:authenticated"
 UNAUTHENTICATED = "system:unauthenticated"
 
@@ -35,6 +40,7 @@ class User:
     uid: str = ""
     groups: tuple[str, ...] = ()
     extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict, compare=False)  # for audit events of this credential
 
     @property
     def is_anonymous(self) -> bool:
@@ -46,23 +52,26 @@ ANONYMOUS = User("system:anonymous", groups=(UNAUTHENTICATED,))
 
 class TokenVerifier(Protocol):
     def verify(self, token: str) -> User | None:
-        """Whose token it is; None when it is not one of ours. Raises ApiError for one that is, but does not hold."""
+        """Whose token it is; None when it is not one of ours. Raises ApiError for one that is, but does not hold, and
+        `asking.MustAsk` where another server must tell first."""
 
 
 class Authenticator:
-    """Tries the ways in, the certificate first."""
+    """Tries the ways in, the certificate first, then who knows tokens, in order."""
 
     def __init__(
         self,
         static: Mapping[str, User],
-        verifier: TokenVerifier | None,
-        anonymous: bool,
+        verifiers: Sequence[TokenVerifier],
+        anonymous: Anonymous,
         front_proxies: FrontProxies | None = None,
+        minor: int = _NEWEST,
     ) -> None:
         self._front_proxies = front_proxies
         self._static = static
-        self._verifier = verifier
+        self._verifiers = tuple(verifiers)
         self._anonymous = anonymous
+        self._minor = minor
         self._by_header: dict[str, tuple[User, float]] = {}  # Authorization header -> user, believed until
         self._by_certificate: dict[bytes, tuple[User, float]] = {}  # DER -> user, valid until (wall clock)
 
@@ -78,19 +87,28 @@ class Authenticator:
             if known is not None and known[1] > time.monotonic():
                 return known[0]
             return self._of_header(header)
-        if self._anonymous:
+        if self._anonymous.allows(request.path):
             return ANONYMOUS
         raise errors.unauthorized()
+
+    def forget(self) -> None:
+        """Look at every credential again: what it is judged by has changed."""
+        self._by_header.clear()
+        self._by_certificate.clear()
 
     def of_token(self, token: str) -> User | None:
         """Whose bearer token it is, None for nobody's."""
         user = self._static.get(token)
-        if user is None and self._verifier is not None:
+        if user is not None:
+            return user
+        for verifier in self._verifiers:
             try:
-                user = self._verifier.verify(token)
+                user = verifier.verify(token)
             except ApiError:
-                return None
-        return user
+                continue
+            if user is not None:
+                return user
+        return None
 
     def _of_header(self, header: str) -> User:
         scheme, _, token = header.partition(" ")
@@ -112,7 +130,7 @@ class Authenticator:
     def _of_certificate(self, der: bytes) -> User | None:
         known = self._by_certificate.get(der)
         if known is None:
-            known = read_certificate(der)
+            known = read_certificate(der, self._minor)
             if len(self._by_certificate) >= REMEMBERED:
                 self._by_certificate.clear()
             self._by_certificate[der] = known
@@ -120,16 +138,30 @@ class Authenticator:
         return user if user.name and until > time.time() else None
 
 
-def read_certificate(der: bytes) -> tuple[User, float]:
+@dataclass(frozen=True, slots=True)
+class Anonymous:
+    """Whether one may come without credentials: everywhere, or to certain paths alone."""
+
+    enabled: bool = True
+    paths: frozenset[str] | None = None  # None: all
+
+    def allows(self, path: str) -> bool:
+        return self.enabled and (self.paths is None or path in self.paths)
+
+
+def read_certificate(der: bytes, minor: int = _NEWEST) -> tuple[User, float]:
     """The user a client certificate names (CN, and O as groups), and until when. The wire has verified its chain."""
     from cryptography import x509
-    from cryptography.x509.oid import NameOID
+    from cryptography.x509.oid import NameOID, ObjectIdentifier
 
     certificate = x509.load_der_x509_certificate(der)
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     groups = [str(item.value) for item in certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
     name = str(names[0].value) if names else ""
-    return User(name, groups=(*groups, AUTHENTICATED)), certificate.not_valid_after_utc.timestamp()
+    uids = certificate.subject.get_attributes_for_oid(ObjectIdentifier(_USER_ID)) if minor >= _USER_ID_SINCE else []
+    extra = {CREDENTIAL_ID: (f"X509SHA256={hashlib.sha256(der).hexdigest()}",)} if minor >= _DIGEST_SINCE else {}
+    user = User(name, str(uids[0].value) if uids else "", (*groups, AUTHENTICATED), extra)
+    return user, certificate.not_valid_after_utc.timestamp()
 
 
 def read_token_file(path: Path) -> dict[str, User]:

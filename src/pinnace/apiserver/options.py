@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pinnace.apis.runtime_config import RuntimeConfig
 from pinnace.apiserver.audit.options import AuditOptions
+from pinnace.apiserver.authentication.flags import OidcFlags
 
 
 @dataclass(slots=True, kw_only=True)
@@ -25,6 +26,12 @@ class Options:
     client_ca_file: Path | None = None  # who signs client certificates
     token_auth_file: Path | None = None  # CSV: token,user,uid,"group1,group2"
     anonymous_auth: bool = True
+    oidc: OidcFlags | None = None
+    authentication_config: Path | None = None  # AuthenticationConfiguration: issuers of tokens, who may be anonymous
+    authentication_token_webhook_config_file: Path | None = None  # kubeconfig of who knows further tokens
+    authentication_token_webhook_cache_ttl: float = 120.0  # seconds
+    authentication_token_webhook_version: str = "v1beta1"
+    enable_bootstrap_token_auth: bool = False
     authorization_modes: tuple[str, ...] = ("AlwaysAllow",)  # in the order they are asked: Node, RBAC, AlwaysDeny, …
 
     audit: AuditOptions = field(default_factory=AuditOptions)
@@ -35,6 +42,9 @@ class Options:
     service_account_signing_key_file: Path | None = None
     service_account_key_files: tuple[Path, ...] = ()  # further keys that tokens are verified with
     service_account_issuer: str = "https://kubernetes.default.svc.cluster.local"
+    more_service_account_issuers: tuple[str, ...] = ()  # whose tokens hold too
+    service_account_lookup: bool = True  # whether a token holds only while its account is there
+    service_account_extend_token_expiration: bool = True  # tokens of pods are good for a year, and noted after an hour
     api_audiences: tuple[str, ...] = ()  # the issuer when empty
     service_account_max_token_expiration: int = 0  # seconds, 0 for no limit
 

@@ -25,6 +25,7 @@ from pinnace.apiserver.allocation.repair import Repair
 from pinnace.apiserver.allocation.reservations import Reservations
 from pinnace.apiserver.api import Api
 from pinnace.apiserver.audit.auditor import auditor_of
+from pinnace.apiserver.authentication.verifiers import more_verifiers
 from pinnace.apiserver.authn import Authenticator, read_token_file
 from pinnace.apiserver.authz import Authorizer
 from pinnace.apiserver.backends import Backends
@@ -65,12 +66,15 @@ class ApiServer:
         storage = Storage(store, registry.kinds)
         tokens = ServiceAccountTokens(
             storage,
-            options.service_account_issuer,
+            (options.service_account_issuer, *options.more_service_account_issuers),
             options.api_audiences,
             options.service_account_signing_key_file,
             options.service_account_key_files,
+            lookup=options.service_account_lookup,
         )
         static = read_token_file(options.token_auth_file) if options.token_auth_file else {}
+        self._closing = contextlib.AsyncExitStack()  # of connections to servers that this one asks
+        verifiers, anonymous = more_verifiers(options, storage, self._closing)
         self._webhooks = WebhookClient()
         self._reservations = Reservations(options.service_cluster_ip_range, options.service_node_port_range, storage)
         self.api = Api(
@@ -86,7 +90,13 @@ class ApiServer:
                 )
             ),
             reservations=self._reservations,
-            authenticator=Authenticator(static, tokens, options.anonymous_auth, _front_proxies(options)),
+            authenticator=Authenticator(
+                static,
+                [tokens, *verifiers],
+                anonymous,
+                _front_proxies(options),
+                schemas.minor,
+            ),
             authorizer=Authorizer(options.authorization_modes, storage, schemas.minor),
             tokens=tokens,
             backends=Backends(options, storage),
@@ -166,6 +176,7 @@ class ApiServer:
         await self._webhooks.close()
         self.api.authorizer.stop()
         self.api.storage.stop()
+        await self._closing.aclose()
         if self._auditor is not None:
             await self._auditor.close()
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import time
 import uuid
 from pathlib import Path
 from typing import Any
 
 from pinnace.apis.resources import NODES, PODS, SECRETS, SERVICE_ACCOUNTS
-from pinnace.apiserver.authn import AUTHENTICATED, User
+from pinnace.apiserver.authn import AUTHENTICATED, CREDENTIAL_ID, User
 from pinnace.apiserver.storage import Storage
 from pinnace.machinery import errors
 from pinnace.machinery.meta import GVR, Obj
@@ -25,7 +26,11 @@ ALGORITHMS = ("RS256", "ES256", "ES384", "ES512")
 _BOUND_TO = {"pod": PODS, "secret": SECRETS, "node": NODES}
 _POD_NAME = "authentication.kubernetes.io/pod-name"
 _POD_UID = "authentication.kubernetes.io/pod-uid"
-_CREDENTIAL = "authentication.kubernetes.io/credential-id"
+_NODE_NAME = "authentication.kubernetes.io/node-name"
+_NODE_UID = "authentication.kubernetes.io/node-uid"
+_LEGACY = "kubernetes/serviceaccount"  # the issuer of tokens in secrets
+_LEGACY_NOTE = "authentication.k8s.io/legacy-token"
+_STALE = "authentication.k8s.io/stale-token"
 
 
 class ServiceAccountTokens:
@@ -34,16 +39,22 @@ class ServiceAccountTokens:
     def __init__(
         self,
         storage: Storage,
-        issuer: str,
+        issuers: tuple[str, ...],
         audiences: tuple[str, ...],
         signing_key: Path | None,
         more_keys: tuple[Path, ...] = (),
+        *,
+        lookup: bool = True,
     ) -> None:
+        """Tokens are issued by the first of `issuers`; those of the others hold too. Without `lookup` a token holds
+        also when its account is gone."""
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
         self._storage = storage
-        self.issuer = issuer
-        self.audiences = audiences or (issuer,)
+        self.issuer = issuers[0]
+        self.issuers = issuers
+        self.audiences = audiences or (self.issuer,)
+        self._lookup = lookup
         self._private: Any = None
         self._algorithm = ""
         self._key_id = ""
@@ -61,9 +72,15 @@ class ServiceAccountTokens:
         return key_id, algorithm
 
     def sign(
-        self, account: Obj, audiences: list[str], seconds: int, bound: tuple[str, str, str] | None
-    ) -> tuple[str, int]:
-        """A token for `account`, and when it ends (seconds since 1970). `bound` is kind, name and UID."""
+        self,
+        account: Obj,
+        audiences: list[str],
+        seconds: int,
+        bound: tuple[str, str, str] | None,
+        warn_after: int = 0,
+    ) -> tuple[str, str, int]:
+        """A token for `account`, its id, and when it was made (seconds since 1970). `bound` is kind, name and UID;
+        whoever still uses the token `warn_after` seconds from now is noted in the audit log."""
         import jwt
 
         if self._private is None:
@@ -79,6 +96,8 @@ class ServiceAccountTokens:
             private[kind] = {"name": name, "uid": uid}
             if kind == "pod":
                 self._add_node(private, meta["namespace"], name)
+        if warn_after:
+            private["warnafter"] = now + warn_after
         claims = {
             "aud": audiences or list(self.audiences),
             "exp": now + seconds,
@@ -90,7 +109,7 @@ class ServiceAccountTokens:
             "sub": f"system:serviceaccount:{meta['namespace']}:{meta['name']}",
         }
         token = jwt.encode(claims, self._private, self._algorithm, headers={"kid": self._key_id})
-        return token, now + seconds
+        return token, str(claims["jti"]), now
 
     def _add_node(self, private: Obj, namespace: str, pod: str) -> None:
         found = self._storage.cache(PODS).get(f"{namespace}/{pod}")
@@ -109,7 +128,12 @@ class ServiceAccountTokens:
             head = jwt.get_unverified_header(token)
             key, algorithm = self._public[head.get("kid") or self._key_id]
             wanted = list(audiences or self.audiences)
-            claims = jwt.decode(token, key, algorithms=[algorithm], audience=wanted, issuer=self.issuer)
+            if jwt.decode(token, options={"verify_signature": False}).get("iss") == _LEGACY:
+                claims = jwt.decode(token, key, algorithms=[algorithm], options={"verify_aud": False})
+                return self._legacy_user(token, claims) if set(wanted) & set(self.audiences) else None
+            claims = jwt.decode(token, key, algorithms=[algorithm], audience=wanted)
+            if claims.get("iss") not in self.issuers:
+                return None
         except (jwt.InvalidIssuerError, jwt.MissingRequiredClaimError):
             return self._verify_legacy(token, key, algorithm, audiences)
         except (jwt.PyJWTError, KeyError, TypeError, ValueError):
@@ -140,6 +164,8 @@ class ServiceAccountTokens:
         import jwt
 
         claims = jwt.decode(token, options={"verify_signature": False})
+        if claims.get("iss") == _LEGACY:
+            return [audience for audience in audiences if audience in self.audiences]
         given = claims.get("aud") or list(self.audiences if claims.get("iss") == _LEGACY_ISSUER else ())
         return [audience for audience in audiences if audience in ([given] if isinstance(given, str) else given)]
 
@@ -147,23 +173,51 @@ class ServiceAccountTokens:
         private = claims.get("kubernetes.io") or {}
         namespace = private.get("namespace", "")
         account = private.get("serviceaccount") or {}
-        self._need(SERVICE_ACCOUNTS, namespace, account)
+        if self._lookup:
+            self._need(SERVICE_ACCOUNTS, namespace, account)
         extra: dict[str, tuple[str, ...]] = {}
         if claims.get("jti"):
-            extra[_CREDENTIAL] = (f"JTI={claims['jti']}",)
+            extra[CREDENTIAL_ID] = (f"JTI={claims['jti']}",)
         for kind, resource in _BOUND_TO.items():
             bound = private.get(kind)
             if not bound:
                 continue
-            if kind != "node":
+            if kind == "node":
+                if not private.get("pod"):  # of a pod's token the node is only told
+                    self._need(resource, "", bound)
+                extra[_NODE_NAME] = (bound["name"],)
+                if bound.get("uid"):
+                    extra[_NODE_UID] = (bound["uid"],)
+                continue
+            if self._lookup:
                 self._need(resource, namespace, bound)
             if kind == "pod":
                 extra[_POD_NAME], extra[_POD_UID] = (bound["name"],), (bound["uid"],)
         groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", AUTHENTICATED)
-        return User(f"system:serviceaccount:{namespace}:{account['name']}", account["uid"], groups, extra)
+        name = f"system:serviceaccount:{namespace}:{account['name']}"
+        late = int(time.time()) - int(private.get("warnafter") or 1 << 62)
+        notes = {_STALE: f"subject: {name}, seconds after warning threshold: {late}"} if late > 0 else {}
+        return User(name, account["uid"], groups, extra, notes)
+
+    def _legacy_user(self, token: str, claims: Obj) -> User:
+        """Whose token of a secret it is, as long as the secret holds it."""
+        namespace, secret, account, uid = (
+            str(claims.get(f"kubernetes.io/serviceaccount/{name}", ""))
+            for name in ("namespace", "secret.name", "service-account.name", "service-account.uid")
+        )
+        if self._lookup:
+            found = self._storage.cache(SECRETS).get(f"{namespace}/{secret}")
+            held = (found.obj().get("data") or {}).get("token", "") if found is not None else ""
+            if not hmac.compare_digest(base64.b64encode(token.encode()), held.encode()):
+                raise errors.unauthorized()
+            self._need(SERVICE_ACCOUNTS, namespace, {"name": account, "uid": uid})
+        groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", AUTHENTICATED)
+        name = f"system:serviceaccount:{namespace}:{account}"
+        return User(name, uid, groups, notes={_LEGACY_NOTE: name})
 
     def _need(self, resource: GVR, namespace: str, named: Obj) -> None:
-        found = self._storage.cache(resource).get(f"{namespace}/{named.get('name', '')}")
+        name = named.get("name", "")
+        found = self._storage.cache(resource).get(f"{namespace}/{name}" if namespace else name)
         if found is None or found.obj()["metadata"]["uid"] != named.get("uid"):
             raise errors.unauthorized()
 

@@ -29,6 +29,7 @@ def command(verbosity: int, **flags: Any) -> None:
     """Run the Kubernetes API server alone, in the foreground."""
     location = storage.location(flags)
     options = _options(flags)
+    _check(options)
 
     async def start() -> Coroutine[Any, Any, None]:
         import asyncio
@@ -62,3 +63,15 @@ def _options(flags: dict[str, Any]) -> Options:
     for section in _SECTIONS:
         told |= section.read(flags)
     return Options(**told)
+
+
+def _check(options: Options) -> None:
+    """End the program with one line where a file that a flag names cannot be used."""
+    from pinnace.apiserver.authentication.configuration import authentication
+    from pinnace.apiserver.configuration import ConfigurationError
+
+    try:
+        if options.authentication_config is not None or options.oidc is not None:
+            authentication(options)
+    except ConfigurationError as error:
+        raise click.ClickException(str(error)) from None

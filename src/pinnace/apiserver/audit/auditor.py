@@ -56,6 +56,7 @@ class Auditor:
         if record is None:
             return
         exchange.audit = record
+        record.annotations.update(exchange.user.notes)
         if not self._emit(record, RECEIVED):
             exchange.audit = None
             self.rejected += 1

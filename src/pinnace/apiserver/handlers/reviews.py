@@ -22,6 +22,7 @@ from pinnace.machinery.meta import GVK, Obj, format_time, utc_now
 TOKEN_REQUEST = GVK("authentication.k8s.io", "v1", "TokenRequest")
 _LEAST_SECONDS, _MOST_SECONDS, _DEFAULT_SECONDS = 600, 1 << 32, 3600
 _RENEWED_HOUR, _YEAR = 3607, 365 * 24 * 3600
+_ISSUED = "authentication.kubernetes.io/issued-credential-id"
 
 
 async def create_token(call: Call) -> One:
@@ -49,12 +50,18 @@ async def create_token(call: Call) -> One:
     if causes:
         raise errors.invalid("TokenRequest", meta.get("name", ""), causes, TOKEN_REQUEST.group)
     limit = call.api.options.service_account_max_token_expiration
-    if limit:
-        seconds = min(seconds, limit)
+    if limit and seconds > limit:
+        call.warnings.append(f"requested expiration of {seconds} seconds shortened to {limit} seconds")
+        seconds = limit
     bound = _bound(call, spec.get("boundObjectRef"))
     _check_node_token(call, bound)
     audiences = [audience for audience in spec.get("audiences") or () if audience]
-    token, until = call.api.tokens.sign(account, audiences, seconds, bound)
+    warn_after = 0
+    if _is_extended(call, audiences, seconds, bound):
+        warn_after = seconds
+    good_for = _YEAR if warn_after else seconds
+    token, identifier, now = call.api.tokens.sign(account, audiences, good_for, bound, warn_after)
+    call.annotations = {**(call.annotations or {}), _ISSUED: f"JTI={identifier}"}
     spec["audiences"] = audiences or list(call.api.tokens.audiences)
     spec["expirationSeconds"] = seconds
     review["metadata"] = {
@@ -62,8 +69,19 @@ async def create_token(call: Call) -> One:
         "namespace": call.info.namespace,
         "creationTimestamp": format_time(utc_now()),
     }
-    review["status"] = {"token": token, "expirationTimestamp": format_time(datetime.fromtimestamp(until, UTC))}
+    review["status"] = {"token": token, "expirationTimestamp": format_time(datetime.fromtimestamp(now + seconds, UTC))}
     return One(review, 201)
+
+
+def _is_extended(call: Call, audiences: list[str], seconds: int, bound: tuple[str, str, str] | None) -> bool:
+    """Whether a token is good for a year: one that a kubelet renews every hour, for pods that never read it again."""
+    return (
+        call.api.options.service_account_extend_token_expiration
+        and seconds == _RENEWED_HOUR
+        and bound is not None
+        and bound[0] == "pod"
+        and (not audiences or set(audiences) <= set(call.api.tokens.audiences))
+    )
 
 
 def _bound(call: Call, reference: Obj | None) -> tuple[str, str, str] | None:

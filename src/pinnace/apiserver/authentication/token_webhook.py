@@ -1,0 +1,77 @@
+"""Bearer tokens that another server knows: it is asked with a TokenReview, its answers are remembered.
+
+https://kubernetes.io/docs/reference/access-authn-authz/authentication/#webhook-token-authentication.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+import orjson
+import structlog
+
+from pinnace.apiserver.asking import Answers
+from pinnace.apiserver.authn import AUTHENTICATED, User
+from pinnace.apiserver.webhook_client import CallFailed, KubeconfigWebhook
+from pinnace.machinery.meta import Obj
+
+log = structlog.get_logger()
+
+VERSIONS = ("v1", "v1beta1")
+_ATTEMPTS = 5
+_FIRST_PAUSE = 0.5  # seconds; each is half as long again as the one before
+
+
+class TokenWebhook:
+    """`seconds` is how long an answer counts; one that nobody gave counts for this request alone."""
+
+    def __init__(self, kubeconfig: Path, version: str, seconds: float, audiences: tuple[str, ...]) -> None:
+        """Raises ValueError for a kubeconfig that cannot be used."""
+        self._webhook = KubeconfigWebhook(kubeconfig)
+        self._version = version
+        self._seconds = seconds
+        self._audiences = audiences
+        self._answers: Answers[bytes, User | None] = Answers()
+
+    def verify(self, token: str) -> User | None:
+        key = hashlib.sha256(token.encode()).digest()  # so that no token is kept
+        return self._answers.get(key, lambda: self._ask(token))
+
+    async def _ask(self, token: str) -> tuple[User | None, float]:
+        version = f"authentication.k8s.io/{self._version}"
+        review: Obj = {"kind": "TokenReview", "apiVersion": version, "metadata": {}, "spec": {"token": token}}
+        if self._audiences:
+            review["spec"]["audiences"] = list(self._audiences)
+        body, pause = orjson.dumps(review), _FIRST_PAUSE
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._user(orjson.loads(await self._webhook.post(body))), self._seconds
+            except (CallFailed, ValueError) as error:
+                if attempt + 1 == _ATTEMPTS or not getattr(error, "passing", False):
+                    log.error("Failed to make webhook authenticator request", error=str(error))
+                    return None, 0
+            await asyncio.sleep(pause)
+            pause *= 1.5
+        return None, 0
+
+    def _user(self, review: object) -> User | None:
+        """Who a TokenReview says it is. Raises ValueError for what is none."""
+        status = review.get("status") if isinstance(review, dict) else None
+        if not isinstance(status, dict):
+            raise ValueError("the answer is no TokenReview")
+        said = status.get("user")
+        if not status.get("authenticated") or not isinstance(said, dict):
+            return None
+        for_us = status.get("audiences") or self._audiences
+        if self._audiences and not set(for_us) & set(self._audiences):
+            return None
+        extra = {name: tuple(values) for name, values in (said.get("extra") or {}).items()}
+        groups = tuple(said.get("groups") or ())
+        if AUTHENTICATED not in groups:
+            groups = (*groups, AUTHENTICATED)
+        return User(str(said.get("username") or ""), str(said.get("uid") or ""), groups, extra)
+
+    async def close(self) -> None:
+        await self._webhook.close()
