@@ -19,7 +19,7 @@ from pinnace.client.controller import Controller
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, get_in, is_deleting, name_of, namespace_of, parse_time, uid_of, utc_now
 
-TOKEN_TYPE = "bootstrap.kubernetes.io/token"  # noqa: S105 - a type, no secret
+TOKEN_TYPE = "bootstrap.kubernetes.io/token"
 _TOKENS_OF_TYPE = f"type={TOKEN_TYPE}"
 _CLUSTER_INFO = "cluster-info"
 _SIGNATURE = "jws-kubeconfig-"

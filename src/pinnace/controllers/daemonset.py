@@ -16,7 +16,7 @@ from pinnace.client.store import by_namespace
 from pinnace.controllers import daemon_pods
 from pinnace.controllers.daemon_pods import ByNode, Step
 from pinnace.controllers.expectations import Expectations
-from pinnace.controllers.ownership import claim_all
+from pinnace.controllers.ownership import by_claim, claim_all, claimable
 from pinnace.controllers.pod_control import BURST, PodControl
 from pinnace.controllers.pods import phase
 from pinnace.controllers.replicaset import next_available
@@ -82,9 +82,9 @@ class DaemonSetController(Controller):
         self.daemon_sets = self.watch(DAEMON_SETS, itself)
         self.daemon_sets.add_index("namespace", by_namespace)
         self.revisions = self.watch(CONTROLLER_REVISIONS, self._owners_of)
-        self.revisions.add_index("namespace", by_namespace)
+        self.revisions.add_index("claim", by_claim)
         self.pods = self.watch(PODS, self._owners_of)
-        self.pods.add_index("namespace", by_namespace)
+        self.pods.add_index("claim", by_claim)
         self.nodes = self.use(NODES)
         self.nodes.add_handler(self._node_came_or_went, self._node_changed, self._node_came_or_went)
         self.expectations = Expectations(self.pods)
@@ -140,14 +140,14 @@ class DaemonSetController(Controller):
 
     async def _revisions(self, daemon_set: Obj) -> tuple[Obj, list[Obj]]:
         """The revision of the present template, and all others."""
-        candidates = self.revisions.store.by_index("namespace", namespace_of(daemon_set))
+        candidates = claimable(self.revisions.store, daemon_set)
         selector = _selector(daemon_set)
         owned = await claim_all(self.client, DAEMON_SETS, daemon_set, selector, CONTROLLER_REVISIONS, candidates)
         current = await current_revision(self.client, DAEMON_SETS, daemon_set, owned, HASH_LABEL)
         return current, [one for one in owned if uid_of(one) != uid_of(current)]
 
     async def _claim(self, daemon_set: Obj) -> ByNode:
-        candidates = self.pods.store.by_index("namespace", namespace_of(daemon_set))
+        candidates = claimable(self.pods.store, daemon_set)
         pods = await claim_all(self.client, DAEMON_SETS, daemon_set, _selector(daemon_set), PODS, candidates)
         return daemon_pods.by_node(pods)
 

@@ -24,7 +24,7 @@ from pinnace.controllers.deployment_status import (
     rolled_out,
 )
 from pinnace.controllers.names import short_hash
-from pinnace.controllers.ownership import claim_all
+from pinnace.controllers.ownership import by_claim, claim_all, claimable
 from pinnace.controllers.pods import is_finished
 from pinnace.controllers.rollout import Resize, oldest_first, replicas_of
 from pinnace.machinery.errors import ApiError
@@ -185,7 +185,7 @@ class DeploymentController(Controller):
         self.deployments = self.watch(DEPLOYMENTS, itself)
         self.deployments.add_index("namespace", by_namespace)
         self.replica_sets = self.watch(REPLICA_SETS, self._owners_of_set)
-        self.replica_sets.add_index("namespace", by_namespace)
+        self.replica_sets.add_index("claim", by_claim)
         self.pods = self.watch(PODS, self._recreated_by_pod)
         self.pods.add_index("controller", by_controller)
 
@@ -213,7 +213,7 @@ class DeploymentController(Controller):
         deployment = self.deployments.store.get(key)
         if deployment is None:
             return None
-        candidates = self.replica_sets.store.by_index("namespace", namespace_of(deployment))
+        candidates = claimable(self.replica_sets.store, deployment)
         selector = _selector(deployment)
         owned = await claim_all(self.client, DEPLOYMENTS, deployment, selector, REPLICA_SETS, candidates)
         sets = split_sets(deployment, owned)

@@ -19,7 +19,7 @@ from pinnace.controllers.job_backoff import backoff_left
 from pinnace.controllers.job_indexes import INDEX, is_indexed, limit_per_index
 from pinnace.controllers.job_policies import FINALIZER, has_finalizer, replaces_failed_only
 from pinnace.controllers.job_status import Ending, Progress, new_condition
-from pinnace.controllers.ownership import claim_all
+from pinnace.controllers.ownership import by_claim, claim_all, claimable
 from pinnace.controllers.pod_control import BURST, PodControl
 from pinnace.controllers.pods import first_to_go, from_template, is_finished, is_ready
 from pinnace.machinery.errors import ApiError
@@ -81,6 +81,7 @@ class JobController(Controller):
         self.jobs.add_index("namespace", by_namespace)
         self.pods = self.watch(PODS, self._jobs_of_pod)
         self.pods.add_index("namespace", by_namespace)
+        self.pods.add_index("claim", by_claim)
         self.expectations = Expectations(self.pods)
         self._control = PodControl(self.client, self.recorder, self.expectations)
 
@@ -105,7 +106,7 @@ class JobController(Controller):
             return None
         if job_status.is_managed_elsewhere(job):
             return None
-        candidates = self.pods.store.by_index("namespace", namespace_of(job))
+        candidates = claimable(self.pods.store, job)
         if job_status.is_finished_job(job) or is_deleting(job):
             await self._release(self._owned(job, candidates))
             return None

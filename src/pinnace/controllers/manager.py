@@ -16,6 +16,12 @@ import structlog
 
 from pinnace.apis import builtin
 from pinnace.apis.registry import Registry
+from pinnace.apis.resources import (
+    CLUSTER_TRUST_BUNDLES,
+    POD_CERTIFICATE_REQUESTS,
+    RESOURCE_CLAIMS,
+    VOLUME_ATTRIBUTES_CLASSES,
+)
 from pinnace.client.client import Client
 from pinnace.client.controller import Controller
 from pinnace.client.informer import Backoff, InformerFactory
@@ -31,11 +37,13 @@ from pinnace.controllers.certificatesigningrequest import (
     CsrSigningController,
 )
 from pinnace.controllers.clusterrole_aggregation import ClusterRoleAggregationController
+from pinnace.controllers.clustertrustbundle_publisher import ClusterTrustBundlePublisher
 from pinnace.controllers.cronjob import CronJobController
 from pinnace.controllers.daemonset import DaemonSetController
 from pinnace.controllers.deployment import DeploymentController
 from pinnace.controllers.endpoints import EndpointsController
 from pinnace.controllers.endpointslice import EndpointSliceController
+from pinnace.controllers.endpointslice_mirroring import EndpointSliceMirroringController
 from pinnace.controllers.ephemeral_volume import EphemeralVolumeController
 from pinnace.controllers.garbage_collector import GarbageCollector
 from pinnace.controllers.horizontalpodautoscaler import HorizontalPodAutoscalerController
@@ -46,11 +54,13 @@ from pinnace.controllers.node_ipam import NodeIpamController
 from pinnace.controllers.node_lifecycle import GRACE_SECONDS, NodeLifecycleController
 from pinnace.controllers.persistentvolume_binder import PersistentVolumeBinder
 from pinnace.controllers.persistentvolume_expander import PersistentVolumeExpander
+from pinnace.controllers.podcertificaterequest_cleaner import PodCertificateRequestCleaner
 from pinnace.controllers.poddisruptionbudget import DisruptionController
 from pinnace.controllers.podgc import PodGcController
 from pinnace.controllers.replicaset import ReplicaSetController
 from pinnace.controllers.replicationcontroller import ReplicationControllerController
 from pinnace.controllers.resource_quota import ResourceQuotaController
+from pinnace.controllers.resourceclaim import ResourceClaimController
 from pinnace.controllers.root_ca import RootCaController
 from pinnace.controllers.served import ServedResources
 from pinnace.controllers.service_cidrs import ServiceCidrsController
@@ -58,9 +68,14 @@ from pinnace.controllers.serviceaccount import ServiceAccountController
 from pinnace.controllers.serviceaccount_token import ServiceAccountTokenController
 from pinnace.controllers.statefulset import StatefulSetController
 from pinnace.controllers.taint_eviction import TaintEvictionController
+from pinnace.controllers.ttl import TtlController
 from pinnace.controllers.ttl_after_finished import TtlAfterFinishedController
 from pinnace.controllers.validating_admission_policy import ValidatingAdmissionPolicyController
-from pinnace.controllers.volume_protection import PvcProtectionController, PvProtectionController
+from pinnace.controllers.volume_protection import (
+    PvcProtectionController,
+    PvProtectionController,
+    VacProtectionController,
+)
 
 _log = structlog.get_logger()
 
@@ -76,9 +91,11 @@ CONTROLLERS: dict[str, type[Controller]] = {
     "disruption-controller": DisruptionController,
     "endpoints-controller": EndpointsController,
     "endpointslice-controller": EndpointSliceController,
+    "endpointslice-mirroring-controller": EndpointSliceMirroringController,
     "ephemeral-volume-controller": EphemeralVolumeController,
     "horizontal-pod-autoscaler-controller": HorizontalPodAutoscalerController,
     "job-controller": JobController,
+    "kube-apiserver-serving-clustertrustbundle-publisher-controller": ClusterTrustBundlePublisher,
     "namespace-controller": NamespaceController,
     "node-ipam-controller": NodeIpamController,
     "node-lifecycle-controller": NodeLifecycleController,
@@ -88,8 +105,10 @@ CONTROLLERS: dict[str, type[Controller]] = {
     "persistentvolume-protection-controller": PvProtectionController,
     "persistentvolumeclaim-protection-controller": PvcProtectionController,
     "pod-garbage-collector-controller": PodGcController,
+    "podcertificaterequest-cleaner-controller": PodCertificateRequestCleaner,
     "replicaset-controller": ReplicaSetController,
     "replicationcontroller-controller": ReplicationControllerController,
+    "resourceclaim-controller": ResourceClaimController,
     "resourcequota-controller": ResourceQuotaController,
     "root-ca-certificate-publisher-controller": RootCaController,
     "service-cidr-controller": ServiceCidrsController,
@@ -99,7 +118,9 @@ CONTROLLERS: dict[str, type[Controller]] = {
     "taint-eviction-controller": TaintEvictionController,
     "token-cleaner-controller": TokenCleaner,
     "ttl-after-finished-controller": TtlAfterFinishedController,
+    "ttl-controller": TtlController,
     "validatingadmissionpolicy-status-controller": ValidatingAdmissionPolicyController,
+    "volumeattributesclass-protection-controller": VacProtectionController,
     # Last, because it watches what others watch anyway.
     "garbage-collector-controller": GarbageCollector,
 }
@@ -171,7 +192,7 @@ class ControllerManager:
 
     def _make(self, informers: InformerFactory) -> dict[str, Controller]:
         """The controllers that are selected and have what they need, by name."""
-        given = _arguments(self._options, ServedResources(Registry(self._options.kubernetes_minor), informers))
+        given = _arguments(self._options, Registry(self._options.kubernetes_minor), informers)
         made = {}
         for name, kind in CONTROLLERS.items():
             arguments = given.get(name, {})
@@ -190,8 +211,9 @@ class ControllerManager:
             await asyncio.sleep(backoff.next())
 
 
-def _arguments(options: Options, served: ServedResources) -> dict[str, dict[str, Any] | None]:
+def _arguments(options: Options, registry: Registry, informers: InformerFactory) -> dict[str, dict[str, Any] | None]:
     """What some controllers are told beyond client and informers; None for those that would have nothing to do."""
+    served = ServedResources(registry, informers)
     cluster_cidrs = options.cluster_cidrs if options.allocate_node_cidrs else ()
     tokens = {"private_key": options.service_account_key, "root_ca": options.root_ca}
     signing = {"authorities": options.signing, "duration": options.signing_duration}
@@ -199,13 +221,19 @@ def _arguments(options: Options, served: ServedResources) -> dict[str, dict[str,
         "certificatesigningrequest-signing-controller": signing if options.signing else None,
         "garbage-collector-controller": {"served": served},
         "horizontal-pod-autoscaler-controller": {"served": served, "settings": options.autoscaling},
+        "kube-apiserver-serving-clustertrustbundle-publisher-controller": (
+            {"ca": options.root_ca} if options.root_ca and registry.by_gvr(CLUSTER_TRUST_BUNDLES) else None
+        ),
         "namespace-controller": {"served": served},
         "node-ipam-controller": {"cluster_cidrs": cluster_cidrs} if cluster_cidrs else None,
         "node-lifecycle-controller": {"grace": options.node_monitor_grace_seconds},
         "pod-garbage-collector-controller": {"threshold": options.terminated_pod_gc_threshold},
+        "podcertificaterequest-cleaner-controller": {} if registry.by_gvr(POD_CERTIFICATE_REQUESTS) else None,
+        "resourceclaim-controller": {} if registry.by_gvr(RESOURCE_CLAIMS) else None,
         "resourcequota-controller": {"served": served},
         "root-ca-certificate-publisher-controller": {"ca": options.root_ca} if options.root_ca else None,
-        "serviceaccount-token-controller": tokens if options.service_account_key else None,
         "service-cidr-controller": {} if options.kubernetes_minor >= 33 else None,
+        "serviceaccount-token-controller": tokens if options.service_account_key else None,
         "validatingadmissionpolicy-status-controller": {"minor": options.kubernetes_minor},
+        "volumeattributesclass-protection-controller": {} if registry.by_gvr(VOLUME_ATTRIBUTES_CLASSES) else None,
     }

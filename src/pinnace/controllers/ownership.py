@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from enum import Enum
 
 from pinnace.client.client import Client
+from pinnace.client.store import ObjectStore
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import (
     GVR,
@@ -32,6 +33,17 @@ class Claim(Enum):
     ADOPT = "adopt"
     RELEASE = "release"
     IGNORE = "ignore"
+
+
+def by_claim(obj: Obj) -> Iterable[str]:
+    """Index function: the uid of the controlling owner, or the namespace where there is none."""
+    owner = controller_of(obj)
+    return (owner["uid"] if owner else f"{namespace_of(obj)}/",)
+
+
+def claimable(store: ObjectStore, owner: Obj) -> list[Obj]:
+    """What the owner owns or might adopt, of a store with the index `claim` (`by_claim`)."""
+    return [*store.by_index("claim", uid_of(owner)), *store.by_index("claim", f"{namespace_of(owner)}/")]
 
 
 def claim(owner: Obj, selector: LabelSelector, obj: Obj) -> Claim:

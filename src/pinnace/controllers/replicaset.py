@@ -14,7 +14,7 @@ from pinnace.client.controller import Controller, itself
 from pinnace.client.store import by_controller, by_namespace
 from pinnace.controllers.conditions import find, without
 from pinnace.controllers.expectations import Expectations
-from pinnace.controllers.ownership import claim_all
+from pinnace.controllers.ownership import by_claim, claim_all, claimable
 from pinnace.controllers.pod_control import BURST, PodControl
 from pinnace.controllers.pods import available_in, first_to_go, from_template, is_active, is_available, is_ready
 from pinnace.machinery.errors import ApiError
@@ -100,7 +100,7 @@ class ReplicaSetController(Controller):
         self.owners.add_index("namespace", by_namespace)
         self.owners.add_index("controller", by_controller)
         self.pods = self.watch(PODS, self._owners_of_pod)
-        self.pods.add_index("namespace", by_namespace)
+        self.pods.add_index("claim", by_claim)
         self.expectations = Expectations(self.pods)
         self._control = PodControl(self.client, self.recorder, self.expectations)
 
@@ -122,7 +122,7 @@ class ReplicaSetController(Controller):
             self.expectations.forget(key)
             return None
         in_step = self.expectations.satisfied(key)
-        candidates = [pod for pod in self.pods.store.by_index("namespace", namespace_of(owner)) if is_active(pod)]
+        candidates = [pod for pod in claimable(self.pods.store, owner) if is_active(pod)]
         pods = await claim_all(self.client, self.resource, owner, self.selector_of(owner), PODS, candidates)
         difference, error = len(pods) - wanted_replicas(owner), None
         if in_step and not is_deleting(owner):
@@ -148,9 +148,8 @@ class ReplicaSetController(Controller):
         parent = controller_of(owner)
         if parent is None:
             return pods
-        siblings = {uid_of(sibling) for sibling in self.owners.store.by_index("controller", parent["uid"])}
-        namespace = self.pods.store.by_index("namespace", namespace_of(owner))
-        return [pod for pod in namespace if (controller := controller_of(pod)) and controller["uid"] in siblings]
+        siblings = self.owners.store.by_index("controller", parent["uid"])
+        return [pod for sibling in siblings for pod in self.pods.store.by_index("claim", uid_of(sibling))]
 
     async def _write_status(self, owner: Obj, status: Obj) -> None:
         if status != (owner.get("status") or {}):

@@ -19,7 +19,7 @@ from pinnace.client.informer import InformerFactory
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, annotations_of, key_of, name_of, namespace_of, uid_of
 
-TOKEN_TYPE = "kubernetes.io/service-account-token"  # noqa: S105 - a type, no secret
+TOKEN_TYPE = "kubernetes.io/service-account-token"
 ACCOUNT_NAME = "kubernetes.io/service-account.name"
 ACCOUNT_UID = "kubernetes.io/service-account.uid"
 ISSUER = "kubernetes/serviceaccount"

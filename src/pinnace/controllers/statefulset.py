@@ -13,7 +13,7 @@ from pinnace.apis.resources import CONTROLLER_REVISIONS, PERSISTENT_VOLUME_CLAIM
 from pinnace.client.controller import Controller, itself
 from pinnace.client.store import by_namespace
 from pinnace.controllers import stateful_pods
-from pinnace.controllers.ownership import claim_all
+from pinnace.controllers.ownership import by_claim, claim_all, claimable
 from pinnace.controllers.pods import phase
 from pinnace.controllers.replicaset import next_available
 from pinnace.controllers.revisions import HASH_LABEL, current_revision, delete_surplus, surplus
@@ -44,9 +44,9 @@ class StatefulSetController(Controller):
         self.stateful_sets = self.watch(STATEFUL_SETS, itself)
         self.stateful_sets.add_index("namespace", by_namespace)
         self.revisions = self.watch(CONTROLLER_REVISIONS, self._owners_of)
-        self.revisions.add_index("namespace", by_namespace)
+        self.revisions.add_index("claim", by_claim)
         self.pods = self.watch(PODS, self._owners_of)
-        self.pods.add_index("namespace", by_namespace)
+        self.pods.add_index("claim", by_claim)
         self.claims = self.use(PERSISTENT_VOLUME_CLAIMS)
 
     def _owners_of(self, obj: Obj) -> Iterable[str]:
@@ -82,14 +82,14 @@ class StatefulSetController(Controller):
 
     async def _revisions(self, stateful_set: Obj) -> tuple[Obj, list[Obj]]:
         """The revision of the present template, and all there are."""
-        candidates = self.revisions.store.by_index("namespace", namespace_of(stateful_set))
+        candidates = claimable(self.revisions.store, stateful_set)
         selector = _selector(stateful_set)
         owned = await claim_all(self.client, STATEFUL_SETS, stateful_set, selector, CONTROLLER_REVISIONS, candidates)
         update = await current_revision(self.client, STATEFUL_SETS, stateful_set, owned, REVISION_LABEL)
         return update, [*(one for one in owned if uid_of(one) != uid_of(update)), update]
 
     async def _claim(self, stateful_set: Obj) -> list[Obj]:
-        everyone = self.pods.store.by_index("namespace", namespace_of(stateful_set))
+        everyone = claimable(self.pods.store, stateful_set)
         candidates = [pod for pod in everyone if ordinal_of(stateful_set, name_of(pod)) is not None]
         return await claim_all(self.client, STATEFUL_SETS, stateful_set, _selector(stateful_set), PODS, candidates)
 

@@ -1,4 +1,4 @@
-"""Keeps claims and volumes that are in use from vanishing: their finalizers go when nothing uses them any more.
+"""Keeps claims, volumes and their classes that are in use from vanishing: their finalizers go when nothing uses them.
 
 Admission gives every new claim and volume its finalizer; what was made without gets it here. Specified by
 https://kubernetes.io/docs/concepts/storage/persistent-volumes/#storage-object-in-use-protection.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pinnace.apis.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS
+from pinnace.apis.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, VOLUME_ATTRIBUTES_CLASSES
 from pinnace.client.client import Client
 from pinnace.client.controller import Controller, itself
 from pinnace.machinery.errors import ApiError
@@ -16,6 +16,7 @@ from pinnace.machinery.meta import GVR, Obj, get_in, is_deleting, name_of, names
 
 CLAIM_FINALIZER = "kubernetes.io/pvc-protection"
 VOLUME_FINALIZER = "kubernetes.io/pv-protection"
+CLASS_FINALIZER = "kubernetes.io/vac-protection"
 
 
 def claims_of(pod: Obj) -> Iterable[str]:
@@ -26,6 +27,16 @@ def claims_of(pod: Obj) -> Iterable[str]:
             claim = f"{name_of(pod)}-{volume['name']}"
         if claim:
             yield f"{namespace_of(pod)}/{claim}"
+
+
+def attributes_of(obj: Obj) -> Iterable[str]:
+    """The names of the VolumeAttributesClasses that a claim or volume has, asks for, or is on its way to."""
+    named = {
+        get_in(obj, "spec", "volumeAttributesClassName"),
+        get_in(obj, "status", "currentVolumeAttributesClassName"),
+        get_in(obj, "status", "modifyVolumeStatus", "targetVolumeAttributesClassName"),
+    }
+    return sorted(name for name in named if name)
 
 
 def guarded(obj: Obj, finalizer: str, *, in_use: bool) -> list[str] | None:
@@ -72,6 +83,28 @@ class PvProtectionController(Controller):
             return
         in_use = get_in(volume, "status", "phase") == "Bound"
         await _write(self.client, PERSISTENT_VOLUMES, volume, guarded(volume, VOLUME_FINALIZER, in_use=in_use))
+
+
+class VacProtectionController(Controller):
+    """One key is one VolumeAttributesClass. It is in use while a claim or volume names it."""
+
+    name = "volumeattributesclass-protection-controller"
+    workers = 1
+
+    def setup(self) -> None:
+        self.classes = self.watch(VOLUME_ATTRIBUTES_CLASSES)
+        self.users = [
+            self.watch(resource, attributes_of) for resource in (PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES)
+        ]
+        for informer in self.users:
+            informer.add_index("attributes", attributes_of)
+
+    async def reconcile(self, key: str) -> None:
+        found = self.classes.store.get(key)
+        if found is None:
+            return
+        in_use = any(informer.store.by_index("attributes", key) for informer in self.users)
+        await _write(self.client, VOLUME_ATTRIBUTES_CLASSES, found, guarded(found, CLASS_FINALIZER, in_use=in_use))
 
 
 async def _write(client: Client, resource: GVR, obj: Obj, finalizers: list[str] | None) -> None:
