@@ -8,7 +8,10 @@ client, the shared informers, a queue and a recorder of events; one that needs t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from functools import partial
+from typing import Any, cast
 
 import structlog
 
@@ -21,6 +24,9 @@ from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import GVR, Obj, controller_of, key_of, namespace_of
 
 _log = structlog.get_logger()
+
+REST = 4.0  # times what a decision took
+LEAST_REST, LONGEST_REST = 0.005, 0.25  # seconds
 
 KeysOf = Callable[[Obj], Iterable[str]]
 """The keys to reconcile when this object comes, changes or goes."""
@@ -42,6 +48,32 @@ def its_controller(kind: str) -> KeysOf:
         return (f"{namespace}/{owner['name']}" if namespace else owner["name"],)
 
     return keys
+
+
+class _Deciding:
+    """Awaits a reconciliation, and knows how many `seconds` it computed before it first had to wait for anything."""
+
+    def __init__(self, work: Coroutine[Any, Any, float | None]) -> None:
+        self._work = work
+        self.seconds = 0.0
+
+    def __await__(self) -> Generator[Any, Any, float | None]:
+        steps = self._work.__await__()
+        go_on: Callable[[], Any] = partial(next, steps)
+        began = time.perf_counter()
+        while True:
+            try:
+                awaited = go_on()
+            except StopIteration as done:
+                return cast("float | None", done.value)
+            finally:
+                self.seconds = self.seconds or time.perf_counter() - began
+            try:
+                yield awaited
+            except BaseException as error:
+                go_on = partial(steps.throw, error)
+            else:
+                go_on = partial(next, steps)
 
 
 class Controller:
@@ -111,8 +143,9 @@ class Controller:
     async def _work(self) -> None:
         while True:
             key = await self.queue.get()
+            work = _Deciding(self.reconcile(key))
             try:
-                again = await self.reconcile(key)
+                again = await work
             except ApiError as error:
                 # A conflict or a name already taken means that the cache is behind: the next look will see it.
                 level = "debug" if error.is_conflict or error.is_already_exists else "warning"
@@ -126,4 +159,13 @@ class Controller:
                 if again is not None:
                     self.queue.add_after(key, again)
             finally:
-                self.queue.done(key)
+                self._rest(key, work.seconds)
+
+    def _rest(self, key: str, decided_in: float) -> None:
+        """Let go of a key. One that takes long to decide on is kept a while, so that what happens meanwhile counts
+        once: a set of thousands of pods would else be looked at anew for each of them."""
+        pause = min(decided_in * REST, LONGEST_REST)
+        if pause < LEAST_REST:
+            self.queue.done(key)
+        else:
+            asyncio.get_running_loop().call_later(pause, self.queue.done, key)
