@@ -278,6 +278,9 @@ async def test_acting_as_somebody_else_needs_the_right_to(guarded: Cluster) -> N
         "groups": ["g", AUTHENTICATED],
         "extra": {"a": ["b"]},
     }
+    odd = {"Impersonate-User": "bob", "Impersonate-Group": "one, with a comma", "Impersonate-Extra-a": "b, c"}
+    info = (await guarded.call("POST", path, whoami, headers=odd)).json["status"]["userInfo"]
+    assert (info["groups"], info["extra"]) == (["one, with a comma", AUTHENTICATED], {"a": ["b, c"]})
     account = await guarded.call("POST", path, whoami, headers={"Impersonate-User": "system:serviceaccount:n:s"})
     assert account.json["status"]["userInfo"]["groups"] == [
         "system:serviceaccounts",

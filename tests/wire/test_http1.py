@@ -17,6 +17,7 @@ from pinnace.wire.http import (
     UpgradeResponse,
     Writer,
     frame_chunk,
+    lines_of,
 )
 from pinnace.wire.http1 import COPIED_BYTES, TURN_BYTES, Http1Connection
 from tests.wire.conftest import PATIENCE, Connect, Pki, serving
@@ -47,6 +48,7 @@ async def test_request_is_given_as_it_came(connect: Connect) -> None:
     assert (request.method, request.path, request.raw_path) == ("PUT", "/api/a b", "/api/a%20b")
     assert (request.query, request.param_list("x"), request.params()["y"]) == ("x=1&x=%32&y", ["1", "2"], "")
     assert (request.headers["x-one"], request.headers["host"], request.body) == ("1, 2", "h", b"abc")
+    assert (lines_of(request.headers["x-one"]), lines_of(request.headers["host"])) == (("1", "2"), ("h",))
     assert (request.peer.address, request.peer.certificate) == ("127.0.0.1", None)
 
 

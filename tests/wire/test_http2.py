@@ -13,7 +13,16 @@ import pytest
 from pinnace.wire import http2
 from pinnace.wire.connection import Settings
 from pinnace.wire.hpack import encode_field
-from pinnace.wire.http import AnyResponse, Request, Response, StreamingResponse, UpgradeResponse, Writer, frame_chunk
+from pinnace.wire.http import (
+    AnyResponse,
+    Request,
+    Response,
+    StreamingResponse,
+    UpgradeResponse,
+    Writer,
+    frame_chunk,
+    lines_of,
+)
 from pinnace.wire.http2_frames import Code, frame_head
 from tests.wire.conftest import PATIENCE
 from tests.wire.http2_peer import Got, Pair
@@ -46,6 +55,7 @@ async def test_request_is_given_as_it_came() -> None:
     assert (request.method, request.path, request.raw_path) == ("PUT", "/api/a b", "/api/a%20b")
     assert (request.query, request.param_list("x"), request.body) == ("x=1&x=%32&y", ["1", "2"], b"abc")
     assert (request.headers["x-one"], request.headers["cookie"]) == ("1, 2", "a=b; c=d")
+    assert (lines_of(request.headers["x-one"]), lines_of(request.headers["te"])) == (("1", "2"), ("trailers",))
     assert (request.headers["host"], request.peer.address) == ("example", "192.0.2.1")
 
 

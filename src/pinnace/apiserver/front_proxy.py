@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from pinnace.apiserver.authn import AUTHENTICATED, User
-from pinnace.wire.http import Request
+from pinnace.wire.http import Request, lines_of
 
 REMEMBERED = 1000  # certificates
 _EXTRA = "x-remote-extra-"
@@ -32,12 +32,12 @@ class FrontProxies:
         der = request.peer.certificate
         if not name or der is None or not self._judge(der)[0]:
             return None
-        groups = tuple(group.strip() for group in request.headers.get("x-remote-group", "").split(",") if group.strip())
-        extra = {
-            unquote(header[len(_EXTRA) :]): tuple(part.strip() for part in value.split(","))
-            for header, value in request.headers.items()
-            if header.startswith(_EXTRA)
-        }
+        groups = tuple(filter(None, lines_of(request.headers.get("x-remote-group", ""))))
+        extra: dict[str, tuple[str, ...]] = {}
+        for header, value in request.headers.items():
+            if header.startswith(_EXTRA):
+                key = unquote(header[len(_EXTRA) :])
+                extra[key] = (*extra.get(key, ()), *lines_of(value))
         if AUTHENTICATED not in groups:
             groups = (*groups, AUTHENTICATED)
         return User(name, request.headers.get("x-remote-uid", ""), groups, extra)

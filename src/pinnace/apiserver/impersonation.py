@@ -12,6 +12,7 @@ from pinnace.apiserver.authn import AUTHENTICATED, UNAUTHENTICATED, User
 from pinnace.apiserver.authz import Authorizer, refusal
 from pinnace.apiserver.request_info import RequestInfo
 from pinnace.machinery import errors
+from pinnace.wire.http import lines_of
 
 USER, GROUP, UID = "impersonate-user", "impersonate-group", "impersonate-uid"
 _EXTRA = "impersonate-extra-"
@@ -25,13 +26,9 @@ def is_impersonation(headers: Mapping[str, str]) -> bool:
 def impersonated(user: User, headers: Mapping[str, str], authorizer: Authorizer) -> User:
     """Who `user` asks to be by the headers. Raises 403 without the right to be that, 400 for what makes no sense."""
     name = headers.get(USER, "")
-    groups = [group.strip() for group in headers.get(GROUP, "").split(",") if group.strip()]
+    groups = [group for group in lines_of(headers.get(GROUP, "")) if group]
     uid = headers.get(UID, "")
-    extra = {
-        unquote(key[len(_EXTRA) :]): tuple(value.split(", "))
-        for key, value in headers.items()
-        if key.startswith(_EXTRA)
-    }
+    extra = {unquote(key[len(_EXTRA) :]): lines_of(value) for key, value in headers.items() if key.startswith(_EXTRA)}
     if not name:
         raise errors.bad_request(f"requested {sorted([*groups, uid, *extra])} without impersonating a user")
     account = _service_account(name)

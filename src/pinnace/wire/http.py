@@ -15,6 +15,27 @@ from urllib.parse import parse_qsl
 Headers = Sequence[tuple[str, str]]
 
 
+class Repeated(str):
+    """The value of a header that came more than once: its lines joined, and each of them."""
+
+    __slots__ = ("lines",)
+
+    lines: list[str]
+
+    @classmethod
+    def of(cls, name: str, before: str, line: str) -> Repeated:
+        """What was known of the header, which must not be used any more, and the line that follows."""
+        joined = cls(f"{before}{'; ' if name == 'cookie' else ', '}{line}")
+        joined.lines = before.lines if isinstance(before, Repeated) else [before]
+        joined.lines.append(line)
+        return joined
+
+
+def lines_of(value: str) -> tuple[str, ...]:
+    """Each line of a header; most values are one."""
+    return tuple(value.lines) if isinstance(value, Repeated) else (value,)
+
+
 @dataclass(slots=True)
 class Peer:
     """Who is at the other end of a connection."""
@@ -31,7 +52,7 @@ class Request:
     method: str  # upper case
     path: str  # percent-decoded, without the query
     query: str  # raw, without the question mark
-    headers: Mapping[str, str]  # names in lower case; values of repeated headers joined by ", "
+    headers: Mapping[str, str]  # names in lower case; values of repeated headers joined by ", " (`lines_of`)
     body: bytes
     peer: Peer
     raw_path: str = ""  # as it came, for proxies

@@ -22,6 +22,7 @@ from pinnace.wire.http import (
     AnyResponse,
     Handler,
     Peer,
+    Repeated,
     Request,
     Response,
     StreamingResponse,
@@ -237,7 +238,7 @@ class Http1Connection:
         key = _header_name(name)
         headers = self._headers
         if key in headers:
-            headers[key] += ("; " if key == "cookie" else ", ") + value.decode("latin-1")
+            headers[key] = Repeated.of(key, headers[key], value.decode("latin-1"))
         else:
             headers[key] = value.decode("latin-1")
 

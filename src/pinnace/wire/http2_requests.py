@@ -10,6 +10,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from pinnace.wire.hpack import WELL_FORMED, Decoder, Field, HeadersTooLarge, HpackError
+from pinnace.wire.http import Repeated
 from pinnace.wire.http2_frames import Code, ConnectionFailure, StreamFailure
 
 HEADS_KEPT = 256
@@ -76,7 +77,7 @@ def parse_head(fields: list[Field]) -> RequestHead:
                 raise StreamFailure(Code.PROTOCOL_ERROR)
             pseudo[name] = value
         elif name in headers:
-            headers[name] += ("; " if name == "cookie" else ", ") + value
+            headers[name] = Repeated.of(name, headers[name], value)
         else:
             headers[name] = value
     authority = pseudo.pop(":authority", None)
