@@ -142,6 +142,7 @@ CONTROLLERS: dict[str, tuple[str, ...]] = {
         f"{_READ} | core | nodes",
         *_EVENTS,
     ),
+    "podcertificaterequestcleaner": (f"delete {_READ} | certificates.k8s.io | podcertificaterequests",),
     "pod-garbage-collector": (
         "delete list watch | core | pods",
         "get list | core | nodes",

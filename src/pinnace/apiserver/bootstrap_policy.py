@@ -215,6 +215,7 @@ _FEEDS = {  # which of the aggregated roles a role's rules go into
 }
 
 _USER, _GROUP = "User", "Group"
+_MANAGER = (_USER, "system:kube-controller-manager")  # as whom all loops speak here
 CLUSTER_BINDINGS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
     "cluster-admin": ("cluster-admin", ((_GROUP, "system:masters"),)),
     "system:monitoring": ("system:monitoring", ((_GROUP, "system:monitoring"),)),
@@ -262,8 +263,8 @@ ROLE_RULES: dict[tuple[str, str], tuple[str, ...]] = {
 }  # fmt: skip
 
 _BINDINGS: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {
-    ("kube-system", "system:controller:bootstrap-signer"): (("ServiceAccount", "bootstrap-signer"),),
-    ("kube-system", "system:controller:token-cleaner"): (("ServiceAccount", "token-cleaner"),),
+    ("kube-system", "system:controller:bootstrap-signer"): (("ServiceAccount", "bootstrap-signer"), _MANAGER),
+    ("kube-system", "system:controller:token-cleaner"): (("ServiceAccount", "token-cleaner"), _MANAGER),
     ("kube-system", "system:controller:cloud-provider"): (("ServiceAccount", "cloud-provider"),),
     ("kube-system", "system::leader-locking-kube-controller-manager"): (
         (_USER, "system:kube-controller-manager"),
@@ -273,7 +274,7 @@ _BINDINGS: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {
         (_USER, "system:kube-scheduler"),
         ("ServiceAccount", "kube-scheduler"),
     ),
-    ("kube-public", "system:controller:bootstrap-signer"): (("ServiceAccount", "bootstrap-signer"),),
+    ("kube-public", "system:controller:bootstrap-signer"): (("ServiceAccount", "bootstrap-signer"), _MANAGER),
 }
 
 
