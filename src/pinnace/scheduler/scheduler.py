@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -46,19 +45,6 @@ _log = structlog.get_logger()
 
 class Refused(Exception):
     """A plugin refused a node after it was chosen."""
-
-
-class PluginFailed(Exception):
-    """A plugin failed at its work; the words name it."""
-
-
-@contextmanager
-def _named(point: str, plugin: str) -> Iterator[None]:
-    """Say of an error which plugin it came from."""
-    try:
-        yield
-    except (ApiError, BindingFailed) as error:
-        raise PluginFailed(f'running {point} plugin "{plugin}": {error}') from error
 
 
 class Scheduler:
@@ -288,20 +274,21 @@ class Scheduler:
         profile = framework.profile
         counts = not (pod.shape.claims or profile.permit)  # others may wait long, and are no reason for the rest to
         self._binding += counts
+        step = ""
         try:
             for permitter in profile.permit:
                 refusal = await permitter.permit(pod, node)
                 if refusal is not None:
                     raise Refused(refusal)
             for preparer in profile.pre_bind:
-                with _named("PreBind", preparer.name):
-                    await preparer.pre_bind(pod, node)
-            with _named("Bind", profile.bind.name):
-                await profile.bind.bind(pod, node)
+                step = f'running PreBind plugin "{preparer.name}"'
+                await preparer.pre_bind(pod, node)
+            step = f'running Bind plugin "{profile.bind.name}"'
+            await profile.bind.bind(pod, node)
         except Refused as error:
             self._binding_failed(queued, node, UNSCHEDULABLE, str(error))
-        except PluginFailed as error:
-            self._binding_failed(queued, node, SCHEDULER_ERROR, str(error))
+        except (ApiError, BindingFailed) as error:
+            self._binding_failed(queued, node, SCHEDULER_ERROR, f"{step}: {error}")
         except Exception as error:
             _log.exception("binding failed", pod=pod.key, node=node.name)
             self._binding_failed(queued, node, SCHEDULER_ERROR, str(error))
