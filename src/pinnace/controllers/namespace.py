@@ -15,6 +15,7 @@ from pinnace.apis.resources import NAMESPACES, PODS
 from pinnace.client.client import Client
 from pinnace.client.controller import Controller, itself
 from pinnace.client.informer import InformerFactory
+from pinnace.client.store import by_namespace
 from pinnace.controllers.conditions import with_condition
 from pinnace.controllers.served import Resource, ServedResources
 from pinnace.machinery.errors import ApiError
@@ -108,12 +109,15 @@ class NamespaceController(Controller):
 
     def setup(self) -> None:
         self.namespaces = self.watch(NAMESPACES, itself)
-        self.pods = self.watch(PODS, self._going_namespace)
+        self.pods = self.watch(PODS, self._emptied_namespace)
+        self.pods.add_index("namespace", by_namespace)
 
-    def _going_namespace(self, pod: Obj) -> Iterable[str]:
-        """A pod that goes may be the last thing its namespace waits for."""
+    def _emptied_namespace(self, pod: Obj) -> Iterable[str]:
+        """A namespace that is being deleted waits for its last pod first."""
         namespace = self.namespaces.store.get(namespace_of(pod))
-        return (key_of(namespace),) if namespace is not None and is_deleting(namespace) else ()
+        if namespace is None or not is_deleting(namespace) or self.pods.store.by_index("namespace", key_of(namespace)):
+            return ()
+        return (key_of(namespace),)
 
     async def reconcile(self, key: str) -> float | None:
         namespace = self.namespaces.store.get(key)
