@@ -1,31 +1,14 @@
-"""Configuration files of the server: read strictly, so that a word written wrongly is an error and not a default.
-
-A file is YAML or JSON with `apiVersion` and `kind`. A shape tells what it may hold: a dict of fields, a list of one
-shape, or the type of a value. https://kubernetes.io/docs/reference/config-api/.
-"""
+"""Configuration files of the server, by their path. `machinery.configuration` reads what is in them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from pinnace.machinery.errors import Cause
+from pinnace.machinery.configuration import ConfigurationError, Shape, parse_configuration, refuse
 from pinnace.machinery.meta import Obj
 
-Shape = Any
-"""`{"rules": [{"level": str}]}`; `dict` is a map of texts."""
-
-_WORDS: dict[Any, tuple[type, str]] = {
-    str: (str, "string"),
-    bool: (bool, "bool"),
-    int: (int, "int32"),
-    dict: (dict, "map[string]string"),
-}
-
-
-class ConfigurationError(ValueError):
-    """A file that the server cannot start with; the message is for its administrator."""
+__all__ = ["ConfigurationError", "Shape", "parse_configuration", "read_configuration", "refuse"]
 
 
 def read_configuration(path: Path, kinds: Mapping[tuple[str, str], Shape]) -> Obj:
@@ -36,65 +19,3 @@ def read_configuration(path: Path, kinds: Mapping[tuple[str, str], Shape]) -> Ob
         why = getattr(error, "strerror", None) or str(error)
         raise ConfigurationError(f'failed to read file path "{path}": open {path}: {why.lower()}') from None
     return parse_configuration(text, kinds)
-
-
-def parse_configuration(text: str, kinds: Mapping[tuple[str, str], Shape]) -> Obj:
-    """The document in `text`, of one of `kinds`. Raises ConfigurationError."""
-    from pinnace.machinery import yaml
-
-    try:
-        document = yaml.load(text, strict=True)
-    except yaml.YamlError as error:
-        why = f"couldn't get version/kind; json parse error: {error}"
-        raise ConfigurationError(f"failed decoding: {why}") from None
-    if not isinstance(document, dict):
-        raise ConfigurationError("failed decoding: Object 'Kind' is missing in the file")
-    for field, label in (("kind", "Kind"), ("apiVersion", "apiVersion")):
-        if not document.get(field) or not isinstance(document[field], str):
-            raise ConfigurationError(f"failed decoding: Object '{label}' is missing in '{text.strip()[:200]}'")
-    shape = kinds.get((document["apiVersion"], document["kind"]))
-    if shape is None:
-        what = f'no kind "{document["kind"]}" is registered for version "{document["apiVersion"]}"'
-        raise ConfigurationError(f"failed decoding: {what} in scheme")
-    unknown: list[str] = []
-    _check(document, {"apiVersion": str, "kind": str, "metadata": Any, **shape}, "", unknown)
-    if unknown:
-        raise ConfigurationError("failed decoding: strict decoding error: " + ", ".join(unknown))
-    return document
-
-
-def _check(value: Any, shape: Shape, path: str, unknown: list[str]) -> None:
-    """Note fields that the shape does not have. Raises ConfigurationError for a value of another type."""
-    if value is None or shape is Any:
-        return
-    if isinstance(shape, list):
-        _need(isinstance(value, list), value, "array", path)
-        for index, item in enumerate(value):
-            _check(item, shape[0], f"{path}[{index}]", unknown)
-    elif isinstance(shape, dict):
-        _need(isinstance(value, dict), value, "object", path)
-        for name, field in value.items():
-            where = f"{path}.{name}" if path else str(name)
-            if name in shape:
-                _check(field, shape[name], where, unknown)
-            else:
-                unknown.append(f'unknown field "{where}"')
-    else:
-        wanted, word = _WORDS[shape]
-        _need(isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool)), value, word, path)
-
-
-def _need(fits: bool, value: Any, wanted: str, path: str) -> None:
-    if not fits:
-        kinds = {str: "string", bool: "bool", int: "number", float: "number", list: "array", dict: "object"}
-        raise ConfigurationError(
-            f"failed decoding: json: cannot unmarshal {kinds.get(type(value), 'value')} "
-            f"into Go struct field {path} of type {wanted}"
-        )
-
-
-def refuse(causes: list[Cause]) -> None:
-    """Raise ConfigurationError for what is wrong with a document, if anything is; several make a list."""
-    texts = list(dict.fromkeys(f"{cause.field}: {cause.message}" for cause in causes))
-    if texts:
-        raise ConfigurationError(texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]")
