@@ -16,6 +16,7 @@ from pinnace.wire.http import Request
 if TYPE_CHECKING:
     from pinnace.apiserver.audit.event import Record
     from pinnace.apiserver.call import Call
+    from pinnace.apiserver.flowcontrol.level import Flow
 
 UNKNOWN = RequestInfo("", "")
 
@@ -30,4 +31,5 @@ class Exchange:
     began: float = field(default_factory=time.perf_counter)  # seconds
     call: Call | None = None  # of a request to a resource
     audit: Record | None = None  # of a request that is recorded, until it is answered
+    flow: Flow | None = None  # of a request that is classified
     panic: str = ""  # what went wrong inside the server

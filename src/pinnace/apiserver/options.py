@@ -79,3 +79,8 @@ class Options:
     compaction_interval: float = 300.0  # seconds of history that the store keeps at least; 0 for ever
     event_ttl: float = 3600.0  # seconds that an event is kept after its last write
     bookmark_interval: float = 60.0  # seconds between a watch's bookmarks
+    enable_priority_and_fairness: bool = True
+    max_requests_inflight: int = 400  # reads at a time; with priority and fairness seats, together with the next
+    max_mutating_requests_inflight: int = 200
+    request_timeout: float = 60.0  # seconds that a request may take, but a watch, a log or a session
+    min_request_timeout: int = 1800  # seconds that a watch lasts at least, where its client does not say

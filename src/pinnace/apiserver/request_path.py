@@ -22,12 +22,13 @@ from pinnace.apiserver.authn import User, loopback_user
 from pinnace.apiserver.call import Call, Many, One, Result, shown
 from pinnace.apiserver.compression import compressed
 from pinnace.apiserver.exchange import UNKNOWN, Exchange
+from pinnace.apiserver.flowcontrol.limiter import Limiter
 from pinnace.apiserver.handlers import watch as watching
 from pinnace.apiserver.impersonation import impersonated, is_impersonation
 from pinnace.apiserver.metrics import Metrics
 from pinnace.apiserver.public import PublicPaths
 from pinnace.apiserver.render import JSON_HEADERS, View, render_many, render_one, warning_headers
-from pinnace.apiserver.request_info import RequestInfo, by_name, parse_request
+from pinnace.apiserver.request_info import RequestInfo, by_name, parse_request, selecting
 from pinnace.machinery import errors
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import GVR, Obj
@@ -44,13 +45,20 @@ class RequestPath:
     """`aggregator` is asked only while there are registered servers."""
 
     def __init__(
-        self, api: Api, aggregator: Aggregator, public: PublicPaths, metrics: Metrics, auditor: Auditor | None = None
+        self,
+        api: Api,
+        aggregator: Aggregator,
+        public: PublicPaths,
+        metrics: Metrics,
+        limiter: Limiter,
+        auditor: Auditor | None = None,
     ) -> None:
         self._api = api
         self._aggregator = aggregator
         self._public = public
         self._metrics = metrics
         self._auditor = auditor
+        self._limiter = limiter
         self._parsed: dict[tuple[str, str, bool], RequestInfo] = {}
 
     def handle(self, request: Request) -> AnyResponse | Awaitable[AnyResponse]:
@@ -87,13 +95,14 @@ class RequestPath:
         """The answer to a request that is admitted."""
         request = exchange.request
         if self._aggregator.backends and (backend := self._aggregator.find(exchange.info)) is not None:
-            return self._finish_other(exchange, backend.pass_on(request, exchange.user))
+            return self._finish_other(exchange, self._limiter.run(exchange, backend.pass_on(request, exchange.user)))
         if exchange.info.is_resource:
             return self._resource(exchange)
         answer = self._public.answer(request, exchange.info)
         if isinstance(answer, Response):
             return self._answered(exchange, answer)
-        return self._finish_other(exchange, answer)
+        work = self._limiter.run(exchange, answer)  # type: ignore[arg-type] # what is left are coroutines
+        return self._finish_other(exchange, work)
 
     def _admit(self, exchange: Exchange) -> None:
         """Who asks, for what, and whether that is allowed. Raises 401 and 403, and MustAsk, to be called again then."""
@@ -107,8 +116,11 @@ class RequestPath:
             exchange.user = user = impersonated(user, request.headers, self._api.authorizer)
             if exchange.audit is not None:
                 exchange.audit.impersonated = user
+        self._limiter.admit(exchange)
         if "metadata.name" in request.query:
             asked = by_name(asked, request.params().get("fieldSelector", ""))
+        if self._api.authorizer.reads_selectors and "elector=" in request.query:
+            asked = selecting(asked, request.params())
         if exchange.audit is not None:
             note_decision(exchange.audit, *self._api.authorizer.explain(user, asked))
         self._api.authorizer.authorize(user, asked)
@@ -129,14 +141,15 @@ class RequestPath:
             _check_watchable(call)
             return self._answered(exchange, watching.watch(call, form))
         if self._api.storage.store.is_shared:
-            return self._finish(exchange, call, form, _when_fresh(call))
+            return self._finish(exchange, call, form, self._limiter.run(exchange, _when_fresh(call)))
         result = routes.find(call.kind, info)(call)
         if isinstance(result, One | Many):
             answer = self._answered(exchange, _rendered(call, result, form))
             return compressed(headers, answer) if isinstance(answer, Response) else answer
         if isinstance(result, Response | StreamingResponse):
             return self._answered(exchange, result)
-        return self._finish(exchange, call, form, result)  # type: ignore[arg-type] # an upgrade comes from a coroutine only
+        work = self._limiter.run(exchange, result)  # type: ignore[arg-type] # an upgrade comes from a coroutine only
+        return self._finish(exchange, call, form, work)
 
     async def _finish(
         self, exchange: Exchange, call: Call, form: negotiate.Format, result: Awaitable[Result]
@@ -176,6 +189,8 @@ class RequestPath:
 
     def _answered(self, exchange: Exchange, response: AnyResponse) -> AnyResponse:
         self._metrics.answered(exchange, response.status)
+        if exchange.flow is not None:
+            response.headers = exchange.flow.headed(response.headers)
         if exchange.audit is not None and self._auditor is not None:
             return self._auditor.answered(exchange, response)
         return response

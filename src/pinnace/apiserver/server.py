@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping
 from typing import Any
 
@@ -34,6 +35,7 @@ from pinnace.apiserver.bootstrap_policy import ensure_policy
 from pinnace.apiserver.customresources.manager import CustomResources
 from pinnace.apiserver.event_ttl import EventTtl
 from pinnace.apiserver.front_proxy import FrontProxies
+from pinnace.apiserver.flowcontrol.limiter import Limiter
 from pinnace.apiserver.metrics import Metrics
 from pinnace.apiserver.options import Options
 from pinnace.apiserver.packing import packing
@@ -106,7 +108,8 @@ class ApiServer:
         self.metrics = Metrics()
         self._public = PublicPaths(self.api, self.metrics, self._aggregator)
         self._auditor = auditor_of(options.audit, schemas)
-        self._path = RequestPath(self.api, self._aggregator, self._public, self.metrics, self._auditor)
+        self._limiter = Limiter(options, storage, time.monotonic)
+        self._path = RequestPath(self.api, self._aggregator, self._public, self.metrics, self._limiter, self._auditor)
         self._server: Any = None
         self._chores: list[asyncio.Task[None]] = []
 
@@ -124,6 +127,7 @@ class ApiServer:
         tls = None
         if options.cert_file is not None and options.key_file is not None:
             protocols = ("h2", "http/1.1") if options.http2 else ("http/1.1",)
+        self._limiter.start()
             more = (options.requestheader_client_ca_file,) if options.requestheader_client_ca_file else ()
             tls = TlsConfig(options.cert_file, options.key_file, options.client_ca_file, protocols, more)
         settings = Settings(
@@ -143,8 +147,10 @@ class ApiServer:
         address = options.advertise_address or (host if host not in ("0.0.0.0", "::") else "")
         initial = (self._as_server, options.service_cluster_ip_range, address, options.advertise_port or port)
         await bootstrap(*initial)
-        if self.api.authorizer.has_rbac:
-            await ensure_policy(self._as_server, self._existing)
+        await asyncio.gather(
+            ensure_policy(self._as_server, self._existing) if self.api.authorizer.has_rbac else asyncio.sleep(0),
+            self._limiter.ensure(self._as_server),
+        )
         await self._aggregator.start()
         self._public.bootstrapped = True
         self._chores = [
@@ -158,6 +164,7 @@ class ApiServer:
             )
         ]
         log.info("serving", addresses=self.addresses, version=f"1.{self.api.registry.minor}")
+                self._limiter.tend(self._as_server),
 
     async def stop(self, grace: float = 2.0) -> None:
         """End watches, let requests finish, close connections."""
@@ -174,6 +181,7 @@ class ApiServer:
         await self._aggregator.stop()
         await self._custom.stop()
         await self._webhooks.close()
+        self._limiter.stop()
         self.api.authorizer.stop()
         self.api.storage.stop()
         await self._closing.aclose()

@@ -8,8 +8,9 @@ meant.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import orjson
 
@@ -45,6 +46,7 @@ class Storage:
 
     def __init__(self, store: Store, kinds: Iterable[Kind]) -> None:
         self.store = store
+        self.writing: set[asyncio.Task[Any]] = set()  # whose write the store has: not to be cancelled before it answers
         self._caches: dict[GVR, ResourceCache] = {}
         self._by_prefix: dict[str, Kept] = {}
         for kind in kinds:
@@ -168,6 +170,9 @@ class Storage:
 
     async def _write(self, own: Write, also: Sequence[Write]) -> int:
         """The revision of `own`. What it needs comes before it, what it leaves goes after it."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.writing.add(task)
         try:
             if also:
                 before = [write for write in also if write.value is not None]
@@ -180,6 +185,8 @@ class Storage:
             raise
         except StoreError as error:
             raise storage_failure(error) from error
+        finally:
+            self.writing.discard(task)
 
     async def _put(
         self, cache: ResourceCache, key: str, raw: bytes, obj: Obj, expected: int, also: Sequence[Write]

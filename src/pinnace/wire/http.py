@@ -56,6 +56,7 @@ class Request:
     body: bytes
     peer: Peer
     raw_path: str = ""  # as it came, for proxies
+    abandoned: Callable[[], None] | None = None  # set by a handler that wants to know when the client leaves
 
     def params(self) -> dict[str, str]:
         """The query as a dict; of a repeated name the first value."""

@@ -188,6 +188,8 @@ class Http1Connection:
             self._stream.lost()
             if self._task is not None:
                 self._task.cancel()
+        elif self._current is not None and self._current.request.abandoned is not None:
+            self._current.request.abandoned()
 
     # Clients send the same headers again and again: a GET that differs from the last in its target alone is not parsed.
 

@@ -461,6 +461,7 @@ class Http2Connection:
             stream = self._open(stream_id)
         task = asyncio.get_running_loop().create_task(self._answer_later(stream, request, result))
         stream.task = task
+        stream.request = request
         self._tasks[task] = stream
         task.add_done_callback(self._task_done)
 
@@ -563,6 +564,8 @@ class Http2Connection:
         if stream.task is not None and not complete:
             stream.orphaned = True
             self._orphans += 1
+            if stream.request is not None and stream.request.abandoned is not None:
+                stream.request.abandoned()
         if stream.writer is not None:
             self._writers -= 1
             if not complete:

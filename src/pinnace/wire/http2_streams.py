@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from pinnace.wire.http import unframe_chunk
+from pinnace.wire.http import Request, unframe_chunk
 from pinnace.wire.http2_sender import Sender, SendStream
 
 
@@ -23,6 +23,7 @@ class Stream:
         "id",
         "orphaned",
         "receiving",
+        "request",
         "room",
         "sending",
         "task",
@@ -37,6 +38,7 @@ class Stream:
         self.room = 0  # what the peer may send before its window is shut
         self.body_bytes = 0
         self.task: asyncio.Task[None] | None = None
+        self.request: Request | None = None  # that `task` works on
         self.writer: StreamWriter | None = None
         self.gone = False  # ended or reset
         self.orphaned = False  # reset while `task` was at work

@@ -41,7 +41,7 @@ def limits(levels: Mapping[str, Obj], total: int) -> dict[str, Limits]:
 
 
 class Wanted(NamedTuple):
-    """What a level's requests wanted of late, in seats: smoothed over the last minutes, and at most since last asked."""
+    """What a level's requests wanted, in seats: smoothed over the last minutes, and at most since last asked."""
 
     smoothed: float
     most: int

@@ -26,7 +26,6 @@ from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj
 from pinnace.wire.http import AnyResponse, StreamingResponse, Writer, frame_chunk
 
-LEAST_SECONDS = 1800  # a watch without a time limit ends between this and twice this
 INITIAL_END = {"k8s.io/initial-events-end": "true"}
 FLUSH = 64 << 10  # bytes of initial events in one chunk
 LAG = 50_000  # events that may wait for a watcher before it is ended
@@ -43,7 +42,8 @@ class Plan:
         self.after = parse_revision(call.params.get("resourceVersion", ""))
         self.initial_events = self._initial_events()
         timeout = call.number("timeoutSeconds")
-        self.seconds = float(timeout) if timeout and timeout > 0 else LEAST_SECONDS * (1 + random.random())
+        least = call.api.options.min_request_timeout  # one without a limit ends between this and twice this
+        self.seconds = float(timeout) if timeout and timeout > 0 else least * (1 + random.random())
 
     def _initial_events(self) -> bool:
         """Whether the watch begins with the objects there are. Raises 422 for options that do not go together."""
