@@ -79,8 +79,10 @@ class ObjectStore:
     # Changing: the informer alone.
 
     def add_index(self, name: str, fn: IndexFn) -> None:
-        """Keep an index; adding one again under the same name does nothing."""
+        """Keep an index; adding one again under its name does nothing. Raises ValueError for another's name."""
         if name in self._indexes:
+            if self._indexes[name].fn != fn:
+                raise ValueError(f"there is another index named {name}")
             return
         index = self._indexes[name] = _Index(fn)
         for key, obj in self._objects.items():

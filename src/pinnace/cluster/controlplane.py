@@ -57,8 +57,9 @@ async def run(profile: Profile, config: ProfileConfig) -> None:
     try:
         controllers = ControllerManager(
             Client(LoopbackTransport(server, "system:kube-controller-manager")),
-            ControllerOptions(
-                root_ca=(profile.pki_dir / "ca.crt").read_text(),
+            ControllerOptions.with_keys_of(
+                profile.pki_dir,
+                controllers=("*", "bootstrap-signer-controller", "token-cleaner-controller"),
                 cluster_cidrs=[config.pod_cidr],
                 kubernetes_minor=config.minor,
             ),

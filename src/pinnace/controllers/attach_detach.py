@@ -118,7 +118,7 @@ class AttachDetachController(Controller):
         self.nodes = self.watch(NODES)
         self.pods = self.watch(PODS, _node_of_user)
         self.pods.add_index("node", by_node)
-        self.pods.add_index("claim", claims_of)
+        self.pods.add_index("persistentvolumeclaim", claims_of)
         self.claims = self.watch(PERSISTENT_VOLUME_CLAIMS, lambda claim: self._nodes_of(key_of(claim)))
         self.volumes = self.watch(PERSISTENT_VOLUMES, self._nodes_of_volume)
         self.drivers = self.use(CSI_DRIVERS)
@@ -127,7 +127,7 @@ class AttachDetachController(Controller):
         self.attachments.add_index("volume", _volume_of_attachment)
 
     def _nodes_of(self, claim: str) -> Iterable[str]:
-        return {node for pod in self.pods.store.by_index("claim", claim) for node in _node_of_user(pod)}
+        return {node for pod in self.pods.store.by_index("persistentvolumeclaim", claim) for node in _node_of_user(pod)}
 
     def _nodes_of_volume(self, volume: Obj) -> Iterable[str]:
         return {node for claim in claim_of(volume) for node in self._nodes_of(claim)}
@@ -192,7 +192,7 @@ class AttachDetachController(Controller):
             users = [
                 user
                 for key in claim_of(volume)
-                for user in self.pods.store.by_index("claim", key)
+                for user in self.pods.store.by_index("persistentvolumeclaim", key)
                 if get_in(user, "spec", "nodeName") not in (None, "", node) and not is_finished(user)
             ]
             for pod in pods:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -145,6 +146,17 @@ class Options:
     signing_duration: timedelta = timedelta(days=365)
     autoscaling: AutoscalerSettings = field(default_factory=AutoscalerSettings)
     election: Election | None = None  # with one, the loops run while its lease is held
+
+    @classmethod
+    def with_keys_of(cls, pki: Path, **others: Any) -> Options:
+        """Options with the certificates and keys in a directory such as kubeadm makes."""
+        authority = KeyPair((pki / "ca.crt").read_bytes(), (pki / "ca.key").read_bytes())
+        return cls(
+            root_ca=authority.certificate.decode(),
+            signing=every_signer(authority),
+            service_account_key=(pki / "sa.key").read_bytes(),
+            **others,
+        )
 
 
 def every_signer(pair: KeyPair) -> dict[str, KeyPair]:

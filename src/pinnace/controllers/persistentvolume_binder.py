@@ -48,7 +48,7 @@ class PersistentVolumeBinder(Controller):
         self.volumes.add_index("claim", claim_of)
         self.classes = self.watch(STORAGE_CLASSES, self._waiting_for_class)
         self.pods = self.use(PODS)
-        self.pods.add_index("claim", claims_of)
+        self.pods.add_index("persistentvolumeclaim", claims_of)
         # A claim goes, and its volume is to be reclaimed.
         self.claims.add_handler(deleted=self._claim_gone)
 
@@ -104,7 +104,9 @@ class PersistentVolumeBinder(Controller):
                 await self.client.update(PERSISTENT_VOLUME_CLAIMS, {**claim, "spec": spec})
                 return
         if delayed and binding.SELECTED_NODE not in annotations_of(claim):
-            self.recorder.event(claim, "Normal", *first_consumer(self.pods.store.by_index("claim", key_of(claim))))
+            self.recorder.event(
+                claim, "Normal", *first_consumer(self.pods.store.by_index("persistentvolumeclaim", key_of(claim)))
+            )
         elif binding.class_of(claim):
             claim = await self._have_made(claim, storage_class)
         else:

@@ -58,13 +58,13 @@ class PvcProtectionController(Controller):
     def setup(self) -> None:
         self.claims = self.watch(PERSISTENT_VOLUME_CLAIMS, itself)
         self.pods = self.watch(PODS, claims_of)
-        self.pods.add_index("claim", claims_of)
+        self.pods.add_index("persistentvolumeclaim", claims_of)
 
     async def reconcile(self, key: str) -> None:
         claim = self.claims.store.get(key)
         if claim is None:
             return
-        in_use = any(get_in(pod, "spec", "nodeName") for pod in self.pods.store.by_index("claim", key))
+        in_use = any(get_in(pod, "spec", "nodeName") for pod in self.pods.store.by_index("persistentvolumeclaim", key))
         await _write(self.client, PERSISTENT_VOLUME_CLAIMS, claim, guarded(claim, CLAIM_FINALIZER, in_use=in_use))
 
 

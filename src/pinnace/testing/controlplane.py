@@ -126,9 +126,9 @@ class ControlPlane:
         from pinnace.controllers.manager import Options as ControllerOptions
 
         chosen = self._options.controllers
-        options = ControllerOptions(
+        options = ControllerOptions.with_keys_of(
+            self._directory,
             controllers=("*",) if chosen is True else chosen or (),
-            root_ca=(self._directory / "ca.crt").read_text(),
             cluster_cidrs=[self._options.pod_cidr],
         )
         if self._options.minor is not None:
