@@ -47,13 +47,19 @@ def test_plugins_run_in_their_order_whatever_the_flags_say() -> None:
     assert names.index("AlwaysPullImages") < names.index("PodSecurity") < names.index("ResourceQuota")
     assert names[-1] == "ResourceQuota"
     assert [name for name in NAMES if not is_on(name, (), ())] == [
+        "AlwaysAdmit",
         "NamespaceAutoProvision",
         "NamespaceExists",
         "LimitPodHardAntiAffinityTopology",
         "AlwaysPullImages",
+        "ImagePolicyWebhook",
         "PodNodeSelector",
+        "PodTolerationRestriction",
+        "EventRateLimit",
         "ExtendedResourceToleration",
+        "OwnerReferencesPermissionEnforcement",
         "DenyServiceExternalIPs",
+        "AlwaysDeny",
     ]
 
 

@@ -38,6 +38,7 @@ class Options:
 
     enable_admission_plugins: tuple[str, ...] = ()  # besides those that are on by default
     disable_admission_plugins: tuple[str, ...] = ()
+    admission_control_config_file: Path | None = None  # AdmissionConfiguration: what some of them are to know
 
     service_account_signing_key_file: Path | None = None
     service_account_key_files: tuple[Path, ...] = ()  # further keys that tokens are verified with

@@ -19,6 +19,7 @@ from pinnace.apis.registry import Registry
 from pinnace.apiserver import negotiate
 from pinnace.apiserver.admission import plugins
 from pinnace.apiserver.admission.chain import Chain
+from pinnace.apiserver.admission.configuration import read_admission_configuration
 from pinnace.apiserver.admission.dynamic import dynamic_plugins
 from pinnace.apiserver.admission.webhook_client import WebhookClient
 from pinnace.apiserver.aggregation.aggregator import Aggregator
@@ -89,6 +90,7 @@ class ApiServer:
                     options.enable_admission_plugins,
                     options.disable_admission_plugins,
                     dynamic_plugins(self._webhooks),
+                    read_admission_configuration(options.admission_control_config_file, plugins.NAMES),
                 )
             ),
             reservations=self._reservations,
@@ -103,6 +105,7 @@ class ApiServer:
             tokens=tokens,
             backends=Backends(options, storage),
         )
+        self._closing.push_async_callback(self.api.admission.close)
         self._custom = CustomResources(self.api, self._webhooks)
         self._aggregator = Aggregator(self.api, self._as_server)
         self.metrics = Metrics()

@@ -20,6 +20,7 @@ from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, annotations_of
 
 if TYPE_CHECKING:
+    from pinnace.apiserver.admission.configuration import Configurations
     from pinnace.apiserver.cache import ResourceCache
     from pinnace.apiserver.call import Call
 
@@ -118,11 +119,19 @@ class Plugin:
     concerns: frozenset[tuple[str, str]] | None = None  # group and plural of what it has something to say of; None: all
     dynamic = False  # whether its rules are objects of the cluster, which may name any resource
 
+    @classmethod
+    def configured(cls, configurations: Configurations) -> Plugin:  # noqa: ARG003 - few have a configuration
+        """The plugin as `--admission-control-config-file` wants it. Raises ConfigurationError."""
+        return cls()
+
     async def mutate(self, attributes: Attributes) -> None:
         """Change `attributes.obj` in place."""
 
     async def validate(self, attributes: Attributes) -> None:
         """Look at the finished object."""
+
+    async def close(self) -> None:
+        """Give back what it holds: connections to others."""
 
 
 def aggregated(messages: Sequence[str]) -> str:
@@ -186,6 +195,10 @@ class Chain:
     async def validate(self, attributes: Attributes) -> None:
         for plugin in self._of(attributes.resource)[1]:
             await _step(plugin.validate, attributes)
+
+    async def close(self) -> None:
+        for plugin in self.plugins:
+            await plugin.close()
 
 
 async def _step(step: Callable[[Attributes], Awaitable[None]], attributes: Attributes) -> None:

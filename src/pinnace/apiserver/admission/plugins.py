@@ -7,8 +7,9 @@ https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
+from pinnace.apiserver.admission.always import AlwaysAdmit, AlwaysDeny
 from pinnace.apiserver.admission.certificates import (
     CertificateApproval,
     CertificateRequester,
@@ -17,7 +18,10 @@ from pinnace.apiserver.admission.certificates import (
     ClusterTrustBundleAttest,
 )
 from pinnace.apiserver.admission.chain import Plugin
+from pinnace.apiserver.admission.configuration import Configurations
 from pinnace.apiserver.admission.escalation import Escalation
+from pinnace.apiserver.admission.event_rate_limit import EventRateLimit
+from pinnace.apiserver.admission.image_policy import ImagePolicyWebhook
 from pinnace.apiserver.admission.images import AlwaysPullImages
 from pinnace.apiserver.admission.limit_ranger import LimitRanger
 from pinnace.apiserver.admission.namespace_lifecycle import (
@@ -27,6 +31,7 @@ from pinnace.apiserver.admission.namespace_lifecycle import (
 )
 from pinnace.apiserver.admission.networking import DefaultIngressClass, DenyServiceExternalIPs
 from pinnace.apiserver.admission.node_restriction import NodeRestriction
+from pinnace.apiserver.admission.owner_references import OwnerReferencesPermissionEnforcement
 from pinnace.apiserver.admission.pod_security import PodSecurity
 from pinnace.apiserver.admission.policy_authors import PolicyAuthors
 from pinnace.apiserver.admission.resource_quota import ResourceQuota
@@ -45,9 +50,11 @@ from pinnace.apiserver.admission.storage import (
     PersistentVolumeClaimResize,
     StorageObjectInUseProtection,
 )
+from pinnace.apiserver.admission.tolerations import PodTolerationRestriction
 from pinnace.apiserver.admission.topology import PodTopologyLabels
 
-_BEFORE_WEBHOOKS: dict[str, Callable[[], Plugin]] = {
+_BEFORE_WEBHOOKS: dict[str, type[Plugin]] = {
+    "AlwaysAdmit": AlwaysAdmit,
     "NamespaceAutoProvision": NamespaceAutoProvision,
     "NamespaceLifecycle": NamespaceLifecycle,
     "NamespaceExists": NamespaceExists,
@@ -57,13 +64,17 @@ _BEFORE_WEBHOOKS: dict[str, Callable[[], Plugin]] = {
     "NodeRestriction": NodeRestriction,
     "TaintNodesByCondition": TaintNodesByCondition,
     "AlwaysPullImages": AlwaysPullImages,
+    "ImagePolicyWebhook": ImagePolicyWebhook,
     "PodSecurity": PodSecurity,
     "PodNodeSelector": PodNodeSelector,
     "Priority": Priority,
     "DefaultTolerationSeconds": DefaultTolerationSeconds,
+    "PodTolerationRestriction": PodTolerationRestriction,
+    "EventRateLimit": EventRateLimit,
     "ExtendedResourceToleration": ExtendedResourceToleration,
     "DefaultStorageClass": DefaultStorageClass,
     "StorageObjectInUseProtection": StorageObjectInUseProtection,
+    "OwnerReferencesPermissionEnforcement": OwnerReferencesPermissionEnforcement,
     "PersistentVolumeClaimResize": PersistentVolumeClaimResize,
     "RuntimeClass": RuntimeClass,
     "CertificateApproval": CertificateApproval,
@@ -74,24 +85,31 @@ _BEFORE_WEBHOOKS: dict[str, Callable[[], Plugin]] = {
     "DenyServiceExternalIPs": DenyServiceExternalIPs,
     "PodTopologyLabels": PodTopologyLabels,
 }
+_NO_CONFIGURATIONS = Configurations()
 _WEBHOOKS = (
     "MutatingAdmissionPolicy",
     "MutatingAdmissionWebhook",
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionWebhook",
 )
-_AFTER_WEBHOOKS: dict[str, Callable[[], Plugin]] = {"ResourceQuota": ResourceQuota}
+_AFTER_WEBHOOKS: dict[str, type[Plugin]] = {"ResourceQuota": ResourceQuota, "AlwaysDeny": AlwaysDeny}
 
 NAMES = (*_BEFORE_WEBHOOKS, *_WEBHOOKS, *_AFTER_WEBHOOKS)
 _OFF = frozenset(
     {
+        "AlwaysAdmit",
+        "AlwaysDeny",
         "AlwaysPullImages",
         "DenyServiceExternalIPs",
+        "EventRateLimit",
         "ExtendedResourceToleration",
+        "ImagePolicyWebhook",
         "LimitPodHardAntiAffinityTopology",
         "NamespaceAutoProvision",
         "NamespaceExists",
+        "OwnerReferencesPermissionEnforcement",
         "PodNodeSelector",
+        "PodTolerationRestriction",
     }
 )
 """What runs only when it is asked for."""
@@ -103,15 +121,18 @@ def is_on(name: str, enabled: Collection[str], disabled: Collection[str]) -> boo
 
 
 def build(
-    enabled: Collection[str], disabled: Collection[str], dynamic: Mapping[str, Plugin] | None = None
+    enabled: Collection[str],
+    disabled: Collection[str],
+    dynamic: Mapping[str, Plugin] | None = None,
+    configurations: Configurations = _NO_CONFIGURATIONS,
 ) -> list[Plugin]:
     """The plugins that are on, in order; `dynamic` are those of webhooks and policies, by name.
 
-    One object may stand for several names: it is used once, where the first of them stands.
+    One object may stand for several names: it is used once, where the first of them stands. Raises ConfigurationError.
     """
 
-    def chosen(makers: Mapping[str, Callable[[], Plugin]]) -> list[Plugin]:
-        return [make() for name, make in makers.items() if is_on(name, enabled, disabled)]
+    def chosen(kinds: Mapping[str, type[Plugin]]) -> list[Plugin]:
+        return [kind.configured(configurations) for name, kind in kinds.items() if is_on(name, enabled, disabled)]
 
     found = [(dynamic or {}).get(name) for name in _WEBHOOKS if is_on(name, enabled, disabled)]
     unique = list(dict.fromkeys(plugin for plugin in found if plugin is not None))

@@ -1,0 +1,365 @@
+"""Admission plugins that `--admission-control-config-file` tells more than their names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from pinnace.apiserver.admission.configuration import read_admission_configuration
+from pinnace.apiserver.admission.event_rate_limit import Limit, limit_errors
+from pinnace.apiserver.admission.image_policy import ImagePolicyWebhook, duration
+from pinnace.apiserver.admission.owner_references import newly_blocking
+from pinnace.apiserver.admission.plugins import NAMES, build
+from pinnace.apiserver.admission.tolerations import covers, merged
+from pinnace.apiserver.configuration import ConfigurationError
+from pinnace.machinery.meta import Obj
+from tests.apiserver.conftest import Cluster, config_map, pod
+from tests.apiserver.test_admission_plugins import cluster_with
+
+NAMESPACE = "/api/v1/namespaces/default"
+PODS = f"{NAMESPACE}/pods"
+
+
+def configuration(directory: Path, **plugins: Any) -> Path:
+    """An AdmissionConfiguration with a document in place for each plugin."""
+    file = directory / "admission.yaml"
+    listed = [{"name": name, "configuration": document} for name, document in plugins.items()]
+    head = {"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AdmissionConfiguration"}
+    file.write_text(json.dumps({**head, "plugins": listed}))
+    return file
+
+
+# The file.
+
+
+def test_a_configuration_stands_in_place_or_in_a_file_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "limits.yaml").write_text("a: 1")
+    file = tmp_path / "admission.yaml"
+    file.write_text(
+        "apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\nplugins:\n"
+        "- {name: EventRateLimit, path: limits.yaml}\n- {name: PodSecurity, configuration: {b: 2}}\n"
+        "- {name: Priority}\n"
+    )
+    found = read_admission_configuration(file, NAMES)
+    assert [found.of(name) for name in ("EventRateLimit", "PodSecurity", "Priority", "ServiceAccount")] == [
+        "a: 1",
+        '{"b":2}',
+        "",
+        "",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("plugins: [{name: Nonesuch}]", 'admission plugin "Nonesuch" is unknown'),
+        ("plugins: [{name: PodSecurity, path: missing.yaml}]", "no such file"),
+        ("plugin: []", 'unknown field "plugin"'),
+    ],
+)
+def test_a_file_that_says_what_nobody_understands_is_refused(tmp_path: Path, text: str, why: str) -> None:
+    file = tmp_path / "admission.yaml"
+    file.write_text(f"apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\n{text}\n")
+    with pytest.raises(ConfigurationError, match=why):
+        read_admission_configuration(file, NAMES)
+
+
+# EventRateLimit.
+
+
+def test_a_limit_gives_a_burst_and_then_its_rate() -> None:
+    now = 0.0
+    limit = Limit({"type": "User", "qps": 2, "burst": 3, "cacheSize": 2}, lambda: now)
+    assert [limit.accepts("a") for _ in range(4)] == [True, True, True, False]
+    assert limit.accepts("b")
+    now = 0.5
+    assert [limit.accepts("a") for _ in range(2)] == [True, False]
+    limit.accepts("c")  # and `b` is forgotten, which had two left
+    assert [limit.accepts("b") for _ in range(4)] == [True, True, True, False]
+
+
+def test_limits_are_checked() -> None:
+    wrong = [{"type": "Pod", "qps": 0, "burst": 1}, {"type": "User", "qps": 1, "burst": -1, "cacheSize": -2}]
+    assert [error.field for error in limit_errors(wrong)] == [
+        "limits[0].type",
+        "limits[0].qps",
+        "limits[1].burst",
+        "limits[1].cacheSize",
+    ]
+    with pytest.raises(ConfigurationError, match=r"limits: Invalid value: .*: must not be empty"):
+        build(["EventRateLimit"], [])
+
+
+async def test_events_beyond_their_rate_are_refused(pki: Path, tmp_path: Path) -> None:
+    limits = [{"type": "Namespace", "qps": 1, "burst": 3}, {"type": "SourceAndObject", "qps": 1, "burst": 2}]
+    head = {"apiVersion": "eventratelimit.admission.k8s.io/v1alpha1", "kind": "Configuration"}
+    file = configuration(tmp_path, EventRateLimit={**head, "limits": limits})
+    async with cluster_with(pki, tmp_path, "EventRateLimit", admission_control_config_file=file) as cluster:
+
+        async def event(name: str, about: str, **params: str) -> tuple[int, str]:
+            body = {
+                "apiVersion": "v1",
+                "kind": "Event",
+                "metadata": {"name": name},
+                "involvedObject": {"kind": "Pod", "namespace": "default", "name": about},
+                "source": {"component": "kubelet"},
+                "reason": "Testing",
+            }
+            query = "&".join(f"{key}={value}" for key, value in params.items())
+            answer = await cluster.call("POST", f"{NAMESPACE}/events?{query}", body)
+            return answer.status, answer.json.get("message", "")
+
+        assert (await event("dry", "web", dryRun="All"))[0] == 201
+        assert [(await event(f"e-{n}", "web"))[0] for n in range(2)] == [201, 201]
+        refused = "limit reached on type SourceAndObject for key kubeletPoddefaultweb"
+        assert await event("e-2", "web") == (429, f"Too many requests: {refused}")
+        status, message = await event("e-3", "other")
+        assert (status, message) == (429, "Too many requests: limit reached on type Namespace for key default")
+        assert (await cluster.call("POST", f"{NAMESPACE}/configmaps", config_map("free"))).status == 201
+
+
+# PodTolerationRestriction.
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow", "expected"),
+    [
+        ({"operator": "Exists"}, {"key": "a", "operator": "Equal", "value": "1", "effect": "NoSchedule"}, True),
+        ({"key": "a", "operator": "Exists"}, {"key": "a", "value": "1"}, True),
+        ({"key": "a", "operator": "Exists"}, {"key": "b", "operator": "Exists"}, False),
+        ({"key": "a", "value": "1"}, {"key": "a", "operator": "Equal", "value": "1", "effect": "NoExecute"}, True),
+        ({"key": "a", "value": "1"}, {"key": "a", "value": "2"}, False),
+        ({"key": "a", "value": "1"}, {"key": "a", "operator": "Exists"}, False),
+        ({"key": "a", "operator": "Exists", "effect": "NoSchedule"}, {"key": "a", "operator": "Exists"}, False),
+        (
+            {"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60},
+            {"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30},
+            True,
+        ),
+        (
+            {"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60},
+            {"key": "a", "operator": "Exists", "effect": "NoExecute"},
+            False,
+        ),
+    ],
+)
+def test_one_toleration_covers_another(wide: Obj, narrow: Obj, expected: bool) -> None:
+    assert covers(wide, narrow) is expected
+
+
+def test_needless_tolerations_are_left_out() -> None:
+    one = {"key": "a", "operator": "Equal", "value": "1"}
+    every = {"key": "a", "operator": "Exists"}
+    assert merged([one, every, one]) == [every]
+    assert merged([every, one]) == [every]
+    assert merged([one, {"key": "b", "operator": "Exists"}, one]) == [one, {"key": "b", "operator": "Exists"}]
+
+
+async def test_a_namespace_gives_tolerations_and_says_which_it_allows(pki: Path, tmp_path: Path) -> None:
+    blue = {"key": "blue", "operator": "Exists"}
+    green = {"key": "green", "operator": "Exists"}
+    head = {"apiVersion": "podtolerationrestriction.admission.k8s.io/v1alpha1", "kind": "Configuration"}
+    file = configuration(tmp_path, PodTolerationRestriction={**head, "default": [green]})
+    async with cluster_with(
+        pki,
+        tmp_path,
+        "PodTolerationRestriction",
+        disable_admission_plugins=("DefaultTolerationSeconds",),
+        admission_control_config_file=file,
+    ) as cluster:
+        assert (await cluster.request("POST", PODS, pod("first")))["spec"]["tolerations"] == [green]
+
+        async def annotate(**annotations: str) -> None:
+            prefix = "scheduler.alpha.kubernetes.io/"
+            patch = {"metadata": {"annotations": {prefix + key: value for key, value in annotations.items()}}}
+            await cluster.request("PATCH", NAMESPACE, patch, content_type="application/merge-patch+json")
+
+        await annotate(defaultTolerations=json.dumps([blue]), tolerationsWhitelist=json.dumps([blue]))
+        made = pod("second")
+        assert (await cluster.request("POST", PODS, made))["spec"]["tolerations"] == [blue]
+        refused = await cluster.refused("POST", PODS, pod("third", tolerations=[green]))
+        assert refused.code == 403
+        assert refused.message.endswith(
+            "pod tolerations (possibly merged with namespace default tolerations) conflict with its namespace whitelist"
+        )
+        await annotate(defaultTolerations="[]", tolerationsWhitelist="")
+        made = pod("asking")
+        made["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "1"}}
+        assert (await cluster.request("POST", PODS, made))["spec"]["tolerations"] == [
+            {"key": "node.kubernetes.io/memory-pressure", "operator": "Exists", "effect": "NoSchedule"}
+        ]
+        await annotate(defaultTolerations="{")
+        assert (await cluster.refused("POST", PODS, pod("fourth"))).code == 403
+
+
+# OwnerReferencesPermissionEnforcement.
+
+
+def test_references_block_anew() -> None:
+    old = [{"uid": "1", "blockOwnerDeletion": True}, {"uid": "2"}]
+    new = [{"uid": "1", "blockOwnerDeletion": True}, {"uid": "2", "blockOwnerDeletion": True}, {"uid": "3"}]
+    assert newly_blocking(new, old) == [new[1]]
+
+
+async def test_owners_are_set_by_those_who_may_delete(pki: Path, tmp_path: Path) -> None:
+    async with cluster_with(
+        pki, tmp_path, "OwnerReferencesPermissionEnforcement", authorization_modes=("RBAC",)
+    ) as cluster:
+        roles = "/apis/rbac.authorization.k8s.io/v1/namespaces/default"
+
+        async def allow(name: str, verbs: list[str], resource: str) -> None:
+            rules = [{"apiGroups": [""], "resources": [resource], "verbs": verbs}]
+            await cluster.request("POST", f"{roles}/roles", {"metadata": {"name": name}, "rules": rules})
+            await cluster.request(
+                "POST",
+                f"{roles}/rolebindings",
+                {
+                    "metadata": {"name": name},
+                    "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+                    "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "someone"}],
+                },
+            )
+
+        owner = await cluster.request("POST", PODS, pod("owner"))
+
+        def owned(name: str, *, blocking: bool = False, kind: str = "Pod") -> Obj:
+            made = config_map(name)
+            reference = {"apiVersion": "v1", "kind": kind, "name": "owner", "uid": owner["metadata"]["uid"]}
+            made["metadata"]["ownerReferences"] = [{**reference, "blockOwnerDeletion": blocking}]
+            return made
+
+        maps = f"{NAMESPACE}/configmaps"
+        as_someone = {"Impersonate-User": "someone"}
+        await allow("make", ["create"], "configmaps")
+        assert (await cluster.call("POST", maps, config_map("free"), headers=as_someone)).status == 201
+        refused = await cluster.call("POST", maps, owned("one"), headers=as_someone)
+        assert refused.status == 403
+        assert "cannot set an ownerRef on a resource you can't delete: " in refused.json["message"]
+        await allow("delete", ["delete"], "configmaps")
+        assert (await cluster.call("POST", maps, owned("one"), headers=as_someone)).status == 201
+        refused = await cluster.call("POST", maps, owned("two", blocking=True), headers=as_someone)
+        why = "cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on: "
+        assert (refused.status, why in refused.json["message"]) == (403, True)
+        await allow("finalize", ["update"], "pods/finalizers")
+        assert (await cluster.call("POST", maps, owned("two", blocking=True), headers=as_someone)).status == 201
+        refused = await cluster.call("POST", maps, owned("three", blocking=True, kind="Boat"), headers=as_someone)
+        assert (
+            'cannot find RESTMapping for APIVersion v1 Kind Boat: no matches for kind "Boat" in version "v1"'
+            in (refused.json["message"])
+        )
+
+
+# ImagePolicyWebhook.
+
+
+class Reviews:
+    """A server that allows images without `bad` in their name, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Obj] = []
+        self.broken = False
+        self.url = ""
+
+    async def answer(self, request: web.Request) -> web.Response:
+        review = await request.json()
+        self.asked.append(review["spec"])
+        if self.broken:
+            return web.Response(status=400)
+        bad = [one["image"] for one in review["spec"]["containers"] if "bad" in one["image"]]
+        status: Obj = {"allowed": not bad, "auditAnnotations": {"seen": "yes"}}
+        if bad:
+            status["reason"] = f"{bad[0]} is not for us" if "mute" not in bad[0] else ""
+        return web.json_response({**{key: review[key] for key in ("apiVersion", "kind")}, "status": status})
+
+
+@pytest.fixture
+async def reviews() -> AsyncIterator[Reviews]:
+    made = Reviews()
+    app = web.Application()
+    app.router.add_post("/review", made.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}/review"
+    yield made
+    await runner.cleanup()
+
+
+def image_policy(directory: Path, reviews: Reviews, **more: Any) -> Path:
+    (directory / "kubeconfig").write_text(
+        f"clusters: [{{name: a, cluster: {{server: {reviews.url}}}}}]\n"
+        "contexts: [{name: a, context: {cluster: a, user: a}}]\ncurrent-context: a\nusers: [{name: a, user: {}}]\n"
+    )
+    return configuration(directory, ImagePolicyWebhook={"imagePolicy": {"kubeConfigFile": "kubeconfig", **more}})
+
+
+async def running(cluster: Cluster, name: str, image: str, **annotations: str) -> tuple[int, str]:
+    made = pod(name)
+    made["spec"]["containers"][0]["image"] = image
+    made["metadata"]["annotations"] = annotations
+    answer = await cluster.call("POST", PODS, made)
+    return answer.status, answer.json.get("message", "")
+
+
+async def test_images_are_judged_by_another_server(pki: Path, tmp_path: Path, reviews: Reviews) -> None:
+    file = image_policy(tmp_path, reviews)
+    async with cluster_with(pki, tmp_path, "ImagePolicyWebhook", admission_control_config_file=file) as cluster:
+        marks = {"mine.image-policy.k8s.io/ticket": "1", "other": "2"}
+        assert (await running(cluster, "a", "good", **marks))[0] == 201
+        assert reviews.asked == [
+            {
+                "containers": [{"image": "good"}],
+                "annotations": {"mine.image-policy.k8s.io/ticket": "1"},
+                "namespace": "default",
+            }
+        ]
+        assert (await running(cluster, "b", "good", **marks))[0] == 201
+        assert len(reviews.asked) == 1, "the answer holds for a while"
+        denied = "image policy webhook backend denied one or more images: bad is not for us"
+        assert await running(cluster, "c", "bad") == (403, f'pods "c" is forbidden: {denied}')
+        assert await running(cluster, "d", "bad-mute") == (
+            403,
+            'pods "d" is forbidden: one or more images rejected by webhook backend',
+        )
+        reviews.broken = True
+        status, message = await running(cluster, "e", "new")
+        assert status == 403
+        assert message.startswith('pods "e" is forbidden: the server rejected our request')
+
+
+async def test_pods_run_without_a_judgement_where_that_is_wanted(pki: Path, tmp_path: Path, reviews: Reviews) -> None:
+    file = image_policy(tmp_path, reviews, defaultAllow=True, allowTTL=-1)
+    async with cluster_with(pki, tmp_path, "ImagePolicyWebhook", admission_control_config_file=file) as cluster:
+        for name in ("a", "b"):
+            assert (await running(cluster, name, "good"))[0] == 201
+        assert len(reviews.asked) == 2, "nothing is remembered"
+        reviews.broken = True
+        assert (await running(cluster, "c", "new"))[0] == 201
+        made = await cluster.request("GET", f"{PODS}/c")
+        assert made["metadata"]["annotations"] == {"alpha.image-policy.k8s.io/failed-open": "true"}
+
+
+def test_durations_have_bounds() -> None:
+    assert [duration({"allowTTL": value}, "allowTTL") for value in (0, -1, 30)] == [300.0, 0.0, 30.0]
+    assert duration({"retryBackoff": 250}, "retryBackoff") == 0.25
+    with pytest.raises(ConfigurationError, match="valid value is between 1s and 30m0s, got 1h0m0s"):
+        duration({"allowTTL": 3600}, "allowTTL")
+    with pytest.raises(ConfigurationError, match=r"imagePolicy\.kubeConfigFile"):
+        ImagePolicyWebhook("")
+
+
+async def test_always_deny_denies() -> None:
+    [plugin] = [one for one in build(["AlwaysDeny"], []) if type(one).__name__ == "AlwaysDeny"]
+    from pinnace.machinery.errors import ApiError
+
+    class Denied:
+        def forbidden(self, why: str) -> ApiError:
+            return ApiError(403, "Forbidden", why)
+
+    with pytest.raises(ApiError, match="admission control is denying all modifications"):
+        await plugin.validate(Denied())  # type: ignore[arg-type]
