@@ -275,6 +275,7 @@ async def test_discovery_tells_of_definitions_and_of_what_they_define(cluster: C
         "verbs": ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"],
         "shortNames": ["ct"],
         "categories": ["all"],
+        "storageVersionHash": "EdX2FP+L0js=",
     }
     assert entries["crontabs/status"]["verbs"] == ["get", "patch", "update"]
     assert (entries["crontabs/scale"]["group"], entries["crontabs/scale"]["kind"]) == ("autoscaling", "Scale")

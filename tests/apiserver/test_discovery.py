@@ -60,6 +60,7 @@ def test_resources_list_their_subresources_after_them(discovery: Discovery) -> N
         "verbs": ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
         "shortNames": ["deploy"],
         "categories": ["all"],
+        "storageVersionHash": "8aSe+NMegvE=",
     }
     assert by_name["deployments/scale"] == {
         "name": "deployments/scale",
@@ -70,6 +71,35 @@ def test_resources_list_their_subresources_after_them(discovery: Discovery) -> N
         "kind": "Scale",
         "verbs": ["get", "patch", "update"],
     }
+
+
+@pytest.mark.parametrize(
+    ("path", "resource", "digest"),
+    [
+        ("/api/v1", "pods", "xPOwRZ+Yhw8="),
+        ("/api/v1", "events", "r2yiGXH7wu8="),
+        ("/apis/events.k8s.io/v1", "events", "r2yiGXH7wu8="),  # stored as those of the core group
+        ("/api/v1", "pods/status", None),
+        ("/api/v1", "bindings", None),
+        ("/api/v1", "componentstatuses", None),
+        ("/apis/authorization.k8s.io/v1", "subjectaccessreviews", None),
+    ],
+)
+def test_what_is_stored_has_the_hash_of_its_storage_version(
+    discovery: Discovery, path: str, resource: str, digest: str | None
+) -> None:
+    by_name = {entry["name"]: entry for entry in get(discovery, path)["resources"]}
+
+    assert by_name[resource].get("storageVersionHash") == digest
+
+
+def test_every_version_has_the_hash_of_the_one_that_is_stored(discovery: Discovery) -> None:
+    hashes = {
+        next(one for one in get(discovery, f"/apis/autoscaling/{version}")["resources"])["storageVersionHash"]
+        for version in ("v1", "v2")
+    }
+
+    assert len(hashes) == 1
 
 
 def test_the_pods_subresources_are_all_there(discovery: Discovery) -> None:

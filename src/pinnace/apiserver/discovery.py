@@ -7,6 +7,7 @@ https://kubernetes.io/docs/concepts/overview/kubernetes-api/#discovery-api.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -150,6 +151,8 @@ def _resources(kind: Kind) -> list[Obj]:
         own["shortNames"] = list(kind.short_names)
     if kind.categories:
         own["categories"] = list(kind.categories)
+    if kind.is_stored and "create" in kind.verbs:
+        own["storageVersionHash"] = _storage_version_hash(kind)
     entries = [own]
     for each in subresources_of(kind):
         entry: Obj = {"name": f"{kind.plural}/{each.name}", "singularName": "", "namespaced": kind.namespaced}
@@ -157,6 +160,12 @@ def _resources(kind: Kind) -> list[Obj]:
             entry |= {"group": each.group, "version": each.version}
         entries.append({**entry, "kind": each.kind, "verbs": list(each.verbs)})
     return entries
+
+
+def _storage_version_hash(kind: Kind) -> str:
+    """Names what objects are stored as, so that clients see when that changes; Kubernetes' own hash."""
+    stored = f"{kind.storage.group}/{kind.storage_version or kind.storage.version}/{kind.kind}"
+    return base64.b64encode(hashlib.sha256(stored.encode()).digest()[:8]).decode()
 
 
 def _verbs(kind: Kind) -> list[str]:

@@ -27,6 +27,8 @@ from pinnace.wire.http import AnyResponse, Request, Response
 _JSON = ("Content-Type", "application/json")
 _STORE_SECONDS = 2.0  # for the store to answer a health check
 _HEALTH = ("healthz", "livez", "readyz")
+_HEADED = ("", "metrics", "openapi")  # the first parts of paths that answer HEAD
+_METHODS = ("head", "post", "put", "patch", "delete", "options")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -53,11 +55,15 @@ class PublicPaths:
         return self._discovery[1]
 
     def answer(self, request: Request, info: RequestInfo) -> AnyResponse | Awaitable[AnyResponse]:
-        """A path there is not is answered in plain text, as Kubernetes does. Raises 405 for a method other than GET."""
+        """A path there is not is answered in plain text, as Kubernetes does. Raises 405 for a method other than GET.
+
+        Health is told to any method; HEAD is for what no API describes.
+        """
         path = info.path.rstrip("/") or "/"
         first = path.split("/", 2)[1]
-        if info.verb not in ("get", "head"):
-            if info.verb in ("post", "put", "patch", "delete", "options") and self._is_served(path, first):
+        allowed = first in _HEALTH or info.verb == "get" or (info.verb == "head" and first in _HEADED)
+        if not allowed:
+            if info.verb in _METHODS and self._is_served(path, first):
                 raise errors.method_not_allowed()
             return _not_found()
         if first in _HEALTH:

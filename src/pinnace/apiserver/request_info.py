@@ -26,6 +26,7 @@ class RequestInfo(NamedTuple):
     name: str = ""
     subresource: str = ""
     rest: str = ""  # what follows the subresource, for proxies: no leading slash
+    is_head: bool = False  # whether the method was HEAD, which asks for the verb of GET
 
     @property
     def gvr(self) -> GVR:
@@ -59,7 +60,8 @@ def parse_request(method: str, path: str, watch: bool = False) -> RequestInfo:
         verb = "list"
     elif verb == "delete" and not name:
         verb = "deletecollection"
-    return RequestInfo(verb, path, True, group, version, resource, namespace, name, subresource, rest)
+    is_head = method == "HEAD"
+    return RequestInfo(verb, path, True, group, version, resource, namespace, name, subresource, rest, is_head)
 
 
 def by_name(info: RequestInfo, field_selector: str) -> RequestInfo:

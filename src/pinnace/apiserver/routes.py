@@ -113,11 +113,16 @@ _ANSWERED: dict[str, Handler] = {  # kinds that are not stored, by name
 
 
 def find(kind: Kind, info: RequestInfo) -> Handler:
-    """The handler of a request other than a watch. Raises 404 for a path there is not, 405 for a verb it has not."""
+    """The handler of a request other than a watch. Raises 404 for a path there is not, 405 for a verb it has not.
+
+    Built-in resources answer HEAD nowhere but behind proxies. Custom resources refuse in words of their own.
+    """
+    if info.is_head and not kind.custom and info.subresource != "proxy":
+        raise errors.method_not_allowed()
     if info.namespace and not kind.namespaced:
         raise errors.no_such_path()
     if kind.namespaced and not info.namespace and (info.name or info.verb in ("create", "deletecollection")):
-        if info.name:
+        if info.name or kind.custom:
             raise errors.no_such_path()
         raise errors.method_not_allowed()
     if info.subresource:
@@ -125,7 +130,7 @@ def find(kind: Kind, info: RequestInfo) -> Handler:
     if info.rest or info.verb not in kind.verbs or (info.verb == "create" and info.name):
         raise errors.method_not_allowed()
     if info.verb in ("update", "patch") and not info.name:
-        raise errors.method_not_allowed()
+        raise errors.bad_request("name must be provided") if kind.custom else errors.method_not_allowed()
     if not kind.is_stored:
         return _ANSWERED[kind.kind]
     if kind.terminating and info.verb == "create":
@@ -155,6 +160,8 @@ def _find_subresource(kind: Kind, info: RequestInfo) -> Handler:
         handlers = _EVERY_SCALE
     elif any(each.name == info.subresource for each in kind.subresources):
         handlers = _SUBRESOURCES.get((kind.plural, info.subresource))
+    elif kind.custom:
+        raise errors.not_found(kind.plural, info.name, kind.group)
     else:
         handlers = None
     if handlers is None or (info.rest and handlers is not _PROXY):

@@ -79,6 +79,7 @@ def _kind(definition: Obj, names: Obj, given: Obj, schema: Structural) -> Kind:
         validate=rules.validate,
         validate_update=rules.validate_update,
         selectable_fields=_selectable(given.get("selectableFields") or []),
+        storage_version=storage_version(definition),
         unconditional_update=False,
         custom=True,
         terminating=condition_is(definition, "Terminating"),
