@@ -183,8 +183,10 @@ def _share(deployment: Obj, sets: list[Obj]) -> list[Resize]:
         part = _proportion(deployment, one, missing, given, wanted + surge)
         sizes.append(replicas_of(one) + part)
         given += part
-    if sizes and missing:
-        sizes[0] = max(0, sizes[0] + missing - given)
+    left = missing - given
+    for place, size in enumerate(sizes):  # what is more than the largest can give up the next one gives
+        sizes[place] = max(0, size + left)
+        left -= sizes[place] - size
     return [Resize(one, size) for one, size in zip(sets, sizes, strict=True)]
 
 
