@@ -7,6 +7,7 @@ moment it is stored. https://kubernetes.io/docs/reference/access-authn-authz/aut
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 from pinnace.apis.resources import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES
 from pinnace.apiserver.authn import User
@@ -19,7 +20,7 @@ from pinnace.machinery import errors
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import GVR, Obj
 
-MODES = ("AlwaysAllow", "AlwaysDeny", "Node", "RBAC")
+MODES = ("AlwaysAllow", "AlwaysDeny", "ABAC", "Webhook", "RBAC", "Node")
 MASTERS = "system:masters"
 
 _PUBLIC = ("/healthz", "/livez", "/readyz", "/version")
@@ -27,10 +28,30 @@ _UPGRADED = ("exec", "attach", "portforward")
 _CREATE_NEEDED = 35  # the minor from which a WebSocket's GET needs the right to create, as a POST does
 
 
+class Opinion(NamedTuple):
+    """What one authorizer says: yes, no, or None where that is for others to say."""
+
+    allowed: bool | None
+    reason: str
+    error: str = ""  # what kept it from deciding
+
+
+class Decider(Protocol):
+    """An authorizer that is not built in."""
+
+    name: str
+
+    def decide(self, user: User, info: RequestInfo) -> Opinion:
+        """Raises `asking.MustAsk` where another server must tell first."""
+
+
+Mode = str | Decider
+
+
 class Authorizer:
     """Decides for every request; `start` once the caches are filled."""
 
-    def __init__(self, modes: Sequence[str], storage: Storage, minor: int) -> None:
+    def __init__(self, modes: Sequence[Mode], storage: Storage, minor: int) -> None:
         self.modes = tuple(modes)
         self.policy = Policy()
         self.nodes = NodeAuthorizer(storage)
@@ -38,6 +59,7 @@ class Authorizer:
         self._minor = minor
         self._leave: list[Callable[[], None]] = []
         self._open = self.modes == ("AlwaysAllow",)
+        self.reads_selectors = any(not isinstance(mode, str) for mode in self.modes)
 
     @property
     def has_rbac(self) -> bool:
@@ -67,7 +89,7 @@ class Authorizer:
         self._leave.append(cache.watch(Watcher(Filter(), deliver)))
 
     def authorize(self, user: User, info: RequestInfo) -> None:
-        """Return if `user` may; else raise 403, or 401 for one whom only credentials would help."""
+        """Return if `user` may; else raise 403, or 401 for one whom only credentials would help, or MustAsk."""
         if self._open:
             if user.is_anonymous and not _is_public(info):
                 raise errors.unauthorized()
@@ -101,6 +123,11 @@ class Authorizer:
                 if grants.allows(info):
                     return True, ""
                 reasons.append(grants.why_not(namespace_of(info)))
+            elif not isinstance(mode, str):
+                opinion = mode.decide(user, info)
+                if opinion.allowed is not None:
+                    return opinion.allowed, opinion.reason
+                reasons += (opinion.reason, opinion.error)
             else:
                 node = node_name_of(user)
                 if node is not None:
@@ -110,17 +137,19 @@ class Authorizer:
                     reasons.append(why)
         return False, "\n".join(filter(None, reasons))
 
-    def rules(self, user: User, namespace: str) -> tuple[list[Obj], list[Obj], bool]:
-        """The user's rules for resources and for other paths, and whether they are not all there is."""
+    def rules(self, user: User, namespace: str) -> tuple[list[Obj], list[Obj], str]:
+        """The user's rules for resources and for other paths, and why they are not all there is, if they are not."""
         if MASTERS in user.groups or "AlwaysAllow" in self.modes:
             everything: Obj = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}
-            return [everything], [{"verbs": ["*"], "nonResourceURLs": ["*"]}], False
+            return [everything], [{"verbs": ["*"], "nonResourceURLs": ["*"]}], ""
         found = self.policy.rule_objects(user, namespace) if self.has_rbac else []
-        of_node = "Node" in self.modes and node_name_of(user) is not None
+        silent = ["node"] if "Node" in self.modes and node_name_of(user) is not None else []
+        silent += [mode.name for mode in self.modes if not isinstance(mode, str)]
+        partial = [f"{name} authorizer does not support user rule resolution" for name in silent]
         return (
             [rule for rule in found if rule.get("resources")],
             [rule for rule in found if rule.get("nonResourceURLs")],
-            of_node,
+            partial[0] if len(partial) == 1 else f"[{', '.join(partial)}]" if partial else "",
         )
 
 

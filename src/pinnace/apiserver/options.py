@@ -34,6 +34,13 @@ class Options:
     enable_bootstrap_token_auth: bool = False
     authorization_modes: tuple[str, ...] = ("AlwaysAllow",)  # in the order they are asked: Node, RBAC, AlwaysDeny, …
 
+    authorization_config: Path | None = None  # AuthorizationConfiguration, instead of the modes
+    authorization_policy_file: Path | None = None  # of ABAC, JSON lines
+    authorization_webhook_config_file: Path | None = None  # kubeconfig of who decides in the mode Webhook
+    authorization_webhook_version: str = "v1beta1"
+    authorization_webhook_cache_authorized_ttl: float = 300.0  # seconds
+    authorization_webhook_cache_unauthorized_ttl: float = 30.0
+
     audit: AuditOptions = field(default_factory=AuditOptions)
 
     enable_admission_plugins: tuple[str, ...] = ()  # besides those that are on by default
@@ -74,14 +81,14 @@ class Options:
     runtime_config: RuntimeConfig = field(default_factory=RuntimeConfig)  # which versions to serve
     max_request_body: int = 3 << 20
     http2: bool = True
+    enable_priority_and_fairness: bool = True
+    max_requests_inflight: int = 400  # reads at a time; with priority and fairness seats, together with the next
+    max_mutating_requests_inflight: int = 200
+    request_timeout: float = 60.0  # seconds that a request may take, but a watch, a log or a session
+    min_request_timeout: int = 1800  # seconds that a watch lasts at least, where its client does not say
     http2_max_streams: int = 250  # of one connection at a time
     goaway_chance: float = 0.0  # that a request's HTTP/2 connection is asked to go away, to spread load over servers
     cors_allowed_origins: tuple[str, ...] = ()  # regular expressions of origins that browsers may ask from
     compaction_interval: float = 300.0  # seconds of history that the store keeps at least; 0 for ever
     event_ttl: float = 3600.0  # seconds that an event is kept after its last write
     bookmark_interval: float = 60.0  # seconds between a watch's bookmarks
-    enable_priority_and_fairness: bool = True
-    max_requests_inflight: int = 400  # reads at a time; with priority and fairness seats, together with the next
-    max_mutating_requests_inflight: int = 200
-    request_timeout: float = 60.0  # seconds that a request may take, but a watch, a log or a session
-    min_request_timeout: int = 1800  # seconds that a watch lasts at least, where its client does not say

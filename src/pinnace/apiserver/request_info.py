@@ -5,6 +5,7 @@ The scheme of paths is https://kubernetes.io/docs/reference/using-api/api-concep
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from pinnace.machinery.meta import GVR
@@ -27,6 +28,8 @@ class RequestInfo(NamedTuple):
     subresource: str = ""
     rest: str = ""  # what follows the subresource, for proxies: no leading slash
     is_head: bool = False  # whether the method was HEAD, which asks for the verb of GET
+    field_selector: str = ""  # both where an authorizer reads selectors
+    label_selector: str = ""
 
     @property
     def gvr(self) -> GVR:
@@ -62,6 +65,14 @@ def parse_request(method: str, path: str, watch: bool = False) -> RequestInfo:
         verb = "deletecollection"
     is_head = method == "HEAD"
     return RequestInfo(verb, path, True, group, version, resource, namespace, name, subresource, rest, is_head)
+
+
+def selecting(info: RequestInfo, params: Mapping[str, str]) -> RequestInfo:
+    """With the selectors of a list, a watch or the deletion of many."""
+    if info.verb not in ("list", "watch", "deletecollection"):
+        return info
+    fields, labels = params.get("fieldSelector", ""), params.get("labelSelector", "")
+    return info._replace(field_selector=fields, label_selector=labels)
 
 
 def by_name(info: RequestInfo, field_selector: str) -> RequestInfo:

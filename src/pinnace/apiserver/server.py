@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -29,14 +29,14 @@ from pinnace.apiserver.api import Api
 from pinnace.apiserver.audit.auditor import auditor_of
 from pinnace.apiserver.authentication.verifiers import more_verifiers
 from pinnace.apiserver.authn import Authenticator, read_token_file
-from pinnace.apiserver.authz import Authorizer
+from pinnace.apiserver.authz import Authorizer, Mode
 from pinnace.apiserver.backends import Backends
 from pinnace.apiserver.bootstrap import bootstrap, keep
 from pinnace.apiserver.bootstrap_policy import ensure_policy
 from pinnace.apiserver.customresources.manager import CustomResources
 from pinnace.apiserver.event_ttl import EventTtl
-from pinnace.apiserver.front_proxy import FrontProxies
 from pinnace.apiserver.flowcontrol.limiter import Limiter
+from pinnace.apiserver.front_proxy import FrontProxies
 from pinnace.apiserver.metrics import Metrics
 from pinnace.apiserver.options import Options
 from pinnace.apiserver.packing import packing
@@ -101,7 +101,7 @@ class ApiServer:
                 _front_proxies(options),
                 schemas.minor,
             ),
-            authorizer=Authorizer(options.authorization_modes, storage, schemas.minor),
+            authorizer=Authorizer(_modes(options, self._closing), storage, schemas.minor),
             tokens=tokens,
             backends=Backends(options, storage),
         )
@@ -127,10 +127,10 @@ class ApiServer:
         self._custom.start()
         self.api.authorizer.start()
         self._reservations.follow()
+        self._limiter.start()
         tls = None
         if options.cert_file is not None and options.key_file is not None:
             protocols = ("h2", "http/1.1") if options.http2 else ("http/1.1",)
-        self._limiter.start()
             more = (options.requestheader_client_ca_file,) if options.requestheader_client_ca_file else ()
             tls = TlsConfig(options.cert_file, options.key_file, options.client_ca_file, protocols, more)
         settings = Settings(
@@ -164,10 +164,10 @@ class ApiServer:
                 packing.tend(),
                 Repair(self._reservations, self._as_server).run(),
                 EventTtl(self.api.storage, options.event_ttl).run(),
+                self._limiter.tend(self._as_server),
             )
         ]
         log.info("serving", addresses=self.addresses, version=f"1.{self.api.registry.minor}")
-                self._limiter.tend(self._as_server),
 
     async def stop(self, grace: float = 2.0) -> None:
         """End watches, let requests finish, close connections."""
@@ -181,10 +181,10 @@ class ApiServer:
         if self._server is not None:
             await self._server.close(grace)
         self._reservations.stop()
+        self._limiter.stop()
         await self._aggregator.stop()
         await self._custom.stop()
         await self._webhooks.close()
-        self._limiter.stop()
         self.api.authorizer.stop()
         self.api.storage.stop()
         await self._closing.aclose()
@@ -228,6 +228,14 @@ class ApiServer:
     def loopback_watch(self, user: str, path: str, params: Mapping[str, str]) -> AsyncIterator[Obj]:
         """A watch of a component of this process (`pinnace.client.transport.LoopbackHandler`)."""
         return self._path.loopback_watch(user, path, params)
+
+
+def _modes(options: Options, closing: contextlib.AsyncExitStack) -> Sequence[Mode]:
+    if options.authorization_config is None and not {"ABAC", "Webhook"} & set(options.authorization_modes):
+        return options.authorization_modes
+    from pinnace.apiserver.authorization.configuration import chain_of
+
+    return chain_of(options, closing)
 
 
 def _front_proxies(options: Options) -> FrontProxies | None:

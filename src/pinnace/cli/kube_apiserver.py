@@ -68,10 +68,16 @@ def _options(flags: dict[str, Any]) -> Options:
 def _check(options: Options) -> None:
     """End the program with one line where a file that a flag names cannot be used."""
     from pinnace.apiserver.authentication.configuration import authentication
-    from pinnace.apiserver.configuration import ConfigurationError
+    from pinnace.apiserver.authorization.abac import load_policies
+    from pinnace.apiserver.authorization.configuration import load_authorization
+    from pinnace.machinery.configuration import ConfigurationError
 
     try:
         if options.authentication_config is not None or options.oidc is not None:
             authentication(options)
+        if options.authorization_config is not None:
+            load_authorization(options.authorization_config)
+        if options.authorization_policy_file is not None:
+            load_policies(options.authorization_policy_file)
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from None

@@ -47,6 +47,8 @@ def _authorizers(attributes: Attributes, kind: Kind) -> dict[str, Any]:
         else:
             what = (asked.group, "*", asked.resource, asked.namespace, asked.name, asked.subresource)
             info = RequestInfo(asked.verb, "", True, *what)
+            if asked.field_selector or asked.label_selector:
+                info = info._replace(field_selector=asked.field_selector, label_selector=asked.label_selector)
         allowed, why = authorizer.decide(user, info)
         return allowed, why, ""
 

@@ -187,6 +187,7 @@ async def review_access(call: Call) -> One:
     if (resource is None) == (path is None):
         what = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
         causes.append(errors.invalid_value("spec.resourceAttributes", resource or {}, what))
+    causes += _selector_causes(resource or {})
     is_self = call.kind.kind == "SelfSubjectAccessReview"
     if not is_self and not spec.get("user") and not spec.get("groups"):
         causes.append(
@@ -219,7 +220,43 @@ def _asked_about(resource: Obj | None, path: Obj) -> RequestInfo:
     if resource is None:
         return RequestInfo(path.get("verb", ""), path.get("path", ""))
     words = (resource.get(each, "") for each in ("group", "version", "resource", "namespace", "name", "subresource"))
-    return RequestInfo(resource.get("verb", ""), "", True, *words)
+    info = RequestInfo(resource.get("verb", ""), "", True, *words)
+    fields, labels = _selector(resource.get("fieldSelector")), _selector(resource.get("labelSelector"))
+    return info._replace(field_selector=fields, label_selector=labels) if fields or labels else info
+
+
+def _selector(attributes: Obj | None) -> str:
+    """A selector that a review asks about, as it would stand in a request."""
+    if not attributes:
+        return ""
+    if attributes.get("rawSelector"):
+        return str(attributes["rawSelector"])
+    terms = []
+    for each in attributes.get("requirements") or ():
+        key, operator, values = each.get("key", ""), each.get("operator"), each.get("values") or ()
+        sign = {"Exists": key, "DoesNotExist": f"!{key}"}.get(operator)
+        if sign is None:
+            equal = "=" if operator == "In" else "!="
+            word = {"In": "in", "NotIn": "notin"}.get(operator, "in")
+            sign = f"{key}{equal}{values[0]}" if len(values) == 1 else f"{key} {word} ({','.join(values)})"
+        terms.append(sign)
+    return ",".join(terms)
+
+
+def _selector_causes(resource: Obj) -> list[errors.Cause]:
+    causes = []
+    for name in ("fieldSelector", "labelSelector"):
+        said, path = resource.get(name), f"spec.resourceAttributes.{name}"
+        if said is None:
+            continue
+        raw, requirements = said.get("rawSelector"), said.get("requirements")
+        if raw and requirements:
+            why = "may not specified at the same time as requirements"
+            causes.append(errors.invalid_value(f"{path}.rawSelector", raw, why))
+        if not raw and not requirements:
+            why = f"when {path} is specified, requirements or rawSelector is required"
+            causes.append(errors.required(f"{path}.requirements", why))
+    return causes
 
 
 async def review_rules(call: Call) -> One:
@@ -229,7 +266,7 @@ async def review_rules(call: Call) -> One:
     if not namespace:
         raise errors.bad_request("no namespace on request")
     resource_rules, other_rules, partial = call.api.authorizer.rules(call.user, namespace)
-    review["status"] = {"resourceRules": resource_rules, "nonResourceRules": other_rules, "incomplete": partial}
+    review["status"] = {"resourceRules": resource_rules, "nonResourceRules": other_rules, "incomplete": bool(partial)}
     if partial:
-        review["status"]["evaluationError"] = "node authorizer does not support user rule resolution"
+        review["status"]["evaluationError"] = partial
     return One(review, 201)
