@@ -17,9 +17,9 @@ from pinnace.apiserver.authn import AUTHENTICATED, User
 from pinnace.apiserver.authorization.abac import Abac, load_policies
 from pinnace.apiserver.authorization.configuration import authorizers_of, load_authorization
 from pinnace.apiserver.authorization.webhook import WebhookOptions, opinion_of, review_spec
+from pinnace.apiserver.configuration import ConfigurationError
 from pinnace.apiserver.request_info import parse_request, selecting
 from pinnace.apiserver.server import ApiServer
-from pinnace.machinery.configuration import ConfigurationError
 from pinnace.machinery.meta import Obj
 from pinnace.store.sqlite import SqliteStore
 from tests.apiserver.conftest import Cluster, config_map, options_for

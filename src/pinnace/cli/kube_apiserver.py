@@ -70,7 +70,7 @@ def _check(options: Options) -> None:
     from pinnace.apiserver.authentication.configuration import authentication
     from pinnace.apiserver.authorization.abac import load_policies
     from pinnace.apiserver.authorization.configuration import load_authorization
-    from pinnace.machinery.configuration import ConfigurationError
+    from pinnace.apiserver.configuration import ConfigurationError
 
     try:
         if options.authentication_config is not None or options.oidc is not None:

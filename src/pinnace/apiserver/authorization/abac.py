@@ -13,9 +13,9 @@ import orjson
 
 from pinnace.apiserver.authn import AUTHENTICATED, User
 from pinnace.apiserver.authz import Opinion
+from pinnace.apiserver.configuration import ConfigurationError
 from pinnace.apiserver.rbac import matches_url, namespace_of
 from pinnace.apiserver.request_info import RequestInfo
-from pinnace.machinery.configuration import ConfigurationError
 from pinnace.machinery.meta import Obj
 
 _VERSION = "abac.authorization.kubernetes.io/v1beta1"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pinnace.apiserver.authorization.webhook import Webhook, WebhookOptions
-from pinnace.machinery.configuration import ConfigurationError, Shape, read_configuration, refuse
+from pinnace.apiserver.configuration import ConfigurationError, Shape, read_configuration, refuse
 from pinnace.machinery.duration import parse_duration
 from pinnace.machinery.errors import Cause, duplicate, invalid_value, not_supported, required
 from pinnace.machinery.meta import Obj

@@ -231,16 +231,18 @@ def _selector(attributes: Obj | None) -> str:
         return ""
     if attributes.get("rawSelector"):
         return str(attributes["rawSelector"])
-    terms = []
-    for each in attributes.get("requirements") or ():
-        key, operator, values = each.get("key", ""), each.get("operator"), each.get("values") or ()
-        sign = {"Exists": key, "DoesNotExist": f"!{key}"}.get(operator)
-        if sign is None:
-            equal = "=" if operator == "In" else "!="
-            word = {"In": "in", "NotIn": "notin"}.get(operator, "in")
-            sign = f"{key}{equal}{values[0]}" if len(values) == 1 else f"{key} {word} ({','.join(values)})"
-        terms.append(sign)
-    return ",".join(terms)
+    return ",".join(map(_term, attributes.get("requirements") or ()))
+
+
+def _term(requirement: Obj) -> str:
+    """`key=value`, `key in (a,b)`, `!key`: one requirement as selectors write it."""
+    key, operator = requirement.get("key", ""), requirement.get("operator")
+    values: list[str] = requirement.get("values") or []
+    if operator in ("Exists", "DoesNotExist"):
+        return f"{'!' * (operator == 'DoesNotExist')}{key}"
+    if len(values) == 1:
+        return f"{key}{'!=' if operator == 'NotIn' else '='}{values[0]}"
+    return f"{key} {'notin' if operator == 'NotIn' else 'in'} ({','.join(values)})"
 
 
 def _selector_causes(resource: Obj) -> list[errors.Cause]:
