@@ -12,11 +12,13 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from sys import intern
 from typing import NamedTuple
 
 import structlog
 
 from pinnace.client.client import Client
+from pinnace.client.sharing import lean
 from pinnace.client.store import IndexFn, ObjectStore
 from pinnace.client.tasks import end_tasks
 from pinnace.machinery.errors import ApiError
@@ -188,9 +190,7 @@ class Informer:
             self._remember(item)
 
     def _remember(self, obj: Obj) -> None:
-        obj = _lean(obj)
-        if self._transform is not None:
-            obj = self._transform(obj)
+        obj = lean.of(obj) if self._transform is None else self._transform(obj)
         old = self.store.get(key_of(obj))
         if old is not None:
             if old["metadata"].get("resourceVersion") == obj["metadata"].get("resourceVersion"):
@@ -251,7 +251,9 @@ def only_metadata(obj: Obj) -> Obj:
     """Transform: what the garbage collector needs of an object, and nothing else."""
     metadata = obj["metadata"]
     kept = {name: metadata[name] for name in _KEPT_METADATA if name in metadata}
-    return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": kept}
+    if "namespace" in kept:
+        kept["namespace"] = intern(kept["namespace"])
+    return {"apiVersion": intern(obj["apiVersion"]), "kind": intern(obj["kind"]), "metadata": kept}
 
 
 class _Scope(NamedTuple):
@@ -333,11 +335,3 @@ class InformerFactory:
         tasks = list(self._tasks.values())
         self._tasks.clear()
         await end_tasks(tasks)
-
-
-def _lean(obj: Obj) -> Obj:
-    """The object without what takes as much room as the rest of it and nobody here reads."""
-    meta = obj["metadata"]
-    if "managedFields" not in meta:
-        return obj
-    return {**obj, "metadata": {name: value for name, value in meta.items() if name != "managedFields"}}
