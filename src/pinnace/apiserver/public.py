@@ -17,7 +17,7 @@ from pinnace.apiserver.metrics import Metrics
 from pinnace.apiserver.openapi import OpenApi
 from pinnace.apiserver.request_info import RequestInfo
 from pinnace.apiserver.storage import storage_failure
-from pinnace.machinery import errors
+from pinnace.machinery import errors, metrics
 from pinnace.machinery.meta import Obj, utc_now
 from pinnace.store import snapshot
 from pinnace.store.contract import StoreError
@@ -33,10 +33,10 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 class PublicPaths:
-    def __init__(self, api: Api, metrics: Metrics, aggregator: Aggregator) -> None:
+    def __init__(self, api: Api, counts: Metrics, aggregator: Aggregator) -> None:
         self._api = api
         self._aggregator = aggregator
-        self._metrics = metrics
+        self._metrics = counts
         self._minor = api.registry.minor
         self._git_version = f"v1.{self._minor}.0"
         self._openapi = OpenApi(api.schemas, api.registry.builtin, self._git_version)
@@ -71,8 +71,7 @@ class PublicPaths:
         if path == "/version":
             return Response(200, (_JSON,), orjson.dumps(self._version(), option=orjson.OPT_INDENT_2))
         if path == "/metrics":
-            text = self._metrics.text(self._api.storage)
-            return Response(200, (("Content-Type", "text/plain; version=0.0.4; charset=utf-8"),), text)
+            return Response(200, (("Content-Type", metrics.TEXT),), self._metrics.text())
         if first == "openapi":
             return self._open_api(request, path)
         if path == "/.well-known/openid-configuration":

@@ -188,7 +188,7 @@ class RequestPath:
         return found
 
     def _answered(self, exchange: Exchange, response: AnyResponse) -> AnyResponse:
-        self._metrics.answered(exchange, response.status)
+        self._metrics.answered(exchange, response)
         if exchange.flow is not None:
             response.headers = exchange.flow.headed(response.headers)
         if exchange.audit is not None and self._auditor is not None:

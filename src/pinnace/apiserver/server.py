@@ -108,7 +108,7 @@ class ApiServer:
         self._closing.push_async_callback(self.api.admission.close)
         self._custom = CustomResources(self.api, self._webhooks)
         self._aggregator = Aggregator(self.api, self._as_server)
-        self.metrics = Metrics()
+        self.metrics = Metrics(storage, f"v1.{schemas.minor}.0")
         self._public = PublicPaths(self.api, self.metrics, self._aggregator)
         self._auditor = auditor_of(options.audit, schemas)
         self._limiter = Limiter(options, storage, time.monotonic)
