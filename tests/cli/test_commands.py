@@ -16,7 +16,15 @@ PINNACE = Path(sys.executable).with_name("pinnace")
 HEAVY = ("asyncio", "aiohttp", "cryptography", "pyroute2", "structlog")
 MAIN_FLAGS = {
     "kube-apiserver": ("--secure-port", "--etcd-servers", "--client-ca-file", "--service-cluster-ip-range"),
-    "kube-controller-manager": ("--kubeconfig", "--controllers", "--cluster-cidr", "--leader-elect", "--root-ca-file"),
+    "kube-controller-manager": (
+        "--kubeconfig",
+        "--controllers",
+        "--cluster-cidr",
+        "--leader-elect",
+        "--root-ca-file",
+        "--cluster-signing-key-file",
+        "--concurrent-gc-syncs",
+    ),
     "kube-scheduler": ("--kubeconfig", "--leader-elect", "--leader-elect-resource-name", "--v"),
     "kubelet": ("--kubeconfig", "--config", "--node-ip", "--pod-manifest-path", "--register-with-taints"),
     "kube-proxy": ("--kubeconfig", "--cluster-cidr", "--cleanup", "--nodeport-addresses", "--proxy-mode"),
@@ -62,7 +70,9 @@ BAD_FLAGS = [
     (["kube-scheduler", "--leader-elect=perhaps"], "'perhaps' is not a valid boolean"),
     (["kube-scheduler", "--leader-elect-lease-duration=5"], '"5" is not a duration such as 1m30s'),
     (["kube-scheduler", "--leader-elect-renew-deadline=1h"], "must be at least 1s, and longer than"),
-    (["kube-controller-manager", "--controllers=*,nonsense"], '"nonsense" is not one of: '),
+    (["kube-controller-manager", "--controllers=*,nonsense"], '"nonsense" is not one of: bootstrap-signer-controller'),
+    (["kube-controller-manager", f"--cluster-signing-cert-file={__file__}"], "needs its twin"),
+    (["kube-controller-manager", "--concurrent-job-syncs=0"], "0 is not in the range x>=1"),
     (["kube-controller-manager", "--cluster-cidr=10.0.0.1/8"], '"10.0.0.1/8" is not a range of addresses'),
     (["kube-controller-manager", "--allocate-node-cidrs"], "needs --cluster-cidr"),
     (["kube-controller-manager", "--root-ca-file=/none"], "File '/none' does not exist"),

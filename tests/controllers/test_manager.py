@@ -30,7 +30,8 @@ from pinnace.client.https import HttpsTransport
 from pinnace.client.kubeconfig import Connection
 from pinnace.client.leader_election import Election
 from pinnace.client.transport import STRATEGIC_MERGE_PATCH, LoopbackTransport
-from pinnace.controllers.manager import CONTROLLERS, ControllerManager, Options, selected
+from pinnace.controllers.manager import CONTROLLERS, ControllerManager, Options, known_names
+from pinnace.controllers.selection import canonical, selected
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import GVR, Obj, name_of, replace_in
 from tests.controllers.conftest import TOKEN
@@ -135,6 +136,9 @@ def complete(name: str, replicas: int) -> Callable[[list[Obj]], Obj | None]:
         (["a"], "a", True),
         (["a"], "b", False),
         ([], "a", False),
+        (["*"], "token-cleaner-controller", False),
+        (["*", "tokencleaner"], "token-cleaner-controller", True),
+        (["*", "-csrsigning"], "certificatesigningrequest-signing-controller", False),
     ],
 )
 def test_controllers_are_selected_as_by_the_flag(controllers: list[str], name: str, expected: bool) -> None:
@@ -144,6 +148,14 @@ def test_controllers_are_selected_as_by_the_flag(controllers: list[str], name: s
 @pytest.mark.parametrize("name", CONTROLLERS)
 def test_a_controller_bears_the_name_it_is_selected_by(name: str) -> None:
     assert CONTROLLERS[name].name == name
+
+
+def test_old_names_mean_new_ones() -> None:
+    """And those that newer versions gave up are none."""
+    assert canonical("-podgc") == "-pod-garbage-collector-controller"
+    assert canonical("job-controller") == "job-controller"
+    for old in ("bootstrapsigner", "nodeipam", "route", "storage-version-gc"):
+        assert canonical(old) in known_names()
 
 
 async def test_a_deployment_lives_and_dies(server: ApiServer, client: Client) -> None:

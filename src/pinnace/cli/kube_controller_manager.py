@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pinnace.cli.controller_flags import autoscaling, signing, workers
 from pinnace.cli.serving import (
     connect,
     connection,
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
     type=NAMES,
     default="*",
     show_default=True,
-    help="Controllers to run, separated by commas: * is all, -NAME leaves one out.",
+    help=(
+        "Controllers to run, separated by commas: * is all but bootstrap-signer-controller and "
+        "token-cleaner-controller, NAME is that one, -NAME leaves it out."
+    ),
 )
 @click.option("--cluster-cidr", type=NETWORKS, default="", help="Addresses of pods: a range, or one of each family.")
 @switch("--allocate-node-cidrs", default=False, show_default=True, help="Give every node a part of --cluster-cidr.")
@@ -49,40 +53,21 @@ if TYPE_CHECKING:
     help="Finished pods kept before the oldest are deleted; 0 keeps all.",
 )
 @click.option(
-    "--horizontal-pod-autoscaler-sync-period",
-    type=DURATION,
-    default="15s",
+    "--mirroring-max-endpoints-per-subset",
+    type=click.IntRange(1, 1000),
+    default=1000,
     show_default=True,
-    help="How often autoscalers look at their metrics.",
+    help="Addresses that are mirrored of each subset of Endpoints.",
 )
-@click.option(
-    "--horizontal-pod-autoscaler-downscale-stabilization",
-    type=DURATION,
-    default="5m0s",
+@switch(
+    "--disable-force-detach-on-timeout",
+    default=False,
     show_default=True,
-    help="A higher recommendation of so long ago holds back a scale-down.",
+    help="Leave volumes attached to a lost node that has not unmounted them.",
 )
-@click.option(
-    "--horizontal-pod-autoscaler-tolerance",
-    type=float,
-    default=0.1,
-    show_default=True,
-    help="How far from its target, as a part of it, a metric may be without consequence.",
-)
-@click.option(
-    "--horizontal-pod-autoscaler-cpu-initialization-period",
-    type=DURATION,
-    default="5m0s",
-    show_default=True,
-    help="After its start a pod's use of CPU counts only once it is ready for as long as was measured.",
-)
-@click.option(
-    "--horizontal-pod-autoscaler-initial-readiness-delay",
-    type=DURATION,
-    default="30s",
-    show_default=True,
-    help="A pod that turned unready so soon after its start counts as never having been ready.",
-)
+@autoscaling.options
+@signing.options
+@workers.options
 @election_options("kube-controller-manager")
 @verbosity_option
 def command(verbosity: int, **flags: Any) -> None:
@@ -107,14 +92,13 @@ def command(verbosity: int, **flags: Any) -> None:
 
 
 def _options(flags: dict[str, Any]) -> Options:
-    from pinnace.controllers.hpa_replicas import Settings as AutoscalerSettings
-    from pinnace.controllers.manager import CONTROLLERS, Options
+    from pinnace.controllers.manager import Options, known_names
+    from pinnace.controllers.selection import canonical
 
+    known = known_names()
     for name in flags["controllers"]:
-        if name != "*" and name.removeprefix("-") not in CONTROLLERS:
-            raise click.BadParameter(
-                f'"{name}" is not one of: {", ".join(sorted(CONTROLLERS))}', param_hint="--controllers"
-            )
+        if name != "*" and canonical(name).removeprefix("-") not in known:
+            raise click.BadParameter(f'"{name}" is not one of: {", ".join(known)}', param_hint="--controllers")
     if flags["allocate_node_cidrs"] and not flags["cluster_cidr"]:
         raise click.BadParameter("needs --cluster-cidr", param_hint="--allocate-node-cidrs")
     return Options(
@@ -124,12 +108,10 @@ def _options(flags: dict[str, Any]) -> Options:
         allocate_node_cidrs=flags["allocate_node_cidrs"],
         node_monitor_grace_seconds=flags["node_monitor_grace_period"],
         terminated_pod_gc_threshold=flags["terminated_pod_gc_threshold"],
-        autoscaling=AutoscalerSettings(
-            sync_period=flags["horizontal_pod_autoscaler_sync_period"],
-            downscale_stabilization=flags["horizontal_pod_autoscaler_downscale_stabilization"],
-            tolerance=flags["horizontal_pod_autoscaler_tolerance"],
-            cpu_initialization_period=flags["horizontal_pod_autoscaler_cpu_initialization_period"],
-            initial_readiness_delay=flags["horizontal_pod_autoscaler_initial_readiness_delay"],
-        ),
+        mirrored_endpoints=flags["mirroring_max_endpoints_per_subset"],
+        force_detach=not flags["disable_force_detach_on_timeout"],
         election=election(flags),
+        **autoscaling.read(flags),
+        **signing.read(flags),
+        **workers.read(flags),
     )

@@ -7,7 +7,7 @@ Names and `--controllers` follow https://kubernetes.io/docs/reference/command-li
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -63,6 +63,7 @@ from pinnace.controllers.replicationcontroller import ReplicationControllerContr
 from pinnace.controllers.resource_quota import ResourceQuotaController
 from pinnace.controllers.resourceclaim import ResourceClaimController
 from pinnace.controllers.root_ca import RootCaController
+from pinnace.controllers.selection import ELSEWHERE, selected
 from pinnace.controllers.served import ServedResources
 from pinnace.controllers.service_cidrs import ServiceCidrsController
 from pinnace.controllers.serviceaccount import ServiceAccountController
@@ -126,9 +127,6 @@ CONTROLLERS: dict[str, type[Controller]] = {
     "garbage-collector-controller": GarbageCollector,
 }
 
-OFF_BY_DEFAULT = frozenset({"bootstrap-signer-controller", "token-cleaner-controller"})
-"""Those that `*` does not mean."""
-
 
 @dataclass(slots=True, kw_only=True)
 class Options:
@@ -144,6 +142,9 @@ class Options:
     terminated_pod_gc_threshold: int = 12500
     signing: Mapping[str, KeyPair] = field(default_factory=dict)  # by signer; requests to others are not signed
     signing_duration: timedelta = timedelta(days=365)
+    mirrored_endpoints: int = 1000  # of each subset
+    force_detach: bool = True  # volumes of lost nodes
+    workers: Mapping[str, int] = field(default_factory=dict)  # by controller; others have as many as they see fit
     autoscaling: AutoscalerSettings = field(default_factory=AutoscalerSettings)
     election: Election | None = None  # with one, the loops run while its lease is held
 
@@ -164,12 +165,9 @@ def every_signer(pair: KeyPair) -> dict[str, KeyPair]:
     return dict.fromkeys((API_CLIENT, KUBELET_CLIENT, KUBELET_SERVING, LEGACY_UNKNOWN), pair)
 
 
-def selected(name: str, controllers: Iterable[str]) -> bool:
-    """Whether `--controllers` asks for this one: its own name decides before `*` does."""
-    listed = set(controllers)
-    if name in listed:
-        return True
-    return f"-{name}" not in listed and "*" in listed and name not in OFF_BY_DEFAULT
+def known_names() -> list[str]:
+    """Every name that `--controllers` takes."""
+    return sorted({*CONTROLLERS, *ELSEWHERE})
 
 
 class ControllerManager:
@@ -210,6 +208,7 @@ class ControllerManager:
             arguments = given.get(name, {})
             if selected(name, self._options.controllers) and arguments is not None:
                 made[name] = kind(self._client, informers, **arguments)
+                made[name].workers = self._options.workers.get(name, kind.workers)
         return made
 
     async def _keep(self, name: str, loop: Controller) -> None:
@@ -231,6 +230,7 @@ def _arguments(options: Options, registry: Registry, informers: InformerFactory)
     signing = {"authorities": options.signing, "duration": options.signing_duration}
     return {
         "certificatesigningrequest-signing-controller": signing if options.signing else None,
+        "endpointslice-mirroring-controller": {"most": options.mirrored_endpoints},
         "garbage-collector-controller": {"served": served},
         "horizontal-pod-autoscaler-controller": {"served": served, "settings": options.autoscaling},
         "kube-apiserver-serving-clustertrustbundle-publisher-controller": (
@@ -239,6 +239,7 @@ def _arguments(options: Options, registry: Registry, informers: InformerFactory)
         "namespace-controller": {"served": served},
         "node-ipam-controller": {"cluster_cidrs": cluster_cidrs} if cluster_cidrs else None,
         "node-lifecycle-controller": {"grace": options.node_monitor_grace_seconds},
+        "persistentvolume-attach-detach-controller": {"force_detach": options.force_detach},
         "pod-garbage-collector-controller": {"threshold": options.terminated_pod_gc_threshold},
         "podcertificaterequest-cleaner-controller": {} if registry.by_gvr(POD_CERTIFICATE_REQUESTS) else None,
         "resourceclaim-controller": {} if registry.by_gvr(RESOURCE_CLAIMS) else None,

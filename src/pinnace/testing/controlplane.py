@@ -44,7 +44,7 @@ class Options:
         """Whether namespaces get the service account that pods need."""
         if isinstance(self.controllers, bool):
             return self.controllers
-        from pinnace.controllers.manager import selected
+        from pinnace.controllers.selection import selected
 
         return selected("serviceaccount-controller", self.controllers)
 
