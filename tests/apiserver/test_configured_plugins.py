@@ -201,8 +201,8 @@ async def test_a_namespace_gives_tolerations_and_says_which_it_allows(pki: Path,
 
 
 def test_references_block_anew() -> None:
-    old = [{"uid": "1", "blockOwnerDeletion": True}, {"uid": "2"}]
-    new = [{"uid": "1", "blockOwnerDeletion": True}, {"uid": "2", "blockOwnerDeletion": True}, {"uid": "3"}]
+    old: list[Obj] = [{"uid": "1", "blockOwnerDeletion": True}, {"uid": "2"}]
+    new: list[Obj] = [{"uid": "1", "blockOwnerDeletion": True}, {"uid": "2", "blockOwnerDeletion": True}, {"uid": "3"}]
     assert newly_blocking(new, old) == [new[1]]
 
 
@@ -363,3 +363,98 @@ async def test_always_deny_denies() -> None:
 
     with pytest.raises(ApiError, match="admission control is denying all modifications"):
         await plugin.validate(Denied())  # type: ignore[arg-type]
+
+
+# PodSecurity.
+
+
+async def test_a_server_has_a_pod_security_standard_of_its_own(pki: Path, tmp_path: Path) -> None:
+    head = {"apiVersion": "pod-security.admission.config.k8s.io/v1", "kind": "PodSecurityConfiguration"}
+    document = {
+        **head,
+        "defaults": {"enforce": "baseline", "enforce-version": "latest", "warn": "restricted"},
+        "exemptions": {"usernames": ["trusted"], "runtimeClasses": ["sandbox"], "namespaces": ["kube-system"]},
+    }
+    file = configuration(tmp_path, PodSecurity=document)
+    async with cluster_with(pki, tmp_path, admission_control_config_file=file) as cluster:
+        bold = pod("bold", hostNetwork=True)
+        refused = await cluster.call("POST", PODS, bold)
+        assert refused.status == 403
+        assert refused.json["message"].startswith(
+            'pods "bold" is forbidden: violates PodSecurity "baseline:latest": host namespaces (hostNetwork=true)'
+        )
+        plain = await cluster.call("POST", PODS, pod("plain"))
+        assert plain.status == 201
+        assert 'would violate PodSecurity "restricted:latest"' in plain.warnings[0].replace("\\", "")
+
+        accepted = await cluster.call("POST", PODS, bold, headers={"Impersonate-User": "trusted"})
+        assert (accepted.status, accepted.warnings) == (201, [])
+        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
+        await cluster.request("POST", "/api/v1/namespaces/kube-system/serviceaccounts", account)
+        system = "/api/v1/namespaces/kube-system/pods"
+        assert (await cluster.call("POST", system, bold)).status == 201
+
+        labels = {"pod-security.kubernetes.io/enforce": "privileged"}
+        await cluster.request(
+            "PATCH", NAMESPACE, {"metadata": {"labels": labels}}, content_type="application/merge-patch+json"
+        )
+        assert (await cluster.call("POST", PODS, pod("bolder", hostNetwork=True))).status == 201
+
+
+@pytest.mark.parametrize(
+    ("defaults", "why"),
+    [
+        ({"enforce": "strict"}, r"defaults\.enforce: .*must be one of privileged, baseline, restricted"),
+        ({"warn-version": "1.30"}, r'defaults.warn-version: .*must be "latest" or "v1.x"'),
+        ({"enforced": "baseline"}, "unknown field"),
+    ],
+)
+def test_a_standard_that_is_none_is_refused(tmp_path: Path, defaults: dict[str, str], why: str) -> None:
+    head = {"apiVersion": "pod-security.admission.config.k8s.io/v1", "kind": "PodSecurityConfiguration"}
+    found = read_admission_configuration(configuration(tmp_path, PodSecurity={**head, "defaults": defaults}), NAMES)
+    with pytest.raises(ConfigurationError, match=why):
+        build([], [], configurations=found)
+
+
+# ResourceQuota.
+
+
+async def test_what_is_limited_needs_a_quota_that_counts_it(pki: Path, tmp_path: Path) -> None:
+    head = {"apiVersion": "apiserver.config.k8s.io/v1", "kind": "ResourceQuotaConfiguration"}
+    scope = {"scopeName": "PriorityClass", "operator": "In", "values": ["system-cluster-critical"]}
+    limited = [
+        {"resource": "persistentvolumeclaims", "matchContains": ["gold.storageclass.storage.k8s.io"]},
+        {"resource": "pods", "matchScopes": [scope]},
+    ]
+    file = configuration(tmp_path, ResourceQuota={**head, "limitedResources": limited})
+    async with cluster_with(pki, tmp_path, admission_control_config_file=file) as cluster:
+        claims = f"{NAMESPACE}/persistentvolumeclaims"
+
+        def claim(name: str, storage_class: str) -> Obj:
+            spec: Obj = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+            return {"metadata": {"name": name}, "spec": {**spec, "storageClassName": storage_class}}
+
+        async def quota(name: str, hard: Obj, **spec: Any) -> None:
+            body = {"metadata": {"name": name}, "spec": {"hard": hard, **spec}}
+            made = await cluster.request("POST", f"{NAMESPACE}/resourcequotas", body)
+            made["status"] = {"hard": hard, "used": dict.fromkeys(hard, "0")}
+            await cluster.request("PUT", f"{NAMESPACE}/resourcequotas/{name}/status", made)
+
+        assert (await cluster.call("POST", claims, claim("tin", "tin"))).status == 201
+        refused = await cluster.refused("POST", claims, claim("gold", "gold"))
+        counts = "gold.storageclass.storage.k8s.io/persistentvolumeclaims"
+        size = "gold.storageclass.storage.k8s.io/requests.storage"
+        assert refused.message.endswith(f"insufficient quota to consume: {counts},{size}")
+        await quota("gold", {counts: "3", size: "10Gi"})
+        assert (await cluster.call("POST", claims, claim("gold", "gold"))).status == 201
+
+        critical = pod("critical", priorityClassName="system-cluster-critical")
+        assert (await cluster.call("POST", PODS, pod("common"))).status == 201
+        refused = await cluster.refused("POST", PODS, critical)
+        assert refused.message.endswith(
+            "insufficient quota to match these scopes: [{PriorityClass In [system-cluster-critical]}]"
+        )
+        await quota("critical", {"pods": "1"}, scopeSelector={"matchExpressions": [scope]})
+        assert (await cluster.call("POST", PODS, critical)).status == 201
+        refused = await cluster.refused("POST", PODS, pod("second", priorityClassName="system-cluster-critical"))
+        assert "exceeded quota: critical" in refused.message

@@ -48,7 +48,8 @@ def read_admission_configuration(path: Path | None, names: Collection[str]) -> C
 
 def _document(plugin: dict[str, Any], directory: Path) -> str:
     if plugin.get("configuration") is not None:
-        return orjson.dumps(plugin["configuration"]).decode()
+        text: str = orjson.dumps(plugin["configuration"]).decode()
+        return text
     if not plugin.get("path"):
         return ""
     file = directory / plugin["path"]

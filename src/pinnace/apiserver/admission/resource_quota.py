@@ -7,14 +7,16 @@ https://kubernetes.io/docs/concepts/policy/resource-quotas/.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from pinnace.apis.core.pod_resources import Amounts, add, amounts
 from pinnace.apis.core.quota_usage import counted, in_scope, unmet, usage
 from pinnace.apis.fields import status_of
 from pinnace.apis.resources import RESOURCE_QUOTAS
 from pinnace.apiserver.admission.chain import Attributes, Plugin
+from pinnace.apiserver.admission.configuration import Configurations
 from pinnace.apiserver.cache import CachedObject, Filter
+from pinnace.apiserver.configuration import parse_configuration
 from pinnace.machinery import errors
 from pinnace.machinery.meta import Obj, utc_now
 from pinnace.machinery.quantity import ZERO, Quantity
@@ -23,17 +25,43 @@ _CHANGING = {("", "services"), ("", "persistentvolumeclaims"), ("resource.k8s.io
 """Resources whose objects may come to cost more when they are updated."""
 
 
+_REQUIREMENT = {"scopeName": str, "operator": str, "values": [str]}
+_LIMITED = {"apiGroup": str, "resource": str, "matchContains": [str], "matchScopes": [_REQUIREMENT]}
+_KINDS = {
+    (version, kind): {"limitedResources": [_LIMITED]}
+    for version, kind in (
+        ("apiserver.config.k8s.io/v1", "ResourceQuotaConfiguration"),
+        ("resourcequota.admission.k8s.io/v1", "Configuration"),
+        ("resourcequota.admission.k8s.io/v1beta1", "Configuration"),
+        ("resourcequota.admission.k8s.io/v1alpha1", "Configuration"),
+    )
+}
+
+
 class ResourceQuota(Plugin):
+    """`limited` are resources that are made only where a quota counts them (`limitedResources`)."""
+
+    def __init__(self, limited: Sequence[Obj] = ()) -> None:
+        self._limited = list(limited)
+
+    @classmethod
+    def configured(cls, configurations: Configurations) -> Plugin:
+        document = configurations.of("ResourceQuota")
+        return cls(parse_configuration(document, _KINDS).get("limitedResources") or () if document else ())
+
     async def validate(self, attributes: Attributes) -> None:
         cache = attributes.call.api.storage.cache(RESOURCE_QUOTAS)
-        if not cache.objects or not _concerns(attributes):
+        limited = [one for one in self._limited if _is_of(one, attributes)] if self._limited else []
+        if (not cache.objects and not limited) or not _concerns(attributes):
             return
         from pinnace.apiserver.storage import RETRIES
 
         paid: set[str] = set()
         for _ in range(RETRIES):
-            quotas = [one for one in cache.select(Filter(attributes.namespace)) if one.key not in paid]
-            charges = _charges(attributes, quotas)
+            there = list(cache.select(Filter(attributes.namespace)))
+            if limited:
+                _check_covered(attributes, limited, there)
+            charges = _charges(attributes, [one for one in there if one.key not in paid])
             if attributes.dry_run or await _pay(attributes, charges, paid):
                 return
         raise errors.modified("resourcequotas", "")
@@ -49,6 +77,50 @@ def _concerns(attributes: Attributes) -> bool:
     if attributes.resource == ("", "pods"):
         return where == ("UPDATE", "resize")
     return where == ("UPDATE", "") and attributes.resource in _CHANGING
+
+
+def _is_of(limited: Obj, attributes: Attributes) -> bool:
+    group, plural = attributes.resource
+    return (limited.get("apiGroup") or "", limited.get("resource")) == (group, plural)
+
+
+def _check_covered(attributes: Attributes, limited: Sequence[Obj], quotas: Iterable[CachedObject]) -> None:
+    """Raise 403 where something would be used that is limited, and that no quota of the namespace counts."""
+    resource, obj = attributes.resource, attributes.obj
+    assert obj is not None
+    cost = _cost(attributes)
+    names = {name for one in limited for name in cost if any(part in name for part in one.get("matchContains") or ())}
+    wanted = [
+        scope for one in limited for scope in one.get("matchScopes") or () if in_scope(_scoped(scope), resource, obj)
+    ]
+    for stored in quotas:
+        quota = stored.obj()
+        if not in_scope(quota, resource, obj):
+            continue
+        names -= set(counted(resource, status_of(quota).get("hard") or ()))
+        wanted = [scope for scope in wanted if not _mentions(quota, scope)]
+    if names:
+        raise attributes.forbidden(f"insufficient quota to consume: {','.join(sorted(names))}")
+    if wanted:
+        shown = " ".join(_shown_scope(scope) for scope in wanted)
+        raise attributes.forbidden(f"insufficient quota to match these scopes: [{shown}]")
+
+
+def _scoped(scope: Obj) -> Obj:
+    """A quota of that scope alone."""
+    return {"spec": {"scopeSelector": {"matchExpressions": [scope]}}}
+
+
+def _mentions(quota: Obj, scope: Obj) -> bool:
+    spec = quota.get("spec") or {}
+    expressions = (spec.get("scopeSelector") or {}).get("matchExpressions") or ()
+    return scope["scopeName"] in (spec.get("scopes") or ()) or any(
+        one.get("scopeName") == scope["scopeName"] for one in expressions
+    )
+
+
+def _shown_scope(scope: Obj) -> str:
+    return f"{{{scope['scopeName']} {scope.get('operator', '')} [{' '.join(scope.get('values') or ())}]}}"
 
 
 async def _pay(attributes: Attributes, charges: list[tuple[CachedObject, Obj]], paid: set[str]) -> bool:
