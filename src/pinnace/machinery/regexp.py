@@ -1,14 +1,17 @@
-"""Regular expressions as Go writes them (RE2's syntax), for Python's engine.
+"""Regular expressions as Go writes them: RE2's syntax, and RE2's promise to need time linear in the text.
 
-The two agree on nearly all that schemas use. What differs is translated: `$` and `\\z` mean the very end of the text,
-classes may have POSIX names, `\\Q…\\E` quotes, and `\\p{…}` names Unicode classes. What RE2 does not have, look-around
-and back references, is refused in Go's words. The syntax is https://github.com/google/re2/wiki/Syntax.
+Whether a pattern is one, and whether a text matches, is for RE2 itself to say, which comes with cel-cpp: patterns and
+texts are clients', and Python's engine can be made to backtrack without end. Where it must be known what was found,
+patterns that RE2 has accepted are translated for Python's engine: `$` and `\\z` mean the very end of the text, classes
+may have POSIX names, `\\Q…\\E` quotes, and `\\p{…}` names Unicode classes.
+The syntax is https://github.com/google/re2/wiki/Syntax.
 """
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Any
 
 _POSIX = {
     "alnum": "0-9A-Za-z",
@@ -37,22 +40,46 @@ _PERL = {
 }
 # The general categories that turn up in schemas, in what Python's engine can say.
 _UNICODE = {"L": r"[^\W\d_]", "N": r"\d", "Nd": r"\d", "Lu": "[A-ZÀ-ÖØ-Þ]", "Ll": "[a-zß-öø-ÿ]"}
-_TOKEN = re.compile(
-    r"\\p\{(\^?)(\w+)\}|\\p(\w)|\\Q(.*?)(?:\\E|$)|\\(.)|\(\?P<|\(\?(<?[=!])|\[(\^?)|\$|\(\?<(\w+)>", re.DOTALL
-)
+_TOKEN = re.compile(r"\\p\{(\^?)(\w+)\}|\\p(\w)|\\Q(.*?)(?:\\E|$)|\\(.)|\(\?P<|\[(\^?)|\$|\(\?<(\w+)>", re.DOTALL)
 
 
 class RegexpError(ValueError):
     """The text is no regular expression; the message is Go's."""
 
 
+@lru_cache(maxsize=1)
+def _re2() -> Any:
+    """RE2's one entrance in cel-cpp's binding; a hundredth of a second goes by before it is there."""
+    from cel_expr_python import cel
+
+    text = cel.Type.STRING
+    return cel.NewEnv(variables={"text": text, "pattern": text}).compile("text.matches(pattern)")
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether the pattern is found anywhere in the text. Raises RegexpError for what is no pattern."""
+    found = _re2().eval(data={"text": text, "pattern": pattern}).value()
+    if isinstance(found, bool):
+        return found
+    why = str(found).partition("invalid regular expression: ")[2] or str(found)
+    words, _, what = why.partition(": ")
+    raise RegexpError(f"error parsing regexp: {_GO_WORDS.get(words, words)}: `{what}`")
+
+
+@lru_cache(maxsize=1024)
+def check_regexp(pattern: str) -> None:
+    """Raises RegexpError for what is no pattern."""
+    matches(pattern, "")
+
+
 @lru_cache(maxsize=1024)
 def compile_regexp(pattern: str) -> re.Pattern[str]:
-    """The expression, to be used with `search`. Raises RegexpError."""
+    """The expression, to be used with `search` where it must be known what was found. Raises RegexpError."""
+    check_regexp(pattern)
     try:
         return re.compile(_translate(pattern), 0)
     except re.error as problem:
-        raise RegexpError(f"error parsing regexp: {_WORDS.get(problem.msg, problem.msg)}: `{pattern}`") from None
+        raise RegexpError(f"error parsing regexp: {problem.msg}: `{pattern}`") from None
 
 
 def _translate(pattern: str) -> str:
@@ -66,8 +93,6 @@ def _translate(pattern: str) -> str:
             continue
         position = match.end()
         text = match[0]
-        if match[6]:
-            raise RegexpError(f"error parsing regexp: invalid or unsupported Perl syntax: `(?{match[6]}`")
         if match[2] or match[3]:
             out.append(_unicode(match[2] or match[3], bool(match[1])))
         elif text.startswith("\\Q"):
@@ -76,11 +101,11 @@ def _translate(pattern: str) -> str:
             out.append(_escape(match[5]))
         elif text.startswith("["):
             rest, position = _class(pattern, position)
-            out.append(f"[{match[7]}{rest}]")
+            out.append(f"[{match[6]}{rest}]")
         elif text == "$":
             out.append("$" if "(?m" in pattern else r"\Z")
-        elif match[8]:
-            out.append(f"(?P<{match[8]}>")
+        elif match[7]:
+            out.append(f"(?P<{match[7]}>")
         else:
             out.append(text)
     return "".join(out)
@@ -91,8 +116,6 @@ def _escape(char: str) -> str:
         return _PERL[char]
     if char == "z":
         return r"\Z"
-    if char.isdigit() and char != "0":
-        raise RegexpError(f"error parsing regexp: invalid escape sequence: `\\{char}`")
     return f"\\{char}"
 
 
@@ -127,9 +150,13 @@ def _class(pattern: str, start: int) -> tuple[str, int]:
     raise RegexpError(f"error parsing regexp: missing closing ]: `{pattern[start - 1 :]}`")
 
 
-_WORDS = {
-    "missing ), unterminated subpattern": "missing closing )",
-    "unbalanced parenthesis": "unexpected )",
-    "nothing to repeat": "missing argument to repetition operator",
-    "multiple repeat": "invalid nested repetition operator",
+_GO_WORDS = {  # by RE2's
+    "missing )": "missing closing )",
+    "missing ]": "missing closing ]",
+    "no argument for repetition operator": "missing argument to repetition operator",
+    "bad repetition operator": "invalid nested repetition operator",
+    "invalid repetition size": "invalid repeat count",
+    "invalid perl operator": "invalid or unsupported Perl syntax",
+    "invalid named capture group": "invalid named capture",
+    "trailing \\": "trailing backslash at end of expression",
 }

@@ -12,7 +12,7 @@ from typing import Any
 
 from pinnace.machinery.errors import Cause, field_forbidden, invalid_value, not_supported, required, wrong_type
 from pinnace.machinery.meta import Obj
-from pinnace.machinery.regexp import RegexpError, compile_regexp
+from pinnace.machinery.regexp import RegexpError, check_regexp
 from pinnace.machinery.structural import ROOT_FIELDS
 
 JUNCTORS = ("allOf", "anyOf", "oneOf")
@@ -129,7 +129,7 @@ def _value_validation(raw: Obj, skip_any_of: bool, skip_first: bool, path: str) 
         yield from _nested(raw["not"], False, f"{path}.not")
     if raw.get("pattern"):
         try:
-            compile_regexp(raw["pattern"])
+            check_regexp(raw["pattern"])
         except RegexpError as problem:
             why = f"must be a valid regular expression, but isn't: {problem}"
             yield invalid_value(f"{path}.pattern", raw["pattern"], why)

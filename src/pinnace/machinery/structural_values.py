@@ -24,7 +24,7 @@ from pinnace.machinery.errors import (
     wrong_type,
 )
 from pinnace.machinery.meta import Obj
-from pinnace.machinery.regexp import RegexpError, compile_regexp
+from pinnace.machinery.regexp import RegexpError, matches
 from pinnace.machinery.structural import Structural
 from pinnace.machinery.structural_formats import has_format
 
@@ -188,7 +188,7 @@ def _string_errors(raw: Obj, value: str, path: str) -> Iterator[Cause]:
 
 def _matches(pattern: str, value: str) -> bool:
     try:
-        return compile_regexp(pattern).search(value) is not None
+        return matches(pattern, value)
     except RegexpError:
         return False
 

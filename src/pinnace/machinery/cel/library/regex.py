@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any
 
+from pinnace.machinery import regexp
 from pinnace.machinery.cel.functions import Functions
 from pinnace.machinery.cel.values import CelError
 from pinnace.machinery.regexp import RegexpError, compile_regexp
@@ -18,27 +18,16 @@ from pinnace.machinery.regexp import RegexpError, compile_regexp
 function = Functions()
 
 
-@lru_cache(maxsize=1)
-def _re2() -> Any:
-    from cel_expr_python import cel
-
-    text = cel.Type.STRING
-    return cel.NewEnv(variables={"text": text, "pattern": text}).compile("text.matches(pattern)")
-
-
 def matches(text: str, pattern: str) -> bool:
     """Whether `pattern` is found anywhere in `text`. Raises CelError for what is no pattern."""
-    result = _re2().eval(data={"text": text, "pattern": pattern})
-    value = result.value()
-    if isinstance(value, bool):
-        return value
-    why = str(value).partition("invalid regular expression: ")[2] or str(value)
-    raise CelError(f"error parsing regexp: {why}")
+    try:
+        return regexp.matches(pattern, text)
+    except RegexpError as error:
+        raise CelError(str(error)) from None
 
 
 @lru_cache(maxsize=1000)
 def _pattern(pattern: str) -> re.Pattern[str]:
-    matches("", pattern)
     try:
         return compile_regexp(pattern)
     except RegexpError as error:
