@@ -17,6 +17,7 @@ from pinnace.machinery.duration import parse_duration
 from pinnace.wire.http import Request
 
 WRITE_SECONDS = 34.0  # at most for a write to a resource
+SWEEP_SECONDS = 1.0
 _LOOK_AGAIN = 0.05  # seconds, while the store has a write
 _STREAMS = frozenset(("attach", "exec", "log", "portforward", "proxy"))
 _READS = frozenset(("get", "list", "watch"))
@@ -53,36 +54,70 @@ def too_late(info: RequestInfo) -> errors.ApiError:
     return errors.timeout("request did not complete within the allotted timeout")
 
 
+class Deadlines:
+    """Those of one server. Most are far away and never come: one timer looks after all of them every now and then."""
+
+    def __init__(self, writing: Container[asyncio.Task[Any]]) -> None:
+        """`writing` are the tasks that the store must answer first."""
+        self._writing = writing
+        self._open: set[Deadline] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, request: Request, seconds: float) -> Deadline:
+        """From within the task that works on the request."""
+        task = asyncio.current_task()
+        assert task is not None
+        loop = asyncio.get_running_loop()
+        made = Deadline(self, request, task, loop.time() + seconds)
+        self._open.add(made)
+        if seconds < SWEEP_SECONDS:
+            loop.call_later(seconds, made.end)
+        if self._timer is None:
+            self._timer = loop.call_later(SWEEP_SECONDS, self._sweep)
+        return made
+
+    def forget(self, deadline: Deadline) -> None:
+        self._open.discard(deadline)
+
+    def is_writing(self, task: asyncio.Task[Any]) -> bool:
+        return task in self._writing
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(SWEEP_SECONDS, self._sweep) if self._open else None
+        now = loop.time()
+        for deadline in [each for each in self._open if each.at <= now]:
+            deadline.end()
+
+
 class Deadline:
     """Watches over the task that works on one request."""
 
-    __slots__ = ("_loop", "_request", "_task", "_timer", "_writing", "is_over")
+    __slots__ = ("_all", "_request", "_task", "at", "is_over")
 
-    def __init__(self, request: Request, seconds: float, writing: Container[asyncio.Task[Any]]) -> None:
-        """From within the task; `writing` are the tasks that the store must answer first."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._task = task
+    def __init__(self, every: Deadlines, request: Request, task: asyncio.Task[Any], at: float) -> None:
+        self._all = every
         self._request = request
-        self._writing = writing
-        self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(seconds, self._end)
+        self._task: asyncio.Task[Any] | None = task  # until the work is done
+        self.at = at  # on the event loop's clock
         self.is_over = False  # the task was cancelled by us
-        request.abandoned = self._end
+        request.abandoned = self.end
 
-    def _end(self) -> None:
-        self._timer.cancel()
-        if self._task in self._writing:
-            self._timer = self._loop.call_later(_LOOK_AGAIN, self._end)
-        elif not self.is_over:
+    def end(self) -> None:
+        """The time is up, or nobody waits for the answer."""
+        if self._task is None or self.is_over:
+            return
+        if self._all.is_writing(self._task):
+            asyncio.get_running_loop().call_later(_LOOK_AGAIN, self.end)
+        else:
             self.is_over = True
             self._task.cancel()
 
     def close(self) -> None:
         """The work is done."""
-        self._timer.cancel()
-        self._request.abandoned = None
+        self._task = self._request.abandoned = None
+        self._all.forget(self)
 
     def was_cause(self) -> bool:
         """Whether a cancellation that the task has caught is ours alone; then it is made undone."""
-        return self.is_over and self._task.uncancel() == 0
+        return self.is_over and self._task is not None and self._task.uncancel() == 0

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pinnace.apiserver.deadline import Deadline, is_long_running, is_mutating, seconds_for, too_late
+from pinnace.apiserver.deadline import Deadlines, is_long_running, is_mutating, seconds_for, too_late
 from pinnace.apiserver.flowcontrol.bootstrap import Request
 from pinnace.apiserver.flowcontrol.controller import FlowControl
 from pinnace.apiserver.flowcontrol.queueset import Ticket
@@ -22,7 +22,7 @@ from pinnace.wire.http import AnyResponse, Response
 
 if TYPE_CHECKING:
     from pinnace.apiserver.exchange import Exchange
-    from pinnace.apiserver.flowcontrol.level import Flow
+    from pinnace.apiserver.flowcontrol.level import Flow, Tally
     from pinnace.apiserver.options import Options
     from pinnace.apiserver.storage import Storage
 
@@ -43,6 +43,7 @@ class Limiter:
     def __init__(self, options: Options, storage: Storage, clock: Callable[[], float]) -> None:
         self._storage = storage
         self._clock = clock
+        self._deadlines = Deadlines(storage.writing)
         self._seconds = options.request_timeout
         self._wait_seconds = options.request_timeout / 4
         reads, writes = options.max_requests_inflight, options.max_mutating_requests_inflight
@@ -85,33 +86,30 @@ class Limiter:
 
         Raises what the work raises, and 504 when the time is up.
         """
-        info = exchange.info
-        if is_long_running(info):
-            return await self._seated(exchange, work) if exchange.flow is not None else await work
-        seconds = seconds_for(exchange.request, info, self._seconds)
-        deadline = Deadline(exchange.request, seconds, self._storage.writing)
+        info, flow, deadline = exchange.info, exchange.flow, None
+        if not is_long_running(info):
+            seconds = seconds_for(exchange.request, info, self._seconds)
+            deadline = self._deadlines.begin(exchange.request, seconds)
         try:
-            return await self._seated(exchange, work)
+            if flow is None:
+                return await (work if deadline is None else self._in_flight(exchange, work))
+            if flow.level.is_exempt:
+                return await self._counted(flow.tally, work)
+            return await self._in_level(exchange, flow, work)
         except asyncio.CancelledError:
-            if deadline.was_cause():
+            if deadline is not None and deadline.was_cause():
                 raise too_late(info) from None
             raise
         finally:
-            deadline.close()
-
-    async def _seated(self, exchange: Exchange, work: Coroutine[Any, Any, T]) -> T | AnyResponse:
-        try:
-            if exchange.flow is not None:
-                return await self._in_level(exchange, exchange.flow, work)
-            return await self._in_flight(exchange, work)
-        finally:
+            if deadline is not None:
+                deadline.close()
             work.close()  # nothing where it was begun, for then it is over
 
     async def _in_flight(self, exchange: Exchange, work: Coroutine[Any, Any, T]) -> T | AnyResponse:
         """The plain limits."""
         writes = is_mutating(exchange.info)
         limit = self._plain[writes]
-        if not limit or self.control is not None or _MASTERS in exchange.user.groups:
+        if not limit or _MASTERS in exchange.user.groups:
             return await work
         if self._inflight[writes] >= limit:
             return too_many_requests()
@@ -129,20 +127,26 @@ class Limiter:
         if refused:
             tally.rejected[refused] += 1
             return too_many_requests()
-        tally.executing += 1
-        tally.seats += ticket.width
         if queues.queues:
             tally.waited.observe(ticket.began - ticket.arrived)
         try:
-            return await work
+            return await self._counted(tally, work, ticket.width)
         finally:
-            tally.executing -= 1
-            tally.seats -= ticket.width
-            tally.executed.observe(self._clock() - ticket.began)
             if ticket.extra:
                 asyncio.get_running_loop().call_later(ticket.extra, self._finish, flow, ticket)
             else:
                 queues.finish(ticket, self._clock())
+
+    async def _counted(self, tally: Tally, work: Coroutine[Any, Any, T], seats: int = 1) -> T:
+        began = self._clock()
+        tally.executing += 1
+        tally.seats += seats
+        try:
+            return await work
+        finally:
+            tally.executing -= 1
+            tally.seats -= seats
+            tally.executed.observe(self._clock() - began)
 
     def _finish(self, flow: Flow, ticket: Ticket) -> None:
         flow.level.queues.finish(ticket, self._clock())
@@ -180,7 +184,7 @@ class Limiter:
         """With the seats that the request is thought to need."""
         ticket = Ticket(schema=flow.schema, distinguisher=flow.distinguisher, about=exchange)
         info, call = exchange.info, exchange.call
-        if flow.level.is_exempt or call is None or not call.kind.is_stored or info.verb in _NOT_COUNTED:
+        if call is None or not call.kind.is_stored or info.verb in _NOT_COUNTED:
             return ticket
         try:
             cache = call.cache
