@@ -38,7 +38,7 @@ RUN = """
 import sys
 from pathlib import Path
 from pinnace.cluster import supervisor
-supervisor.COMPONENTS = {"control-plane": "stub_server", "node": "stub_server"}
+supervisor.COMPONENTS = dict.fromkeys(supervisor.COMPONENTS, "stub_server")
 sys.argv = ["supervisor", sys.argv[1]]
 supervisor.main()
 """
@@ -122,6 +122,16 @@ def test_a_server_that_crashes_tells_its_exit_code_and_is_delayed(supervisor: co
 
     assert crashed.exit_code == -signal.SIGKILL
     wait_for(supervisor, "node", "ready", lambda event: event.restarts == 1)
+
+
+def test_hollow_nodes_run_while_the_profile_has_some(profile: Profile, supervisor: control.Control) -> None:
+    wait_for(supervisor, "node", "ready")
+    profile.hollow_file.write_text("[]")
+    control.look_again(profile)
+    assert wait_for(supervisor, "hollow", "ready").restarts == 0
+    profile.hollow_file.unlink()
+    control.look_again(profile)
+    assert wait_for(supervisor, "hollow", "stopped").exit_code is not None
 
 
 def test_termination_ends_the_servers_first(profile: Profile, supervisor: control.Control) -> None:

@@ -20,6 +20,7 @@ COMMANDS = {
     "status": "Show how a cluster is",
     "kubectl": "Run kubectl against a cluster",
     "image": "Manage the images of a cluster",
+    "node": "List nodes; add and delete hollow ones",
     "logs": "Show the logs of a cluster's servers",
     "profile": "List clusters",
     "snapshot": "Save what a cluster stores to a file, and restore it",

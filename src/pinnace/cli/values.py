@@ -81,6 +81,25 @@ def _labels(text: str) -> dict[str, str]:
     return found
 
 
+def _amount(text: str) -> str:
+    from pinnace.machinery.quantity import Quantity
+
+    try:
+        return str(Quantity.parse(text))
+    except ValueError:
+        raise ValueError(f'"{text}" is not an amount such as 500m or 2Gi') from None
+
+
+def _amounts(text: str) -> dict[str, str]:
+    found = {}
+    for part in _parts(text):
+        name, equals, amount = part.partition("=")
+        if not equals:
+            raise ValueError(f'"{part}" is not NAME=AMOUNT')
+        found[name] = _amount(amount)
+    return found
+
+
 def _taints(text: str) -> list[dict[str, str]]:
     from pinnace.apis.core.node import validate_taints
 
@@ -112,4 +131,6 @@ ADDRESSES = Text("addresses", lambda text: [_address(part) for part in _parts(te
 NETWORKS = Text("cidrs", lambda text: [_network(part) for part in _parts(text)])
 LABELS = Text("labels", _labels)
 TAINTS = Text("taints", _taints)
+AMOUNT = Text("amount", _amount)
+AMOUNTS = Text("amounts", _amounts)
 LISTEN = Text("address:port", _listen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -12,13 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from pinnace.cluster.profile import Profile
+from pinnace.cluster.supervisor import COMPONENTS
 
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
     """What the supervisor says of one server."""
 
-    component: str  # control-plane, node
+    component: str  # control-plane, node, hollow
     state: str  # stopped, starting, ready, backoff
     pid: int | None
     restarts: int
@@ -84,13 +86,21 @@ def snapshot(profile: Profile) -> dict[str, ServerState]:
     try:
         for state in control.events(time.monotonic() + 5):
             found[state.component] = state
-            if len(found) == 2:
+            if len(found) == len(COMPONENTS):
                 break
     except (OSError, TimeoutError):
         pass
     finally:
         control.close()
     return found
+
+
+def look_again(profile: Profile) -> None:
+    """Have the supervisor see which servers the profile shall have now; it does so by itself when it starts."""
+    control = connect(profile)
+    if control is not None:
+        control.close()
+        os.kill(control.supervisor_pid, signal.SIGHUP)
 
 
 def wait_for_exit(pid: int, timeout: float) -> bool:

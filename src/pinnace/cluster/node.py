@@ -103,7 +103,7 @@ async def tell_when_ready(client: Client, node_name: str) -> None:
         try:
             watch = client.watch(NODES, field_selector=f"metadata.name={node_name}", resource_version=version)
             async for event in watch:
-                if event["type"] in ("ADDED", "MODIFIED") and _is_ready(event["object"]):
+                if event["type"] in ("ADDED", "MODIFIED") and is_ready(event["object"]):
                     process.calm_collector()
                     process.notify("READY=1")
                     await asyncio.Event().wait()
@@ -112,7 +112,8 @@ async def tell_when_ready(client: Client, node_name: str) -> None:
             await asyncio.sleep(0.1)
 
 
-def _is_ready(node: dict[str, object]) -> bool:
+def is_ready(node: dict[str, object]) -> bool:
+    """Whether the Node's condition Ready is True."""
     conditions = get_in(node, "status", "conditions", default=[])
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 

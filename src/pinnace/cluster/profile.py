@@ -76,6 +76,7 @@ class Profile:
         self.engine_dir = self.directory / "engine"
         self.admin_kubeconfig = self.directory / "admin.conf"
         self.manifests_dir = self.directory / "manifests"
+        self.hollow_file = self.directory / "hollow.json"
 
     # Names of kernel objects: at most 15 characters for links.
 

@@ -27,9 +27,13 @@ from pinnace.cluster.profile import Profile, from_directory
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-COMPONENTS = {"control-plane": "pinnace.cluster.controlplane", "node": "pinnace.cluster.node"}
+COMPONENTS = {
+    "control-plane": "pinnace.cluster.controlplane",
+    "node": "pinnace.cluster.node",
+    "hollow": "pinnace.cluster.hollow",  # only while the profile has hollow nodes: SIGHUP says that it has, or not
+}
 NOT_NEEDED = 3  # exit code
-STOP_ORDER = ("node", "control-plane")
+STOP_ORDER = ("hollow", "node", "control-plane")
 FIRST_BACKOFF, MAX_BACKOFF = 0.1, 10.0  # seconds
 STEADY_AFTER = 30.0  # seconds of life that make a crash a first one again
 STOP_TIMEOUT = 20.0
@@ -74,19 +78,22 @@ class Supervisor:
         self._watchers: list[socket.socket] = []
         self._listeners: list[socket.socket] = []
         self._stopping = False
+        self._asked = False  # by SIGHUP, to look which components there shall be
         self._next_log_check = time.monotonic() + LOG_CHECK_INTERVAL
 
     def run(self) -> None:
         self._profile.run_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
         self._profile.logs_dir.mkdir(parents=True, exist_ok=True)
         guard.arm(self._profile)
+        self._catch_signals()
         self._bind()
         self._listen_for_watchers()
-        self._catch_signals()
-        for component in self._components:
-            self._start(component)
+        self._start_wanted()
         while not self._stopping:
             self._wait()
+            if self._asked:
+                self._asked = False
+                self._start_wanted()
         self._stop_all()
 
     # Waiting
@@ -114,6 +121,7 @@ class Supervisor:
         signal.set_wakeup_fd(writer.fileno())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: setattr(self, "_stopping", True))
+        signal.signal(signal.SIGHUP, lambda *_: setattr(self, "_asked", True))
         self._wakeup = (reader, writer)
         self._selector.register(reader, selectors.EVENT_READ, lambda: reader.recv(64) and None)
 
@@ -130,6 +138,21 @@ class Supervisor:
             listener.listen(1024)
             listener.set_inheritable(True)
             self._listeners.append(listener)
+
+    def _start_wanted(self) -> None:
+        """Start what shall run and does not, end what shall not and does."""
+        for component in self._components:
+            wanted = self._is_wanted(component)
+            if wanted and component.state == "stopped":
+                self._start(component)
+            elif not wanted and component.state == "backoff":
+                component.state = "stopped"
+                self._tell(component)
+            elif not wanted and component.process is not None:
+                component.process.terminate()
+
+    def _is_wanted(self, component: Component) -> bool:
+        return component.name != "hollow" or self._profile.hollow_file.exists()
 
     def _start(self, component: Component) -> None:
         notify_path = self._profile.run_dir / f"notify-{component.name}.sock"
@@ -177,15 +200,14 @@ class Supervisor:
         now = time.monotonic()
         if now - component.started_at > STEADY_AFTER:
             component.backoff = FIRST_BACKOFF
-        component.state = "stopped" if self._stopping else "backoff"
+        component.state = "stopped" if self._stopping or not self._is_wanted(component) else "backoff"
         component.restart_at = now + component.backoff
         component.backoff = min(component.backoff * 2, MAX_BACKOFF)
         self._tell(component)
 
     def _stop_all(self) -> None:
         guard.disarm(self._profile)
-        for name in STOP_ORDER:
-            component = next(component for component in self._components if component.name == name)
+        for component in sorted(self._components, key=lambda component: STOP_ORDER.index(component.name)):
             if component.process is None:
                 continue
             component.process.terminate()
@@ -221,6 +243,8 @@ class Supervisor:
                 self._send(watcher, component.describe())
 
     def _farewell(self, watcher: socket.socket) -> None:
+        if watcher not in self._watchers:
+            return  # it was gone already when it was last sent something
         self._selector.unregister(watcher)
         self._watchers.remove(watcher)
         watcher.close()

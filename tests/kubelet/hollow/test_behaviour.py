@@ -38,7 +38,7 @@ def after(one: Obj, behaviour: Behaviour = SLOW) -> Obj:
 
 
 def condition(one: Obj, kind: str) -> str:
-    return next(each["status"] for each in reversed(one["status"]["conditions"]) if each["type"] == kind)
+    return next(str(each["status"]) for each in reversed(one["status"]["conditions"]) if each["type"] == kind)
 
 
 def test_pod_starts_after_its_time_more_or_less_and_becomes_ready_later() -> None:

@@ -102,5 +102,6 @@ def _is_running(pod: Obj) -> bool:
 
 
 def _raw(cluster: Cluster, path: str) -> str:
-    command = ["kubectl", "--kubeconfig", cluster.kubeconfig, "get", "--raw", path]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    command = ["kubectl", "--kubeconfig", str(cluster.kubeconfig), "get", "--raw", path]
+    found: str = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    return found

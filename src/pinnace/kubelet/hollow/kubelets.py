@@ -65,11 +65,13 @@ class HollowKubelets:
         self._leases.queue.add(name)
         return self._nodes.add(HollowNode(name, address, port, self._version, capacity or {}, labels or {}, taints))
 
-    async def remove(self, name: str) -> None:
-        """Take a node away with its Node; its pods are left to the cluster, as with a machine that is taken away."""
+    def forget(self, name: str) -> None:
+        """Take a node away as a machine is taken away: its Node and its pods are left to the cluster."""
+        self._nodes.forget(name)
         self._behaviours.pop(name, None)
         self._hosts.pop(name, None)
-        await self._nodes.remove(name)
+        for door in [door for door, node in self._doors.items() if node == name]:
+            del self._doors[door]
 
     async def run(self) -> None:
         """Work until cancelled."""

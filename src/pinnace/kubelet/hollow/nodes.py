@@ -55,7 +55,7 @@ def wanted_status(node: Obj, hollow: HollowNode, now: datetime) -> Obj | None:
 
 
 class HollowNodes(Controller):
-    """`nodes` grows and shrinks by `add` and `remove`."""
+    """`nodes` grows and shrinks by `add` and `forget`."""
 
     name = "hollow-nodes"
     workers = 16
@@ -77,15 +77,10 @@ class HollowNodes(Controller):
         self.queue.add(node.name)
         return self._present[node.name]
 
-    async def remove(self, name: str) -> None:
-        """Forget the node and delete its Node."""
+    def forget(self, name: str) -> None:
+        """Leave the node to itself."""
         self.nodes.pop(name, None)
         self._missing.discard(name)
-        try:
-            await self.client.delete(NODES, name)
-        except ApiError as error:
-            if not error.is_not_found:
-                raise
 
     async def reconcile(self, key: str) -> float | None:
         hollow = self.nodes.get(key)
