@@ -91,6 +91,11 @@ class Authenticator:
             return ANONYMOUS
         raise errors.unauthorized()
 
+    def replace(self, verifiers: Sequence[TokenVerifier], anonymous: Anonymous) -> None:
+        """Ask others from now on."""
+        self._verifiers, self._anonymous = tuple(verifiers), anonymous
+        self.forget()
+
     def forget(self) -> None:
         """Look at every credential again: what it is judged by has changed."""
         self._by_header.clear()

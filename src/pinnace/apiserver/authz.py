@@ -52,12 +52,16 @@ class Authorizer:
     """Decides for every request; `start` once the caches are filled."""
 
     def __init__(self, modes: Sequence[Mode], storage: Storage, minor: int) -> None:
-        self.modes = tuple(modes)
         self.policy = Policy()
         self.nodes = NodeAuthorizer(storage)
         self._storage = storage
         self._minor = minor
         self._leave: list[Callable[[], None]] = []
+        self.replace(modes)
+
+    def replace(self, modes: Sequence[Mode]) -> None:
+        """Ask others from now on; of those built in, the same."""
+        self.modes = tuple(modes)
         self._open = self.modes == ("AlwaysAllow",)
         self.reads_selectors = any(not isinstance(mode, str) for mode in self.modes)
 

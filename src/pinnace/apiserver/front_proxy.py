@@ -6,10 +6,12 @@ such a certificate is nobody's own. https://kubernetes.io/docs/reference/access-
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from urllib.parse import unquote
 
 from pinnace.apiserver.authn import AUTHENTICATED, User
+from pinnace.apiserver.reloading import stamp
 from pinnace.wire.http import Request, lines_of
 
 REMEMBERED = 1000  # certificates
@@ -21,10 +23,19 @@ class FrontProxies:
 
     def __init__(self, ca_file: Path, client_ca_file: Path | None, allowed_names: tuple[str, ...]) -> None:
         """Raises OSError or ValueError for files that cannot be used."""
+        self._files = (ca_file, client_ca_file)
+        self._allowed = allowed_names
+        self._read()
+        self._known: dict[bytes, tuple[bool, bool]] = {}
+
+    def _read(self) -> None:
+        ca_file, client_ca_file = self._files
+        self._stamps = self._now()
         self._authorities = _certificates(ca_file)
         self._client_authorities = _certificates(client_ca_file) if client_ca_file is not None else []
-        self._allowed = allowed_names
-        self._known: dict[bytes, tuple[bool, bool]] = {}
+
+    def _now(self) -> list[tuple[int, int, int]]:
+        return [stamp(file) for file in self._files if file is not None]
 
     def user_of(self, request: Request) -> User | None:
         """Who a front proxy speaks for; None where no front proxy speaks, or for nobody."""
@@ -55,7 +66,10 @@ class FrontProxies:
         return found
 
     def _examine(self, der: bytes) -> tuple[bool, bool]:
-        """`(a front proxy's, a client's own)`."""
+        """`(a front proxy's, a client's own)`, by the authorities as they are now."""
+        if self._stamps != self._now():
+            with contextlib.suppress(OSError, ValueError):  # what cannot be read now is read at the next certificate
+                self._read()
         from cryptography import x509
         from cryptography.x509.oid import NameOID
 

@@ -16,7 +16,7 @@ import orjson
 import structlog
 
 from pinnace.apis.registry import Registry
-from pinnace.apiserver import negotiate
+from pinnace.apiserver import negotiate, reloading
 from pinnace.apiserver.admission import plugins
 from pinnace.apiserver.admission.chain import Chain
 from pinnace.apiserver.admission.configuration import read_admission_configuration
@@ -165,6 +165,7 @@ class ApiServer:
                 Repair(self._reservations, self._as_server).run(),
                 EventTtl(self.api.storage, options.event_ttl).run(),
                 self._limiter.tend(self._as_server),
+                *reloading.chores(options, self.api, self._closing),
             )
         ]
         log.info("serving", addresses=self.addresses, version=f"1.{self.api.registry.minor}")

@@ -7,6 +7,7 @@ timer of its own. Closing follows what Kubernetes' servers do: stop accepting, l
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 import ssl
@@ -48,6 +49,7 @@ class Server:
         self._tls = tls
         self._settings = settings
         self._context: ssl.SSLContext | None = tls.server_context() if tls else None
+        self._stamp = tls.stamp() if tls else ()  # of the files that the context was made of
         self._loop = asyncio.get_running_loop()
         self._listeners: list[socket.socket] = []
         self._connections: dict[Transport, _Tracked] = {}
@@ -76,7 +78,16 @@ class Server:
     def reload_certificate(self) -> None:
         """Read the certificate files again; connections made from now on use them."""
         if self._tls is not None:
+            stamp = self._tls.stamp()
             self._context = self._tls.server_context()
+            self._stamp = stamp
+
+    def _fresh_context(self) -> ssl.SSLContext | None:
+        """The context of the files as they are now; the last one while they cannot be used together."""
+        if self._tls is not None and self._tls.stamp() != self._stamp:
+            with contextlib.suppress(OSError, ValueError):  # half written, or a key is to follow: tried again
+                self.reload_certificate()
+        return self._context
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(ACCEPTS_PER_WAKE):
@@ -111,8 +122,9 @@ class Server:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_SECONDS)
-            if self._context is not None:
-                sock = self._context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+            context = self._fresh_context()
+            if context is not None:
+                sock = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         except OSError:
             sock.close()
             return
