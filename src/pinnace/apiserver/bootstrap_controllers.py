@@ -49,6 +49,13 @@ CONTROLLERS: dict[str, tuple[str, ...]] = {
         f"{_READ} update | core | pods",
         *_EVENTS,
     ),
+    "device-taint-eviction-controller": (
+        f"delete {_READ} | core | pods",
+        "patch update | core | pods/status",
+        f"{_READ} | resource.k8s.io | devicetaintrules resourceclaims resourceslices",
+        "patch update | resource.k8s.io | devicetaintrules/status",
+        *_EVENTS,
+    ),
     "disruption-controller": (
         f"{_READ} | apps extensions | deployments",
         f"{_READ} | apps extensions | replicasets",
@@ -208,6 +215,10 @@ CONTROLLERS: dict[str, tuple[str, ...]] = {
         "create get | core | persistentvolumeclaims",
         "delete update | core | persistentvolumeclaims",
         *_EVENTS,
+    ),
+    "storage-version-migrator-controller": (
+        "list patch | * | *",
+        "update | storagemigration.k8s.io | storageversionmigrations/status",
     ),
     "ttl-after-finished-controller": (f"delete {_READ} | batch | jobs", *_EVENTS),
     "ttl-controller": ("list patch update watch | core | nodes", *_EVENTS),

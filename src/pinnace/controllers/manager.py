@@ -21,6 +21,7 @@ from pinnace.apis.resources import (
     CLUSTER_TRUST_BUNDLES,
     POD_CERTIFICATE_REQUESTS,
     RESOURCE_CLAIMS,
+    STORAGE_VERSION_MIGRATIONS,
     VOLUME_ATTRIBUTES_CLASSES,
 )
 from pinnace.client.client import Client
@@ -69,6 +70,7 @@ from pinnace.controllers.service_cidrs import ServiceCidrsController
 from pinnace.controllers.serviceaccount import ServiceAccountController
 from pinnace.controllers.serviceaccount_token import ServiceAccountTokenController
 from pinnace.controllers.statefulset import StatefulSetController
+from pinnace.controllers.storage_version_migrator import StorageVersionMigrator
 from pinnace.controllers.taint_eviction import TaintEvictionController
 from pinnace.controllers.ttl import TtlController
 from pinnace.controllers.ttl_after_finished import TtlAfterFinishedController
@@ -117,6 +119,7 @@ CONTROLLERS: dict[str, type[Controller]] = {
     "serviceaccount-controller": ServiceAccountController,
     "serviceaccount-token-controller": ServiceAccountTokenController,
     "statefulset-controller": StatefulSetController,
+    "storage-version-migrator-controller": StorageVersionMigrator,
     "taint-eviction-controller": TaintEvictionController,
     "token-cleaner-controller": TokenCleaner,
     "ttl-after-finished-controller": TtlAfterFinishedController,
@@ -247,6 +250,9 @@ def _arguments(options: Options, registry: Registry, informers: InformerFactory)
         "root-ca-certificate-publisher-controller": {"ca": options.root_ca} if options.root_ca else None,
         "service-cidr-controller": {} if options.kubernetes_minor >= 33 else None,
         "serviceaccount-token-controller": tokens if options.service_account_key else None,
+        "storage-version-migrator-controller": {"served": served}
+        if registry.by_gvr(STORAGE_VERSION_MIGRATIONS)
+        else None,
         "validatingadmissionpolicy-status-controller": {"minor": options.kubernetes_minor},
         "volumeattributesclass-protection-controller": {} if registry.by_gvr(VOLUME_ATTRIBUTES_CLASSES) else None,
     }
