@@ -19,6 +19,7 @@ from pinnace.apis import builtin
 from pinnace.apis.registry import Registry
 from pinnace.apis.resources import (
     CLUSTER_TRUST_BUNDLES,
+    DEVICE_TAINT_RULES,
     POD_CERTIFICATE_REQUESTS,
     RESOURCE_CLAIMS,
     STORAGE_VERSION_MIGRATIONS,
@@ -43,6 +44,7 @@ from pinnace.controllers.clustertrustbundle_publisher import ClusterTrustBundleP
 from pinnace.controllers.cronjob import CronJobController
 from pinnace.controllers.daemonset import DaemonSetController
 from pinnace.controllers.deployment import DeploymentController
+from pinnace.controllers.device_taint_eviction import DeviceTaintEvictionController
 from pinnace.controllers.endpoints import EndpointsController
 from pinnace.controllers.endpointslice import EndpointSliceController
 from pinnace.controllers.endpointslice_mirroring import EndpointSliceMirroringController
@@ -92,6 +94,7 @@ CONTROLLERS: dict[str, type[Controller]] = {
     "cronjob-controller": CronJobController,
     "daemonset-controller": DaemonSetController,
     "deployment-controller": DeploymentController,
+    "device-taint-eviction-controller": DeviceTaintEvictionController,
     "disruption-controller": DisruptionController,
     "endpoints-controller": EndpointsController,
     "endpointslice-controller": EndpointSliceController,
@@ -233,6 +236,7 @@ def _arguments(options: Options, registry: Registry, informers: InformerFactory)
     signing = {"authorities": options.signing, "duration": options.signing_duration}
     return {
         "certificatesigningrequest-signing-controller": signing if options.signing else None,
+        "device-taint-eviction-controller": {} if registry.by_gvr(DEVICE_TAINT_RULES) else None,
         "endpointslice-mirroring-controller": {"most": options.mirrored_endpoints},
         "garbage-collector-controller": {"served": served},
         "horizontal-pod-autoscaler-controller": {"served": served, "settings": options.autoscaling},

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from pinnace.apis.core.node_selection import tolerates
 from pinnace.apis.resources import NODES, PODS
+from pinnace.client.client import Client
 from pinnace.client.controller import Controller
 from pinnace.controllers.conditions import with_condition
 from pinnace.controllers.node_lifecycle import by_node
@@ -101,7 +102,8 @@ class TaintEvictionController(Controller):
         left = (due - utc_now()).total_seconds()
         if left > 0:
             return left
-        await self._evict(pod)
+        why = "Taint manager: deleting due to NoExecute taint"
+        await evict(self.client, pod, "DeletionByTaintManager", why)
         return None
 
     def _mark(self, pod: Obj) -> None:
@@ -114,18 +116,20 @@ class TaintEvictionController(Controller):
             self._marked.discard(key_of(pod))
             self.recorder.event(pod, "Normal", "TaintManagerEviction", f"Cancelling deletion of Pod {key_of(pod)}")
 
-    async def _evict(self, pod: Obj) -> None:
-        target = {
-            "type": "DisruptionTarget",
-            "status": "True",
-            "reason": "DeletionByTaintManager",
-            "message": "Taint manager: deleting due to NoExecute taint",
-            "lastTransitionTime": format_time(utc_now()),
-        }
-        conditions = with_condition(get_in(pod, "status", "conditions", default=()), target)
-        try:
-            await self.client.update_status(PODS, replace_in(pod, conditions, "status", "conditions"))
-            await self.client.delete(PODS, name_of(pod), namespace_of(pod), uid=uid_of(pod))
-        except ApiError as error:
-            if not error.is_not_found:
-                raise
+
+async def evict(client: Client, pod: Obj, reason: str, message: str) -> None:
+    """Delete a pod, and say in its status, for who looks at it meanwhile, why."""
+    target = {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": format_time(utc_now()),
+    }
+    conditions = with_condition(get_in(pod, "status", "conditions", default=()), target)
+    try:
+        await client.update_status(PODS, replace_in(pod, conditions, "status", "conditions"))
+        await client.delete(PODS, name_of(pod), namespace_of(pod), uid=uid_of(pod))
+    except ApiError as error:
+        if not error.is_not_found:
+            raise
