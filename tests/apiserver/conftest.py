@@ -6,7 +6,8 @@ import asyncio
 import json
 import os
 import ssl
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -240,6 +241,29 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     yield shared
     await shared.close()
     etcd.kill()
+
+
+@pytest.fixture(scope="session")
+def one_etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdServer]:
+    """An etcd for many tests, each of which keeps to a prefix of its own."""
+    etcd = EtcdServer(tmp_path_factory.mktemp("etcd"))
+    etcd.start()
+    yield etcd
+    etcd.kill()
+
+
+@pytest.fixture(params=["sqlite", "etcd"])
+async def each_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    """One store and then the other, for modules whose tests are to hold over both."""
+    if request.param == "sqlite":
+        file = SqliteStore.open(tmp_path / "state.db")
+        yield file
+        await file.close()
+        return
+    etcd: EtcdServer = request.getfixturevalue("one_etcd")
+    shared = await EtcdStore.open([etcd.endpoint], prefix=f"/{uuid.uuid4()}")
+    yield shared
+    await shared.close()
 
 
 @pytest.fixture

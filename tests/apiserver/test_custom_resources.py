@@ -11,6 +11,7 @@ import pytest
 
 from pinnace.apiserver.server import ApiServer
 from pinnace.machinery.meta import Obj
+from pinnace.store.contract import Store
 from pinnace.store.sqlite import SqliteStore
 from tests.apiserver.conftest import Cluster, options_for
 from tests.apiserver.custom import (
@@ -29,6 +30,11 @@ from tests.apiserver.custom import (
     until,
     version,
 )
+
+
+@pytest.fixture
+def store(each_store: Store) -> Store:
+    return each_store
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from pinnace.apiserver.customresources.instances import AT_ONCE
 from pinnace.machinery.meta import Obj
+from pinnace.store.contract import Store
 from tests.apiserver.conftest import Cluster
 from tests.apiserver.custom import DEFINITIONS, GROUP, MERGE, cron_tab, definition, established, version
 from tests.apiserver.hooks import Hooks, patch, register
@@ -21,6 +22,11 @@ from tests.apiserver.hooks import Hooks, patch, register
 HOST_PORT: Obj = {"type": "object", "properties": {"hostPort": {"type": "string"}}}
 HOST_AND_PORT: Obj = {"type": "object", "properties": {"host": {"type": "string"}, "port": {"type": "string"}}}
 PATH = f"{DEFINITIONS}/crontabs.{GROUP}"
+
+
+@pytest.fixture
+def store(each_store: Store) -> Store:
+    return each_store
 
 
 def objects(served: str, name: str = "") -> str:
