@@ -8,6 +8,7 @@ behaviour of lists and watches is https://kubernetes.io/docs/reference/using-api
 from __future__ import annotations
 
 import bisect
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
@@ -35,7 +36,7 @@ _NO_LABELS: dict[str, str] = {}
 class CachedObject:
     """One object at one revision; immutable. Its bytes lack `resourceVersion`, which is put in where they are read."""
 
-    __slots__ = ("_fields", "_labels", "_obj", "_packed", "_raw", "cache", "key", "revision")
+    __slots__ = ("_fields", "_labels", "_obj", "_packed", "_raw", "_trigger", "cache", "key", "revision")
 
     def __init__(self, cache: ResourceCache, key: str, raw: bytes, revision: int) -> None:
         self.cache = cache
@@ -46,6 +47,7 @@ class CachedObject:
         self._obj: Obj | None = None
         self._labels: Mapping[str, str] | None = None
         self._fields: Mapping[str, str] | None = None
+        self._trigger: str | None = None
 
     @property
     def raw(self) -> bytes:
@@ -126,6 +128,14 @@ class CachedObject:
                 fields[path] = read(self.obj())
             self._fields = fields
         return self._fields
+
+    @property
+    def trigger(self) -> str:
+        """The value of the field by which watchers of the resource are indexed: what `fields` says, for far less."""
+        if self._trigger is None:
+            read = self.cache.kind.selectable_fields.get(self.cache.trigger_field)
+            self._trigger = sys.intern(read(self.obj())) if read is not None else ""
+        return self._trigger
 
     def at(self, revision: int) -> CachedObject:
         """The same content said to be of another revision: how a deletion shows what it deleted."""
@@ -378,7 +388,7 @@ class ResourceCache:
                     for watcher in tuple(found):
                         watcher.handle(event)
         if self._triggered:
-            values = {obj.fields.get(self.trigger_field, "") for obj in (event.old, event.new) if obj is not None}
+            values = {obj.trigger for obj in (event.old, event.new) if obj is not None}
             for value in values:
                 for watcher in tuple(self._triggered.get(value, ())):
                     if not watcher.filter.namespace or watcher.filter.namespace == key.rpartition("/")[0]:

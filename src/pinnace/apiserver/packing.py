@@ -15,8 +15,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-KEEP = 32 << 20  # bytes of the newest objects that stay unpacked
-TOO_MUCH = 48 << 20  # bytes from which on every new object has two old ones packed, however busy the server is
+KEEP = 16 << 20  # bytes of the newest objects that stay unpacked
+TOO_MUCH = 24 << 20  # bytes from which on every new object has two old ones packed, however busy the server is
 REST = 0.5  # seconds between looks whether there is something to pack
 QUIET = 0.05  # of a core: the process has nothing else to do when it used less than that meanwhile
 SLICE = 0.001  # seconds of packing at a time

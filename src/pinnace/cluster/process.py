@@ -70,7 +70,7 @@ def calm_collector() -> None:
     """Keep the garbage collector off what start-up made, and let it run rarely: our data has few cycles."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(10_000, 5, 1000)
 
 
 async def run_together(parts: Mapping[str, Coroutine[Any, Any, None]]) -> None:

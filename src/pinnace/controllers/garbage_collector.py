@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from enum import Enum
 
 import structlog
@@ -27,6 +28,7 @@ FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
 _ABSENT_REMEMBERED = 500
 _EVENTS_GROUP = "events.k8s.io"
+_NOBODY: AbstractSet[str] = frozenset()
 
 # The graph.
 
@@ -42,7 +44,6 @@ class Node:
     owners: tuple[tuple[str, bool], ...]  # uid, blockOwnerDeletion
     foreground: bool  # being deleted, waits for its dependents
     orphaning: bool  # being deleted, wants its dependents let go
-    dependents: set[str] = field(default_factory=set)  # uids
 
 
 class Graph:
@@ -50,14 +51,13 @@ class Graph:
 
     def __init__(self) -> None:
         self.nodes: dict[str, Node] = {}
-        self._waiting: dict[str, set[str]] = {}  # uid of an owner not (yet) known -> its dependents
+        self._dependents: dict[str, set[str]] = {}  # by uid of the owner, known or not, where there are any
 
     def put(self, resource: GVR, obj: Obj) -> list[str]:
         """Take in a new or changed object."""
         uid = uid_of(obj)
         old = self.nodes.get(uid)
         node = self._node(resource, obj)
-        node.dependents = old.dependents if old is not None else self._waiting.pop(uid, set())
         self.nodes[uid] = node
         before = {owner for owner, _ in old.owners} if old is not None else set()
         after = {owner for owner, _ in node.owners}
@@ -70,7 +70,7 @@ class Graph:
     def _affected(self, node: Node, old: Node | None) -> list[str]:
         affected = [] if self.is_settled(node) else [node.uid]
         if node.foreground and not (old and old.foreground):
-            affected += node.dependents
+            affected += self.dependents(node)
         if old is not None and old.owners != node.owners:
             affected += [owner for owner, _ in old.owners]  # one of them may wait for nobody now
         return affected
@@ -82,10 +82,12 @@ class Graph:
             return []
         for owner, _ in node.owners:
             self._unlink(owner, uid)
-        if node.dependents:
-            self._waiting[uid] = node.dependents
         waiting = [owner for owner, _ in node.owners if owner in self.nodes and self.nodes[owner].foreground]
-        return [*node.dependents, *waiting]
+        return [*self.dependents(node), *waiting]
+
+    def dependents(self, node: Node) -> AbstractSet[str]:
+        """The uids of the objects that name this one as an owner."""
+        return self._dependents.get(node.uid, _NOBODY)
 
     def is_settled(self, node: Node) -> bool:
         """Whether the graph alone says that nothing is to be done: every owner is there, and nothing is deleted."""
@@ -98,11 +100,11 @@ class Graph:
 
     def blocking(self, node: Node) -> list[str]:
         """The dependents that hold back the deletion of `node`."""
-        return [uid for uid in node.dependents if (node.uid, True) in self.nodes[uid].owners]
+        return [uid for uid in self.dependents(node) if (node.uid, True) in self.nodes[uid].owners]
 
     def closes_circle(self, node: Node) -> bool:
         """Whether a dependent already waits for its own: with `node` waiting for it, none of a circle would ever go."""
-        return any(self.nodes[uid].foreground for uid in node.dependents)
+        return any(self.nodes[uid].foreground for uid in self.dependents(node))
 
     def _node(self, resource: GVR, obj: Obj) -> Node:
         metadata = obj["metadata"]
@@ -121,20 +123,14 @@ class Graph:
         )
 
     def _link(self, owner: str, uid: str) -> None:
-        node = self.nodes.get(owner)
-        if node is not None:
-            node.dependents.add(uid)
-        else:
-            self._waiting.setdefault(owner, set()).add(uid)
+        self._dependents.setdefault(owner, set()).add(uid)
 
     def _unlink(self, owner: str, uid: str) -> None:
-        node = self.nodes.get(owner)
-        if node is not None:
-            node.dependents.discard(uid)
-        elif owner in self._waiting:
-            self._waiting[owner].discard(uid)
-            if not self._waiting[owner]:
-                del self._waiting[owner]
+        found = self._dependents.get(owner)
+        if found is not None:
+            found.discard(uid)
+            if not found:
+                del self._dependents[owner]
 
 
 # Decisions.
@@ -250,7 +246,7 @@ class GarbageCollector(Controller):
         """An object that is being deleted: see to its dependents, then take the finalizer off."""
         finalizers = obj["metadata"].get("finalizers") or ()
         if ORPHAN in finalizers:
-            for uid in list(node.dependents):
+            for uid in list(self.graph.dependents(node)):
                 await self._drop_references(uid, {node.uid})
             await self._remove_finalizer(node, obj, ORPHAN)
         elif FOREGROUND in finalizers:
@@ -263,7 +259,7 @@ class GarbageCollector(Controller):
     async def _judge(self, node: Node, obj: Obj) -> None:
         references: list[Obj] = obj["metadata"].get("ownerReferences") or []
         owners = [await self._standing(reference, node) for reference in references]
-        action = decide(owners, has_dependents=bool(node.dependents))
+        action = decide(owners, has_dependents=bool(self.graph.dependents(node)))
         if action is Action.DROP_REFERENCES:
             gone = {ref["uid"] for ref, owner in zip(references, owners, strict=True) if owner is not Owner.SOLID}
             await self._patch_references(node, obj, gone)
