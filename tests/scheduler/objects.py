@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
+from pinnace.client.store import ObjectStore
 from pinnace.machinery.meta import Obj
 from pinnace.scheduler.cache import Cache
 from pinnace.scheduler.evaluation import Evaluator
+from pinnace.scheduler.framework import Profile
+from pinnace.scheduler.handle import Handle
 from pinnace.scheduler.node import NodeInfo
-from pinnace.scheduler.plugins import default_profile
+from pinnace.scheduler.nominations import Nominations
 from pinnace.scheduler.pod import PodInfo, PodShape, shape_of
+from pinnace.scheduler.profiles import default_profile
 
 
 def node(name: str, *, cpu: str = "4", memory: str = "8Gi", pods: str = "110", **more: Any) -> Obj:
@@ -72,8 +77,21 @@ def cluster(*nodes: Obj, **placed: list[Obj]) -> Cache:
     return cache
 
 
-def evaluator(cache: Cache) -> Evaluator:
-    return Evaluator(default_profile(None), cache)  # type: ignore[arg-type]
+def handle(cache: Cache, **objects: list[Obj]) -> Handle:
+    """A handle that only knows; `objects` by the name of their resource."""
+    stores: defaultdict[str, ObjectStore] = defaultdict(ObjectStore)
+    for resource, listed in objects.items():
+        for obj in listed:
+            stores[resource].put(obj)
+    unused: Any = None
+    return Handle(
+        client=unused, cache=cache, nominations=Nominations(cache), objects=lambda found: stores[found.resource],
+        recorder=unused, begin=unused, activate=unused, until=unused,
+    )  # fmt: skip
+
+
+def evaluator(cache: Cache, profile: Profile | None = None) -> Evaluator:
+    return Evaluator(profile or default_profile(handle(cache)), cache)
 
 
 def feasible(cache: Cache, **parts: Any) -> set[str]:

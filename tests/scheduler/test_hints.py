@@ -20,15 +20,9 @@ from pinnace.scheduler.plugins.taint_toleration import TaintToleration
 from pinnace.scheduler.plugins.volume_binding import VolumeBinding
 from pinnace.scheduler.plugins.volume_restrictions import VolumeRestrictions
 from pinnace.scheduler.pod import PodInfo
-from tests.scheduler.objects import affinity_term, anti_affinity, info, node, pod, pod_affinity, spread
+from tests.scheduler.objects import affinity_term, anti_affinity, handle, info, node, pod, pod_affinity, spread
 
-
-class _Handle:
-    def __init__(self) -> None:
-        self.cache = Cache()
-
-
-HANDLE: Any = _Handle()
+HANDLE = handle(Cache())
 TAINT = {"key": "a", "effect": "NoSchedule"}
 S = {"app": "s"}
 PORT = {"ports": [{"hostPort": 80}]}
@@ -64,9 +58,9 @@ CASES: list[tuple[Any, Obj, Change, bool]] = [
     (NodeResourcesFit(), pod(cpu="2"), nodes(ADD, cpu="1"), False),
     (NodeResourcesFit(), pod(cpu="2"), nodes(Action.UPDATE_ALLOCATABLE, cpu="2"), True),
     (NodeResourcesFit(), pod(cpu="2"), nodes(LABEL, cpu="2"), False),
-    (PodTopologySpread(), pod(labels=S, topologySpreadConstraints=[spread()]), pods(DELETE, labels=S), True),
-    (PodTopologySpread(), pod(labels=S, topologySpreadConstraints=[spread()]), pods(DELETE), False),
-    (PodTopologySpread(), pod(labels=S, topologySpreadConstraints=[spread()]), nodes(DELETE), True),
+    (PodTopologySpread(HANDLE), pod(labels=S, topologySpreadConstraints=[spread()]), pods(DELETE, labels=S), True),
+    (PodTopologySpread(HANDLE), pod(labels=S, topologySpreadConstraints=[spread()]), pods(DELETE), False),
+    (PodTopologySpread(HANDLE), pod(labels=S, topologySpreadConstraints=[spread()]), nodes(DELETE), True),
     (InterPodAffinity(HANDLE), pod(affinity=pod_affinity(affinity_term())), pods(ADD, labels=S), True),
     (InterPodAffinity(HANDLE), pod(affinity=pod_affinity(affinity_term())), pods(ADD), False),
     (InterPodAffinity(HANDLE), pod(affinity=anti_affinity(affinity_term())), pods(ADD, labels=S), False),

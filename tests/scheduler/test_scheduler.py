@@ -9,21 +9,18 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import pytest
-
 from pinnace.client.client import Client
 from pinnace.client.transport import JSON, Params
 from pinnace.machinery import errors
 from pinnace.machinery.meta import Obj
+from pinnace.scheduler.configuration import Configuration
 from pinnace.scheduler.scheduler import Scheduler
 from tests.scheduler.objects import node, pod
 
 PATIENCE = 10.0
 
 
-@pytest.fixture(autouse=True)
-def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pinnace.scheduler.queue.FIRST_BACKOFF", 0.05)
+SOON = Configuration(initial_backoff_seconds=0.05)
 
 
 class SmallApi:
@@ -129,7 +126,7 @@ async def scheduling(*nodes: Obj) -> AsyncIterator[SmallApi]:
     api = SmallApi()
     for each in nodes:
         api.put("nodes", each)
-    task = asyncio.ensure_future(Scheduler(Client(api)).run())
+    task = asyncio.ensure_future(Scheduler(Client(api), configuration=SOON).run())
     try:
         yield api
     finally:

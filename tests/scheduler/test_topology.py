@@ -8,12 +8,16 @@ import pytest
 
 from pinnace.machinery.meta import Obj
 from pinnace.scheduler.cache import Cache
+from pinnace.scheduler.plugins.pod_topology_spread import PodTopologySpread
+from pinnace.scheduler.pod import shape_of
+from pinnace.scheduler.profiles import default_profile
 from tests.scheduler.objects import (
     affinity_term,
     anti_affinity,
     cluster,
     evaluator,
     feasible,
+    handle,
     node,
     pod,
     pod_affinity,
@@ -126,3 +130,46 @@ def test_changed_namespace_labels_count_at_once() -> None:
     assert not deciding.explain(wanting)
     cache.set_namespace("default", {"team": "z"})
     assert set(deciding.explain(wanting)) == {"a1"}
+
+
+def service(**selector: str) -> Obj:
+    return {"metadata": {"name": "s", "namespace": "default"}, "spec": {"selector": selector}}
+
+
+def replica_set(**selector: str) -> Obj:
+    return {"metadata": {"name": "rs", "namespace": "default"}, "spec": {"selector": {"matchLabels": selector}}}
+
+
+OWNED = [{"kind": "ReplicaSet", "name": "rs", "uid": "u", "controller": True}]
+SIBLINGS: list[tuple[dict[str, list[Obj]], bool, set[str]]] = [
+    ({}, False, {"a1", "b1", "c1"}),
+    ({"services": [service(app="s")]}, False, {"c1"}),
+    ({"services": [service(app="other")]}, False, {"a1", "b1", "c1"}),
+    ({"replicasets": [replica_set(app="s")]}, True, {"c1"}),
+]
+
+
+@pytest.mark.parametrize(("objects", "owned", "best"), SIBLINGS)
+def test_pods_of_a_service_or_an_owner_spread_by_default(
+    objects: dict[str, list[Obj]], owned: bool, best: set[str]
+) -> None:
+    cache = cluster(*(node(name, zone=name[0]) for name in ("a1", "b1", "c1")), a1=some(1), b1=some(1))
+    deciding = evaluator(cache, default_profile(handle(cache, **objects)))
+    asking = pod(labels=S, container={"image": ""})
+    if owned:
+        asking["metadata"]["ownerReferences"] = OWNED
+    rules = deciding._rules_of(shape_of(asking))
+    assert bool(rules.preferences) is (best == {"c1"})
+    chosen = deciding.choose(shape_of(asking))
+    assert chosen is not None
+    assert chosen.name in best
+
+
+def test_default_constraints_of_a_configuration_filter_too() -> None:
+    cache = three_zones(a1=some(1))
+    defaults = [{"topologyKey": ZONE, "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}]
+    profile = default_profile(handle(cache))
+    profile.topology = [PodTopologySpread(handle(cache, services=[service(app="s")]), default_constraints=defaults)]
+    deciding = evaluator(cache, profile)
+    assert set(deciding.explain(shape(labels=S))) == {"a1", "a2"}
+    assert not deciding.explain(shape(labels={"app": "t"}))

@@ -216,6 +216,10 @@ class Cache:
         for node in self.nodes.values():
             counter.see(node)
 
+    def siblings_changed(self) -> None:
+        """Services or owners select other pods than before, so default spreading may count others."""
+        self.terms_version += 1
+
     def set_namespace(self, name: str, labels: dict[str, str] | None) -> bool:
         """A namespace has these labels (None: it is gone); whether affinity terms may now match other pods."""
         before = self.namespaces.get(name)

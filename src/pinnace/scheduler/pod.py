@@ -171,6 +171,7 @@ class PodShape:
     anti_affinity: tuple[AffinityTerm, ...]
     preferred_affinity: tuple[AffinityTerm, ...]  # anti-affinity with negative weights among them
     images: tuple[str, ...]
+    owner: tuple[str, str] | None = None  # kind and key of the ReplicaSet or the like that controls it
     claims: tuple[str, ...] = ()  # namespace/name of the PersistentVolumeClaims it uses
     own_claims: frozenset[str] = frozenset()  # those of them that are made for the pod (ephemeral volumes)
     disks: tuple[Disk, ...] = ()  # volumes without a claim that several pods of a node may not share
@@ -193,17 +194,26 @@ def shape_of(pod: Obj) -> PodShape:
     if volumes:
         what.append(volumes)
     node_signature = orjson.dumps(what, option=orjson.OPT_SORT_KEYS)
-    whose = [metadata.get("namespace", ""), metadata.get("labels")]
+    owner = _owner(metadata) if "ownerReferences" in metadata else None
+    whose = [metadata.get("namespace", ""), metadata.get("labels"), owner]
     signature = node_signature + orjson.dumps(whose, option=orjson.OPT_SORT_KEYS)
     shape = _shapes.get(signature)
     if shape is None:
         shape = _parse(metadata.get("namespace", ""), metadata.get("labels") or {}, spec)
         shape.node_signature = node_signature
+        shape.owner = owner
         shape.claims = tuple(key for kind, key in volumes if kind in ("claim", "own"))
         shape.own_claims = frozenset(key for kind, key in volumes if kind == "own")
         shape.disks = tuple(Disk(kind, source) for kind, source in volumes if kind in _DISKS)
         _shapes[signature] = shape
     return shape
+
+
+def _owner(metadata: Obj) -> tuple[str, str] | None:
+    for reference in metadata["ownerReferences"]:
+        if reference.get("controller") and reference["kind"] in ("ReplicaSet", "ReplicationController", "StatefulSet"):
+            return reference["kind"], f"{metadata.get('namespace', '')}/{reference['name']}"
+    return None
 
 
 def _container_shape(container: Obj) -> list[Any]:

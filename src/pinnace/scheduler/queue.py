@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 from pinnace.scheduler.events import Change
 from pinnace.scheduler.pod import PodInfo, PodShape
 
-FIRST_BACKOFF = 1.0
-LAST_BACKOFF = 10.0
+BACKOFF = (1.0, 10.0)  # seconds after the first failure, and at most; it doubles in between
 UNSCHEDULABLE_SECONDS = 300.0
 
 
@@ -55,21 +54,21 @@ class QueuedPod:
     where: _Where = _Where.ACTIVE
     ticket: int = 0  # heap entries with another number are out of date
 
-    @property
-    def backoff(self) -> float:
-        """Seconds after a failure before it is tried again."""
-        return float(min(FIRST_BACKOFF * 2 ** min(max(self.attempts - 1, 0), 10), LAST_BACKOFF))
-
 
 class SchedulingQueue:
     """All pods that have no node yet."""
 
     def __init__(
-        self, sort_key: Callable[[PodInfo, float], Any], gate: Callable[[PodInfo], str | None], helps: Helps
+        self,
+        sort_key: Callable[[PodInfo, float], Any],
+        gate: Callable[[PodInfo], str | None],
+        helps: Helps,
+        backoff: tuple[float, float] = BACKOFF,
     ) -> None:
         self._sort_key = sort_key
         self._gate = gate
         self._helps = helps
+        self._first_backoff, self._last_backoff = backoff
         self._pods: dict[str, QueuedPod] = {}
         self._active: list[tuple[Any, int, QueuedPod]] = []
         self._backing_off: list[tuple[float, int, QueuedPod]] = []
@@ -176,8 +175,13 @@ class SchedulingQueue:
             heapq.heappop(self._backing_off)
         return self._backing_off[0][0] if self._backing_off else None
 
+    def _backoff(self, queued: QueuedPod) -> float:
+        """Seconds after a failure before a pod is tried again."""
+        doubled = self._first_backoff * float(1 << min(max(queued.attempts - 1, 0), 10))
+        return min(doubled, self._last_backoff)
+
     def _retry(self, queued: QueuedPod, now: float) -> None:
-        due = queued.failed + queued.backoff
+        due = queued.failed + self._backoff(queued)
         if due <= now:
             self._activate_or_gate(queued)
             return

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -22,16 +21,17 @@ from pinnace.client.informer import InformerFactory
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import get_in
 from pinnace.scheduler.cache import Cache
+from pinnace.scheduler.configuration import Configuration
 from pinnace.scheduler.diagnosis import failure_message
 from pinnace.scheduler.evaluation import Evaluator
 from pinnace.scheduler.events import Action
 from pinnace.scheduler.framework import BindingFailed, Rejection
-from pinnace.scheduler.frameworks import Frameworks, ProfileMaker
+from pinnace.scheduler.frameworks import Frameworks
 from pinnace.scheduler.handle import Handle
 from pinnace.scheduler.node import NodeInfo
 from pinnace.scheduler.nominations import Nominations
-from pinnace.scheduler.plugins import default_profile
-from pinnace.scheduler.pod import DEFAULT_SCHEDULER, PodInfo
+from pinnace.scheduler.pod import PodInfo
+from pinnace.scheduler.profiles import IN_TREE, PluginMaker, profile_makers
 from pinnace.scheduler.queue import QueuedPod, SchedulingQueue
 from pinnace.scheduler.reports import SCHEDULER_ERROR, UNSCHEDULABLE, shortened, status_change, write_status
 from pinnace.scheduler.watching import Watching
@@ -39,6 +39,8 @@ from pinnace.scheduler.watching import Watching
 SLICE_SECONDS = 0.004  # decisions made before others in the event loop have their turn
 BINDINGS = 128  # under way at a time; above it decisions wait
 OLD_SECONDS = 30.0  # between looks for pods set aside too long ago
+
+_DEFAULTS = Configuration()
 
 _log = structlog.get_logger()
 
@@ -48,22 +50,31 @@ class Refused(Exception):
 
 
 class Scheduler:
-    """Gives nodes to the pods whose `spec.schedulerName` names a profile. `run` goes on until it is cancelled."""
+    """Gives nodes to the pods whose `spec.schedulerName` names a profile. `run` goes on until it is cancelled.
+
+    Plugins that are not Kubernetes' own come with `registry`. Raises ConfigurationError for profiles that cannot be.
+    """
 
     def __init__(
         self,
         client: Client,
         *,
         factory: InformerFactory | None = None,
-        profiles: Mapping[str, ProfileMaker] = MappingProxyType({DEFAULT_SCHEDULER: default_profile}),
+        configuration: Configuration = _DEFAULTS,
+        registry: Mapping[str, PluginMaker] = IN_TREE,
     ) -> None:
         self._client = client
         self._own_factory = factory is None
         self._factory = factory or InformerFactory(client)
         self._cache = Cache()
         self._nominations = Nominations(self._cache)
-        self._frameworks = Frameworks(profiles, self._handle)
-        self._queue = SchedulingQueue(self._frameworks.sort_key, self._frameworks.gate, self._frameworks.helps)
+        self._frameworks = Frameworks(profile_makers(configuration, registry), self._handle)
+        self._queue = SchedulingQueue(
+            self._frameworks.sort_key,
+            self._frameworks.gate,
+            self._frameworks.helps,
+            (configuration.initial_backoff_seconds, configuration.max_backoff_seconds),
+        )
         self._watching = Watching(
             self._factory, self._cache, self._nominations, self._queue, self._frameworks, self._changed
         )

@@ -15,6 +15,10 @@ from pinnace.apis.resources import (
     PERSISTENT_VOLUMES,
     POD_DISRUPTION_BUDGETS,
     PODS,
+    REPLICA_SETS,
+    REPLICATION_CONTROLLERS,
+    SERVICES,
+    STATEFUL_SETS,
     STORAGE_CLASSES,
 )
 from pinnace.client.informer import InformerFactory
@@ -34,7 +38,8 @@ STORAGE = {
     CSI_DRIVERS: "CSIDriver",
     CSI_STORAGE_CAPACITIES: "CSIStorageCapacity",
 }
-_WATCHED = (NAMESPACES, NODES, *STORAGE, POD_DISRUPTION_BUDGETS, PODS)
+SELECTING = (SERVICES, REPLICATION_CONTROLLERS, REPLICA_SETS, STATEFUL_SETS)
+_WATCHED = (NAMESPACES, NODES, *SELECTING, *STORAGE, POD_DISRUPTION_BUDGETS, PODS)
 
 
 class Watching:
@@ -68,6 +73,12 @@ class Watching:
         informers[NODES].add_handler(self._node_seen, lambda _, new: self._node_seen(new), self._node_gone)
         for resource, kind in STORAGE.items():
             self._watch_storage(resource, kind)
+        for resource in SELECTING:
+            informers[resource].add_handler(
+                lambda _: self._cache.siblings_changed(),
+                self._selecting_changed,
+                lambda _: self._cache.siblings_changed(),
+            )
         informers[PODS].add_handler(self._pod_seen, self._pod_changed, self._pod_gone)
 
     async def wait_synced(self) -> None:
@@ -96,6 +107,10 @@ class Watching:
         node = self._cache.remove_node(name_of(obj))
         if node is not None:
             self.happened("Node", Action.DELETE, node)  # a domain may have gone with it, and skew with the domain
+
+    def _selecting_changed(self, old: Obj, new: Obj) -> None:
+        if old["spec"].get("selector") != new["spec"].get("selector"):
+            self._cache.siblings_changed()
 
     def _watch_storage(self, resource: GVR, kind: str) -> None:
         def seen(action: Action, obj: Obj) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
+
 from pinnace.scheduler.cache import Cache
 from pinnace.scheduler.framework import MAX_SCORE, Normalization, Scope
 from pinnace.scheduler.node import NodeInfo
-from pinnace.scheduler.plugins.node_resources_fit import SCORED
 from pinnace.scheduler.pod import PodShape
 
 
@@ -15,16 +17,25 @@ class NodeResourcesBalancedAllocation:
     weight = 1
     normalization = Normalization.NONE
 
+    def __init__(self, resources: Collection[str] = ("cpu", "memory")) -> None:
+        self._resources = tuple(resources)
+
     def scores(self, shape: PodShape) -> bool:
-        return any(resource in shape.requests for resource in SCORED)
+        return any(resource in shape.requests for resource in self._resources)
 
     def score(self, shape: PodShape, node: NodeInfo, cache: Cache) -> int:  # noqa: ARG002
         """MAX_SCORE less the standard deviation of the shares in use."""
         shares = []
-        for resource in SCORED:
+        for resource in self._resources:
             capacity = node.allocatable.get(resource, 0)
             if capacity:
                 used = node.requested.get(resource, 0) + shape.requests.get(resource, 0)
                 shares.append(min(used / capacity, 1.0))
-        deviation = abs(shares[0] - shares[1]) / 2 if len(shares) == 2 else 0.0
+        if len(shares) == 2:
+            deviation = abs(shares[0] - shares[1]) / 2
+        elif shares:
+            mean = sum(shares) / len(shares)
+            deviation = math.sqrt(sum((share - mean) ** 2 for share in shares) / len(shares))
+        else:
+            deviation = 0.0
         return int((1 - deviation) * MAX_SCORE)

@@ -15,8 +15,6 @@ from pinnace.scheduler.handle import Handle
 from pinnace.scheduler.pod import HOSTNAME, AffinityTerm, PodInfo, PodShape
 from pinnace.scheduler.topology import Counter
 
-HARD_AFFINITY_WEIGHT = 1  # what a required term of a pod that is there is worth to a pod that it attracts
-
 _NOT_NEAR = Rejection(("node(s) didn't match pod affinity rules",), resolvable=False)
 _TOO_NEAR = Rejection(("node(s) didn't match pod anti-affinity rules",))
 _UNWANTED = Rejection(("node(s) didn't satisfy existing pods anti-affinity rules",))
@@ -94,8 +92,16 @@ class InterPodAffinity:
     weight = 2
     lowest_first = False
 
-    def __init__(self, handle: Handle) -> None:
+    def __init__(
+        self,
+        handle: Handle,
+        *,
+        hard_pod_affinity_weight: int = 1,
+        ignore_preferred_terms_of_existing_pods: bool = False,
+    ) -> None:
         self._handle = handle
+        self._weight_of_required = hard_pod_affinity_weight  # what such a term of another is worth to whom it attracts
+        self._ignores_preferences = ignore_preferred_terms_of_existing_pods
 
     def events_to_register(self) -> list[Hint]:
         return [
@@ -129,8 +135,10 @@ class InterPodAffinity:
 
     def score_rules(self, shape: PodShape, cache: Cache) -> Sequence[NearScore]:
         rules = [NearScore(_selected(term, cache), term.weight) for term in shape.preferred_affinity]
+        if not rules and self._ignores_preferences:
+            return ()
         for kind, term in cache.terms:
-            weight = {"required": HARD_AFFINITY_WEIGHT, "preferred": term.weight}.get(kind, 0)
+            weight = {"required": self._weight_of_required, "preferred": term.weight}.get(kind, 0)
             if weight and selects(term, shape, cache):
                 rules.append(NearScore(_bringing(kind, term, cache), weight))
         return rules

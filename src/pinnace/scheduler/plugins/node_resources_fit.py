@@ -1,17 +1,20 @@
-"""Whether what a pod requests is free on a node; scores nodes by how much would stay free (LeastAllocated).
+"""Whether what a pod requests is free on a node; scores nodes by how full they would be.
 
 Specified by https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/#how-pods-with-resource-requests-are-scheduled.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pinnace.scheduler.cache import Cache
 from pinnace.scheduler.events import Action, Change, Hint
-from pinnace.scheduler.framework import MAX_SCORE, Normalization, Rejection, Scope
+from pinnace.scheduler.framework import Normalization, Rejection, Scope
 from pinnace.scheduler.node import NodeInfo
 from pinnace.scheduler.pod import PodInfo, PodShape
+from pinnace.scheduler.resources import Strategy
 
-SCORED = ("cpu", "memory")
+_LEAST_ALLOCATED = Strategy()
 
 
 class NodeResourcesFit:
@@ -19,6 +22,13 @@ class NodeResourcesFit:
     scope = Scope.PODS
     weight = 1
     normalization = Normalization.NONE
+
+    def __init__(
+        self, strategy: Strategy = _LEAST_ALLOCATED, ignored: Collection[str] = (), ignored_groups: Collection[str] = ()
+    ) -> None:
+        self._strategy = strategy
+        self._ignored = frozenset(ignored)  # extended resources that others look after
+        self._ignored_groups = frozenset(ignored_groups)  # what is before the slash of their names
 
     def events_to_register(self) -> list[Hint]:
         return [
@@ -36,14 +46,19 @@ class NodeResourcesFit:
         allocatable, requested = node.allocatable, node.requested
         if len(node.pods) + 1 <= allocatable.get("pods", 0):
             for resource, wanted in shape.requests.items():
-                if wanted > allocatable.get(resource, 0) - requested.get(resource, 0):
+                if wanted > allocatable.get(resource, 0) - requested.get(resource, 0) and not self._is_ignored(
+                    resource
+                ):
                     break
             else:
                 return None
         return self._rejection(shape, node)
 
-    @staticmethod
-    def _rejection(shape: PodShape, node: NodeInfo) -> Rejection:
+    def _is_ignored(self, resource: str) -> bool:
+        group, slash, _ = resource.partition("/")
+        return bool(slash) and (resource in self._ignored or group in self._ignored_groups)
+
+    def _rejection(self, shape: PodShape, node: NodeInfo) -> Rejection:
         """Everything that is short; resolvable unless the empty node would be too small."""
         allocatable, requested = node.allocatable, node.requested
         reasons = []
@@ -51,7 +66,8 @@ class NodeResourcesFit:
         if len(node.pods) + 1 > allocatable.get("pods", 0):
             reasons.append("Too many pods")
         for resource, wanted in shape.requests.items():
-            if wanted > allocatable.get(resource, 0) - requested.get(resource, 0):
+            short = wanted > allocatable.get(resource, 0) - requested.get(resource, 0)
+            if short and not self._is_ignored(resource):
                 reasons.append(f"Insufficient {resource}")
                 resolvable = resolvable and wanted <= allocatable.get(resource, 0)
         return Rejection(tuple(reasons), resolvable)
@@ -60,13 +76,4 @@ class NodeResourcesFit:
         return True
 
     def score(self, shape: PodShape, node: NodeInfo, cache: Cache) -> int:  # noqa: ARG002
-        """The share of CPU and memory that would stay free, as MAX_SCORE shares, averaged."""
-        total = scored = 0
-        for resource in SCORED:
-            capacity = node.allocatable.get(resource, 0)
-            if capacity:
-                scored += 1
-                used = node.scoring_requested.get(resource, 0) + shape.scoring_requests.get(resource, 0)
-                if used < capacity:
-                    total += (capacity - used) * MAX_SCORE // capacity
-        return total // scored if scored else 0
+        return self._strategy.score_of(shape, node)

@@ -12,12 +12,22 @@ from dataclasses import dataclass
 import orjson
 
 from pinnace.apis.core.node_selection import node_selector_matches, untolerated
+from pinnace.apis.resources import REPLICA_SETS, REPLICATION_CONTROLLERS, SERVICES, STATEFUL_SETS
+from pinnace.machinery.meta import Obj, get_in, namespace_of
+from pinnace.machinery.selectors import LabelSelector
 from pinnace.scheduler.cache import Cache
 from pinnace.scheduler.events import Action, Change, Hint
 from pinnace.scheduler.framework import Rejection
+from pinnace.scheduler.handle import Handle
 from pinnace.scheduler.node import NodeInfo
 from pinnace.scheduler.pod import PodInfo, PodShape, SpreadConstraint
 from pinnace.scheduler.topology import Counter
+
+_OWNERS = {
+    "ReplicaSet": REPLICA_SETS,
+    "ReplicationController": REPLICATION_CONTROLLERS,
+    "StatefulSet": STATEFUL_SETS,
+}
 
 _SKEWED = Rejection(("node(s) didn't match pod topology spread constraints",))
 _NO_LABEL = Rejection(
@@ -74,10 +84,23 @@ class SpreadScore:
         return count * math.log(len(self.counter.counts) + 2) + self.max_skew - 1
 
 
+SYSTEM_DEFAULTS: tuple[Obj, ...] = (
+    {"topologyKey": "kubernetes.io/hostname", "maxSkew": 3, "whenUnsatisfiable": "ScheduleAnyway"},
+    {"topologyKey": "topology.kubernetes.io/zone", "maxSkew": 5, "whenUnsatisfiable": "ScheduleAnyway"},
+)
+
+
 class PodTopologySpread:
+    """Pods without constraints of their own get default ones, which count the pods of their Services and owners."""
+
     name = "PodTopologySpread"
     weight = 2
     lowest_first = True
+
+    def __init__(self, handle: Handle, *, default_constraints: Sequence[Obj] | None = None) -> None:
+        self._handle = handle
+        self._by_system = default_constraints is None
+        self._defaults = SYSTEM_DEFAULTS if default_constraints is None else tuple(default_constraints)
 
     def events_to_register(self) -> list[Hint]:
         return [
@@ -86,7 +109,7 @@ class PodTopologySpread:
         ]
 
     def filter_rules(self, shape: PodShape, cache: Cache) -> Sequence[SkewRule]:
-        hard = [constraint for constraint in shape.spread if constraint.hard]
+        hard = [constraint for constraint in self._constraints(shape) if constraint.hard]
         return [
             SkewRule(
                 _counter(shape, constraint, hard, cache),
@@ -98,8 +121,49 @@ class PodTopologySpread:
         ]
 
     def score_rules(self, shape: PodShape, cache: Cache) -> Sequence[SpreadScore]:
-        soft = [constraint for constraint in shape.spread if not constraint.hard]
-        return [SpreadScore(_counter(shape, constraint, soft, cache), constraint.max_skew) for constraint in soft]
+        soft = [constraint for constraint in self._constraints(shape) if not constraint.hard]
+        together = soft if shape.spread or not self._by_system else []  # nodes may lack what the system's defaults name
+        return [SpreadScore(_counter(shape, constraint, together, cache), constraint.max_skew) for constraint in soft]
+
+    def _constraints(self, shape: PodShape) -> Sequence[SpreadConstraint]:
+        if shape.spread or not self._defaults:
+            return shape.spread
+        selector = self._siblings(shape)
+        return [default_constraint(one, selector) for one in self._defaults] if selector is not None else ()
+
+    def _siblings(self, shape: PodShape) -> LabelSelector | None:
+        """Selects the pods of the same Services and owner; None when the pod has neither."""
+        labels: dict[str, str] = {}
+        for service in self._handle.objects(SERVICES).list() if shape.labels else ():
+            wanted = get_in(service, "spec", "selector")
+            if wanted and namespace_of(service) == shape.namespace and wanted.items() <= shape.labels.items():
+                labels |= wanted
+        found: Obj = {"matchLabels": labels} if labels else {}
+        if shape.owner is not None:
+            kind, key = shape.owner
+            owner = self._handle.objects(_OWNERS[kind]).get(key)
+            selector = get_in(owner, "spec", "selector") if owner is not None else None
+            if selector and kind == "ReplicationController":
+                selector = {"matchLabels": selector}
+            if selector:
+                found = {
+                    "matchLabels": labels | (selector.get("matchLabels") or {}),
+                    "matchExpressions": selector.get("matchExpressions") or [],
+                }
+        return LabelSelector.from_json(found) if found else None
+
+
+def default_constraint(found: Obj, selector: LabelSelector) -> SpreadConstraint:
+    """A constraint of the scheduler's configuration, for the pods that `selector` means."""
+    return SpreadConstraint(
+        key=found["topologyKey"],
+        max_skew=found["maxSkew"],
+        hard=found["whenUnsatisfiable"] == "DoNotSchedule",
+        selector=selector,
+        min_domains=1,
+        honor_affinity=True,
+        honor_taints=False,
+    )
 
 
 def _counter(shape: PodShape, constraint: SpreadConstraint, together: list[SpreadConstraint], cache: Cache) -> Counter:
