@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ class Hooks:
         self.answers: dict[str, Answer] = {}
         self.asked: list[tuple[str, Obj]] = []
         self.slow = asyncio.Event()  # `/slow` answers once this is set
+        self.headers: Callable[[Mapping[str, str]], object] = len  # told of those of every request
         self.hangs_up: set[str] = set()  # paths whose next call finds the connection closed
         self.port = 0
         self.bundle = base64.b64encode((pki / "ca.crt").read_bytes()).decode()
@@ -46,6 +47,7 @@ class Hooks:
 
     async def _answer(self, request: web.Request) -> web.Response:
         review = await request.json()
+        self.headers(request.headers)
         path = request.path
         if review["request"]["userInfo"]["username"] != "system:apiserver":  # which writes what it needs at any time
             self.asked.append((path, review["request"]))

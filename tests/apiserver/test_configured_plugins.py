@@ -16,9 +16,11 @@ from pinnace.apiserver.admission.image_policy import ImagePolicyWebhook, duratio
 from pinnace.apiserver.admission.owner_references import newly_blocking
 from pinnace.apiserver.admission.plugins import NAMES, build
 from pinnace.apiserver.admission.tolerations import covers, merged
+from pinnace.apiserver.admission.webhook_credentials import WebhookCredentials
 from pinnace.apiserver.configuration import ConfigurationError
 from pinnace.machinery.meta import Obj
 from tests.apiserver.conftest import Cluster, config_map, pod
+from tests.apiserver.hooks import Hooks, allow, register
 from tests.apiserver.test_admission_plugins import cluster_with
 
 NAMESPACE = "/api/v1/namespaces/default"
@@ -458,3 +460,49 @@ async def test_what_is_limited_needs_a_quota_that_counts_it(pki: Path, tmp_path:
         assert (await cluster.call("POST", PODS, critical)).status == 201
         refused = await cluster.refused("POST", PODS, pod("second", priorityClassName="system-cluster-critical"))
         assert "exceeded quota: critical" in refused.message
+
+
+# Webhooks.
+
+
+def kubeconfig_of(directory: Path, *names: str) -> Path:
+    """Users whose tokens are their names."""
+    file = directory / "webhook-users"
+    users = [{"name": name, "user": {"token": f"as-{name}"}} for name in names]
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", "users": users}))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "token"),
+    [
+        ("hook.ns.svc", 443, "as-hook.ns.svc"),
+        ("hook.ns.svc", 8443, "as-hook.ns.svc:8443"),
+        ("hook.ns.svc", 9443, "as-*"),
+        ("other.ns.svc", 443, "as-*.ns.svc"),
+        ("other.far.svc", 443, "as-*.svc"),
+        ("example.com", 443, "as-*"),
+    ],
+)
+def test_a_webhook_is_shown_the_user_that_is_named_after_it(tmp_path: Path, host: str, port: int, token: str) -> None:
+    names = ("*", "*.svc", "*.ns.svc", "hook.ns.svc", "hook.ns.svc:8443")
+    found = WebhookCredentials(kubeconfig_of(tmp_path, *names)).of(host, port)
+    assert found is not None
+    assert found.bearer_token() == token
+    assert WebhookCredentials().of(host, port) is None
+
+
+async def test_webhooks_learn_who_calls_them(pki: Path, tmp_path: Path, hooks: Hooks) -> None:
+    seen: list[str | None] = []
+    kubeconfig_of(tmp_path, "127.0.0.1:*", f"127.0.0.1:{hooks.port}")
+    head = {"apiVersion": "apiserver.config.k8s.io/v1", "kind": "WebhookAdmissionConfiguration"}
+    file = configuration(tmp_path, ValidatingAdmissionWebhook={**head, "kubeConfigFile": "webhook-users"})
+    hooks.answers = {"/validating": allow, "/mutating": allow}
+    hooks.headers = lambda headers: seen.append(headers.get("Authorization"))
+    async with cluster_with(pki, tmp_path, admission_control_config_file=file) as cluster:
+        await register(cluster, "Validating", "one", hooks.webhook("one", "/validating"))
+        assert (await cluster.call("POST", f"{NAMESPACE}/configmaps", config_map("a"))).status == 201
+        assert seen == [f"Bearer as-127.0.0.1:{hooks.port}"]
+        await register(cluster, "Mutating", "two", hooks.webhook("two", "/mutating"))
+        assert (await cluster.call("POST", f"{NAMESPACE}/configmaps", config_map("b"))).status == 201
+        assert sorted(seen, key=str)[-1] is None, "each plugin has users of its own"

@@ -78,7 +78,8 @@ class ApiServer:
         static = read_token_file(options.token_auth_file) if options.token_auth_file else {}
         self._closing = contextlib.AsyncExitStack()  # of connections to servers that this one asks
         verifiers, anonymous = more_verifiers(options, storage, self._closing)
-        self._webhooks = WebhookClient()
+        self._webhooks = WebhookClient()  # for conversion
+        configurations = read_admission_configuration(options.admission_control_config_file, plugins.NAMES)
         self._reservations = Reservations(options.service_cluster_ip_range, options.service_node_port_range, storage)
         self.api = Api(
             options=options,
@@ -89,8 +90,8 @@ class ApiServer:
                 plugins.build(
                     options.enable_admission_plugins,
                     options.disable_admission_plugins,
-                    dynamic_plugins(self._webhooks),
-                    read_admission_configuration(options.admission_control_config_file, plugins.NAMES),
+                    dynamic_plugins(configurations),
+                    configurations,
                 )
             ),
             reservations=self._reservations,

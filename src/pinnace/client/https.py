@@ -185,13 +185,18 @@ def tls_context(connection: Connection) -> ssl.SSLContext:
     if not connection.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    show_certificate(context, connection)
+    return context
+
+
+def show_certificate(context: ssl.SSLContext, connection: Connection) -> None:
+    """Show servers the certificate of the connection, if it has one; ValueError where that cannot be used."""
     if connection.certificate and connection.key:
         # Python reads client certificates from files only.
         with tempfile.NamedTemporaryFile(prefix="pinnace-client-") as file:
             file.write(connection.certificate + b"\n" + connection.key)
             file.flush()
             context.load_cert_chain(file.name)
-    return context
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:

@@ -40,6 +40,10 @@ class Connection:
     tls_server_name: str = ""  # name to check the server's certificate against, if not the host
     namespace: str = "default"
 
+    def bearer_token(self) -> str:
+        """What stands in the Authorization header, empty for nothing. Raises OSError for a file that is gone."""
+        return self.token_file.read_text().strip() if self.token_file is not None else self.token
+
 
 # Reading.
 
@@ -122,6 +126,9 @@ class Kubeconfig:
 
     def contexts(self) -> list[str]:
         return [entry["name"] for entry in self.document.get("contexts") or ()]
+
+    def users(self) -> list[str]:
+        return [entry["name"] for entry in self.document.get("users") or ()]
 
     def set_cluster(self, name: str, cluster: Obj) -> None:
         self._set("clusters", "cluster", name, cluster)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from pinnace.apiserver.admission.chain import Plugin
+from pinnace.apiserver.admission.configuration import Configurations
 from pinnace.apiserver.admission.mutating_policies import MutatingPolicies
 from pinnace.apiserver.admission.policies import ValidatingPolicies
 from pinnace.apiserver.admission.webhook_client import WebhookClient
+from pinnace.apiserver.admission.webhook_credentials import read_credentials
 from pinnace.apiserver.admission.webhooks import MutatingWebhooks, ValidatingWebhooks
 
 
-def dynamic_plugins(client: WebhookClient) -> dict[str, Plugin]:
-    """One of each; webhooks are called with `client`."""
+def dynamic_plugins(configurations: Configurations) -> dict[str, Plugin]:
+    """One of each. Raises ConfigurationError."""
     return {
         "MutatingAdmissionPolicy": MutatingPolicies(),
-        "MutatingAdmissionWebhook": MutatingWebhooks(client),
+        "MutatingAdmissionWebhook": MutatingWebhooks(_client(configurations, "MutatingAdmissionWebhook")),
         "ValidatingAdmissionPolicy": ValidatingPolicies(),
-        "ValidatingAdmissionWebhook": ValidatingWebhooks(client),
+        "ValidatingAdmissionWebhook": ValidatingWebhooks(_client(configurations, "ValidatingAdmissionWebhook")),
     }
+
+
+def _client(configurations: Configurations, plugin: str) -> WebhookClient:
+    return WebhookClient(read_credentials(configurations, plugin))

@@ -9,6 +9,7 @@ import asyncio
 import random
 import ssl
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -16,10 +17,14 @@ from pinnace.apis.resources import SERVICES
 from pinnace.apiserver.backends import bracketed, trusting_bundle
 from pinnace.apiserver.endpoints import ready_endpoints, slices_of
 from pinnace.apiserver.storage import Storage
+from pinnace.client.https import show_certificate
+from pinnace.client.kubeconfig import Connection
 from pinnace.machinery.meta import Obj
 
 if TYPE_CHECKING:
     import aiohttp
+
+    from pinnace.apiserver.admission.webhook_credentials import WebhookCredentials
 
 _MOST = 3 << 20  # bytes of an answer
 _CONTEXTS = 100
@@ -33,14 +38,16 @@ class _Target(NamedTuple):
     shown: str  # the URL that messages name
     url: str
     server_name: str | None  # what the certificate must be for, where it is not the URL's host
+    address: tuple[str, int]  # the host and port that it is known by
 
 
 class WebhookClient:
-    """Keeps connections open between calls; `close` at the end."""
+    """Keeps connections open between calls; `close` at the end. Nobody's name is shown but where `credentials` say."""
 
-    def __init__(self) -> None:
+    def __init__(self, credentials: WebhookCredentials | None = None) -> None:
+        self._credentials = credentials
         self._session: aiohttp.ClientSession | None = None
-        self._contexts: dict[str, ssl.SSLContext] = {}  # by CA bundle
+        self._contexts: dict[tuple[str, Connection | None], ssl.SSLContext] = {}  # by CA bundle and who we are
 
     async def close(self) -> None:
         if self._session is not None:
@@ -57,12 +64,13 @@ class WebhookClient:
             target = _resolve(webhook["clientConfig"], seconds, storage)
             if self._session is None:
                 self._session = aiohttp.ClientSession(trust_env=False)
-            context = self._context(webhook["clientConfig"].get("caBundle") or "")
+            user = self._credentials.of(*target.address) if self._credentials is not None else None
+            context = self._context(webhook["clientConfig"].get("caBundle") or "", user)
             async with asyncio.timeout(seconds):
                 try:
-                    status, body = await self._exchange(target, review, context, most)
+                    status, body = await self._exchange(target, review, context, user, most)
                 except aiohttp.ServerDisconnectedError:  # a connection kept from an earlier call, closed meanwhile
-                    status, body = await self._exchange(target, review, context, most)
+                    status, body = await self._exchange(target, review, context, user, most)
             if status != 200:
                 raise CallFailed(f"failed to call webhook: {_refused(status, body)}")
             return orjson.loads(body)
@@ -74,27 +82,37 @@ class WebhookClient:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise CallFailed(f'failed to call webhook: Post "{shown}": {error}') from None
 
-    async def _exchange(self, target: _Target, review: Obj, context: ssl.SSLContext, most: int) -> tuple[int, bytes]:
+    async def _exchange(
+        self, target: _Target, review: Obj, context: ssl.SSLContext, user: Connection | None, most: int
+    ) -> tuple[int, bytes]:
         """Status and body of one answer."""
         assert self._session is not None
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        token = user.bearer_token() if user is not None else ""
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
         async with self._session.post(
             target.url,
             data=orjson.dumps(review),
-            headers={"Content-Type": "application/json", "Accept": "application/json"},
+            headers=headers,
             ssl=context,
             server_hostname=target.server_name,
             allow_redirects=False,
         ) as response:
             return response.status, await _read(response, most)
 
-    def _context(self, bundle: str) -> ssl.SSLContext:
+    def _context(self, bundle: str, user: Connection | None) -> ssl.SSLContext:
         """TLS that trusts the bundle (base64 of PEM), or who the machine trusts. Raises ValueError."""
-        found = self._contexts.get(bundle)
+        if user is not None and user.certificate is None:
+            user = None  # whose token goes with each request
+        found = self._contexts.get((bundle, user))
         if found is None:
             found = trusting_bundle(bundle)
+            if user is not None:
+                show_certificate(found, user)
             if len(self._contexts) >= _CONTEXTS:
                 self._contexts.clear()
-            self._contexts[bundle] = found
+            self._contexts[bundle, user] = found
         return found
 
 
@@ -121,13 +139,15 @@ def _url(config: Obj, seconds: int) -> str:
 def _resolve(config: Obj, seconds: int, storage: Storage) -> _Target:
     shown = _url(config, seconds)
     if config.get("url"):
-        return _Target(shown, shown, None)
+        parts = urlsplit(config["url"])
+        return _Target(shown, shown, None, (parts.hostname or "", parts.port or 443))
     service = config.get("service") or {}
     name, namespace = service.get("name", ""), service.get("namespace", "")
     address, port = endpoint(storage, namespace, name, service.get("port") or 443)
     path = "/" + (service.get("path") or "").lstrip("/")
     url = f"https://{bracketed(address)}:{port}{path}?timeout={seconds}s"
-    return _Target(shown, url, f"{name}.{namespace}.svc")
+    host = f"{name}.{namespace}.svc"
+    return _Target(shown, url, host, (host, service.get("port") or 443))
 
 
 def endpoint(storage: Storage, namespace: str, name: str, port: int) -> tuple[str, int]:

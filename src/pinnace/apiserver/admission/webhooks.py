@@ -79,6 +79,9 @@ class _Webhooks(Plugin):
         self.client = client
         self._hooks: PerObject[list[_Hook]] = PerObject(_hooks)
 
+    async def close(self) -> None:
+        await self.client.close()
+
     def _chosen(self, attributes: Attributes) -> Iterator[tuple[_Hook, Kind]]:
         """The webhooks that a request concerns, in order, each with the kind in which it wants to see the object."""
         if attributes.resource[0] == _EXEMPT_GROUP:

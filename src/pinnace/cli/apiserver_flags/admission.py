@@ -39,12 +39,14 @@ def _check(
     if not enable_admission_plugins and admission_control_config_file is None:
         return
     from pinnace.apiserver.admission.configuration import read_admission_configuration
+    from pinnace.apiserver.admission.dynamic import dynamic_plugins
     from pinnace.apiserver.admission.plugins import NAMES, build
     from pinnace.apiserver.configuration import ConfigurationError
 
     try:
         configurations = read_admission_configuration(admission_control_config_file, NAMES)
-        build(enable_admission_plugins, disable_admission_plugins, configurations=configurations)
+        dynamic = dynamic_plugins(configurations)
+        build(enable_admission_plugins, disable_admission_plugins, dynamic, configurations)
     except ConfigurationError as error:
         raise click.ClickException(f"failed to initialize admission: {error}") from None
 
