@@ -13,6 +13,7 @@ from pinnace.apiserver.aggregation.aggregator import Aggregator
 from pinnace.apiserver.aggregation.documents import with_backends
 from pinnace.apiserver.api import Api
 from pinnace.apiserver.discovery import Discovery, Document
+from pinnace.apiserver.flowcontrol.controller import FlowControl
 from pinnace.apiserver.metrics import Metrics
 from pinnace.apiserver.openapi import OpenApi
 from pinnace.apiserver.request_info import RequestInfo
@@ -25,6 +26,7 @@ from pinnace.store.snapshot import SERVED_AT
 from pinnace.wire.http import AnyResponse, Request, Response
 
 _JSON = ("Content-Type", "application/json")
+_TEXT = ("Content-Type", "text/plain; charset=utf-8")
 _STORE_SECONDS = 2.0  # for the store to answer a health check
 _HEALTH = ("healthz", "livez", "readyz")
 _HEADED = ("", "metrics", "openapi")  # the first parts of paths that answer HEAD
@@ -33,10 +35,13 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 class PublicPaths:
-    def __init__(self, api: Api, counts: Metrics, aggregator: Aggregator) -> None:
+    def __init__(
+        self, api: Api, counts: Metrics, aggregator: Aggregator, flow_control: FlowControl | None = None
+    ) -> None:
         self._api = api
         self._aggregator = aggregator
         self._metrics = counts
+        self._flow_control = flow_control
         self._minor = api.registry.minor
         self._git_version = f"v1.{self._minor}.0"
         self._openapi = OpenApi(api.schemas, api.registry.builtin, self._git_version)
@@ -74,6 +79,8 @@ class PublicPaths:
             return Response(200, (("Content-Type", metrics.TEXT),), self._metrics.text())
         if first == "openapi":
             return self._open_api(request, path)
+        if first == "debug" and self._flow_control is not None:
+            return self._dump(self._flow_control, request, path)
         if path == "/.well-known/openid-configuration":
             return Response(200, (_JSON,), orjson.dumps(self._api.tokens.configuration()))
         if path == "/openid/v1/jwks":
@@ -97,6 +104,13 @@ class PublicPaths:
             checks["poststarthook/bootstrap-objects"] = lambda: "" if self.bootstrapped else "not finished"
             checks["shutdown"] = lambda: "process is shutting down" if self._api.stopping else ""
         return health.answer(endpoint, name, checks, "verbose" in params, request.param_list("exclude"))
+
+    def _dump(self, flow_control: FlowControl, request: Request, path: str) -> Response:
+        from pinnace.apiserver.flowcontrol import dumps
+
+        details = bool(request.params().get("includeRequestDetails"))
+        text = dumps.answer(path, flow_control, details)
+        return _not_found() if text is None else Response(200, (_TEXT,), text.encode())
 
     async def _snapshot(self) -> Response:
         try:

@@ -110,9 +110,10 @@ class ApiServer:
         self._custom = CustomResources(self.api, self._webhooks)
         self._aggregator = Aggregator(self.api, self._as_server)
         self.metrics = Metrics(storage, f"v1.{schemas.minor}.0")
-        self._public = PublicPaths(self.api, self.metrics, self._aggregator)
-        self._auditor = auditor_of(options.audit, schemas)
         self._limiter = Limiter(options, storage, time.monotonic)
+        self.metrics.families += self._limiter.families()
+        self._public = PublicPaths(self.api, self.metrics, self._aggregator, self._limiter.control)
+        self._auditor = auditor_of(options.audit, schemas)
         self._path = RequestPath(self.api, self._aggregator, self._public, self.metrics, self._limiter, self._auditor)
         self._server: Any = None
         self._chores: list[asyncio.Task[None]] = []

@@ -36,7 +36,7 @@ class FlowControl:
         """`total` is how many seats there are."""
         self._storage = storage
         self._total = total
-        self._clock = clock
+        self.clock = clock
         self.levels: dict[str, Level] = {}
         self.quiescing: list[Level] = []
         self.tallies: dict[tuple[str, str], Tally] = {}  # by level and schema
@@ -92,7 +92,7 @@ class FlowControl:
         """Take the objects as they are."""
         self._is_stale = False
         self._flows.clear()
-        now = self._clock()
+        now = self.clock()
         configured = self._objects(PRIORITY_LEVEL_CONFIGURATIONS, LEVELS)
         for name, obj in configured.items():
             shape, known = shape_of(obj), self.levels.get(name)
@@ -142,7 +142,7 @@ class FlowControl:
         """Keep objects, conditions and limits right until cancelled."""
         looked = -LOOK_SECONDS
         while True:
-            now = self._clock()
+            now = self.clock()
             if self._changed.is_set() or now - looked >= LOOK_SECONDS:
                 looked = now
                 self._changed.clear()
@@ -173,7 +173,7 @@ class FlowControl:
         """Divide the seats by what was wanted since the last call."""
         if self._is_stale:
             self.digest()
-        now = self._clock()
+        now = self.clock()
         wanted = {name: level.queues.demand.settle(now) for name, level in self.levels.items()}
         for name, current in divide({name: each.limits for name, each in self.levels.items()}, wanted).items():
             level = self.levels[name]

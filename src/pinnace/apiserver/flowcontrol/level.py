@@ -16,14 +16,15 @@ BUCKETS = (0.0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.
 _HEADS_KEPT = 512
 
 
-@dataclass(slots=True)
-class Histogram:
-    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
-    total: float = 0.0
+class Durations:
+    __slots__ = ("figures",)
+
+    def __init__(self) -> None:
+        self.figures = [0.0] * (len(BUCKETS) + 2)  # the sum, then how many fell between two bounds
 
     def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(BUCKETS, seconds)] += 1
-        self.total += seconds
+        self.figures[0] += seconds
+        self.figures[1 + bisect_left(BUCKETS, seconds)] += 1
 
 
 @dataclass(slots=True, eq=False)
@@ -35,8 +36,8 @@ class Tally:
     waiting: int = 0
     executing: int = 0
     seats: int = 0  # of those that execute
-    waited: Histogram = field(default_factory=Histogram)  # of those that were served, if by a queue
-    executed: Histogram = field(default_factory=Histogram)
+    waited: Durations = field(default_factory=Durations)  # of those that were served, if by a queue
+    executed: Durations = field(default_factory=Durations)
 
     @property
     def dispatched(self) -> int:

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pinnace.apiserver.deadline import Deadlines, is_long_running, is_mutating, seconds_for, too_late
 from pinnace.apiserver.flowcontrol.bootstrap import Request
 from pinnace.apiserver.flowcontrol.controller import FlowControl
+from pinnace.apiserver.flowcontrol.measures import families
 from pinnace.apiserver.flowcontrol.queueset import Ticket
 from pinnace.machinery.errors import ApiError
+from pinnace.machinery.metrics import Family
 from pinnace.wire.http import AnyResponse, Response
 
 if TYPE_CHECKING:
@@ -52,6 +54,10 @@ class Limiter:
             self.control = FlowControl(storage, reads + writes, clock)
         self._plain = {False: reads, True: writes}  # by whether the request is a write; 0 for no limit
         self._inflight = {False: 0, True: 0}
+
+    def families(self) -> list[Family]:
+        """What there is to measure."""
+        return [] if self.control is None else families(self.control)
 
     def start(self) -> None:
         """Follow the cluster's objects from now on, where they count."""

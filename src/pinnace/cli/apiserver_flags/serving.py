@@ -9,7 +9,7 @@ import click
 
 from pinnace.cli.apiserver_flags.section import section
 from pinnace.cli.serving import own_certificate
-from pinnace.cli.values import FILE, switch
+from pinnace.cli.values import DURATION, FILE, switch
 
 options = section(
     click.option("--bind-address", default="0.0.0.0", show_default=True, help="Address to listen on."),
@@ -37,6 +37,40 @@ options = section(
         default=0,
         help="Chance that an HTTP/2 connection is asked to go away at a request, so that load spreads over servers.",
     ),
+    switch(
+        "--enable-priority-and-fairness",
+        default=True,
+        show_default=True,
+        help="Share the server's capacity by FlowSchemas and PriorityLevelConfigurations.",
+    ),
+    click.option(
+        "--max-requests-inflight",
+        type=click.IntRange(min=0),
+        default=400,
+        show_default=True,
+        help="Reads at a time, 0 for no limit. With priority and fairness the sum with the next is what levels share.",
+    ),
+    click.option(
+        "--max-mutating-requests-inflight",
+        type=click.IntRange(min=0),
+        default=200,
+        show_default=True,
+        help="Writes at a time, 0 for no limit.",
+    ),
+    click.option(
+        "--request-timeout",
+        type=DURATION,
+        default="1m0s",
+        show_default=True,
+        help="Time that a request may take, but a watch, a log or a session.",
+    ),
+    click.option(
+        "--min-request-timeout",
+        type=click.IntRange(min=1),
+        default=1800,
+        show_default=True,
+        help="Seconds that a watch lasts at least if its client does not say; up to twice this, at random.",
+    ),
     click.option("--cors-allowed-origins", default="", help="Origins of web pages that may ask, regular expressions."),
 )
 
@@ -55,6 +89,11 @@ def read(flags: dict[str, Any]) -> dict[str, Any]:
         "key_file": key_file,
         "http2": not flags["disable_http2_serving"],
         "http2_max_streams": flags["http2_max_streams_per_connection"] or 250,
+        "enable_priority_and_fairness": flags["enable_priority_and_fairness"],
+        "max_requests_inflight": flags["max_requests_inflight"],
+        "max_mutating_requests_inflight": flags["max_mutating_requests_inflight"],
+        "request_timeout": flags["request_timeout"],
+        "min_request_timeout": flags["min_request_timeout"],
         "goaway_chance": flags["goaway_chance"],
         "cors_allowed_origins": _origins(flags["cors_allowed_origins"]),
     }
