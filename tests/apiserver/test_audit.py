@@ -512,3 +512,15 @@ async def test_a_webhook_that_is_away_does_not_hold_up_the_server(pki: Path, tmp
         answer = await asyncio.wait_for(made.cluster.call("GET", "/version"), 20)
 
     assert answer.status == 200
+
+
+async def test_every_answer_has_an_id_also_where_nothing_is_recorded(cluster: Cluster) -> None:
+    answers = [await cluster.call("GET", path) for path in (MAPS, f"{MAPS}/none", "/version")]
+    mine = await cluster.call("GET", MAPS, headers={"Audit-ID": "mine"})
+    watch = await cluster.watch(f"{MAPS}?watch=true&timeoutSeconds=1")
+    watch.close()
+
+    ids = [answer.headers["audit-id"] for answer in answers] + [watch.headers["audit-id"]]
+    assert len(set(ids)) == 4
+    assert all(len(one) == 36 for one in ids)
+    assert mine.headers["audit-id"] == "mine"

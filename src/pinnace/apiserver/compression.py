@@ -65,4 +65,4 @@ def _compress(body: bytes) -> bytes:
 
 
 def _packed(response: Response, body: bytes) -> Response:
-    return Response(response.status, (*response.headers, *HEADERS), body)
+    return Response(response.status, (*response.headers, *HEADERS), body, response.audit_id)

@@ -18,6 +18,7 @@ from pinnace.apiserver.aggregation.aggregator import Aggregator
 from pinnace.apiserver.api import Api
 from pinnace.apiserver.asking import MustAsk, asking
 from pinnace.apiserver.audit.auditor import Auditor, note_decision, own_request
+from pinnace.apiserver.audit.event import id_of
 from pinnace.apiserver.authn import User, loopback_user
 from pinnace.apiserver.call import Call, Many, One, Result, shown
 from pinnace.apiserver.compression import compressed
@@ -193,6 +194,7 @@ class RequestPath:
             response.headers = exchange.flow.headed(response.headers)
         if exchange.audit is not None and self._auditor is not None:
             return self._auditor.answered(exchange, response)
+        response.audit_id = id_of(exchange.request)
         return response
 
     def _failed(self, exchange: Exchange, error: Exception, warnings: list[str] | None = None) -> AnyResponse:

@@ -54,4 +54,9 @@ def _encode_head(status: int, headers: Headers) -> bytes:
     return "".join(lines).encode("latin-1", "replace")
 
 
+def audit_line(audit_id: str) -> bytes:
+    """The header that no two responses have alike."""
+    return b"Audit-Id: %b\r\n" % audit_id.encode("latin-1", "replace")
+
+
 heads = Heads(_encode_head, lambda date: f"Date: {date}\r\n".encode())

@@ -248,6 +248,14 @@ def encode_field(name: bytes, value: bytes) -> bytes:
     return head + _encode_integer(len(value), 0x7F, 0) + value
 
 
+def encode_audit_id(audit_id: str) -> bytes:
+    """`audit-id`, which is worth no place in a table."""
+    value = audit_id.encode("latin-1", "replace")
+    if len(value) < 0x7F:
+        return b"\0\x08audit-id%c%b" % (len(value), value)
+    return b"\0\x08audit-id" + _encode_integer(len(value), 0x7F, 0) + value
+
+
 def encode_length(length: int) -> bytes:
     """`content-length`."""
     text = b"%d" % length

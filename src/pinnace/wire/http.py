@@ -115,11 +115,15 @@ class RawConnection(Protocol):
 
 @dataclass(slots=True)
 class Response:
-    """A complete response. `Content-Length` and `Date` are the server's business."""
+    """A complete response. `Content-Length` and `Date` are the server's business.
+
+    No two responses have the same `audit_id`: it is no part of `headers`, whose encoded form is remembered.
+    """
 
     status: int = 200
     headers: Headers = ()
     body: bytes = b""
+    audit_id: str = ""  # sent as Audit-Id
 
 
 @dataclass(slots=True)
@@ -132,6 +136,7 @@ class StreamingResponse:
     run: Callable[[Writer], Awaitable[None]]
     status: int = 200
     headers: Headers = ()
+    audit_id: str = ""
 
 
 @dataclass(slots=True)
@@ -141,6 +146,7 @@ class UpgradeResponse:
     run: Callable[[RawConnection], Awaitable[None]]
     headers: Headers = field(default_factory=tuple)
     status: int = 101
+    audit_id: str = ""
 
 
 AnyResponse = Response | StreamingResponse | UpgradeResponse

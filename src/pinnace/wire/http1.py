@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 import httptools
 
 from pinnace.wire.connection import TLS_RECORD, Channel, Settings, plain_error
-from pinnace.wire.heads import BODYLESS, heads, status_line
+from pinnace.wire.heads import BODYLESS, audit_line, heads, status_line
 from pinnace.wire.http import (
     AnyResponse,
     Handler,
@@ -436,6 +436,8 @@ class Http1Connection:
     ) -> tuple[bytes | memoryview, ...]:
         """The response in as many pieces as spare copying a long body."""
         head = heads.get(response.status, response.headers)
+        if response.audit_id:
+            head += audit_line(response.audit_id)
         if not keep_alive:
             head += b"Connection: close\r\n"
         elif not http11:
@@ -456,6 +458,8 @@ class Http1Connection:
         if not keep_alive:
             self._last = True
         head = heads.get(response.status, response.headers)
+        if response.audit_id:
+            head += audit_line(response.audit_id)
         if incoming.chunked_ok:
             head += b"Transfer-Encoding: chunked\r\n"
         self._channel.write(head + (b"\r\n" if keep_alive else b"Connection: close\r\n\r\n"))
@@ -500,6 +504,8 @@ class Http1Connection:
         """Send the 101 and give the connection to `run`; it does not come back."""
         lines = [status_line(response.status)]
         lines += [f"{name}: {value}\r\n" for name, value in response.headers]
+        if response.audit_id:
+            lines.append(audit_line(response.audit_id).decode("latin-1"))
         self._channel.write("".join([*lines, "\r\n"]).encode("latin-1"))
         self._raw = RawStream(self._channel, bytes(self._tail or b""))
         if self._lost:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable
 from pinnace.wire import http2_frames as frames
 from pinnace.wire.connection import Channel, Settings, plain_error
 from pinnace.wire.heads import BODYLESS
-from pinnace.wire.hpack import CONTINUE, TABLE_BYTES, TABLE_SIZE_0, blocks, encode_length
+from pinnace.wire.hpack import CONTINUE, TABLE_BYTES, TABLE_SIZE_0, blocks, encode_audit_id, encode_length
 from pinnace.wire.http import AnyResponse, Handler, Peer, Request, Response, StreamingResponse, UpgradeResponse
 from pinnace.wire.http2_frames import Code, ConnectionFailure, StreamFailure
 from pinnace.wire.http2_requests import RequestHead, RequestHeads
@@ -499,6 +499,8 @@ class Http2Connection:
     def _respond(self, stream_id: int, stream: Stream | None, method: str, response: Response) -> None:
         """Send a complete response; `stream` is None where nothing is known of it but its number."""
         block = self._take_prefix() + blocks.get(response.status, response.headers)
+        if response.audit_id:
+            block += encode_audit_id(response.audit_id)
         body, sender = response.body, self._sender
         if response.status not in BODYLESS:
             block += encode_length(len(body))
@@ -523,6 +525,8 @@ class Http2Connection:
 
     async def _send_stream(self, stream: Stream, request: Request, response: StreamingResponse) -> None:
         block = self._take_prefix() + blocks.get(response.status, response.headers)
+        if response.audit_id:
+            block += encode_audit_id(response.audit_id)
         bodyless = request.method == "HEAD" or response.status in BODYLESS
         self._sender.put(frames.headers(stream.id, block, bodyless, self._sender.frame_bytes))
         if bodyless:

@@ -82,16 +82,16 @@ class Auditor:
         assert record is not None
         exchange.audit = None
         self._read_request(record, exchange)
-        headers = (*response.headers, ("Audit-Id", record.audit_id))
+        response.audit_id = record.audit_id
         if isinstance(response, Response):
             is_json = _content_type(response) == negotiate.JSON
             record.answered(response.status, response.body, is_object=is_json and exchange.info.is_resource)
             self._complete(record, exchange)
-            return replace(response, headers=headers)
+            return response
         record.status = {"code": response.status}
         if is_lasting(exchange.info):
             self._emit(record, STARTED)
-        return _followed(response, headers, lambda: self._complete(record, exchange))
+        return _followed(response, lambda: self._complete(record, exchange))
 
     def done(self, exchange: Exchange, code: int, document: Obj | None) -> None:
         """A request of this process is answered."""
@@ -233,9 +233,7 @@ def _content_type(response: Response) -> str:
     return ""
 
 
-def _followed(
-    response: StreamingResponse | UpgradeResponse, headers: Sequence[tuple[str, str]], finish: Finish
-) -> AnyResponse:
+def _followed(response: StreamingResponse | UpgradeResponse, finish: Finish) -> AnyResponse:
     """The same answer, `finish` called when its end is sent or its client gone."""
     run: Callable[[Any], Awaitable[None]] = response.run
 
@@ -245,4 +243,4 @@ def _followed(
         finally:
             finish()
 
-    return replace(response, run=run_and_finish, headers=headers)
+    return replace(response, run=run_and_finish)

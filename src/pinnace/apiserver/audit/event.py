@@ -6,6 +6,7 @@ https://kubernetes.io/docs/reference/config-api/apiserver-audit.v1/#audit-k8s-io
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -114,6 +115,15 @@ class Record:
         return without_managed_fields(obj)
 
 
+_START = str(uuid.uuid4())[:24]  # of all ids of this process
+_count = itertools.count(1)
+
+
+def id_of(request: Request) -> str:
+    """What the client calls the request, or a new id: random for the process, and counted up in it."""
+    return request.headers.get("audit-id") or f"{_START}{next(_count):012x}"
+
+
 def record_of(request: Request, info: RequestInfo, user: User | None, verdict: Verdict, now: datetime) -> Record:
     """What is known when the caller is."""
     path = request.raw_path or quote(request.path)
@@ -122,7 +132,7 @@ def record_of(request: Request, info: RequestInfo, user: User | None, verdict: V
         agent = agent[:_LONGEST_AGENT] + "...TRUNCATED"
     return Record(
         verdict,
-        request.headers.get("audit-id") or str(uuid.uuid4()),
+        id_of(request),
         f"{path}?{request.query}" if request.query and "?" not in path else path,
         info.verb,
         user,
