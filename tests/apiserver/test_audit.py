@@ -524,3 +524,15 @@ async def test_every_answer_has_an_id_also_where_nothing_is_recorded(cluster: Cl
     assert len(set(ids)) == 4
     assert all(len(one) == 36 for one in ids)
     assert mine.headers["audit-id"] == "mine"
+
+
+async def test_what_is_recorded_and_lost_is_counted(pki: Path, tmp_path: Path) -> None:
+    log = LogOptions(path="/dev/full")
+    async with audited(pki, tmp_path, {"rules": [{"level": "Metadata"}]}, AuditOptions(log=log)) as made:
+        text = (await made.cluster.call("GET", "/metrics")).body.decode()
+
+    found = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("apiserver_audit_"))
+    assert float(found["apiserver_audit_event_total"]) > 0
+    assert float(found['apiserver_audit_error_total{plugin="log"}']) > 0
+    assert float(found['apiserver_audit_level_total{level="Metadata"}']) > 0
+    assert float(found["apiserver_audit_requests_rejected_total"]) == 0

@@ -114,6 +114,10 @@ class ApiServer:
         self.metrics.families += self._limiter.families()
         self._public = PublicPaths(self.api, self.metrics, self._aggregator, self._limiter.control)
         self._auditor = auditor_of(options.audit, schemas)
+        if self._auditor is not None:
+            from pinnace.apiserver.audit.measures import families
+
+            self.metrics.families += families(self._auditor)
         self._path = RequestPath(self.api, self._aggregator, self._public, self.metrics, self._limiter, self._auditor)
         self._server: Any = None
         self._chores: list[asyncio.Task[None]] = []
