@@ -18,6 +18,7 @@ ANSWERS = {
     "/other": b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere.invalid/\r\nContent-Length: 0\r\n\r\n",
     "/loop": b"HTTP/1.1 302 Found\r\nLocation: /loop\r\nContent-Length: 0\r\n\r\n",
     "/cut": b"",
+    "/script": b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\n\nok",
 }
 
 LATE = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
@@ -50,6 +51,7 @@ async def ask(probe, runtime=None):
     [
         ("/ok", "success", "ok"),
         ("/away", "success", "ok"),
+        ("/script", "success", "ok"),  # lines that end as Unix ends them
         ("/bad", "failure", "HTTP probe failed with statuscode: 500"),
         ("/other", "warning", "Probe terminated redirects, Response body: "),
         ("/loop", "failure", 'Get "http://127.0.0.1:{port}/loop": stopped after 10 redirects'),

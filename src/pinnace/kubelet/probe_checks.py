@@ -227,6 +227,7 @@ async def _get(url: str, headers: dict[str, str]) -> _Answer:
 async def _answer(reader: asyncio.StreamReader) -> _Answer:
     answer = _Answer()
     parser = httptools.HttpResponseParser(answer)
+    parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)  # as Go reads, and as many CGI scripts write
     while not answer.done and len(answer.body) < MAX_BODY:
         data = await reader.read(65536)
         if not data:

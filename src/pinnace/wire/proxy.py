@@ -130,6 +130,7 @@ class _Backend:
         self._target = target
         self._host = host
         self._parser: Any = httptools.HttpResponseParser(self)
+        self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)  # as Go reads responses
         self._chunks: deque[bytes] = deque()
         self._head_done = False
         self._ended = False
