@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.apiserver.conftest import Cluster
+from tests.apiserver.custom import established
 from tests.apiserver.test_kubectl import DEPLOYMENT, kubeconfig
 from tests.support.kubectl import kubectls
 
@@ -72,7 +73,7 @@ async def test_explain_knows_custom_resources_and_refuses_what_is_not(
     versions = [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}]
     spec = {"group": "sea.example.com", "scope": "Namespaced", "names": names, "versions": versions}
     made = {"metadata": {"name": "boats.sea.example.com"}, "spec": spec}
-    await cluster.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", made)
+    await established(cluster, made)
 
     code, text = await run(program, kubeconfig, "explain", "boats", "--recursive")
     wrong, why = await run(program, kubeconfig, "explain", "boats.spec.masts")

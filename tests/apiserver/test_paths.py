@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.apiserver.conftest import Cluster
+from tests.apiserver.custom import established
 
 DEFINITION = {
     "metadata": {"name": "boats.sea.example.com"},
@@ -73,7 +74,7 @@ async def test_paths_and_methods_there_are_not(
     cluster: Cluster, method: str, path: str, code: int, message: str
 ) -> None:
     if "sea.example.com" in path:
-        await cluster.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", DEFINITION)
+        await established(cluster, DEFINITION)
 
     answer = await cluster.call(method, path)
 
@@ -84,9 +85,15 @@ async def test_paths_and_methods_there_are_not(
         assert answer.body.decode() == message
 
 
-@pytest.mark.parametrize("path", ["/api/", "/apis/apps/v1/", "/version/", "/healthz/", "/api/v1/pods/", "/openapi/v3/"])
+@pytest.mark.parametrize("path", ["/api/", "/apis/apps/v1/", "/version/", "/healthz/", "/api/v1/", "/openapi/v3/"])
 async def test_a_slash_at_the_end_changes_nothing(cluster: Cluster, path: str) -> None:
     with_slash, without = await cluster.call("GET", path), await cluster.call("GET", path[:-1])
 
     assert with_slash.status == without.status == 200
     assert with_slash.body == without.body
+
+
+async def test_clients_are_told_where_the_server_is(cluster: Cluster) -> None:
+    told = (await cluster.call("GET", "/api")).json["serverAddressByClientCIDRs"]
+
+    assert told == [{"clientCIDR": "0.0.0.0/0", "serverAddress": f"127.0.0.1:{cluster.port}"}]

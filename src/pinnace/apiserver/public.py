@@ -49,6 +49,7 @@ class PublicPaths:
         self._discovery: tuple[int, Discovery] | None = None  # with the registry's generation it was made of
         self._merged: dict[tuple[str, str], Document] = {}  # with registered servers, by path and content type
         self._merged_of = 0, 0
+        self.server_address = ""  # host:port where clients are told to find this server
         self.bootstrapped = False
 
     @property
@@ -56,7 +57,7 @@ class PublicPaths:
         """The documents of what is served now."""
         registry = self._api.registry
         if self._discovery is None or self._discovery[0] != registry.generation:
-            self._discovery = registry.generation, Discovery(registry.groups(), registry.kinds)
+            self._discovery = registry.generation, Discovery(registry.groups(), registry.kinds, self.server_address)
         return self._discovery[1]
 
     def answer(self, request: Request, info: RequestInfo) -> AnyResponse | Awaitable[AnyResponse]:

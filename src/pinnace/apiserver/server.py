@@ -30,7 +30,7 @@ from pinnace.apiserver.audit.auditor import auditor_of
 from pinnace.apiserver.authentication.verifiers import more_verifiers
 from pinnace.apiserver.authn import Authenticator, read_token_file
 from pinnace.apiserver.authz import Authorizer, Mode
-from pinnace.apiserver.backends import Backends
+from pinnace.apiserver.backends import Backends, bracketed
 from pinnace.apiserver.bootstrap import bootstrap, keep
 from pinnace.apiserver.bootstrap_policy import ensure_policy
 from pinnace.apiserver.customresources.manager import CustomResources
@@ -154,6 +154,7 @@ class ApiServer:
         self.addresses = list(self._server.addresses)
         host, port = self.addresses[0] if self.addresses else ("", 6443)
         address = options.advertise_address or (host if host not in ("0.0.0.0", "::") else "")
+        self._public.server_address = f"{bracketed(address)}:{options.advertise_port or port}"
         initial = (self._as_server, options.service_cluster_ip_range, address, options.advertise_port or port)
         await bootstrap(*initial)
         await asyncio.gather(
