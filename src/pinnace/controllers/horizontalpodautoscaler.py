@@ -107,8 +107,10 @@ class HorizontalPodAutoscalerController(Controller):
         self._proposer = Proposer(Metrics(self.client, self._served.of_kind), self._settings)
         self.autoscalers = self.use(HORIZONTAL_POD_AUTOSCALERS)
         self.autoscalers.add_index("namespace", by_namespace)
-        # A change brings none forward: metrics would not have followed yet what was just decided.
-        self.autoscalers.add_handler(self._later, lambda _, new: self._later(new), self._forget)
+        # A new one is looked at; a change brings none forward, for metrics would not have followed the last decision.
+        self.autoscalers.add_handler(
+            lambda new: self.queue.add(key_of(new)), lambda _, new: self._later(new), self._forget
+        )
         self.pods = self.use(PODS)
         self.pods.add_index("namespace", by_namespace)
 
