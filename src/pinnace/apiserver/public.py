@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
+import time
 from collections.abc import Awaitable, Mapping
 
 import orjson
@@ -50,7 +51,8 @@ class PublicPaths:
         self._merged: dict[tuple[str, str], Document] = {}  # with registered servers, by path and content type
         self._merged_of = 0, 0
         self.server_address = ""  # host:port where clients are told to find this server
-        self.bootstrapped = False
+        self.hooks = health.Hooks(time.monotonic, api.options.livez_grace)
+        self.ending = False  # whether the server has been told to end
 
     @property
     def discovery(self) -> Discovery:
@@ -99,11 +101,14 @@ class PublicPaths:
 
     async def _health(self, request: Request, endpoint: str, name: str) -> Response:
         params = request.params()
-        etcd = await self._ask_store() if name in ("", "etcd") else ""
+        etcd = await self._ask_store() if name in ("", "etcd", "etcd-readiness") else ""
         checks: dict[str, health.Check] = {"ping": lambda: "", "log": lambda: "", "etcd": lambda: etcd}
         if endpoint == "readyz":
-            checks["poststarthook/bootstrap-objects"] = lambda: "" if self.bootstrapped else "not finished"
-            checks["shutdown"] = lambda: "process is shutting down" if self._api.stopping else ""
+            checks["etcd-readiness"] = lambda: etcd
+            checks["informer-sync"] = lambda: ""  # who answers has its caches filled
+        checks |= self.hooks.checks(patient=endpoint == "livez")
+        if endpoint == "readyz":
+            checks["shutdown"] = lambda: "process is shutting down" if self.ending else ""
         return health.answer(endpoint, name, checks, "verbose" in params, request.param_list("exclude"))
 
     def _dump(self, flow_control: FlowControl, request: Request, path: str) -> Response:

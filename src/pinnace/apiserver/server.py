@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import time
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ import orjson
 import structlog
 
 from pinnace.apis.registry import Registry
-from pinnace.apiserver import negotiate, reloading
+from pinnace.apiserver import health, negotiate, reloading
 from pinnace.apiserver.admission import plugins
 from pinnace.apiserver.admission.chain import Chain
 from pinnace.apiserver.admission.configuration import read_admission_configuration
@@ -31,12 +32,13 @@ from pinnace.apiserver.authentication.verifiers import more_verifiers
 from pinnace.apiserver.authn import Authenticator, read_token_file
 from pinnace.apiserver.authz import Authorizer, Mode
 from pinnace.apiserver.backends import Backends, bracketed
-from pinnace.apiserver.bootstrap import bootstrap, keep
+from pinnace.apiserver.bootstrap import bootstrap, keep, leave
 from pinnace.apiserver.bootstrap_policy import ensure_policy
 from pinnace.apiserver.customresources.manager import CustomResources
 from pinnace.apiserver.event_ttl import EventTtl
 from pinnace.apiserver.flowcontrol.limiter import Limiter
 from pinnace.apiserver.front_proxy import FrontProxies
+from pinnace.apiserver.identity import Addresses, IdentityLease
 from pinnace.apiserver.metrics import Metrics
 from pinnace.apiserver.options import Options
 from pinnace.apiserver.packing import packing
@@ -119,6 +121,9 @@ class ApiServer:
 
             self.metrics.families += families(self._auditor)
         self._path = RequestPath(self.api, self._aggregator, self._public, self.metrics, self._limiter, self._auditor)
+        self._hooks = self._public.hooks
+        self._hooks.expect(policy=self.api.authorizer.has_rbac, flows=self._limiter.control is not None)
+        self._addresses: Addresses | None = None  # while the Service `kubernetes` leads to this server
         self._server: Any = None
         self._chores: list[asyncio.Task[None]] = []
 
@@ -134,6 +139,7 @@ class ApiServer:
         self.api.authorizer.start()
         self._reservations.follow()
         self._limiter.start()
+        self._hooks.done(health.CACHES)
         tls = None
         if options.cert_file is not None and options.key_file is not None:
             protocols = ("h2", "http/1.1") if options.http2 else ("http/1.1",)
@@ -152,22 +158,29 @@ class ApiServer:
             handler = with_cors(handler, options.cors_allowed_origins)
         self._server = await serve(handler, options.bind, tls, settings=settings, sockets=options.sockets)
         self.addresses = list(self._server.addresses)
-        host, port = self.addresses[0] if self.addresses else ("", 6443)
+        host = self.addresses[0][0] if self.addresses else ""
         address = options.advertise_address or (host if host not in ("0.0.0.0", "::") else "")
-        self._public.server_address = f"{bracketed(address)}:{options.advertise_port or port}"
-        initial = (self._as_server, options.service_cluster_ip_range, address, options.advertise_port or port)
+        self._public.server_address = f"{bracketed(address)}:{self._port}"
+        if address and not ipaddress.ip_address(address).is_loopback:  # which endpoints may not be
+            self._addresses = Addresses(self.store, address, time.monotonic)
+        initial = (self._as_server, options.service_cluster_ip_range, self._addresses, self._port)
         await bootstrap(*initial)
+        self._hooks.done(health.OBJECTS)
+        identity = IdentityLease(self._as_server)
         await asyncio.gather(
             ensure_policy(self._as_server, self._existing) if self.api.authorizer.has_rbac else asyncio.sleep(0),
             self._limiter.ensure(self._as_server),
+            identity.renew(),
         )
+        self._hooks.done((*health.POLICY, *health.FLOWS, *health.IDENTITY))
         await self._aggregator.start()
-        self._public.bootstrapped = True
+        self._hooks.done(health.AGGREGATION)
         self._chores = [
             asyncio.create_task(chore)
             for chore in (
                 self._compact_regularly(),
                 keep(*initial),
+                identity.run(),
                 packing.tend(),
                 Repair(self._reservations, self._as_server).run(),
                 EventTtl(self.api.storage, options.event_ttl).run(),
@@ -178,12 +191,17 @@ class ApiServer:
         log.info("serving", addresses=self.addresses, version=f"1.{self.api.registry.minor}")
 
     async def stop(self, grace: float = 2.0) -> None:
-        """End watches, let requests finish, close connections."""
+        """Say that we end, for as long as we are told to; then end watches, let requests finish, close connections."""
+        self._public.ending = True
+        if self._server is not None:
+            await asyncio.sleep(self.options.shutdown_delay)
         self.api.stopping = True
         for chore in self._chores:
             chore.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await chore
+        if self._addresses is not None:
+            await leave(self._as_server, self._addresses, self._port)
         for stream in list(self.api.streams):
             stream.set()
         if self._server is not None:
@@ -198,6 +216,10 @@ class ApiServer:
         await self._closing.aclose()
         if self._auditor is not None:
             await self._auditor.close()
+
+    @property
+    def _port(self) -> int:
+        return self.options.advertise_port or (self.addresses[0][1] if self.addresses else 6443)
 
     def _existing(self, resource: GVR, key: str) -> Obj | None:
         found = self.api.storage.cache(resource).get(key)

@@ -71,6 +71,20 @@ options = section(
         show_default=True,
         help="Seconds that a watch lasts at least if its client does not say; up to twice this, at random.",
     ),
+    click.option(
+        "--shutdown-delay-duration",
+        type=DURATION,
+        default="0s",
+        show_default=True,
+        help="How long to serve on at the end while /readyz fails already.",
+    ),
+    click.option(
+        "--livez-grace-period",
+        type=DURATION,
+        default="0s",
+        show_default=True,
+        help="How long /livez takes for started what is still starting.",
+    ),
     click.option("--cors-allowed-origins", default="", help="Origins of web pages that may ask, regular expressions."),
 )
 
@@ -94,6 +108,8 @@ def read(flags: dict[str, Any]) -> dict[str, Any]:
         "max_mutating_requests_inflight": flags["max_mutating_requests_inflight"],
         "request_timeout": flags["request_timeout"],
         "min_request_timeout": flags["min_request_timeout"],
+        "shutdown_delay": flags["shutdown_delay_duration"],
+        "livez_grace": flags["livez_grace_period"],
         "goaway_chance": flags["goaway_chance"],
         "cors_allowed_origins": _origins(flags["cors_allowed_origins"]),
     }
