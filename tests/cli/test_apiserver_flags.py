@@ -51,13 +51,12 @@ def test_flags_that_cannot_be_end_the_program_with_the_reason(flags: list[str], 
 def read(section: Any, *given: str) -> dict[str, Any]:
     """What a section makes of its flags."""
 
-    @click.command()
-    @section.options
     def command(**flags: Any) -> dict[str, Any]:
         found: dict[str, Any] = section.read(flags)
         return found
 
-    result: dict[str, Any] = command.main(list(given), standalone_mode=False)
+    made = click.command()(section.options(command))
+    result: dict[str, Any] = made.main(list(given), standalone_mode=False)
     return result
 
 
