@@ -1,4 +1,4 @@
-"""Claims and volumes in use outlive their deletion."""
+"""Claims, volumes and their classes in use outlive their deletion."""
 
 from __future__ import annotations
 
@@ -6,8 +6,18 @@ from typing import Any
 
 import pytest
 
-from pinnace.controllers.volume_protection import CLAIM_FINALIZER, claims_of, guarded
+from pinnace.apis.resources import PERSISTENT_VOLUMES, VOLUME_ATTRIBUTES_CLASSES
+from pinnace.controllers.volume_protection import (
+    CLAIM_FINALIZER,
+    CLASS_FINALIZER,
+    VacProtectionController,
+    attributes_of,
+    claims_of,
+    guarded,
+)
 from pinnace.testing import Cluster
+from tests.client.fake_api import FakeApi
+from tests.controllers.simulation import running
 
 
 def claim(*finalizers: str, deleting: bool = False) -> dict[str, Any]:
@@ -40,6 +50,32 @@ def test_a_pod_uses_named_and_ephemeral_claims() -> None:
     ]
     pod = {"metadata": {"name": "web", "namespace": "ns"}, "spec": {"volumes": volumes}}
     assert list(claims_of(pod)) == ["ns/data", "ns/web-b"]
+
+
+def test_which_classes_a_claim_has() -> None:
+    spec = {"volumeAttributesClassName": "gold"}
+    status = {
+        "currentVolumeAttributesClassName": "silver",
+        "modifyVolumeStatus": {"targetVolumeAttributesClassName": "gold"},
+    }
+    assert list(attributes_of({"spec": spec, "status": status})) == ["gold", "silver"]
+    assert list(attributes_of({"spec": {}})) == []
+
+
+async def test_a_class_in_use_stays() -> None:
+    api = FakeApi()
+    one = {"apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttributesClass", "metadata": {"name": "gold"}}
+    pv = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "pv"}}
+    await api.client.create(PERSISTENT_VOLUMES, {**pv, "spec": {"volumeAttributesClassName": "gold"}})
+    async with running(api, VacProtectionController):
+        await api.client.create(VOLUME_ATTRIBUTES_CLASSES, one)
+        await api.until(
+            lambda: api.all(VOLUME_ATTRIBUTES_CLASSES)[0]["metadata"].get("finalizers") == [CLASS_FINALIZER]
+        )
+        await api.client.delete(VOLUME_ATTRIBUTES_CLASSES, "gold")
+        assert api.all(VOLUME_ATTRIBUTES_CLASSES)
+        await api.client.delete(PERSISTENT_VOLUMES, "pv")
+        await api.until(lambda: not api.all(VOLUME_ATTRIBUTES_CLASSES))
 
 
 @pytest.mark.pinnace(scheduler=False, nodes=1)

@@ -15,7 +15,18 @@ from pinnace.client.controller import Controller, itself
 from pinnace.controllers.pods import is_finished
 from pinnace.controllers.volume_protection import claims_of
 from pinnace.machinery.errors import ApiError
-from pinnace.machinery.meta import GVR, Obj, annotations_of, get_in, key_of, name_of, split_key, uid_of
+from pinnace.machinery.meta import (
+    GVR,
+    Obj,
+    annotations_of,
+    format_time,
+    get_in,
+    key_of,
+    name_of,
+    split_key,
+    uid_of,
+    utc_now,
+)
 
 _NO_PLUGIN = "no volume plugin matched"
 
@@ -248,7 +259,9 @@ class PersistentVolumeBinder(Controller):
         if status.get("phase") == phase:
             return volume
         status = {key: value for key, value in status.items() if key not in ("phase", "message")}
-        status |= {"phase": phase, **({"message": message} if message else {})}
+        status |= {"phase": phase, "lastPhaseTransitionTime": format_time(utc_now())}
+        if message:
+            status["message"] = message
         return await self.client.update_status(PERSISTENT_VOLUMES, {**volume, "status": status})
 
     async def _set_claim_status(self, claim: Obj, status: Obj) -> None:
