@@ -91,10 +91,11 @@ class Decisions(RuleBasedStateMachine):
     def every_decision_is_right(self) -> None:
         if not hasattr(self, "cache"):
             return
+        fresh = self.fresh()
         for kind in KINDS:
             wanted = shape_of(kind)
             chosen = self.deciding.choose(wanted)
-            rejected = self.fresh().explain(wanted)
+            rejected = fresh.explain(wanted)
             fits = set(self.cache.nodes) - set(rejected)
             assert (chosen.name in fits) if chosen is not None else not fits
 

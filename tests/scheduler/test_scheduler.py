@@ -122,11 +122,11 @@ class SmallApi:
 
 
 @asynccontextmanager
-async def scheduling(*nodes: Obj) -> AsyncIterator[SmallApi]:
+async def scheduling(*nodes: Obj, configuration: Configuration = SOON) -> AsyncIterator[SmallApi]:
     api = SmallApi()
     for each in nodes:
         api.put("nodes", each)
-    task = asyncio.ensure_future(Scheduler(Client(api), configuration=SOON).run())
+    task = asyncio.ensure_future(Scheduler(Client(api), configuration=configuration).run())
     try:
         yield api
     finally:

@@ -99,8 +99,14 @@ def read_configuration(text: str) -> Configuration:
     if len(profiles) == 1 and "schedulerName" not in profiles[0]:
         profiles = [{**profiles[0], "schedulerName": DEFAULT_SCHEDULER}]
     refuse(_validate({**document, "profiles": profiles}))
+    ignored = [
+        resource["name"]
+        for extender in document.get("extenders") or ()
+        for resource in extender.get("managedResources") or ()
+        if resource.get("ignoredByScheduler")
+    ]
     return Configuration(
-        profiles=tuple(_profile(profile, f"profiles[{index}]") for index, profile in enumerate(profiles)),
+        profiles=tuple(_profile(profile, f"profiles[{index}]", ignored) for index, profile in enumerate(profiles)),
         extenders=tuple(document.get("extenders") or ()),
         initial_backoff_seconds=document.get("podInitialBackoffSeconds") or 1,
         max_backoff_seconds=document.get("podMaxBackoffSeconds") or 10,
@@ -109,7 +115,8 @@ def read_configuration(text: str) -> Configuration:
     )
 
 
-def _profile(profile: Obj, path: str) -> ProfileConfiguration:
+def _profile(profile: Obj, path: str, ignored: list[str]) -> ProfileConfiguration:
+    """`ignored` are resources that extenders look after."""
     plugins = {
         point: PluginSet(
             tuple((one["name"], one.get("weight") or 0) for one in found.get("enabled") or ()),
@@ -123,6 +130,9 @@ def _profile(profile: Obj, path: str) -> ProfileConfiguration:
         one["name"]: read_arguments(one["name"], one.get("args") or {}, f"{path}.pluginConfig[{index}]")
         for index, one in enumerate(configured)
     }
+    if ignored:
+        fit = arguments.setdefault("NodeResourcesFit", {})
+        fit["ignored"] = [*fit.get("ignored", ()), *ignored]
     return ProfileConfiguration(profile["schedulerName"], plugins, arguments)
 
 

@@ -141,6 +141,18 @@ class Evaluation:
                 best, chosen = (score, entry[1]), entry[3]
         return chosen
 
+    def scores(self) -> dict[str, float]:
+        """Every feasible node with its score."""
+        self._catch_up()
+        factors = [(preference.current_factor(), preference.group_rules) for preference in self._preferences]
+        found: dict[str, float] = {}
+        for group in self._groups.values():
+            if any(rule.filter(group.labels) for rule in self._group_rules):
+                continue
+            more = sum(factor * rule.score(group.labels) for factor, rules in factors for rule in rules)
+            found |= {node.name: more - score for score, _, version, node in group.heap if node.version == version}
+        return found
+
     # Keeping up.
 
     def _catch_up(self) -> None:
@@ -254,6 +266,13 @@ class Evaluator:
 
     def choose(self, shape: PodShape) -> NodeInfo | None:
         """The best node for a pod of that shape, None when there is none."""
+        return self._evaluation(shape).choose()
+
+    def scores(self, shape: PodShape) -> dict[str, float]:
+        """All nodes that would do for a pod of that shape, with their scores."""
+        return self._evaluation(shape).scores()
+
+    def _evaluation(self, shape: PodShape) -> Evaluation:
         rules = self._rules_of(shape)
         volumes = self._cache.volumes_version if shape.claims else 0
         identity = shape.node_signature, rules.identity, volumes
@@ -264,7 +283,7 @@ class Evaluator:
                 self._evaluations.popitem(last=False)
         else:
             self._evaluations.move_to_end(identity)
-        return evaluation.choose()
+        return evaluation
 
     def _rules_of(self, shape: PodShape) -> Rules:
         known = self._rules.get(shape)

@@ -5,7 +5,7 @@ Kubernetes calls this the framework handle. A plugin is made with it and may kee
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from pinnace.client.store import ObjectStore
 from pinnace.machinery.meta import GVR, Obj
 from pinnace.scheduler.cache import Cache
 from pinnace.scheduler.evaluation import Evaluator
+from pinnace.scheduler.extender import Extender
 from pinnace.scheduler.framework import Rejection
 from pinnace.scheduler.node import NodeInfo
 from pinnace.scheduler.nominations import Nominations
@@ -32,6 +33,7 @@ class Handle:
     recorder: EventRecorder
     begin: Callable[[Coroutine[Any, Any, None]], None]  # work in the background, ended with the scheduler
     activate: Callable[[str], None]  # try the pod of that key again now
+    extenders: Sequence[Extender]
     until: Callable[[Callable[[], bool]], Coroutine[Any, Any, None]]  # wait until something holds of what is watched
     evaluator: Evaluator = field(init=False)  # known once all plugins are made
 

@@ -72,6 +72,10 @@ class Candidate:
     victims: tuple[Victim, ...]
     violations: int  # how many of them leave against a budget
 
+    def agreed(self, uids: frozenset[str], violations: int) -> Candidate:
+        """The same with those victims alone that an extender agrees to."""
+        return Candidate(self.node_name, tuple(victim for victim in self.victims if victim.pod.uid in uids), violations)
+
 
 def by_importance(victims: Iterable[Victim]) -> list[Victim]:
     """The more important first: of higher priority, then longer at work."""

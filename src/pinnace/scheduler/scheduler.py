@@ -14,17 +14,18 @@ from typing import Any
 
 import structlog
 
-from pinnace.apis.resources import PODS
+from pinnace.apis.resources import NODES, PODS
 from pinnace.client.client import Client
 from pinnace.client.events import EventRecorder
 from pinnace.client.informer import InformerFactory
 from pinnace.machinery.errors import ApiError
-from pinnace.machinery.meta import get_in
+from pinnace.machinery.meta import Obj, get_in
 from pinnace.scheduler.cache import Cache
 from pinnace.scheduler.configuration import Configuration
 from pinnace.scheduler.diagnosis import failure_message
 from pinnace.scheduler.evaluation import Evaluator
 from pinnace.scheduler.events import Action
+from pinnace.scheduler.extender import Extender, ExtenderFailed, filter_all, scores_of_all
 from pinnace.scheduler.framework import BindingFailed, Rejection
 from pinnace.scheduler.frameworks import Frameworks
 from pinnace.scheduler.handle import Handle
@@ -66,6 +67,8 @@ class Scheduler:
         self._client = client
         self._own_factory = factory is None
         self._factory = factory or InformerFactory(client)
+        self._extenders = [Extender(settings) for settings in configuration.extenders]
+        self._extending = asyncio.Lock()  # one pod at a time is taken to the extenders
         self._cache = Cache()
         self._nominations = Nominations(self._cache)
         self._frameworks = Frameworks(profile_makers(configuration, registry), self._handle)
@@ -93,6 +96,7 @@ class Scheduler:
             recorder=EventRecorder(self._client, name),
             begin=self._keep,
             activate=self._activate,
+            extenders=self._extenders,
             until=self._until,
         )
 
@@ -140,6 +144,8 @@ class Scheduler:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for extender in self._extenders:
+            await extender.close()
         if self._own_factory:
             await self._factory.stop()
 
@@ -191,12 +197,19 @@ class Scheduler:
                 everywhere = dict.fromkeys(self._cache.nodes, rejection)
                 self._unschedulable(queued, everywhere, frozenset((plugin.name,)), rejection.reasons)
                 return
+        if self._extenders and (concerned := self._concerned(pod)):
+            self._keep(self._schedule_with(concerned, queued))
+            return
         node = self._choose(framework.evaluator, pod)
         if node is None:
-            rejected = framework.evaluator.explain(pod.shape)
-            rejections = {name: rejection for name, (_, rejection) in rejected.items()}
-            self._unschedulable(queued, rejections, frozenset(name for name, _ in rejected.values()))
-            return
+            self._explain(queued, {})
+        else:
+            self._place(queued, node)
+
+    def _place(self, queued: QueuedPod, node: NodeInfo) -> None:
+        """The pod goes to the node, as far as reserving and binding let it."""
+        pod = queued.pod
+        framework = self._frameworks.of(pod)
         self._nominations.withdraw(pod.key)
         self._cache.assume(pod, node.name)
         for index, reserver in enumerate(framework.profile.reserve):
@@ -233,6 +246,68 @@ class Scheduler:
             return node
         both = (other for name, other in self._cache.nodes.items() if name not in with_them and name not in without)
         return next(both, None)
+
+    def _explain(self, queued: QueuedPod, by_extenders: dict[str, Rejection]) -> None:
+        """No node will do; `by_extenders` are those that plugins would have let pass."""
+        rejected = self._frameworks.of(queued.pod).evaluator.explain(queued.pod.shape)
+        rejections = {name: rejection for name, (_, rejection) in rejected.items()} | by_extenders
+        names = {name for name, _ in rejected.values()} | ({"extenders"} if by_extenders else set())
+        self._unschedulable(queued, rejections, frozenset(names))
+
+    # Deciding with extenders.
+
+    def _concerned(self, pod: PodInfo) -> list[Extender]:
+        """The extenders that are to be asked about a pod before it has a node."""
+        obj = self._watching.objects(PODS).get(pod.key)
+        return [
+            extender
+            for extender in self._extenders
+            if obj is not None
+            and (extender.has("filter") or extender.has("prioritize"))
+            and extender.is_interested(obj)
+        ]
+
+    async def _schedule_with(self, extenders: list[Extender], queued: QueuedPod) -> None:
+        pod = queued.pod
+        async with self._extending:
+            obj = self._watching.objects(PODS).get(pod.key)
+            if obj is None:
+                return
+            try:
+                node, rejected = await self._choose_with(extenders, pod, obj)
+            except ExtenderFailed as error:
+                self._report(pod, SCHEDULER_ERROR, str(error), self._nominations.node_of(pod.key))
+                self._queue.back_off(queued, time.monotonic())
+                self._wake.set()
+                return
+            if pod.key not in self._queue:  # it went meanwhile
+                return
+            if node is not None:
+                self._place(queued, node)
+            elif rejected or not self._frameworks.of(pod).evaluator.scores(pod.shape):
+                self._explain(queued, rejected)
+            else:  # the nodes that were left changed meanwhile
+                self._queue.back_off(queued, time.monotonic())
+                self._wake.set()
+
+    async def _choose_with(
+        self, extenders: list[Extender], pod: PodInfo, obj: Obj
+    ) -> tuple[NodeInfo | None, dict[str, Rejection]]:
+        """The best node of those that are left; the cluster may have changed while the extenders were asked."""
+        evaluator = self._frameworks.of(pod).evaluator
+        self._nominations.count_for(pod)
+        scores = evaluator.scores(pod.shape)
+        objects = self._watching.objects(NODES)
+        nodes = {name: found for name in scores if (found := objects.get(name)) is not None}
+        left, rejected = await filter_all(extenders, obj, nodes)
+        more = await scores_of_all(extenders, obj, left)
+        self._nominations.count_for(pod)
+        fits = evaluator.asking(pod.shape)
+        for name in sorted(left, key=lambda name: -(scores[name] + more.get(name, 0))):
+            node = self._cache.nodes.get(name)
+            if node is not None and fits(node) is None:
+                return node, {}
+        return None, rejected
 
     def _unschedulable(
         self,
@@ -295,7 +370,8 @@ class Scheduler:
                 step = f'running PreBind plugin "{preparer.name}"'
                 await preparer.pre_bind(pod, node)
             step = f'running Bind plugin "{profile.bind.name}"'
-            await profile.bind.bind(pod, node)
+            if not (self._extenders and await self._bind_elsewhere(pod, node)):
+                await profile.bind.bind(pod, node)
         except Refused as error:
             self._binding_failed(queued, node, UNSCHEDULABLE, str(error))
         except (ApiError, BindingFailed) as error:
@@ -312,6 +388,15 @@ class Scheduler:
         finally:
             self._binding -= counts
             self._wake.set()
+
+    async def _bind_elsewhere(self, pod: PodInfo, node: NodeInfo) -> bool:
+        """Whether an extender binds pods like this one, and has bound it."""
+        obj = self._watching.objects(PODS).get(pod.key)
+        for extender in self._extenders:
+            if obj is not None and extender.has("bind") and extender.is_interested(obj):
+                await extender.bind(obj, node.name)
+                return True
+        return False
 
     def _binding_failed(self, queued: QueuedPod, node: NodeInfo, reason: str, why: str) -> None:
         pod = queued.pod

@@ -18,6 +18,7 @@ from pinnace.client.transport import STRATEGIC_MERGE_PATCH
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, format_time, get_in, is_deleting, parse_time, uid_of, utc_now
 from pinnace.scheduler.diagnosis import count_reasons
+from pinnace.scheduler.extender import Extender, ExtenderFailed
 from pinnace.scheduler.framework import PostFilterResult, Rejection
 from pinnace.scheduler.handle import Handle
 from pinnace.scheduler.node import NodeInfo
@@ -59,8 +60,12 @@ class DefaultPreemption:
             reasons = (rejection.reasons for rejection in useless.values())
             words = count_reasons(len(self._handle.cache.nodes), reasons)
             return PostFilterResult("", f"preemption: {words}")
-        chosen = least_harmful(candidates)
         self._evicting.add(pod.key)
+        extenders = self._concerned(pod)
+        if extenders:
+            self._handle.begin(self._make_room_with(extenders, pod, candidates))
+            return PostFilterResult(None, "")
+        chosen = least_harmful(candidates)
         self._handle.begin(self._make_room(pod, chosen))
         return PostFilterResult(chosen.node_name, "")
 
@@ -120,11 +125,52 @@ class DefaultPreemption:
         text = get_in(obj, "status", "startTime") if obj is not None else None
         return parse_time(text) if text else utc_now()
 
+    # Asking extenders.
+
+    def _concerned(self, pod: PodInfo) -> list[Extender]:
+        obj = self._handle.objects(PODS).get(pod.key)
+        return [
+            extender
+            for extender in self._handle.extenders
+            if obj is not None and extender.has("preempt") and extender.is_interested(obj)
+        ]
+
+    async def _make_room_with(self, extenders: list[Extender], pod: PodInfo, candidates: list[Candidate]) -> None:
+        """Let the extenders strike candidates and victims, then free the best that is left, if any."""
+        pods = self._handle.objects(PODS)
+        try:
+            for extender in extenders:
+                victims = {
+                    one.node_name: (
+                        [obj for victim in one.victims if (obj := pods.get(victim.pod.key))],
+                        one.violations,
+                    )
+                    for one in candidates
+                }
+                try:
+                    kept = await extender.preempt(pods.get(pod.key) or {}, victims)
+                except ExtenderFailed:
+                    if extender.ignorable:
+                        continue
+                    raise
+                candidates = [one.agreed(*kept[one.node_name]) for one in candidates if one.node_name in kept]
+        except ExtenderFailed as error:
+            _log.info("extender failed to judge preemption", pod=pod.key, error=str(error))
+            candidates = []
+        if not candidates:
+            self._evicting.discard(pod.key)
+            return
+        chosen = least_harmful(candidates)
+        self._handle.nominations.nominate(pod, chosen.node_name)
+        await self._make_room(pod, chosen, nominate=True)
+
     # Making room.
 
-    async def _make_room(self, pod: PodInfo, candidate: Candidate) -> None:
-        """Give up weaker claims to the node, then delete the victims."""
+    async def _make_room(self, pod: PodInfo, candidate: Candidate, *, nominate: bool = False) -> None:
+        """Give up weaker claims to the node, then delete the victims; say first where the pod will go, if asked to."""
         try:
+            if nominate:
+                await self._patch_status(pod, {"nominatedNodeName": candidate.node_name})
             for other in self._handle.nominations.on(candidate.node_name):
                 if other.priority < pod.priority:
                     await self._drop_claim(other)
