@@ -25,6 +25,7 @@ from pinnace.apiserver.server import ApiServer
 from pinnace.machinery.meta import Obj
 from pinnace.store.sqlite import SqliteStore
 from tests.apiserver.conftest import Cluster, config_map, options_for, pod
+from tests.apiserver.hooks import Hooks, add, register
 from tests.apiserver.remote import Remote
 
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -536,3 +537,18 @@ async def test_what_is_recorded_and_lost_is_counted(pki: Path, tmp_path: Path) -
     assert float(found['apiserver_audit_error_total{plugin="log"}']) > 0
     assert float(found['apiserver_audit_level_total{level="Metadata"}']) > 0
     assert float(found["apiserver_audit_requests_rejected_total"]) == 0
+
+
+async def test_webhooks_leave_what_they_did_and_what_they_say(everything: Audited, hooks: Hooks) -> None:
+    hooks.answers["/label"] = add("label", "1")
+    said = {"allowed": True, "auditAnnotations": {"risk": "low"}}
+    hooks.answers["/check"] = lambda _: said
+    await register(everything.cluster, "Mutating", "labels", hooks.webhook("label", "/label"))
+    await register(everything.cluster, "Validating", "checks", hooks.webhook("check", "/check"))
+
+    await everything.cluster.call("POST", MAPS, config_map("a", zero="0"))
+
+    (event,) = everything.events(MAPS)
+    assert event["annotations"]["check.example.com/risk"] == "low"
+    changed = json.loads(event["annotations"]["mutation.webhook.admission.k8s.io/round_0_index_0"])
+    assert changed == {"configuration": "labels", "webhook": "label.example.com", "mutated": True}

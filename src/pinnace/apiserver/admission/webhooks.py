@@ -27,6 +27,7 @@ from pinnace.machinery import errors, json_patch
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import GVR, Obj
 
+_MUTATION = "mutation.webhook.admission.k8s.io"
 _EXEMPT_GROUP = "admissionregistration.k8s.io"  # or a webhook could keep itself from being removed
 
 
@@ -82,17 +83,20 @@ class _Webhooks(Plugin):
     async def close(self) -> None:
         await self.client.close()
 
-    def _chosen(self, attributes: Attributes) -> Iterator[tuple[_Hook, Kind]]:
-        """The webhooks that a request concerns, in order, each with the kind in which it wants to see the object."""
+    def _chosen(self, attributes: Attributes) -> Iterator[tuple[int, _Hook, Kind]]:
+        """The webhooks that a request concerns, in order, each with its place among all of them and the kind in which
+        it wants to see the object."""
         if attributes.resource[0] == _EXEMPT_GROUP:
             return
         cache = attributes.call.api.storage.cache(self.configurations)
+        place = -1
         for key in list(cache.keys):
             found = cache.get(key)
             for hook in self._hooks.of(found) if found is not None else ():
+                place += 1
                 kind = hook.match.kind(attributes)
                 if kind is not None and hook.wants(attributes, kind):
-                    yield hook, kind
+                    yield place, hook, kind
 
     async def _ask(self, attributes: Attributes, hook: _Hook, kind: Kind) -> Obj | None:
         """The response of a webhook that allows; None of one that failed and may. Raises ApiError."""
@@ -127,9 +131,14 @@ class MutatingWebhooks(_Webhooks):
             attributes.reinvocation = Reinvocation()
         rounds = attributes.reinvocation
         rounds.look(attributes.obj)
-        for hook, kind in self._chosen(attributes):
+        for place, hook, kind in self._chosen(attributes):
             if rounds.is_asked(hook.who):
                 changed = await self._change(attributes, hook, kind)
+                if attributes.call.api.options.audit.policy_file is not None:
+                    who = {"configuration": hook.who[0], "webhook": hook.who[1], "mutated": changed}
+                    attributes.annotate(
+                        f"{_MUTATION}/round_{int(rounds.second)}_index_{place}", orjson.dumps(who).decode()
+                    )
                 rounds.note(hook.who, changed, hook.webhook.get("reinvocationPolicy") == "IfNeeded")
         rounds.leave(attributes.obj)
 
@@ -160,7 +169,7 @@ class ValidatingWebhooks(_Webhooks):
             return
         chosen = list(self._chosen(attributes))
         answers = await asyncio.gather(
-            *(self._ask(attributes, hook, kind) for hook, kind in chosen), return_exceptions=True
+            *(self._ask(attributes, hook, kind) for _, hook, kind in chosen), return_exceptions=True
         )
         for answer in answers:
             if isinstance(answer, BaseException):
