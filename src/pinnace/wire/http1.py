@@ -171,6 +171,7 @@ class Http1Connection:
         else:
             self._last = True  # a client may half-close after its last request; it still gets the answer
             self._waiting.clear()
+            self._abandon()  # but most of them are gone
 
     def drained(self) -> None:
         """Nothing waits here for the socket: `write` is never refused."""
@@ -188,7 +189,12 @@ class Http1Connection:
             self._stream.lost()
             if self._task is not None:
                 self._task.cancel()
-        elif self._current is not None and self._current.request.abandoned is not None:
+        else:
+            self._abandon()
+
+    def _abandon(self) -> None:
+        """Tell the handler, if it wants to know, that nobody may be there to be answered."""
+        if self._current is not None and self._current.request.abandoned is not None:
             self._current.request.abandoned()
 
     # Clients send the same headers again and again: a GET that differs from the last in its target alone is not parsed.
