@@ -367,6 +367,22 @@ async def test_always_deny_denies() -> None:
         await plugin.validate(Denied())  # type: ignore[arg-type]
 
 
+# PodNodeSelector.
+
+
+async def test_pods_go_where_the_server_or_their_namespace_says(pki: Path, tmp_path: Path) -> None:
+    selectors = {"clusterDefaultNodeSelector": "zone=a", "default": "zone=a,disk=ssd"}
+    file = configuration(tmp_path, PodNodeSelector={"podNodeSelectorPluginConfig": selectors})
+    async with cluster_with(pki, tmp_path, "PodNodeSelector", admission_control_config_file=file) as cluster:
+        assert (await cluster.request("POST", PODS, pod("plain")))["spec"]["nodeSelector"] == {"zone": "a"}
+        made = await cluster.request("POST", PODS, pod("fast", nodeSelector={"disk": "ssd"}))
+        assert made["spec"]["nodeSelector"] == {"zone": "a", "disk": "ssd"}
+        refused = await cluster.refused("POST", PODS, pod("far", nodeSelector={"zone": "b"}))
+        assert refused.message.endswith("pod node label selector conflicts with its namespace node label selector")
+        refused = await cluster.refused("POST", PODS, pod("odd", nodeSelector={"gpu": "yes"}))
+        assert refused.message.endswith("pod node label selector labels conflict with its namespace whitelist")
+
+
 # PodSecurity.
 
 

@@ -6,9 +6,13 @@ https://kubernetes.io/docs/concepts/scheduling-eviction/pod-priority-preemption/
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pinnace.apis.core.quota_usage import is_extended
 from pinnace.apis.resources import NAMESPACES, PRIORITY_CLASSES
 from pinnace.apiserver.admission.chain import Attributes, Plugin
+from pinnace.apiserver.admission.configuration import Configurations
+from pinnace.apiserver.configuration import ConfigurationError
 from pinnace.machinery import errors
 from pinnace.machinery.meta import Obj, annotations_of
 
@@ -18,6 +22,7 @@ TOLERATION_SECONDS = 300
 
 _NODE_SELECTOR = "scheduler.alpha.kubernetes.io/node-selector"
 _HOSTNAME = "kubernetes.io/hostname"
+_NO_SELECTORS: Mapping[str, str] = {}
 _SYSTEM_PRIORITIES = {"system-cluster-critical": 2000000000, "system-node-critical": 2000001000}
 
 
@@ -129,9 +134,20 @@ class TaintNodesByCondition(Plugin):
 
 
 class PodNodeSelector(Plugin):
-    """Off unless asked for: a namespace says in an annotation which nodes its pods go to."""
+    """Off unless asked for: a namespace says in an annotation which nodes its pods go to.
+
+    `settings` are selectors as text: `clusterDefaultNodeSelector` for namespaces that are silent, and by the name of a
+    namespace those that its pods may name at all.
+    """
 
     concerns = frozenset({("", "pods")})
+
+    @classmethod
+    def configured(cls, configurations: Configurations) -> Plugin:
+        return cls(_node_selectors(configurations.of("PodNodeSelector")))
+
+    def __init__(self, settings: Mapping[str, str] = _NO_SELECTORS) -> None:
+        self._settings = settings
 
     async def mutate(self, attributes: Attributes) -> None:
         pod = _new_pod(attributes)
@@ -144,12 +160,42 @@ class PodNodeSelector(Plugin):
             raise attributes.forbidden("pod node label selector conflicts with its namespace node label selector")
         if wanted:
             spec["nodeSelector"] = {**selector, **wanted}
+        self._check(attributes, spec)
+
+    async def validate(self, attributes: Attributes) -> None:
+        pod = _new_pod(attributes)
+        if pod is not None:
+            self._check(attributes, pod.get("spec") or {})
+
+    def _check(self, attributes: Attributes, spec: Obj) -> None:
+        allowed = _labels_in(self._settings.get(attributes.namespace, ""))
+        if allowed and any(allowed.get(key) != value for key, value in (spec.get("nodeSelector") or {}).items()):
+            raise attributes.forbidden("pod node label selector labels conflict with its namespace whitelist")
 
     def _of_namespace(self, attributes: Attributes) -> dict[str, str]:
         found = attributes.call.api.storage.cache(NAMESPACES).get(attributes.namespace)
-        text = annotations_of(found.obj()).get(_NODE_SELECTOR, "") if found is not None else ""
-        pairs = (part.partition("=") for part in text.split(",") if part.strip())
-        return {key.strip(): value.strip() for key, _, value in pairs}
+        own = annotations_of(found.obj()).get(_NODE_SELECTOR) if found is not None else None
+        return _labels_in(own if own is not None else self._settings.get("clusterDefaultNodeSelector", ""))
+
+
+def _labels_in(text: str) -> dict[str, str]:
+    """The labels in `a=b,c=d`."""
+    pairs = (part.partition("=") for part in text.split(",") if part.strip())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _node_selectors(document: str) -> dict[str, str]:
+    """What stands below `podNodeSelectorPluginConfig`. Raises ConfigurationError."""
+    from pinnace.machinery import yaml
+
+    try:
+        found = yaml.load(document) if document else {}
+    except yaml.YamlError as error:
+        raise ConfigurationError(f"failed decoding: {error}") from None
+    settings = (found or {}).get("podNodeSelectorPluginConfig") or {} if isinstance(found or {}, dict) else None
+    if not isinstance(settings, dict) or not all(isinstance(value, str) for value in settings.values()):
+        raise ConfigurationError("podNodeSelectorPluginConfig must be a map of selectors")
+    return settings
 
 
 class ExtendedResourceToleration(Plugin):
