@@ -188,6 +188,17 @@ async def test_a_driver_that_needs_no_attaching_is_left_alone() -> None:
     assert api.all(VOLUME_ATTACHMENTS) == []
 
 
+async def test_what_others_attach_is_left_alone() -> None:
+    api = FakeApi()
+    await furnish(api)
+    spec = {"attacher": "x.io", "nodeName": "n1", "source": {"persistentVolumeName": "pv"}}
+    kind = {"apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttachment", "metadata": {"name": "theirs"}}
+    await api.client.create(VOLUME_ATTACHMENTS, {**kind, "spec": spec})
+    async with running(api, AttachDetachController) as (controller,):
+        await controller.reconcile("n1")
+    assert len(api.all(VOLUME_ATTACHMENTS)) == 1
+
+
 # Growth.
 
 

@@ -135,9 +135,7 @@ class AttachDetachController(Controller):
     async def reconcile(self, key: str) -> float | None:
         node = self.nodes.store.get(key)
         wanted = self._wanted(node) if node is not None else {}
-        existing = {
-            volume: one for one in self.attachments.store.by_index("node", key) for volume in _volume_of_attachment(one)
-        }
+        existing = self._ours(key)
         waits: list[float] = []
         for name, (volume, pods) in wanted.items():
             if name not in existing and not await self._attach(volume, key, pods):
@@ -171,6 +169,17 @@ class AttachDetachController(Controller):
                 volume = self._volume_of_claim(key)
                 if volume is not None and self._is_attachable(volume):
                     found.setdefault(name_of(volume), (volume, []))[1].append(pod)
+        return found
+
+    def _ours(self, node: str) -> dict[str, Obj]:
+        """The attachments on the node that we asked for, by volume; what others ask for is theirs to end."""
+        found = {}
+        for one in self.attachments.store.by_index("node", node):
+            for name in _volume_of_attachment(one):
+                volume = self.volumes.store.get(name)
+                is_csi = volume is not None and get_in(volume, "spec", "csi")
+                if volume is not None and is_csi and name_of(one) == attachment_name(volume, node):
+                    found[name] = one
         return found
 
     def _volume_of_claim(self, key: str) -> Obj | None:
@@ -210,7 +219,7 @@ class AttachDetachController(Controller):
         now = time.monotonic()
         since = self._unwanted.setdefault(name_of(one), now)
         volume = self.volumes.store.get(name)
-        if volume is None or not get_in(volume, "spec", "csi"):
+        if volume is None:
             return 0.0
         return wait_before_detach(node, unique_name(volume), now - since, by_force=self._force_detach)
 
@@ -222,7 +231,7 @@ class AttachDetachController(Controller):
         attached: list[Obj] = []
         for name, one in existing.items():
             volume = self.volumes.store.get(name)
-            if volume is None or is_deleting(one) or name_of(one) in going or not get_in(volume, "spec", "csi"):
+            if volume is None or is_deleting(one) or name_of(one) in going:
                 continue
             pods = wanted[name][1] if name in wanted else []
             if get_in(one, "status", "attached"):
