@@ -52,7 +52,7 @@ def _document(plugin: dict[str, Any], directory: Path) -> str:
         return text
     if not plugin.get("path"):
         return ""
-    file = directory / plugin["path"]
+    file = directory / str(plugin["path"])
     try:
         return file.read_text()
     except (OSError, UnicodeDecodeError) as error:
