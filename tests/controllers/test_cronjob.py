@@ -72,7 +72,7 @@ def test_which_run_is_due(owner: Obj, expected: str, too_many: bool) -> None:
 
 @pytest.mark.parametrize(("deadline", "expected"), [(None, False), (60, True), (600, False)])
 def test_a_run_can_be_too_late(deadline: int | None, expected: bool) -> None:
-    spec = {} if deadline is None else {"startingDeadlineSeconds": deadline}
+    spec: Obj = {} if deadline is None else {"startingDeadlineSeconds": deadline}
     assert is_too_late(cron_job(**spec), ago(minutes=5), NOW) is expected
 
 
@@ -93,7 +93,7 @@ def test_old_jobs_go() -> None:
         return {"metadata": {"name": name}, "status": status}
 
     jobs = [job("3", "Complete"), job("1", "Complete"), job("2", "Complete"), job("4", "Failed"), job("5", "")]
-    limits = {"successfulJobsHistoryLimit": 1, "failedJobsHistoryLimit": 0}
+    limits: Obj = {"successfulJobsHistoryLimit": 1, "failedJobsHistoryLimit": 0}
     assert [name_of(one) for one in surplus(cron_job(**limits), jobs)] == ["1", "2", "4"]
     assert surplus(cron_job(), jobs) == []
 

@@ -131,7 +131,7 @@ def test_a_pod_is_bound_for_its_node() -> None:
 )
 def test_one_pod_on_every_node(nodes: list[Obj], pods: list[Obj], surge: int, come: list[str], go: list[str]) -> None:
     """Conformance: "DaemonSet-Creation", "DaemonSet-FailedPodCreation" """
-    strategy = {"maxSurge": surge, "maxUnavailable": 0} if surge else {}
+    strategy: Obj = {"maxSurge": surge, "maxUnavailable": 0} if surge else {}
     step = manage(daemon_set(**strategy), nodes, by_node(pods), NEW, NOW, lambda _: False)
     assert (step.nodes, names(step.doomed)) == (come, go)
 

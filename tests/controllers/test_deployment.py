@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pinnace.apis.resources import DEPLOYMENTS, PODS, REPLICA_SETS
@@ -175,6 +176,10 @@ async def test_a_paused_deployment_scales_but_does_not_roll() -> None:
         await api.until(lambda: len(api.all(REPLICA_SETS)) == 2 and settled(api, 5))
 
 
+def runs(api: FakeApi, image: str) -> bool:
+    return bool(settled(api, 1)) and image in str(api.all(PODS))
+
+
 async def test_history_is_kept_up_to_its_limit() -> None:
     api = FakeApi()
     async with both(api), kubelet(api):
@@ -182,7 +187,7 @@ async def test_history_is_kept_up_to_its_limit() -> None:
         await api.until(lambda: settled(api, 1))
         for image in ("nginx:2", "nginx:3", "nginx:4"):
             await api.client.patch(DEPLOYMENTS, "web", {"spec": {"template": template(image)}}, "default")
-            await api.until(lambda image=image: settled(api, 1) and image in str(api.all(PODS)))
+            await api.until(partial(runs, api, image))
         await api.until(lambda: len(api.all(REPLICA_SETS)) == 2)
         revisions = {
             one["metadata"]["annotations"]["deployment.kubernetes.io/revision"] for one in api.all(REPLICA_SETS)
