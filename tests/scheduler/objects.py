@@ -86,7 +86,7 @@ def handle(cache: Cache, **objects: list[Obj]) -> Handle:
     unused: Any = None
     return Handle(
         client=unused, cache=cache, nominations=Nominations(cache), objects=lambda found: stores[found.resource],
-        recorder=unused, begin=unused, activate=unused, until=unused, extenders=(),
+        recorder=unused, begin=unused, activate=unused, until=unused, extenders=(), metrics=unused,
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ A pod is assumed on its node from the decision until the API server shows it bou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from weakref import WeakKeyDictionary
 
 from pinnace.machinery.meta import Obj
@@ -40,6 +40,11 @@ class Cache:
         self._terms: dict[
             tuple[str, AffinityTerm], int
         ] = {}  # affinity terms of the pods there are, how many pods have each
+
+    def sizes(self) -> Iterable[tuple[tuple[str, ...], float]]:
+        """How much is known, by kube-scheduler's names."""
+        figures = {"nodes": len(self.nodes), "pods": len(self._pods), "assumed_pods": len(self._assumed)}
+        return [((name,), float(number)) for name, number in figures.items()]
 
     # Nodes.
 

@@ -17,6 +17,7 @@ from pinnace.scheduler.cache import Cache
 from pinnace.scheduler.evaluation import Evaluator
 from pinnace.scheduler.extender import Extender
 from pinnace.scheduler.framework import Rejection
+from pinnace.scheduler.metrics import Metrics
 from pinnace.scheduler.node import NodeInfo
 from pinnace.scheduler.nominations import Nominations
 from pinnace.scheduler.pod import PodShape
@@ -33,6 +34,7 @@ class Handle:
     recorder: EventRecorder
     begin: Callable[[Coroutine[Any, Any, None]], None]  # work in the background, ended with the scheduler
     activate: Callable[[str], None]  # try the pod of that key again now
+    metrics: Metrics
     extenders: Sequence[Extender]
     until: Callable[[Callable[[], bool]], Coroutine[Any, Any, None]]  # wait until something holds of what is watched
     evaluator: Evaluator = field(init=False)  # known once all plugins are made

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, NamedTuple
@@ -48,6 +48,7 @@ class QueuedPod:
     pod: PodInfo
     queued: float  # when it came into the queue first
     attempts: int = 0
+    began: float = 0.0  # when the last attempt began
     failed: float = 0.0  # when the last attempt failed
     rejected_by: frozenset[str] = frozenset()  # plugins; empty: anything may help
     group: _Group | None = None  # where it is set aside
@@ -80,6 +81,25 @@ class SchedulingQueue:
 
     def __contains__(self, key: str) -> bool:
         return key in self._pods
+
+    def counts(self) -> Iterable[tuple[tuple[str, ...], float]]:
+        """How many pods wait where, by kube-scheduler's names of queues."""
+        names = {_Where.ACTIVE: "active", _Where.BACKING_OFF: "backoff", _Where.SET_ASIDE: "unschedulable",
+                 _Where.GATED: "gated"}  # fmt: skip
+        found = dict.fromkeys(names.values(), 0)
+        for queued in self._pods.values():
+            if queued.where in names:
+                found[names[queued.where]] += 1
+        return [((name,), float(number)) for name, number in found.items()]
+
+    def rejections(self) -> Iterable[tuple[tuple[str, ...], float]]:
+        """How many pods are set aside by plugin and scheduler name."""
+        found: dict[tuple[str, ...], float] = {}
+        for group, pods in self._set_aside.items():
+            for plugin in group.rejected_by:
+                key = plugin, group.scheduler_name
+                found[key] = found.get(key, 0) + len(pods)
+        return sorted(found.items())
 
     # What the API server shows.
 
@@ -125,6 +145,7 @@ class SchedulingQueue:
             if queued.ticket == ticket:
                 queued.where = _Where.IN_HAND
                 queued.attempts += 1
+                queued.began = now
                 queued.ticket = 0
                 return queued
         return None

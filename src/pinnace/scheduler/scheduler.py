@@ -29,6 +29,8 @@ from pinnace.scheduler.extender import Extender, ExtenderFailed, filter_all, sco
 from pinnace.scheduler.framework import BindingFailed, Rejection
 from pinnace.scheduler.frameworks import Frameworks
 from pinnace.scheduler.handle import Handle
+from pinnace.scheduler.metrics import ERROR, Metrics
+from pinnace.scheduler.metrics import UNSCHEDULABLE as WITHOUT_NODE
 from pinnace.scheduler.node import NodeInfo
 from pinnace.scheduler.nominations import Nominations
 from pinnace.scheduler.pod import PodInfo
@@ -71,6 +73,7 @@ class Scheduler:
         self._extending = asyncio.Lock()  # one pod at a time is taken to the extenders
         self._cache = Cache()
         self._nominations = Nominations(self._cache)
+        self.metrics = Metrics(lambda: self._queue.counts(), self._cache.sizes, lambda: self._queue.rejections())
         self._frameworks = Frameworks(profile_makers(configuration, registry), self._handle)
         self._queue = SchedulingQueue(
             self._frameworks.sort_key,
@@ -96,6 +99,7 @@ class Scheduler:
             recorder=EventRecorder(self._client, name),
             begin=self._keep,
             activate=self._activate,
+            metrics=self.metrics,
             extenders=self._extenders,
             until=self._until,
         )
@@ -201,6 +205,7 @@ class Scheduler:
             self._keep(self._schedule_with(concerned, queued))
             return
         node = self._choose(framework.evaluator, pod)
+        self.metrics.algorithm_seconds.observe(time.monotonic() - queued.began)
         if node is None:
             self._explain(queued, {})
         else:
@@ -338,7 +343,9 @@ class Scheduler:
     def _set_aside(self, queued: QueuedPod, message: str, rejected_by: frozenset[str], nominated: str | None) -> None:
         """Let the pod wait; keep room for it where it is nominated to (None: as before)."""
         pod = queued.pod
-        self._queue.set_aside(queued, rejected_by, time.monotonic())
+        now = time.monotonic()
+        self.metrics.failed(pod.scheduler_name, WITHOUT_NODE, now - queued.began)
+        self._queue.set_aside(queued, rejected_by, now)
         if nominated is None:
             nominated = self._nominations.node_of(pod.key)
         self._nominations.nominate(pod, nominated)
@@ -380,6 +387,8 @@ class Scheduler:
             _log.exception("binding failed", pod=pod.key, node=node.name)
             self._binding_failed(queued, node, SCHEDULER_ERROR, str(error))
         else:
+            now = time.monotonic()
+            self.metrics.scheduled(pod.scheduler_name, now - queued.began, now - queued.queued, queued.attempts)
             self._queue.remove(pod.key)
             message = f"Successfully assigned {pod.key} to {node.name}"
             framework.recorder.event_about(pod.reference, "Normal", "Scheduled", message)
@@ -409,6 +418,7 @@ class Scheduler:
         if present is None or present["spec"].get("nodeName"):
             self._queue.remove(pod.key)
             return
+        self.metrics.failed(pod.scheduler_name, ERROR, time.monotonic() - queued.began)
         nominated = get_in(present, "status", "nominatedNodeName") or ""
         self._nominations.nominate(pod, nominated)
         _log.info("binding failed", pod=pod.key, node=node.name, error=why)

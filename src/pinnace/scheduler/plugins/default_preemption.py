@@ -52,6 +52,7 @@ class DefaultPreemption:
         self._evicting: set[str] = set()  # keys of pods for which victims are being deleted
 
     def post_filter(self, pod: PodInfo, rejections: Mapping[str, Rejection]) -> PostFilterResult:
+        self._handle.metrics.preemption_attempts.inc()
         refusal = self._not_eligible(pod, rejections)
         if refusal:
             return PostFilterResult(None, f"preemption: {refusal}")
@@ -168,6 +169,7 @@ class DefaultPreemption:
 
     async def _make_room(self, pod: PodInfo, candidate: Candidate, *, nominate: bool = False) -> None:
         """Give up weaker claims to the node, then delete the victims; say first where the pod will go, if asked to."""
+        self._handle.metrics.preemption_victims.observe(len(candidate.victims))
         try:
             if nominate:
                 await self._patch_status(pod, {"nominatedNodeName": candidate.node_name})
