@@ -216,7 +216,9 @@ async def test_a_webhook_that_must_be_heard_denies_where_it_is_away(pki: Path, t
         document = {"apiVersion": "apiserver.config.k8s.io/v1beta1", "kind": "AuthorizationConfiguration"}
         config.write_text(json.dumps({**document, "authorizers": kinds}))
         async with serving(pki, tmp_path, authorization_config=config) as cluster:
-            assert (await cluster.call("GET", MAPS, headers=PLAIN)).status == 403
+            answer = await cluster.call("GET", MAPS, headers=PLAIN)
+    assert answer.status == 500  # it is not the client's fault
+    assert "the server rejected our request" in answer.json["message"]
 
 
 async def test_a_policy_in_cel_may_ask_what_only_a_webhook_knows(pki: Path, tmp_path: Path) -> None:

@@ -36,6 +36,9 @@ class Opinion(NamedTuple):
     error: str = ""  # what kept it from deciding
 
 
+_ALLOWED = Opinion(True, "")
+
+
 class Decider(Protocol):
     """An authorizer that is not built in."""
 
@@ -93,17 +96,18 @@ class Authorizer:
         self._leave.append(cache.watch(Watcher(Filter(), deliver)))
 
     def authorize(self, user: User, info: RequestInfo) -> None:
-        """Return if `user` may; else raise 403, or 401 for one whom only credentials would help, or MustAsk."""
+        """Return if `user` may; else raise 403, 401 for one whom only credentials would help, 500 where an authorizer
+        that might have allowed it failed, or MustAsk."""
         if self._open:
             if user.is_anonymous and not _is_public(info):
                 raise errors.unauthorized()
             return
-        allowed, why = self.decide(user, info)
+        allowed, why, error = self._decide(user, info)
         if allowed and info.verb == "get" and info.subresource in _UPGRADED and self._minor >= _CREATE_NEEDED:
             info = info._replace(verb="create")
-            allowed, why = self.decide(user, info)
+            allowed, why, error = self._decide(user, info)
         if not allowed:
-            raise refusal(user, info, why)
+            raise errors.internal(error) if error else refusal(user, info, why)
 
     def explain(self, user: User, info: RequestInfo) -> tuple[bool, str]:
         """`decide`, and where a binding allows it, which."""
@@ -114,32 +118,38 @@ class Authorizer:
 
     def decide(self, user: User, info: RequestInfo) -> tuple[bool, str]:
         """Whether `user` may, and why not."""
+        allowed, why, error = self._decide(user, info)
+        return bool(allowed), why or error
+
+    def _decide(self, user: User, info: RequestInfo) -> Opinion:
         if MASTERS in user.groups:
-            return True, ""
+            return _ALLOWED
         reasons: list[str] = []
+        failures: list[str] = []
         for mode in self.modes:
             if mode == "AlwaysAllow":
-                return not user.is_anonymous or _is_public(info), ""
+                return Opinion(not user.is_anonymous or _is_public(info), "")
             if mode == "AlwaysDeny":
                 reasons.append("Everything is forbidden.")
             elif mode == "RBAC":
                 grants = self.policy.grants(user)
                 if grants.allows(info):
-                    return True, ""
+                    return _ALLOWED
                 reasons.append(grants.why_not(namespace_of(info)))
             elif not isinstance(mode, str):
                 opinion = mode.decide(user, info)
                 if opinion.allowed is not None:
-                    return opinion.allowed, opinion.reason
-                reasons += (opinion.reason, opinion.error)
+                    return opinion
+                reasons.append(opinion.reason)
+                failures.append(opinion.error)
             else:
                 node = node_name_of(user)
                 if node is not None:
                     allowed, why = self.nodes.decide(node, info)
                     if allowed:
-                        return True, ""
+                        return _ALLOWED
                     reasons.append(why)
-        return False, "\n".join(filter(None, reasons))
+        return Opinion(False, "\n".join(filter(None, reasons)), ", ".join(filter(None, failures)))
 
     def rules(self, user: User, namespace: str) -> tuple[list[Obj], list[Obj], str]:
         """The user's rules for resources and for other paths, and why they are not all there is, if they are not."""
