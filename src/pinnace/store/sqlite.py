@@ -169,7 +169,7 @@ class SqliteStore:
     async def _write(self, key: str, value: bytes | None, expected: int) -> int:
         while (blocker := self._blocker(key, value, expected)) is not None:
             await asyncio.wait([blocker])
-        write = self._accept(key, value)
+        write = self._accept(key, value, self._loop.create_future())
         self._queue.put(write)
         return await write.future
 
@@ -179,9 +179,11 @@ class SqliteStore:
             if not blockers:
                 break
             await asyncio.wait(blockers)
-        accepted = [self._accept(write.key, write.value) for write in writes]
+        settled: asyncio.Future[int] = self._loop.create_future()  # one for all: they are committed together
+        accepted = [self._accept(write.key, write.value, settled) for write in writes]
         self._queue.put(accepted)
-        return await asyncio.gather(*(write.future for write in accepted))
+        await settled
+        return [write.revision for write in accepted]
 
     def _blocker(self, key: str, value: bytes | None, expected: int) -> asyncio.Future[int] | None:
         """What must be settled before a write of the key can be judged; None if it may be made. Raises StoreError."""
@@ -199,7 +201,7 @@ class SqliteStore:
             raise RevisionConflict(key, expected, found)
         return pending.future  # lost against a write that is not on disk yet: say so only once it is, for it may fail
 
-    def _accept(self, key: str, value: bytes | None) -> _Write:
+    def _accept(self, key: str, value: bytes | None, future: asyncio.Future[int]) -> _Write:
         revision = self._last_accepted = self._last_accepted + 1
         replaces, created = 0, revision
         pending = self._pending.get(key)
@@ -208,7 +210,7 @@ class SqliteStore:
                 replaces, created = pending.revision, pending.create_revision
         elif (current := self._current.get(key)) is not None:
             created, replaces = current
-        write = _Write(key, value, replaces, created, revision, self._epoch, self._loop.create_future())
+        write = _Write(key, value, replaces, created, revision, self._epoch, future)
         self._pending[key] = write
         self._unsettled.append(write)
         return write

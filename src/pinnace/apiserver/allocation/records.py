@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import uuid
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Protocol
 
 import orjson
@@ -142,11 +143,13 @@ class IpAddresses:
         return (number_of(name) for name in list(self._cache.objects))
 
 
+@lru_cache(10_000)
 def number_of(name: str) -> int:
-    """The address as a number."""
+    """The address as a number. Raises ValueError for what is none."""
     return int(ipaddress.ip_address(name))
 
 
+@lru_cache(10_000)
 def address_text(value: int) -> str:
     """The address with this number: an IPv4 address below 2^32, no IPv6 address that small is given to Services."""
     return str(ipaddress.ip_address(value))
@@ -154,7 +157,7 @@ def address_text(value: int) -> str:
 
 def ip_address(address: str, service: Obj) -> Obj:
     """The IPAddress object that gives `address` to the Service, as it is stored."""
-    family = f"IPv{ipaddress.ip_address(address).version}"
+    family = "IPv6" if ":" in address else "IPv4"
     parent = {
         "resource": "services",
         "namespace": service["metadata"]["namespace"],

@@ -15,7 +15,7 @@ from typing import Any
 from pinnace.apis.kind import Kind
 from pinnace.apis.resources import IP_ADDRESSES, SERVICE_CIDRS, SERVICES
 from pinnace.apiserver.allocation.pools import CLASSIC_ADDRESSES, Pool, Span, address_span, port_span
-from pinnace.apiserver.allocation.records import IpAddresses, Ledger, Records, address_text
+from pinnace.apiserver.allocation.records import IpAddresses, Ledger, Records, address_text, number_of
 from pinnace.apiserver.cache import CachedObject, Event, Filter, Watcher
 from pinnace.apiserver.storage import Storage
 from pinnace.machinery import errors
@@ -214,7 +214,7 @@ class Reservations:
             claim.fill(spec, "clusterIPs", [text])
         else:
             try:
-                value = int(ipaddress.ip_address(asked))
+                value = number_of(asked)
             except ValueError:
                 return []  # validation says what is wrong with it
             if (self.ips, value) not in claim.held:
@@ -331,7 +331,7 @@ def is_ready(service_cidr: Obj) -> bool:
 def _ips(spec: Obj) -> Iterable[int]:
     for text in spec.get("clusterIPs") or ([spec["clusterIP"]] if spec.get("clusterIP") else []):
         try:
-            yield int(ipaddress.ip_address(text))
+            yield number_of(text)
         except ValueError:
             continue
 
