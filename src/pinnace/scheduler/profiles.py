@@ -16,6 +16,7 @@ from pinnace.scheduler.configuration import POINTS, Configuration, PluginSet, Pr
 from pinnace.scheduler.framework import Profile, Rule, ScoreRule, TopologyPlugin
 from pinnace.scheduler.frameworks import ProfileMaker
 from pinnace.scheduler.handle import Handle
+from pinnace.scheduler.nominations import Nominations
 from pinnace.scheduler.plugins.balanced_allocation import NodeResourcesBalancedAllocation
 from pinnace.scheduler.plugins.default_binder import DefaultBinder
 from pinnace.scheduler.plugins.default_preemption import DefaultPreemption
@@ -105,6 +106,18 @@ def profile_makers(
     return {
         profile.scheduler_name: partial(make_profile, profile, registry=registry) for profile in configuration.profiles
     }
+
+
+def check(configuration: Configuration, registry: Mapping[str, PluginMaker] = IN_TREE) -> None:
+    """Raises ConfigurationError for profiles that cannot be."""
+    cache = Cache()
+    nowhere: Any = None  # plugins touch their handle when they are asked, not before
+    handle = Handle(
+        client=nowhere, cache=cache, nominations=Nominations(cache), objects=nowhere, recorder=nowhere, begin=nowhere,
+        activate=nowhere, metrics=nowhere, extenders=(), until=nowhere,
+    )  # fmt: skip
+    for make in profile_makers(configuration, registry).values():
+        make(handle)
 
 
 def make_profile(

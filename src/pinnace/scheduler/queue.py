@@ -18,7 +18,7 @@ from pinnace.scheduler.events import Change
 from pinnace.scheduler.pod import PodInfo, PodShape
 
 BACKOFF = (1.0, 10.0)  # seconds after the first failure, and at most; it doubles in between
-UNSCHEDULABLE_SECONDS = 300.0
+LONGEST_ASIDE = 300.0  # seconds until a pod is tried again, whatever happened
 
 
 class _Where(Enum):
@@ -65,10 +65,12 @@ class SchedulingQueue:
         gate: Callable[[PodInfo], str | None],
         helps: Helps,
         backoff: tuple[float, float] = BACKOFF,
+        longest_aside: float = LONGEST_ASIDE,
     ) -> None:
         self._sort_key = sort_key
         self._gate = gate
         self._helps = helps
+        self._longest_aside = longest_aside
         self._first_backoff, self._last_backoff = backoff
         self._pods: dict[str, QueuedPod] = {}
         self._active: list[tuple[Any, int, QueuedPod]] = []
@@ -186,7 +188,7 @@ class SchedulingQueue:
     def wake_old(self, now: float) -> None:
         """Bring back what was set aside too long ago."""
         for aside in list(self._set_aside.values()):
-            for queued in [q for q in aside.values() if now - q.failed > UNSCHEDULABLE_SECONDS]:
+            for queued in [q for q in aside.values() if now - q.failed > self._longest_aside]:
                 self._take_out(queued)
                 self._retry(queued, now)
 

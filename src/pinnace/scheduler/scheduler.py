@@ -35,7 +35,7 @@ from pinnace.scheduler.node import NodeInfo
 from pinnace.scheduler.nominations import Nominations
 from pinnace.scheduler.pod import PodInfo
 from pinnace.scheduler.profiles import IN_TREE, PluginMaker, profile_makers
-from pinnace.scheduler.queue import QueuedPod, SchedulingQueue
+from pinnace.scheduler.queue import LONGEST_ASIDE, QueuedPod, SchedulingQueue
 from pinnace.scheduler.reports import SCHEDULER_ERROR, UNSCHEDULABLE, shortened, status_change, write_status
 from pinnace.scheduler.watching import Watching
 
@@ -65,6 +65,7 @@ class Scheduler:
         factory: InformerFactory | None = None,
         configuration: Configuration = _DEFAULTS,
         registry: Mapping[str, PluginMaker] = IN_TREE,
+        longest_aside_seconds: float = LONGEST_ASIDE,
     ) -> None:
         self._client = client
         self._own_factory = factory is None
@@ -80,6 +81,7 @@ class Scheduler:
             self._frameworks.gate,
             self._frameworks.helps,
             (configuration.initial_backoff_seconds, configuration.max_backoff_seconds),
+            longest_aside_seconds,
         )
         self._watching = Watching(
             self._factory, self._cache, self._nominations, self._queue, self._frameworks, self._changed
