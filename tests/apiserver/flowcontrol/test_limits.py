@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pinnace.apis.resources import FLOW_SCHEMAS, PRIORITY_LEVEL_CONFIGURATIONS
+from pinnace.apiserver.authn import User
 from pinnace.apiserver.cache import Filter, Watcher
 from pinnace.apiserver.deadline import Deadlines, seconds_for
 from pinnace.apiserver.flowcontrol.bootstrap import AUTOUPDATE, LEVELS, SCHEMAS
@@ -106,7 +107,7 @@ async def test_what_is_deleted_comes_back_and_what_is_mandatory_is_kept(cluster:
     before = await until(cluster, FLOW_SCHEMAS, "catch-all", dangling)
     await cluster.request("DELETE", FLOW_SCHEMAS.path("", "probes"))
     await cluster.request(
-        "PUT", FLOW_SCHEMAS.path("", "catch-all"), {**before, "spec": schema("x", "exempt", "u")["spec"]}
+        "PUT", FLOW_SCHEMAS.path("", "catch-all"), {**before, "spec": schema("x", "nowhere", "u")["spec"]}
     )
     mine = await cluster.request("GET", FLOW_SCHEMAS.path("", "service-accounts"))
     mine = {**mine, "metadata": {**mine["metadata"], "annotations": {AUTOUPDATE: "false"}}}
@@ -166,6 +167,18 @@ async def test_responses_say_how_a_request_was_classified(cluster: Cluster) -> N
 
     admin = await cluster.call("GET", MAPS)
     assert admin.headers[SCHEMA] == await uid(cluster, FLOW_SCHEMAS, "exempt")
+
+
+async def test_one_whom_no_schema_speaks_of_is_caught(cluster: Cluster) -> None:
+    nobody = {"Impersonate-User": "ghost", "Impersonate-Group": "ghosts"}
+    control = cluster.server._limiter.control
+    assert control is not None
+
+    flow = control.classify(User("ghost", groups=("ghosts",)), parse_request("GET", MAPS))
+    answer = await cluster.call("GET", MAPS, headers=nobody)
+
+    assert (flow.schema, flow.level.name, flow.distinguisher) == ("catch-all", "catch-all", "ghost")
+    assert answer.headers[LEVEL] != flow.headers[1][1]  # impersonation makes everybody authenticated
 
 
 async def test_a_stream_is_nobodys_flow(cluster: Cluster) -> None:

@@ -153,15 +153,15 @@ def mended(found: Obj, wanted: Obj) -> Obj | None:
     said = (meta.get("annotations") or {}).get(AUTOUPDATE)
     ours = mandatory or (said == "true" if said in ("true", "false") else meta.get("generation") == 1)
     wish = "true" if ours else "false"
-    spec = _spec(found, wanted) if ours else found["spec"]
+    spec = kept_spec(found, wanted) if ours else found["spec"]
     if said == wish and found["spec"] == spec:
         return None
     annotations = {**(meta.get("annotations") or {}), AUTOUPDATE: wish}
     return {**found, "metadata": {**meta, "annotations": annotations}, "spec": spec}
 
 
-def _spec(found: Obj, wanted: Obj) -> Obj:
-    """The spec of the exempt level is the cluster's, apart from that it is exempt."""
+def kept_spec(found: Obj, wanted: Obj) -> Obj:
+    """The spec of one that is ours: what is wanted, but that an exempt level may be given shares."""
     spec: Obj = wanted["spec"]
     if spec.get("type") == "Exempt" and found["spec"].get("type") == "Exempt":
         return {**spec, "exempt": found["spec"].get("exempt") or spec["exempt"]}

@@ -15,7 +15,7 @@ import structlog
 from pinnace.apis.resources import FLOW_SCHEMAS, PRIORITY_LEVEL_CONFIGURATIONS
 from pinnace.apiserver.authn import User
 from pinnace.apiserver.cache import Filter, Watcher
-from pinnace.apiserver.flowcontrol.bootstrap import LEVELS, MANDATORY, SCHEMAS, Request, ensure
+from pinnace.apiserver.flowcontrol.bootstrap import LEVELS, MANDATORY, SCHEMAS, Request, ensure, kept_spec
 from pinnace.apiserver.flowcontrol.concurrency import ADJUSTMENT_SECONDS, divide, limits
 from pinnace.apiserver.flowcontrol.level import Flow, Level, Tally, shape_of
 from pinnace.apiserver.flowcontrol.matching import distinguisher, in_order, matches
@@ -75,8 +75,9 @@ class FlowControl:
         return found
 
     def _match(self, user: User, info: RequestInfo) -> Flow:
-        # catch-all is the last, and has who is neither authenticated nor not: somebody is impersonating nobody.
-        schema = next((each for each in self._schemas if matches(each, user, info)), self._schemas[-1])
+        # Somebody may be neither authenticated nor not, so that not even the last resort speaks of them: it has them.
+        last_resort = next(each for each in self._schemas if each["metadata"]["name"] == "catch-all")
+        schema = next((each for each in self._schemas if matches(each, user, info)), last_resort)
         level = self.levels[schema["spec"]["priorityLevelConfiguration"]["name"]]
         meta = schema["metadata"]
         told = distinguisher(schema, user, info)
@@ -118,9 +119,13 @@ class FlowControl:
         self.quiescing = [each for each in (*self.quiescing, level) if not each.queues.is_idle]
 
     def _objects(self, resource: GVR, own: tuple[Obj, ...]) -> dict[str, Obj]:
-        """By name: those there are, and the mandatory ones whether or not they are."""
-        found = {obj["metadata"]["name"]: obj for obj in own if obj["metadata"]["name"] in MANDATORY}
-        return found | self._existing(resource)
+        """By name: those there are, and the mandatory ones as they must be, whether or not they are so yet."""
+        found = self._existing(resource)
+        for wanted in own:
+            name = wanted["metadata"]["name"]
+            if name in MANDATORY:
+                found[name] = {**found[name], "spec": kept_spec(found[name], wanted)} if name in found else wanted
+        return found
 
     def _existing(self, resource: GVR) -> dict[str, Obj]:
         return {key: each.obj() for key, each in self._storage.cache(resource).objects.items()}
