@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pinnace.cli.controller_flags import autoscaling, signing, workers
+from pinnace.cli.controller_flags import autoscaling, nodes, signing, workers
+from pinnace.cli.observing import observed, observing_options
 from pinnace.cli.serving import (
     connect,
     connection,
@@ -17,7 +18,7 @@ from pinnace.cli.serving import (
     run,
     verbosity_option,
 )
-from pinnace.cli.values import DURATION, FILE, NAMES, NETWORKS, switch
+from pinnace.cli.values import FILE, NAMES, switch
 
 if TYPE_CHECKING:
     from pinnace.controllers.manager import Options
@@ -35,16 +36,8 @@ if TYPE_CHECKING:
         "token-cleaner-controller, NAME is that one, -NAME leaves it out."
     ),
 )
-@click.option("--cluster-cidr", type=NETWORKS, default="", help="Addresses of pods: a range, or one of each family.")
-@switch("--allocate-node-cidrs", default=False, show_default=True, help="Give every node a part of --cluster-cidr.")
 @click.option("--root-ca-file", type=FILE, help="Certificate authority to publish to every namespace.")
-@click.option(
-    "--node-monitor-grace-period",
-    type=DURATION,
-    default="50s",
-    show_default=True,
-    help="A node silent for so long is taken for lost.",
-)
+@nodes.options
 @click.option(
     "--terminated-pod-gc-threshold",
     type=int,
@@ -69,6 +62,7 @@ if TYPE_CHECKING:
 @signing.options
 @workers.options
 @election_options("kube-controller-manager")
+@observing_options(10257)
 @verbosity_option
 def command(verbosity: int, **flags: Any) -> None:
     """Run the controllers alone, in the foreground."""
@@ -82,7 +76,8 @@ def command(verbosity: int, **flags: Any) -> None:
 
         async def serve() -> None:
             try:
-                await ControllerManager(client, options).run()
+                async with observed("kube-controller-manager", client, flags):
+                    await ControllerManager(client, options).run()
             finally:
                 await client.transport.close()
 
@@ -99,18 +94,14 @@ def _options(flags: dict[str, Any]) -> Options:
     for name in flags["controllers"]:
         if name != "*" and canonical(name).removeprefix("-") not in known:
             raise click.BadParameter(f'"{name}" is not one of: {", ".join(known)}', param_hint="--controllers")
-    if flags["allocate_node_cidrs"] and not flags["cluster_cidr"]:
-        raise click.BadParameter("needs --cluster-cidr", param_hint="--allocate-node-cidrs")
     return Options(
         controllers=flags["controllers"],
         root_ca=flags["root_ca_file"].read_text() if flags["root_ca_file"] else "",
-        cluster_cidrs=flags["cluster_cidr"],
-        allocate_node_cidrs=flags["allocate_node_cidrs"],
-        node_monitor_grace_seconds=flags["node_monitor_grace_period"],
         terminated_pod_gc_threshold=flags["terminated_pod_gc_threshold"],
         mirrored_endpoints=flags["mirroring_max_endpoints_per_subset"],
         force_detach=not flags["disable_force_detach_on_timeout"],
         election=election(flags),
+        **nodes.read(flags),
         **autoscaling.read(flags),
         **signing.read(flags),
         **workers.read(flags),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 import click
 
+from pinnace.cli import scheduler_config
+from pinnace.cli.observing import observed, observing_options
 from pinnace.cli.serving import (
     connect,
     connection,
@@ -16,15 +19,31 @@ from pinnace.cli.serving import (
     run,
     verbosity_option,
 )
+from pinnace.cli.values import DURATION, FILE
 
 
 @click.command("kube-scheduler")
 @kubeconfig_option
+@click.option("--config", type=FILE, help="A KubeSchedulerConfiguration; flags that are given go before it.")
+@click.option("--master", default="", help="The API server's address; goes before the kubeconfig's.")
+@click.option(
+    "--pod-max-in-unschedulable-pods-duration",
+    "longest_aside",
+    type=DURATION,
+    default="5m",
+    show_default=True,
+    help="A pod that found no node is tried again after so long, whatever happened.",
+)
 @election_options("kube-scheduler")
+@observing_options(10259)
 @verbosity_option
 def command(verbosity: int, **flags: Any) -> None:
     """Run the scheduler alone, in the foreground."""
+    configuration = scheduler_config.read(flags["config"])
+    flags = scheduler_config.with_file(flags, configuration)
     api = connection(flags["kubeconfig"])
+    if flags["master"]:
+        api = replace(api, server=flags["master"])
     lease = election(flags)
 
     async def start() -> Coroutine[Any, Any, None]:
@@ -34,12 +53,13 @@ def command(verbosity: int, **flags: Any) -> None:
         client = connect(api, "kube-scheduler")
 
         async def serve() -> None:
-            scheduler = Scheduler(client)
+            scheduler = Scheduler(client, configuration=configuration, longest_aside_seconds=flags["longest_aside"])
             try:
-                if lease is None:
-                    await scheduler.run()
-                else:
-                    await run_elected(client, lease, scheduler.run)
+                async with observed("kube-scheduler", client, flags, scheduler.metrics.families):
+                    if lease is None:
+                        await scheduler.run()
+                    else:
+                        await run_elected(client, lease, scheduler.run)
             finally:
                 await client.transport.close()
 

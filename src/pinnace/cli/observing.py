@@ -1,0 +1,145 @@
+"""What kube-controller-manager and kube-scheduler serve of themselves: /healthz, /livez, /readyz, /metrics.
+
+Health is for everybody; who asks for more shows a bearer token, which the API server judges, as it does whether its
+bearer may. https://kubernetes.io/docs/reference/using-api/health-checks/
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pinnace.cli.serving import own_certificate
+from pinnace.cli.values import FILE
+
+if TYPE_CHECKING:
+    from pinnace.client.client import Client
+    from pinnace.machinery.metrics import Family
+    from pinnace.wire.http import AnyResponse, Request, Response
+
+_HEALTH = ("healthz", "livez", "readyz")
+_TEXT = (("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff"))
+
+
+def observing_options(port: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The flags of where a server can be looked at; `port` is the original's, to name it."""
+    options = [
+        click.option("--bind-address", default="0.0.0.0", show_default=True, help="Where health and metrics are."),
+        click.option(
+            "--secure-port",
+            type=click.IntRange(0, 65535),
+            default=0,
+            show_default=True,
+            help=f"Their port, {port} in the original; 0 serves none.",
+        ),
+        click.option(
+            "--tls-cert-file", type=FILE, help="Certificate to serve with.  [default: one made in --cert-dir]"
+        ),
+        click.option("--tls-private-key-file", type=FILE, help="Its key."),
+        click.option(
+            "--cert-dir",
+            type=click.Path(file_okay=False, path_type=Path),
+            default=Path("/var/run/kubernetes"),
+            show_default=True,
+            help="Where a certificate is made when none is given.",
+        ),
+    ]
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+@contextlib.asynccontextmanager
+async def observed(
+    name: str, client: Client, flags: dict[str, Any], families: Iterable[Family] = ()
+) -> AsyncIterator[None]:
+    """Serve what the flags ask for meanwhile; `families` are its own. Raises OSError for a port that is taken."""
+    if not flags["secure_port"]:
+        yield
+        return
+    from pinnace.wire.server import serve
+    from pinnace.wire.tls import TlsConfig
+
+    files = flags["tls_cert_file"], flags["tls_private_key_file"]
+    if bool(files[0]) != bool(files[1]):
+        raise click.BadParameter("give both or none", param_hint="--tls-cert-file, --tls-private-key-file")
+    if not files[0]:
+        files = own_certificate(flags["cert_dir"], name, flags["bind_address"])
+    observer = Observer(client, families)
+    address = (flags["bind_address"], flags["secure_port"])
+    server = await serve(observer.handle, [address], TlsConfig(files[0], files[1], None, ("http/1.1",)))
+    try:
+        yield
+    finally:
+        await server.close(1.0)
+
+
+class Observer:
+    """Answers for a server that acts through `client`."""
+
+    def __init__(self, client: Client, families: Iterable[Family] = ()) -> None:
+        from pinnace.machinery.schema import Schemas
+        from pinnace.wire.process_metrics import process_families
+
+        self._client = client
+        self._families = [*process_families(f"v1.{max(Schemas.minors())}.0"), *families]
+
+    async def handle(self, request: Request) -> AnyResponse:
+        from pinnace.apiserver import health
+        from pinnace.machinery import metrics
+        from pinnace.machinery.errors import ApiError
+        from pinnace.wire.http import Response
+
+        endpoint, _, name = request.path.strip("/").partition("/")
+        if endpoint in _HEALTH:
+            # Who loses its lease ends at once: who answers has it, or waits for it.
+            checks: dict[str, health.Check] = {"ping": lambda: "", "leaderElection": lambda: ""}
+            return health.answer(endpoint, name, checks, "verbose" in request.params(), request.param_list("exclude"))
+        try:
+            refused = await self._refused(request)
+        except ApiError as error:
+            return Response(500, _TEXT, f"Internal Server Error: {error.message}\n".encode())
+        if refused is not None:
+            return refused
+        if request.path == "/metrics":
+            return Response(200, (("Content-Type", metrics.TEXT),), metrics.text(self._families).encode())
+        return Response(404, _TEXT, b"404 page not found\n")
+
+    async def _refused(self, request: Request) -> Response | None:
+        """The answer to who may not; None for who may. Raises ApiError where the API server cannot be asked."""
+        from pinnace.apis.resources import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS
+        from pinnace.wire.http import Response
+
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        user: dict[str, Any] = {"username": "system:anonymous", "groups": ["system:unauthenticated"]}
+        if scheme.lower() == "bearer" and token:
+            asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token.strip()}}
+            status = (await self._client.create(TOKEN_REVIEWS, asked)).get("status") or {}
+            if not status.get("authenticated"):
+                return Response(401, _TEXT, b"Unauthorized\n")
+            user = status["user"]
+        verb = "get" if request.method in ("GET", "HEAD") else request.method.lower()
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {
+                "user": user["username"],
+                "groups": user.get("groups") or [],
+                "uid": user.get("uid", ""),
+                "extra": user.get("extra") or {},
+                "nonResourceAttributes": {"path": request.path, "verb": verb},
+            },
+        }
+        verdict = (await self._client.create(SUBJECT_ACCESS_REVIEWS, review)).get("status") or {}
+        if verdict.get("allowed"):
+            return None
+        words = f'forbidden: User "{user["username"]}" cannot {verb} path "{request.path}"'
+        return Response(403, _TEXT, f"{words}\n".encode())
