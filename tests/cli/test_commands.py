@@ -72,6 +72,10 @@ BAD_FLAGS = [
     (["kube-scheduler", "--leader-elect-renew-deadline=1h"], "must be at least 1s, and longer than"),
     (["kube-controller-manager", "--controllers=*,nonsense"], '"nonsense" is not one of: bootstrap-signer-controller'),
     (["kube-controller-manager", f"--cluster-signing-cert-file={__file__}"], "needs its twin"),
+    (
+        ["kube-controller-manager", "--cluster-cidr=10.0.0.0/16", "--node-cidr-mask-size=8"],
+        "/8 is no part of 10.0.0.0/16",
+    ),
     (["kube-controller-manager", "--concurrent-job-syncs=0"], "0 is not in the range x>=1"),
     (["kube-controller-manager", "--cluster-cidr=10.0.0.1/8"], '"10.0.0.1/8" is not a range of addresses'),
     (["kube-controller-manager", "--allocate-node-cidrs"], "needs --cluster-cidr"),

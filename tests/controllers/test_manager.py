@@ -239,10 +239,16 @@ async def test_of_two_managers_one_works_and_the_other_takes_over(server: ApiSer
         """By whom; API servers have leases of their own."""
         return [one["spec"].get("holderIdentity", "") for one in found if name_of(one) == "kube-controller-manager"]
 
+    def held_by(identity: str) -> Callable[[list[Obj]], bool]:
+        return lambda found: any(
+            name_of(lease) == "kube-controller-manager" and lease["spec"].get("holderIdentity") == identity
+            for lease in found
+        )
+
     async with managing(server, election=Election(name="kube-controller-manager", identity="two")):
-        await until(client, LEASES, held, "kube-system")
+        await until(client, LEASES, held_by("two"), "kube-system")
     async with managing(server, election=Election(name="kube-controller-manager", identity="one")):
-        await until(client, LEASES, lambda found: held(found) == ["one"], "kube-system")
+        await until(client, LEASES, held_by("one"), "kube-system")
         await client.create(NAMESPACES, namespace)
         await until(client, SERVICE_ACCOUNTS, lambda found: found, "first")
 

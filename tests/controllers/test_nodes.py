@@ -202,7 +202,7 @@ async def test_nodes_get_ranges_of_their_own() -> None:
     await api.client.create(NODES, node("old", podCIDR="10.244.1.0/24", podCIDRs=["10.244.1.0/24"]))
 
     def make(client: Any, informers: Any) -> NodeIpamController:
-        return NodeIpamController(client, informers, ["10.244.0.0/22"])
+        return NodeIpamController(client, informers, ["10.244.0.0/22"], {})
 
     async with running(api, make):
         for name in ("a", "b", "c"):

@@ -55,7 +55,8 @@ from pinnace.controllers.hpa_replicas import Settings as AutoscalerSettings
 from pinnace.controllers.job import JobController
 from pinnace.controllers.namespace import NamespaceController
 from pinnace.controllers.node_ipam import NodeIpamController
-from pinnace.controllers.node_lifecycle import GRACE_SECONDS, NodeLifecycleController
+from pinnace.controllers.node_lifecycle import GRACE_SECONDS, STARTUP_GRACE_SECONDS, NodeLifecycleController
+from pinnace.controllers.node_zones import Pace
 from pinnace.controllers.persistentvolume_binder import PersistentVolumeBinder
 from pinnace.controllers.persistentvolume_expander import PersistentVolumeExpander
 from pinnace.controllers.podcertificaterequest_cleaner import PodCertificateRequestCleaner
@@ -144,7 +145,10 @@ class Options:
     service_account_key: bytes = b""  # PEM; without it Secrets get no tokens
     allocate_node_cidrs: bool = True
     kubernetes_minor: int = builtin.NEWEST
+    node_mask_sizes: Mapping[int, int] = field(default_factory=dict)  # of a node's range, by IP version
     node_monitor_grace_seconds: float = GRACE_SECONDS
+    node_startup_grace_seconds: float = STARTUP_GRACE_SECONDS
+    eviction_pace: Pace = field(default_factory=Pace)
     terminated_pod_gc_threshold: int = 12500
     signing: Mapping[str, KeyPair] = field(default_factory=dict)  # by signer; requests to others are not signed
     signing_duration: timedelta = timedelta(days=365)
@@ -232,6 +236,7 @@ def _arguments(options: Options, registry: Registry, informers: InformerFactory)
     """What some controllers are told beyond client and informers; None for those that would have nothing to do."""
     served = ServedResources(registry, informers)
     cluster_cidrs = options.cluster_cidrs if options.allocate_node_cidrs else ()
+    node_ranges = {"cluster_cidrs": cluster_cidrs, "masks": options.node_mask_sizes}
     tokens = {"private_key": options.service_account_key, "root_ca": options.root_ca}
     signing = {"authorities": options.signing, "duration": options.signing_duration}
     return {
@@ -244,8 +249,12 @@ def _arguments(options: Options, registry: Registry, informers: InformerFactory)
             {"ca": options.root_ca} if options.root_ca and registry.by_gvr(CLUSTER_TRUST_BUNDLES) else None
         ),
         "namespace-controller": {"served": served},
-        "node-ipam-controller": {"cluster_cidrs": cluster_cidrs} if cluster_cidrs else None,
-        "node-lifecycle-controller": {"grace": options.node_monitor_grace_seconds},
+        "node-ipam-controller": node_ranges if cluster_cidrs else None,
+        "node-lifecycle-controller": {
+            "grace": options.node_monitor_grace_seconds,
+            "startup_grace": options.node_startup_grace_seconds,
+            "pace": options.eviction_pace,
+        },
         "persistentvolume-attach-detach-controller": {"force_detach": options.force_detach},
         "pod-garbage-collector-controller": {"threshold": options.terminated_pod_gc_threshold},
         "podcertificaterequest-cleaner-controller": {} if registry.by_gvr(POD_CERTIFICATE_REQUESTS) else None,

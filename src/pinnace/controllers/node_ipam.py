@@ -6,7 +6,7 @@ https://kubernetes.io/docs/reference/command-line-tools-reference/kube-controlle
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 import structlog
@@ -78,8 +78,10 @@ class NodeIpamController(Controller):
     component = "cidrAllocator"
     workers = 1  # the choice of a range must not be made twice at once
 
-    def __init__(self, client: Client, informers: InformerFactory, cluster_cidrs: Iterable[str]) -> None:
-        self.ranges = [ClusterRange(cidr) for cidr in cluster_cidrs]
+    def __init__(
+        self, client: Client, informers: InformerFactory, cluster_cidrs: Iterable[str], masks: Mapping[int, int] = _MASK
+    ) -> None:
+        self.ranges = [ClusterRange(cidr, masks.get(6 if ":" in cidr else 4, 0)) for cidr in cluster_cidrs]
         self._waiting: dict[str, None] = {}  # nodes for which nothing was left
         super().__init__(client, informers)
 

@@ -16,6 +16,7 @@ from pinnace.client.client import Client
 from pinnace.client.controller import Controller, itself
 from pinnace.client.informer import InformerFactory
 from pinnace.controllers.conditions import condition, with_condition
+from pinnace.controllers.node_zones import Pace, Zones, zone_of
 from pinnace.controllers.pods import is_ready
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import (
@@ -23,7 +24,6 @@ from pinnace.machinery.meta import (
     format_time,
     get_in,
     is_deleting,
-    key_of,
     name_of,
     replace_in,
     utc_now,
@@ -31,7 +31,9 @@ from pinnace.machinery.meta import (
 
 LEASE_NAMESPACE = "kube-node-lease"
 GRACE_SECONDS = 50.0  # a node silent for longer is taken for lost
-_STARTUP_GRACE_SECONDS = 60.0  # before it has ever reported
+STARTUP_GRACE_SECONDS = 60.0  # before it has ever reported
+
+_DEFAULT_PACE = Pace()
 
 _NOT_READY = "node.kubernetes.io/not-ready"
 _UNREACHABLE = "node.kubernetes.io/unreachable"
@@ -91,6 +93,13 @@ def wanted_taints(node: Obj, now: datetime, *, evict: bool) -> list[Obj]:
     ]
 
 
+def lacks_eviction(node: Obj) -> bool:
+    """Whether its conditions ask for a taint that evicts, and it has none of those yet."""
+    taints = get_in(node, "spec", "taints", default=())
+    has = any(taint["effect"] == "NoExecute" and taint["key"] in _OURS_NO_EXECUTE for taint in taints)
+    return bool(_our_taints(node)[1]) and not has
+
+
 def _our_taints(node: Obj) -> tuple[set[str], set[str]]:
     schedule = set()
     for kind, taints in _CONDITION_TAINTS.items():
@@ -141,10 +150,19 @@ class NodeLifecycleController(Controller):
     component = "node-controller"
     workers = 4
 
-    def __init__(self, client: Client, informers: InformerFactory, *, grace: float = GRACE_SECONDS) -> None:
+    def __init__(
+        self,
+        client: Client,
+        informers: InformerFactory,
+        *,
+        grace: float = GRACE_SECONDS,
+        startup_grace: float = STARTUP_GRACE_SECONDS,
+        pace: Pace = _DEFAULT_PACE,
+    ) -> None:
         self._grace = grace
+        self._startup_grace = startup_grace
         self._heard: dict[str, float] = {}  # node name -> when last heard of, by the steady clock
-        self._ready: set[str] = set()  # names of the nodes that are ready
+        self._zones = Zones(pace)
         super().__init__(client, informers)
 
     def setup(self) -> None:
@@ -159,25 +177,24 @@ class NodeLifecycleController(Controller):
 
     def _hear_node(self, node: Obj) -> None:
         self._heard.setdefault(name_of(node), time.monotonic())
-        self._note_readiness(name_of(node), ready=node_ready(node) == "True")
+        self._note_readiness(node)
 
     def _hear_status(self, old: Obj, new: Obj) -> None:
         if _heartbeats(new) - _heartbeats(old):
             self._heard[name_of(new)] = time.monotonic()
-        self._note_readiness(name_of(new), ready=node_ready(new) == "True")
+        self._note_readiness(new)
 
     def _node_gone(self, node: Obj) -> None:
         self._heard.pop(name_of(node), None)
-        self._note_readiness(name_of(node), ready=False)
+        self._look_again(self._zones.forget(name_of(node)))
 
-    def _note_readiness(self, name: str, *, ready: bool) -> None:
-        """Whether pods are evicted from one node depends on whether any other is ready: look again when that turns."""
-        anybody = bool(self._ready)
-        (self._ready.add if ready else self._ready.discard)(name)
-        if bool(self._ready) != anybody:
-            for node in self.nodes.store.list():
-                if node_ready(node) != "True":
-                    self.queue.add(key_of(node))
+    def _note_readiness(self, node: Obj) -> None:
+        """Whether pods are evicted from one node depends on how the others are: look again when that turns."""
+        self._look_again(self._zones.note(name_of(node), zone_of(node), ready=node_ready(node) == "True"))
+
+    def _look_again(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.queue.add(name)
 
     def _hear_lease(self, lease: Obj) -> None:
         self._heard[name_of(lease)] = time.monotonic()
@@ -190,14 +207,15 @@ class NodeLifecycleController(Controller):
         node = self.nodes.store.get(key)
         if node is None or is_deleting(node):
             return None
-        grace = self._grace if condition(node, "Ready") is not None else max(self._grace, _STARTUP_GRACE_SECONDS)
+        grace = self._grace if condition(node, "Ready") is not None else max(self._grace, self._startup_grace)
         left = self._heard.get(key, 0.0) + grace - time.monotonic()
         if left <= 0:
             node = await self._declare_unknown(node)
-        node = await self._write_taints(node)
+        wait = self._wait_to_evict(node)
+        node = await self._write_taints(node, evict=wait == 0.0)
         if node_ready(node) != "True":
             await self._mark_pods(node)
-        return left if left > 0 else None
+        return min((seconds for seconds in (left, wait) if seconds is not None and seconds > 0), default=None)
 
     async def _declare_unknown(self, node: Obj) -> Obj:
         conditions = silent_conditions(node, utc_now())
@@ -207,9 +225,14 @@ class NodeLifecycleController(Controller):
         self.recorder.event(node, "Normal", "NodeNotReady", f"Node {name_of(node)} status is now: NodeNotReady")
         return written
 
-    async def _write_taints(self, node: Obj) -> Obj:
-        # When no node at all is ready, the fault is more likely ours: then nothing is evicted.
-        taints = wanted_taints(node, utc_now(), evict=bool(self._ready))
+    def _wait_to_evict(self, node: Obj) -> float | None:
+        """Seconds until the node may be given a taint that evicts, or keep the one it has; None while it may not."""
+        if not lacks_eviction(node):
+            return None if self._zones.all_lost else 0.0
+        return self._zones.wait(name_of(node), time.monotonic())
+
+    async def _write_taints(self, node: Obj, *, evict: bool) -> Obj:
+        taints = wanted_taints(node, utc_now(), evict=evict)
         if taints == get_in(node, "spec", "taints", default=[]):
             return node
         return await self.client.patch(
