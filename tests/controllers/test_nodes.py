@@ -12,7 +12,7 @@ from pinnace.apis.core.node_selection import tolerates
 from pinnace.apis.resources import JOBS, LEASES, NODES, PODS
 from pinnace.controllers.node_ipam import ClusterRange, NodeIpamController
 from pinnace.controllers.node_lifecycle import NodeLifecycleController, wanted_taints
-from pinnace.controllers.podgc import PodGcController
+from pinnace.controllers.podgc import PodGcController, is_out_of_service
 from pinnace.controllers.taint_eviction import TaintEvictionController, evicted_at
 from pinnace.controllers.ttl_after_finished import TtlAfterFinishedController, expires_in
 from pinnace.machinery.meta import Obj, format_micro_time, format_time, utc_now
@@ -180,6 +180,39 @@ async def test_pods_of_a_deleted_node_are_removed() -> None:
         last = [event["object"] for gvr, event in api.history if gvr == PODS][-1]
         assert last["status"]["phase"] == "Failed"
         assert conditions(last)["DisruptionTarget"] == ("True", "DeletionByPodGC", "PodGC: node no longer exists")
+
+
+OUT = {"key": "node.kubernetes.io/out-of-service", "effect": "NoExecute"}
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        (None, False),
+        (node(ready="Unknown", taints=[OUT]), True),
+        (node(ready="True", taints=[OUT]), False),
+        (node(ready="Unknown"), False),
+    ],
+)
+def test_which_nodes_are_out_of_service(where: Obj | None, expected: bool) -> None:
+    assert is_out_of_service(where) is expected
+
+
+async def test_pods_that_go_from_a_node_out_of_service_are_removed() -> None:
+    api = FakeApi()
+    await api.client.create(NODES, node(ready="Unknown"))
+    held = pod("going")
+    held["metadata"]["finalizers"] = ["keep/me"]
+    await api.client.create(PODS, held)
+    await api.client.create(PODS, pod("staying"))
+    await api.client.delete(PODS, "going", "default")
+
+    async with running(api, PodGcController):
+        await api.client.patch(NODES, "n1", {"spec": {"taints": [OUT]}})
+        await api.until(lambda: (api.find(PODS, "default/going") or {})["status"]["phase"] == "Failed")
+        removed = ("DELETE", "/api/v1/namespaces/default/pods/going")
+        await api.until(lambda: api.requests.count(removed) > 1)
+    assert (api.find(PODS, "default/staying") or {})["status"]["phase"] == "Running"
 
 
 async def test_the_oldest_finished_pods_are_removed_when_there_are_too_many() -> None:

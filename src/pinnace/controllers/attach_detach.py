@@ -27,6 +27,7 @@ from pinnace.client.informer import InformerFactory
 from pinnace.controllers.conditions import is_true
 from pinnace.controllers.node_lifecycle import by_node
 from pinnace.controllers.persistentvolume_binder import claim_of
+from pinnace.controllers.podgc import OUT_OF_SERVICE
 from pinnace.controllers.pods import is_finished
 from pinnace.controllers.volume_protection import claims_of
 from pinnace.machinery.errors import ApiError
@@ -34,7 +35,6 @@ from pinnace.machinery.meta import Obj, annotations_of, get_in, is_deleting, key
 
 _MANAGED = "volumes.kubernetes.io/controller-managed-attach-detach"
 _KEEP_TERMINATED = "volumes.kubernetes.io/keep-terminated-pod-volumes"
-_OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 _PATIENCE_SECONDS = 360.0  # for which an unmount is waited for on a node that is not ready
 _RETRY_SECONDS = 5.0  # between looks at what another node still holds
 
@@ -93,7 +93,7 @@ def wait_before_detach(node: Obj | None, volume: str, unwanted: float, *, by_for
     """
     if node is None or volume not in (get_in(node, "status", "volumesInUse") or ()):
         return 0.0
-    if any(taint.get("key") == _OUT_OF_SERVICE for taint in get_in(node, "spec", "taints") or ()):
+    if any(taint.get("key") == OUT_OF_SERVICE for taint in get_in(node, "spec", "taints") or ()):
         return 0.0
     if is_true(node, "Ready") or not by_force:
         return None

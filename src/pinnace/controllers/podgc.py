@@ -1,6 +1,7 @@
 """Removes pods that nobody will finish: of nodes that are gone, never placed but deleted, and too many finished ones.
 
-Specified by https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-garbage-collection.
+Specified by https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-garbage-collection and, of nodes that
+people declare out of service, https://kubernetes.io/docs/concepts/cluster-administration/node-shutdown/#non-graceful-node-shutdown.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pinnace.apis.resources import NODES, PODS
 from pinnace.client.client import Client
 from pinnace.client.controller import Controller
 from pinnace.client.informer import InformerFactory
-from pinnace.controllers.conditions import with_condition
+from pinnace.controllers.conditions import is_true, with_condition
 from pinnace.controllers.node_lifecycle import by_node
 from pinnace.controllers.pods import is_finished
 from pinnace.machinery.errors import ApiError
@@ -29,6 +30,7 @@ from pinnace.machinery.meta import (
 )
 
 _TERMINATED_THRESHOLD = 12500
+OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 _QUARANTINE_SECONDS = 40.0  # a node that comes back within this time finds its pods
 
 
@@ -41,6 +43,13 @@ def oldest_finished(pods: Iterable[Obj], surplus: int) -> list[Obj]:
 def unplaced_but_deleted(pod: Obj) -> bool:
     """Whether no kubelet will ever confirm the pod's deletion."""
     return is_deleting(pod) and not get_in(pod, "spec", "nodeName")
+
+
+def is_out_of_service(node: Obj | None) -> bool:
+    """Whether somebody has declared that the node, which is not ready, will not come back as it was."""
+    if node is None or is_true(node, "Ready"):
+        return False
+    return any(taint.get("key") == OUT_OF_SERVICE for taint in get_in(node, "spec", "taints") or ())
 
 
 class PodGcController(Controller):
@@ -65,10 +74,14 @@ class PodGcController(Controller):
 
     def setup(self) -> None:
         self.nodes = self.use(NODES)
-        self.nodes.add_handler(deleted=self._node_gone)
+        self.nodes.add_handler(self._node_seen, lambda _, new: self._node_seen(new), self._node_gone)
         self.pods = self.use(PODS)
         self.pods.add_index("node", by_node)
         self.pods.add_handler(self._pod_seen, lambda _, new: self._pod_seen(new), self._pod_gone)
+
+    def _node_seen(self, node: Obj) -> None:
+        if is_out_of_service(node):
+            self._node_gone(node)
 
     def _node_gone(self, node: Obj) -> None:
         for pod in self.pods.store.by_index("node", name_of(node)):
@@ -76,7 +89,8 @@ class PodGcController(Controller):
 
     def _pod_seen(self, pod: Obj) -> None:
         key, node = key_of(pod), get_in(pod, "spec", "nodeName")
-        if unplaced_but_deleted(pod) or (node and node not in self.nodes.store):
+        lost = node and node not in self.nodes.store
+        if unplaced_but_deleted(pod) or lost or (is_deleting(pod) and is_out_of_service(self.nodes.store.get(node))):
             self.queue.add(key)
         if is_finished(pod):
             self._finished.add(key)
@@ -103,8 +117,11 @@ class PodGcController(Controller):
                 self._missing.add(key)
                 return self._quarantine
             if not await self._exists(node):
-                await self._fail(pod)
+                await self._fail(pod, _gone())
                 await self._remove(pod)
+        elif is_deleting(pod) and is_out_of_service(self.nodes.store.get(node or "")):
+            await self._fail(pod)
+            await self._remove(pod)
         else:
             self._missing.discard(key)
         return None
@@ -118,18 +135,13 @@ class PodGcController(Controller):
             raise
         return True
 
-    async def _fail(self, pod: Obj) -> None:
+    async def _fail(self, pod: Obj, why: Obj | None = None) -> None:
         """Say what became of the pod, for those that count on it."""
         if is_finished(pod):
             return
-        target = {
-            "type": "DisruptionTarget",
-            "status": "True",
-            "reason": "DeletionByPodGC",
-            "message": "PodGC: node no longer exists",
-            "lastTransitionTime": format_time(utc_now()),
-        }
-        conditions = with_condition(get_in(pod, "status", "conditions", default=()), target)
+        conditions = get_in(pod, "status", "conditions", default=[])
+        if why is not None:
+            conditions = with_condition(conditions, why)
         failed = replace_in(replace_in(pod, conditions, "status", "conditions"), "Failed", "status", "phase")
         try:
             await self.client.update_status(PODS, failed)
@@ -143,3 +155,13 @@ class PodGcController(Controller):
         except ApiError as error:
             if not (error.is_not_found or error.is_conflict):
                 raise
+
+
+def _gone() -> Obj:
+    return {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "DeletionByPodGC",
+        "message": "PodGC: node no longer exists",
+        "lastTransitionTime": format_time(utc_now()),
+    }
