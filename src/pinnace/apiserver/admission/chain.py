@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import orjson
@@ -150,6 +151,9 @@ def newest_default(cache: ResourceCache, marks: Sequence[str]) -> str:
     return min((meta["name"] for meta in defaults if meta["creationTimestamp"] == newest), default="")
 
 
+Step = Callable[[Attributes], Awaitable[None]]
+
+
 class Chain:
     """All plugins in order."""
 
@@ -158,28 +162,27 @@ class Chain:
         self._mutating = [plugin for plugin in plugins if type(plugin).mutate is not Plugin.mutate]
         self._dynamic = [plugin for plugin in plugins if plugin.dynamic]
         self._validating = [plugin for plugin in plugins if type(plugin).validate is not Plugin.validate]
-        self._concerned: dict[tuple[str, str], tuple[list[Plugin], list[Plugin]]] = {}
+        self._concerned: dict[tuple[str, str], tuple[list[Step], list[Step]]] = {}
 
-    def _of(self, resource: tuple[str, str]) -> tuple[list[Plugin], list[Plugin]]:
-        """Those with something to say of the resource: who may change it, and who may refuse it."""
+    def _of(self, resource: tuple[str, str]) -> tuple[list[Step], list[Step]]:
+        """Of those with something to say of the resource: how they change it, and how they refuse it."""
         found = self._concerned.get(resource)
         if found is None:
             mutating, validating = (
                 [plugin for plugin in plugins if plugin.concerns is None or resource in plugin.concerns]
                 for plugins in (self._mutating, self._validating)
             )
-            found = self._concerned[resource] = mutating, validating
+            found = [plugin.mutate for plugin in mutating], [plugin.validate for plugin in validating]
+            self._concerned[resource] = found
         return found
 
     async def mutate(self, attributes: Attributes) -> None:
-        plugins = self._of(attributes.resource)[0]
-        for plugin in plugins:
-            await _step(plugin.mutate, attributes)
+        steps = self._of(attributes.resource)[0]
+        await _take(steps, attributes)
         again = attributes.reinvocation
         if again is not None and again.is_due:
             again.second = True
-            for plugin in plugins:
-                await _step(plugin.mutate, attributes)
+            await _take(steps, attributes)
 
     async def admit_part(self, call: Call, obj: Obj) -> None:
         """Ask about what is sent to a subresource and is no object of its resource: a Binding, an Eviction.
@@ -187,23 +190,21 @@ class Chain:
         Built-in plugins have nothing to say of those. `obj` may be changed.
         """
         attributes = Attributes(call, "CREATE", obj, None, call.dry_run)
-        for plugin in self._dynamic:
-            await _step(plugin.mutate, attributes)
-        for plugin in self._dynamic:
-            await _step(plugin.validate, attributes)
+        await _take([plugin.mutate for plugin in self._dynamic], attributes)
+        await _take([plugin.validate for plugin in self._dynamic], attributes)
 
     async def validate(self, attributes: Attributes) -> None:
-        for plugin in self._of(attributes.resource)[1]:
-            await _step(plugin.validate, attributes)
+        await _take(self._of(attributes.resource)[1], attributes)
 
     async def close(self) -> None:
         for plugin in self.plugins:
             await plugin.close()
 
 
-async def _step(step: Callable[[Attributes], Awaitable[None]], attributes: Attributes) -> None:
-    """One plugin's word, asked for again when it hung on what an authorizer elsewhere says."""
-    try:
-        await step(attributes)
-    except MustAsk as question:
-        await going_again(lambda: step(attributes), question)
+async def _take(steps: Sequence[Step], attributes: Attributes) -> None:
+    """Every plugin's word; it is asked for again when it hung on what an authorizer elsewhere says."""
+    for step in steps:
+        try:
+            await step(attributes)
+        except MustAsk as question:
+            await going_again(partial(step, attributes), question)

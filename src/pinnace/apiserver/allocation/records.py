@@ -8,7 +8,6 @@ https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/ip-address
 from __future__ import annotations
 
 import ipaddress
-import uuid
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Protocol
@@ -17,6 +16,7 @@ import orjson
 
 from pinnace.apiserver.cache import CachedObject, Event, Filter, ResourceCache, Watcher
 from pinnace.apiserver.storage import encode
+from pinnace.apiserver.uids import fresh_uid
 from pinnace.machinery.meta import Obj, format_time, key_of, utc_now
 from pinnace.store.contract import ROOT, Change, KeyValue, Write
 
@@ -168,7 +168,7 @@ def ip_address(address: str, service: Obj) -> Obj:
         "apiVersion": "networking.k8s.io/v1",
         "metadata": {
             "name": address,
-            "uid": str(uuid.uuid4()),
+            "uid": fresh_uid(),
             "creationTimestamp": format_time(utc_now()),
             "labels": {FAMILY: family, MANAGED_BY: ALLOCATOR},
         },

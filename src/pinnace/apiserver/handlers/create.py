@@ -6,7 +6,6 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/#generated-values sa
 from __future__ import annotations
 
 import random
-import uuid
 
 from pinnace.apis import warnings
 from pinnace.apiserver.admission.chain import Attributes
@@ -16,6 +15,7 @@ from pinnace.apiserver.call import Call, One, shown, to_storage
 from pinnace.apiserver.decode import read_object
 from pinnace.apiserver.handlers.managers import check_after_admission, track_new
 from pinnace.apiserver.storage import RETRIES
+from pinnace.apiserver.uids import fresh_uid
 from pinnace.machinery import errors
 from pinnace.machinery.meta import Obj, format_time, utc_now
 from pinnace.store.contract import RevisionConflict
@@ -91,7 +91,7 @@ def generate_name(base: str) -> str:
 def _fill_metadata(call: Call, meta: Obj) -> None:
     for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"):
         meta.pop(name, None)
-    meta["uid"] = str(uuid.uuid4())
+    meta["uid"] = fresh_uid()
     meta["creationTimestamp"] = format_time(utc_now())
     if call.kind.has_generation:
         meta["generation"] = 1
