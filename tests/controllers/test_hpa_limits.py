@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pinnace.controllers.hpa_limits import Bounds, History, Moment, decide
 from pinnace.machinery.meta import Obj
@@ -116,3 +118,29 @@ def test_the_past_is_kept_no_longer_than_it_is_asked_for() -> None:
     history.scaled(7, 6, NOW, asked)
     history.scaled(7, 6, NOW, None)
     assert (history.ups, history.downs) == ([Moment(NOW, 3)], [Moment(NOW, 1)])
+
+
+_RULES = st.builds(
+    lambda kind, value, period, select, window: rules((kind, value, period), select=select, window=window),
+    st.sampled_from(["Pods", "Percent"]),
+    st.integers(1, 200),
+    st.integers(1, 60),
+    st.sampled_from(["Max", "Min", "Disabled"]),
+    st.sampled_from([0, 30]),
+)
+_PAST = st.lists(st.builds(ago, st.integers(0, 90), st.integers(0, 30)), max_size=4)
+
+
+@given(
+    st.integers(1, 30),
+    st.integers(0, 60),
+    st.none() | st.builds(behavior, _RULES, _RULES),
+    st.builds(History, _PAST, _PAST, _PAST),
+)
+def test_the_bounds_always_hold(current: int, desired: int, asked: Obj | None, history: History) -> None:
+    """And with behaviour nothing moves away from what the metrics of now or of the window call for."""
+    found = decide(desired, Bounds(current, 1, 30), asked, history, 300, NOW)
+    assert 1 <= found.replicas <= 30
+    if asked is not None:
+        known = [current, max(1, desired), *(moment.replicas for moment in history.recommendations)]
+        assert min(known) <= found.replicas <= max(known)
