@@ -46,7 +46,7 @@ def test_without_a_word_all_is_as_in_kubernetes() -> None:
     assert name == "default-scheduler"
     assert names(profile.filter) == [
         "NodeUnschedulable", "TaintToleration", "NodeAffinity", "NodePorts", "NodeResourcesFit", "VolumeRestrictions",
-        "NodeVolumeLimits", "VolumeBinding", "VolumeZone",
+        "NodeVolumeLimits", "VolumeBinding", "VolumeZone", "DynamicResources",
     ]  # fmt: skip
     every: list[Any] = [*profile.score, *profile.topology]
     assert {plugin.name: plugin.weight for plugin in every} == {

@@ -28,7 +28,7 @@ class Cache:
         self.changes: list[NodeInfo] = []
         self.changes_dropped = 0  # how many entries of the log are gone
         self.claim_users: dict[str, int] = {}  # how many pods there are that use a PersistentVolumeClaim
-        self.storage_version = 0  # changes with claims, volumes and all that is known of storage
+        self.storage_version = 0  # changes with claims, volumes, devices and all that is known of them
         self.volumes_version = 0  # changes with these, and with who uses them
         self.terms_version = 0  # changes when pods bring affinity terms that were not there before
         self._known: dict[str, NodeInfo] = {}  # also nodes that pods name but that do not exist

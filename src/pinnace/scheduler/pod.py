@@ -175,6 +175,7 @@ class PodShape:
     claims: tuple[str, ...] = ()  # namespace/name of the PersistentVolumeClaims it uses
     own_claims: frozenset[str] = frozenset()  # those of them that are made for the pod (ephemeral volumes)
     disks: tuple[Disk, ...] = ()  # volumes without a claim that several pods of a node may not share
+    resource_claims: tuple[str, ...] = ()  # namespace/name of the ResourceClaims; empty for one not made yet
     node_signature: bytes = b""  # what decides about single nodes: everything but namespace and labels
 
 
@@ -193,6 +194,9 @@ def shape_of(pod: Obj) -> PodShape:
     volumes = _volumes(pod)
     if volumes:
         what.append(volumes)
+    resource_claims = _resource_claims(pod) if "resourceClaims" in spec else ()
+    if resource_claims:
+        what.append(resource_claims)
     node_signature = orjson.dumps(what, option=orjson.OPT_SORT_KEYS)
     owner = _owner(metadata) if "ownerReferences" in metadata else None
     whose = [metadata.get("namespace", ""), metadata.get("labels"), owner]
@@ -202,11 +206,26 @@ def shape_of(pod: Obj) -> PodShape:
         shape = _parse(metadata.get("namespace", ""), metadata.get("labels") or {}, spec)
         shape.node_signature = node_signature
         shape.owner = owner
+        shape.resource_claims = tuple(resource_claims)
         shape.claims = tuple(key for kind, key in volumes if kind in ("claim", "own"))
         shape.own_claims = frozenset(key for kind, key in volumes if kind == "own")
         shape.disks = tuple(Disk(kind, source) for kind, source in volumes if kind in _DISKS)
         _shapes[signature] = shape
     return shape
+
+
+def _resource_claims(pod: Obj) -> list[str]:
+    """Keys of the pod's ResourceClaims; a template that asks for none has a status that says so."""
+    made = {one["name"]: one for one in (pod.get("status") or {}).get("resourceClaimStatuses") or ()}
+    found = []
+    for one in pod["spec"]["resourceClaims"] or ():
+        status = made.get(one["name"])
+        name = one.get("resourceClaimName") or (status or {}).get("resourceClaimName")
+        if name:
+            found.append(f"{pod['metadata'].get('namespace', '')}/{name}")
+        elif status is None:
+            found.append("")
+    return found
 
 
 def _owner(metadata: Obj) -> tuple[str, str] | None:

@@ -367,7 +367,9 @@ class Scheduler:
         pod = queued.pod
         framework = self._frameworks.of(pod)
         profile = framework.profile
-        counts = not (pod.shape.claims or profile.permit)  # others may wait long, and are no reason for the rest to
+        counts = not (
+            pod.shape.claims or pod.shape.resource_claims or profile.permit
+        )  # others may wait long, and are no reason for the rest to
         self._binding += counts
         step = ""
         try:

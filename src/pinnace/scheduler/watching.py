@@ -9,6 +9,7 @@ from pinnace.apis.resources import (
     CSI_DRIVERS,
     CSI_NODES,
     CSI_STORAGE_CAPACITIES,
+    DEVICE_CLASSES,
     NAMESPACES,
     NODES,
     PERSISTENT_VOLUME_CLAIMS,
@@ -17,6 +18,8 @@ from pinnace.apis.resources import (
     PODS,
     REPLICA_SETS,
     REPLICATION_CONTROLLERS,
+    RESOURCE_CLAIMS,
+    RESOURCE_SLICES,
     SERVICES,
     STATEFUL_SETS,
     STORAGE_CLASSES,
@@ -39,6 +42,7 @@ STORAGE = {
     CSI_STORAGE_CAPACITIES: "CSIStorageCapacity",
 }
 SELECTING = (SERVICES, REPLICATION_CONTROLLERS, REPLICA_SETS, STATEFUL_SETS)
+DEVICES = {RESOURCE_CLAIMS: "ResourceClaim", RESOURCE_SLICES: "ResourceSlice", DEVICE_CLASSES: "DeviceClass"}
 _WATCHED = (NAMESPACES, NODES, *SELECTING, *STORAGE, POD_DISRUPTION_BUDGETS, PODS)
 
 
@@ -54,7 +58,7 @@ class Watching:
         scheduler_names: Container[str],
         changed: Callable[[], None],
     ) -> None:
-        self._informers = {resource: factory.informer(resource) for resource in _WATCHED}
+        self._informers = {resource: factory.informer(resource) for resource in (*_WATCHED, *DEVICES)}
         self._cache = cache
         self._nominations = nominations
         self._queue = queue
@@ -71,7 +75,7 @@ class Watching:
             self._namespace_seen, lambda _, new: self._namespace_seen(new), self._namespace_gone
         )
         informers[NODES].add_handler(self._node_seen, lambda _, new: self._node_seen(new), self._node_gone)
-        for resource, kind in STORAGE.items():
+        for resource, kind in (STORAGE | DEVICES).items():
             self._watch_storage(resource, kind)
         for resource in SELECTING:
             informers[resource].add_handler(
@@ -82,8 +86,8 @@ class Watching:
         informers[PODS].add_handler(self._pod_seen, self._pod_changed, self._pod_gone)
 
     async def wait_synced(self) -> None:
-        for informer in self._informers.values():
-            await informer.wait_synced()
+        for resource in _WATCHED:  # devices are not served in every minor
+            await self._informers[resource].wait_synced()
 
     def happened(self, resource: str, action: Action, subject: object) -> None:
         self._queue.wake(Change(resource, action, subject), time.monotonic())
