@@ -73,7 +73,7 @@ class Observer(threading.Thread):
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(daemon=True)
-        self._watch = cluster.api.watch("pods", "default")
+        self._watch = cluster.api.watch("pods", "default", timeout=10 * LIMIT)  # it ends when nothing happens
         self._alive: dict[str, set[str]] = {}  # Deployment -> uids of its pods that are not going
         self._places: dict[str, str] = {}  # uid -> node
         self._allowed: dict[str, int] = {}  # Deployment -> pods at a time
