@@ -230,12 +230,29 @@ async def test_the_oldest_finished_pods_are_removed_when_there_are_too_many() ->
         await api.until(lambda: {one["metadata"]["name"] for one in api.all(PODS)} == {"p2", "p3", "p4"})
 
 
+@pytest.mark.parametrize(
+    ("services", "expected"),
+    [
+        ("10.244.0.0/24", "10.244.1.0/24"),
+        ("10.244.0.0/23", "10.244.2.0/24"),
+        ("10.244.1.0/24", "10.244.0.0/24"),
+        ("10.0.0.0/8", None),
+        ("fd00::/108", "10.244.0.0/24"),
+        ("10.96.0.0/16", "10.244.0.0/24"),
+    ],
+)
+def test_nodes_get_no_addresses_of_services(services: str, expected: str | None) -> None:
+    nodes = ClusterRange("10.244.0.0/22")
+    nodes.exclude(services)
+    assert nodes.allocate() == expected
+
+
 async def test_nodes_get_ranges_of_their_own() -> None:
     api = FakeApi()
     await api.client.create(NODES, node("old", podCIDR="10.244.1.0/24", podCIDRs=["10.244.1.0/24"]))
 
     def make(client: Any, informers: Any) -> NodeIpamController:
-        return NodeIpamController(client, informers, ["10.244.0.0/22"], {})
+        return NodeIpamController(client, informers, ["10.244.0.0/22"])
 
     async with running(api, make):
         for name in ("a", "b", "c"):

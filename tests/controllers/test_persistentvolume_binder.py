@@ -159,6 +159,20 @@ async def test_a_volume_is_asked_for(made: Obj, reason: str, message: str) -> No
     assert asked == ("disk.example.com" if reason == "ExternalProvisioning" else None)
 
 
+async def test_no_provisioner_is_asked_where_that_is_switched_off() -> None:
+    api = FakeApi()
+    made = storage_class("fast", provisioner="disk.example.com", volumeBindingMode="Immediate")
+    await api.client.create(STORAGE_CLASSES, made)
+
+    def make(client: Any, informers: Any) -> PersistentVolumeBinder:
+        return PersistentVolumeBinder(client, informers, provisioning=False)
+
+    async with running(api, make):
+        await api.client.create(PERSISTENT_VOLUME_CLAIMS, claim(storage_class="fast"))
+        await api.until(lambda: phase(api, PERSISTENT_VOLUME_CLAIMS, KEY) == "Pending")
+    assert annotations_of(api.all(PERSISTENT_VOLUME_CLAIMS)[0]) == {}
+
+
 async def test_a_provisioner_is_asked_once_a_node_is_chosen_and_its_volume_taken() -> None:
     api = FakeApi()
     late = storage_class("fast", provisioner="disk.example.com", volumeBindingMode="WaitForFirstConsumer")

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Addresses that are mirrored of each subset of Endpoints.",
 )
+@switch("--enable-dynamic-provisioning", default=True, show_default=True, help="Ask provisioners for volumes.")
 @switch(
     "--disable-force-detach-on-timeout",
     default=False,
@@ -99,6 +100,7 @@ def _options(flags: dict[str, Any]) -> Options:
         root_ca=flags["root_ca_file"].read_text() if flags["root_ca_file"] else "",
         terminated_pod_gc_threshold=flags["terminated_pod_gc_threshold"],
         mirrored_endpoints=flags["mirroring_max_endpoints_per_subset"],
+        provisioning=flags["enable_dynamic_provisioning"],
         force_detach=not flags["disable_force_detach_on_timeout"],
         election=election(flags),
         **nodes.read(flags),

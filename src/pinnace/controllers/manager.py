@@ -145,6 +145,7 @@ class Options:
     service_account_key: bytes = b""  # PEM; without it Secrets get no tokens
     allocate_node_cidrs: bool = True
     kubernetes_minor: int = builtin.NEWEST
+    service_cidrs: Sequence[str] = ()  # of Services: where they lie in those of nodes, nodes get nothing
     node_mask_sizes: Mapping[int, int] = field(default_factory=dict)  # of a node's range, by IP version
     node_monitor_grace_seconds: float = GRACE_SECONDS
     node_startup_grace_seconds: float = STARTUP_GRACE_SECONDS
@@ -153,6 +154,7 @@ class Options:
     signing: Mapping[str, KeyPair] = field(default_factory=dict)  # by signer; requests to others are not signed
     signing_duration: timedelta = timedelta(days=365)
     mirrored_endpoints: int = 1000  # of each subset
+    provisioning: bool = True  # ask provisioners for volumes
     force_detach: bool = True  # volumes of lost nodes
     workers: Mapping[str, int] = field(default_factory=dict)  # by controller; others have as many as they see fit
     autoscaling: AutoscalerSettings = field(default_factory=AutoscalerSettings)
@@ -236,7 +238,11 @@ def _arguments(options: Options, registry: Registry, informers: InformerFactory)
     """What some controllers are told beyond client and informers; None for those that would have nothing to do."""
     served = ServedResources(registry, informers)
     cluster_cidrs = options.cluster_cidrs if options.allocate_node_cidrs else ()
-    node_ranges = {"cluster_cidrs": cluster_cidrs, "masks": options.node_mask_sizes}
+    node_ranges = {
+        "cluster_cidrs": cluster_cidrs,
+        "masks": options.node_mask_sizes,
+        "service_cidrs": options.service_cidrs,
+    }
     tokens = {"private_key": options.service_account_key, "root_ca": options.root_ca}
     signing = {"authorities": options.signing, "duration": options.signing_duration}
     return {
@@ -256,6 +262,7 @@ def _arguments(options: Options, registry: Registry, informers: InformerFactory)
             "pace": options.eviction_pace,
         },
         "persistentvolume-attach-detach-controller": {"force_detach": options.force_detach},
+        "persistentvolume-binder-controller": {"provisioning": options.provisioning},
         "pod-garbage-collector-controller": {"threshold": options.terminated_pod_gc_threshold},
         "podcertificaterequest-cleaner-controller": {} if registry.by_gvr(POD_CERTIFICATE_REQUESTS) else None,
         "resourceclaim-controller": {} if registry.by_gvr(RESOURCE_CLAIMS) else None,

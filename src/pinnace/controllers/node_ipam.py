@@ -46,6 +46,17 @@ class ClusterRange:
         if number is not None:
             self._taken.add(number)
 
+    def exclude(self, cidr: str) -> None:
+        """Give nothing away of what lies in another range, that of Services."""
+        other = ip_network(cidr)
+        if other.version != self.network.version or not other.overlaps(self.network):
+            return
+        first = max(int(other.network_address), int(self.network.network_address))
+        last = min(int(other.broadcast_address), int(self.network.broadcast_address))
+        size = 1 << (self.network.max_prefixlen - self.mask)
+        base = int(self.network.network_address)
+        self._taken.update(range((first - base) // size, (last - base) // size + 1))
+
     def give_back(self, cidr: str) -> None:
         number = self._number(ip_network(cidr, strict=False))
         if number is not None:
@@ -79,9 +90,18 @@ class NodeIpamController(Controller):
     workers = 1  # the choice of a range must not be made twice at once
 
     def __init__(
-        self, client: Client, informers: InformerFactory, cluster_cidrs: Iterable[str], masks: Mapping[int, int] = _MASK
+        self,
+        client: Client,
+        informers: InformerFactory,
+        cluster_cidrs: Iterable[str],
+        *,
+        masks: Mapping[int, int] = _MASK,
+        service_cidrs: Iterable[str] = (),
     ) -> None:
         self.ranges = [ClusterRange(cidr, masks.get(6 if ":" in cidr else 4, 0)) for cidr in cluster_cidrs]
+        for cidr in service_cidrs:
+            for one in self.ranges:
+                one.exclude(cidr)
         self._waiting: dict[str, None] = {}  # nodes for which nothing was left
         super().__init__(client, informers)
 

@@ -11,7 +11,9 @@ from collections.abc import Iterable
 
 from pinnace.apis.core import volume_binding as binding
 from pinnace.apis.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, STORAGE_CLASSES
+from pinnace.client.client import Client
 from pinnace.client.controller import Controller, itself
+from pinnace.client.informer import InformerFactory
 from pinnace.controllers.pods import is_finished
 from pinnace.controllers.volume_protection import claims_of
 from pinnace.machinery.errors import ApiError
@@ -52,6 +54,10 @@ class PersistentVolumeBinder(Controller):
     name = "persistentvolume-binder-controller"
     component = "persistentvolume-controller"
     workers = 1  # two claims must not choose the same volume
+
+    def __init__(self, client: Client, informers: InformerFactory, *, provisioning: bool = True) -> None:
+        self._provisioning = provisioning
+        super().__init__(client, informers)
 
     def setup(self) -> None:
         self.claims = self.watch(PERSISTENT_VOLUME_CLAIMS, itself)
@@ -118,9 +124,9 @@ class PersistentVolumeBinder(Controller):
             self.recorder.event(
                 claim, "Normal", *first_consumer(self.pods.store.by_index("persistentvolumeclaim", key_of(claim)))
             )
-        elif binding.class_of(claim):
+        elif binding.class_of(claim) and self._provisioning:
             claim = await self._have_made(claim, storage_class)
-        else:
+        elif not binding.class_of(claim):
             message = "no persistent volumes available for this claim and no storage class is set"
             self.recorder.event(claim, "Normal", "FailedBinding", message)
         await self._set_claim_status(claim, {**(claim.get("status") or {}), "phase": "Pending"})

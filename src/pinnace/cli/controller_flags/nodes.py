@@ -11,6 +11,9 @@ from pinnace.cli.values import DURATION, NETWORKS, switch
 
 options = section(
     click.option("--cluster-cidr", type=NETWORKS, default="", help="Addresses of pods: a range, or one a family."),
+    click.option(
+        "--service-cluster-ip-range", type=NETWORKS, default="", help="Addresses of Services, of which nodes get none."
+    ),
     switch("--allocate-node-cidrs", default=False, show_default=True, help="Give every node a part of --cluster-cidr."),
     click.option("--node-cidr-mask-size", type=click.IntRange(1, 128), help="Size of that part of a single range."),
     click.option("--node-cidr-mask-size-ipv4", type=click.IntRange(1, 32), help="The same of IPv4.  [default: 24]"),
@@ -60,6 +63,7 @@ def read(flags: dict[str, Any]) -> dict[str, Any]:
             raise click.BadParameter(f"/{part} is no part of {cidr}", param_hint="--node-cidr-mask-size")
     return {
         "cluster_cidrs": cidrs,
+        "service_cidrs": flags["service_cluster_ip_range"],
         "allocate_node_cidrs": flags["allocate_node_cidrs"],
         "node_mask_sizes": {family: size for family, size in masks.items() if size is not None},
         "node_monitor_grace_seconds": flags["node_monitor_grace_period"],
