@@ -24,7 +24,7 @@ from pinnace.machinery.meta import (
 
 
 def ephemeral_volumes(pod: Obj) -> list[Obj]:
-    return [volume for volume in get_in(pod, "spec", "volumes") or () if volume.get("ephemeral")]
+    return [volume for volume in pod["spec"].get("volumes") or () if "ephemeral" in volume]
 
 
 def claim_for(pod: Obj, volume: Obj) -> Obj:

@@ -96,7 +96,7 @@ class ResourceClaimController(Controller):
         self.templates = self.watch(RESOURCE_CLAIM_TEMPLATES, self._waiting_for)
 
     def _of_pod(self, pod: Obj) -> Iterable[str]:
-        if get_in(pod, "spec", "resourceClaims"):
+        if pod["spec"].get("resourceClaims"):
             yield f"pod:{key_of(pod)}"
             for name in claim_names(pod).values():
                 yield f"claim:{namespace_of(pod)}/{name}"

@@ -21,12 +21,11 @@ CLASS_FINALIZER = "kubernetes.io/vac-protection"
 
 def claims_of(pod: Obj) -> Iterable[str]:
     """The keys of the claims that a pod's volumes are, its own ephemeral ones among them."""
-    for volume in get_in(pod, "spec", "volumes") or ():
-        claim = get_in(volume, "persistentVolumeClaim", "claimName")
-        if "ephemeral" in volume:
-            claim = f"{name_of(pod)}-{volume['name']}"
-        if claim:
-            yield f"{namespace_of(pod)}/{claim}"
+    for volume in pod["spec"].get("volumes") or ():  # asked of every pod that changes
+        if "persistentVolumeClaim" in volume:
+            yield f"{namespace_of(pod)}/{volume['persistentVolumeClaim']['claimName']}"
+        elif "ephemeral" in volume:
+            yield f"{namespace_of(pod)}/{name_of(pod)}-{volume['name']}"
 
 
 def attributes_of(obj: Obj) -> Iterable[str]:
