@@ -29,7 +29,8 @@ from pinnace.scheduler.framework import (
 from pinnace.scheduler.node import NodeInfo
 from pinnace.scheduler.pod import HOSTNAME, PodShape
 
-DRIFT = 0.12  # how far the scale of a normalised score may move before nodes are judged anew
+DRIFT = 0.12  # how far the scale of a normalised score may move before nodes are judged anew,
+DRIFT_POINTS = 2.0  # unless it is less than so many points of MAX_SCORE that the best node gains over the worst
 EVALUATIONS = 64
 RULE_SETS = 1024
 
@@ -59,7 +60,14 @@ class _Preference:
         if not self.node_rules:
             return False
         now = self.current_factor()
-        return abs(now - self.factor) > DRIFT * max(abs(now), abs(self.factor))
+        change = abs(now - self.factor)
+        if change <= DRIFT * max(abs(now), abs(self.factor)):
+            return False
+        reach = 0.0  # how far apart the raw scores of nodes are
+        for rule in self.node_rules:
+            low, high = rule.bounds()
+            reach += high - low
+        return change * reach > DRIFT_POINTS * self._weight
 
 
 class _Group:
