@@ -162,11 +162,12 @@ class Options:
 
     @classmethod
     def with_keys_of(cls, pki: Path, **others: Any) -> Options:
-        """Options with the certificates and keys in a directory such as kubeadm makes."""
-        authority = KeyPair((pki / "ca.crt").read_bytes(), (pki / "ca.key").read_bytes())
+        """Options with the certificates and keys in a directory such as kubeadm makes; the authority's key may be kept
+        elsewhere, and then nothing is signed."""
+        certificate, key = (pki / "ca.crt").read_bytes(), pki / "ca.key"
         return cls(
-            root_ca=authority.certificate.decode(),
-            signing=every_signer(authority),
+            root_ca=certificate.decode(),
+            signing=every_signer(KeyPair(certificate, key.read_bytes())) if key.exists() else {},
             service_account_key=(pki / "sa.key").read_bytes(),
             **others,
         )
