@@ -11,7 +11,8 @@ from pinnace.apis.resources import CONFIG_MAPS, STORAGE_VERSION_MIGRATIONS
 from pinnace.controllers.served import ServedResources
 from pinnace.controllers.storage_version_migrator import StorageVersionMigrator, is_over, with_outcome
 from pinnace.machinery.errors import ApiError
-from pinnace.machinery.meta import Obj
+from pinnace.machinery.meta import Obj, name_of
+from pinnace.testing import Cluster
 from tests.client.fake_api import FakeApi
 from tests.controllers.simulation import conditions, running
 
@@ -74,3 +75,28 @@ async def test_what_cannot_be_written_fails(wanted: Obj, error: ApiError | None,
         "StorageVersionMigrationFailed",
         message,
     )
+
+
+def definition(storage: str) -> Obj:
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    names = {"plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList"}
+    versions = [{"name": name, "served": True, "storage": name == storage, "schema": schema} for name in ("v1", "v2")]
+    kind = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition"}
+    spec = {"group": "x.io", "scope": "Namespaced", "names": names, "versions": versions}
+    return {**kind, "metadata": {"name": "things.x.io"}, "spec": spec}
+
+
+@pytest.mark.pinnace(scheduler=False)
+def test_custom_objects_move_to_the_new_version(pinnace: Cluster) -> None:
+    """Only what is kept in another version is written: its resourceVersion tells."""
+    api = pinnace.api
+    api.create(definition("v1"))
+    api.wait_for("crd", "things.x.io", "Established")
+    old = api.create({"apiVersion": "x.io/v1", "kind": "Thing", "metadata": {"name": "old"}})
+    api.update({**api.get("crd", "things.x.io"), "spec": definition("v2")["spec"]})
+    new = api.create({"apiVersion": "x.io/v2", "kind": "Thing", "metadata": {"name": "new"}})
+    api.create(migration("things", "x.io"))
+    api.wait_for("storageversionmigrations", "m", "Succeeded")
+    versions = {name_of(one): one["metadata"]["resourceVersion"] for one in api.list("things")}
+    assert versions["old"] != old["metadata"]["resourceVersion"]
+    assert versions["new"] == new["metadata"]["resourceVersion"]
