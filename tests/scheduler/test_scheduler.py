@@ -85,13 +85,21 @@ class SmallApi:
                     "items": list(self.objects[last].values())}  # fmt: skip
         if last == "binding":
             return self._bind(path.split("/")[-2], body)
-        if last == "status":
+        if method == "DELETE":
+            self._end(last)
+        elif last == "status":
             name = path.split("/")[-2]
-            self.put("pods", {**self.objects["pods"][name], "status": {"phase": "Pending", **body["status"]}})
+            obj = self.objects["pods"][name]
+            self.put("pods", {**obj, "status": {**obj["status"], **body["status"]}})
         elif last == "events":
             self.events.append(body)
             await self._notify()
         return {}
+
+    def _end(self, name: str) -> None:
+        """Pods take their time to end: `delete` is the end of it."""
+        obj = self.objects["pods"][name]
+        self.put("pods", {**obj, "metadata": {**obj["metadata"], "deletionTimestamp": "2026-01-01T00:00:30Z"}})
 
     def _bind(self, name: str, binding: Obj) -> Obj:
         self.before_binding(name)

@@ -330,6 +330,7 @@ class PodInfo:
     gated: bool
     nominated_node: str  # status.nominatedNodeName: where pods were asked to leave for it
     never_preempts: bool
+    generation: int | None
     condition: tuple[str, str, str] | None  # status, reason and message of PodScheduled
 
     @classmethod
@@ -358,6 +359,7 @@ class PodInfo:
             gated=bool(spec.get("schedulingGates")),
             nominated_node=status.get("nominatedNodeName") or "",
             never_preempts=spec.get("preemptionPolicy") == "Never",
+            generation=metadata.get("generation"),
             condition=_pod_scheduled(status),
         )
 

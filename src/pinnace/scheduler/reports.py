@@ -28,7 +28,9 @@ def status_change(pod: PodInfo, reason: str, message: str, nominated: str) -> Ob
     """The patch of the pod's status; empty when it says all that already."""
     status: Obj = {}
     if pod.condition != ("False", reason, message):
-        condition = {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}
+        condition: Obj = {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}
+        if pod.generation is not None:
+            condition["observedGeneration"] = pod.generation
         if pod.condition is None or pod.condition[0] != "False":
             condition["lastTransitionTime"] = format_time(utc_now())
         status["conditions"] = [condition]
