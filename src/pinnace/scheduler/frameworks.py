@@ -57,6 +57,7 @@ class Frameworks:
             profile = make(handle)
             handle.evaluator = Evaluator(profile, handle.cache)
             self._by_name[name] = Framework(profile, handle.evaluator, handle.recorder)
+        self.sort_key = next(iter(self._by_name.values())).profile.queue_sort.sort_key
 
     def __contains__(self, scheduler_name: object) -> bool:
         return scheduler_name in self._by_name
@@ -66,9 +67,6 @@ class Frameworks:
 
     def of(self, pod: PodInfo) -> Framework:
         return self._by_name[pod.scheduler_name]
-
-    def sort_key(self, pod: PodInfo, queued: float) -> Any:
-        return next(iter(self._by_name.values())).profile.queue_sort.sort_key(pod, queued)
 
     def gate(self, pod: PodInfo) -> str | None:
         """Why a pod may not be queued yet, or None."""

@@ -15,6 +15,7 @@ from pinnace.apis.resources import (
     CSI_STORAGE_CAPACITIES,
     PERSISTENT_VOLUME_CLAIMS,
     PERSISTENT_VOLUMES,
+    PODS,
     STORAGE_CLASSES,
 )
 from pinnace.machinery.meta import Obj, annotations_of, get_in, key_of, name_of, namespace_of, uid_of
@@ -135,13 +136,16 @@ class VolumeBinding:
         started = {key_of(claim) for claim in made.provisions if annotations_of(claim).get(SELECTED_NODE) == node.name}
         try:
             async with asyncio.timeout(self._timeout):
-                await self._handle.until(lambda: self._all_bound(made, node, started))
+                await self._handle.until(lambda: self._all_bound(made, pod, node, started))
         except TimeoutError:
             raise BindingFailed("binding volumes: context deadline exceeded") from None
         self._give_back(pod)
 
-    def _all_bound(self, made: Plan, node: NodeInfo, started: set[str]) -> bool:
+    def _all_bound(self, made: Plan, pod: PodInfo, node: NodeInfo, started: set[str]) -> bool:
         """Whether all claims have their volumes; `started` are those whose selected node was seen."""
+        there = self._handle.objects(PODS).get(pod.key)
+        if there is None or uid_of(there) != pod.uid:
+            raise BindingFailed("binding volumes: pod does not exist any more")
         claims = self._handle.objects(PERSISTENT_VOLUME_CLAIMS)
         wanted = [claim for claim, _ in made.bindings] + made.provisions
         done = True
