@@ -227,7 +227,10 @@ class Scheduler:
                 self._cache.forget(pod.key)
                 self._set_aside(queued, refusal, frozenset((reserver.name,)), None)
                 return
-        self._keep(self._bind(queued, node))
+        # Who waits for volumes, devices or a permit may wait long, and is no reason for the rest to.
+        counts = not (pod.shape.claims or pod.shape.resource_claims or framework.profile.permit)
+        self._binding += counts
+        self._keep(self._bind(queued, node, counts))
 
     def _choose(self, evaluator: Evaluator, pod: PodInfo) -> NodeInfo | None:
         """The node for a pod; where room is kept for it first of all."""
@@ -362,31 +365,28 @@ class Scheduler:
 
     # Binding.
 
-    async def _bind(self, queued: QueuedPod, node: NodeInfo) -> None:
+    async def _bind(self, queued: QueuedPod, node: NodeInfo, counts: bool) -> None:
         """Bind an assumed pod; when that fails it is assumed no longer and tried again."""
         pod = queued.pod
         framework = self._frameworks.of(pod)
         profile = framework.profile
-        counts = not (
-            pod.shape.claims or pod.shape.resource_claims or profile.permit
-        )  # others may wait long, and are no reason for the rest to
-        self._binding += counts
-        step = ""
+        point, plugin = "Permit", ""  # where an error comes from
         try:
             for permitter in profile.permit:
+                plugin = permitter.name
                 refusal = await permitter.permit(pod, node)
                 if refusal is not None:
                     raise Refused(refusal)
             for preparer in profile.pre_bind:
-                step = f'running PreBind plugin "{preparer.name}"'
+                point, plugin = "PreBind", preparer.name
                 await preparer.pre_bind(pod, node)
-            step = f'running Bind plugin "{profile.bind.name}"'
+            point, plugin = "Bind", profile.bind.name
             if not (self._extenders and await self._bind_elsewhere(pod, node)):
                 await profile.bind.bind(pod, node)
         except Refused as error:
             self._binding_failed(queued, node, UNSCHEDULABLE, str(error))
         except (ApiError, BindingFailed) as error:
-            self._binding_failed(queued, node, SCHEDULER_ERROR, f"{step}: {error}")
+            self._binding_failed(queued, node, SCHEDULER_ERROR, f'running {point} plugin "{plugin}": {error}')
         except Exception as error:
             _log.exception("binding failed", pod=pod.key, node=node.name)
             self._binding_failed(queued, node, SCHEDULER_ERROR, str(error))
