@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 from prometheus_client.parser import text_string_to_metric_families
 
+from pinnace.apiserver import metrics
 from tests.apiserver.conftest import Cluster, config_map
 
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -36,6 +39,66 @@ async def test_requests_are_counted_by_verb_resource_and_code(cluster: Cluster) 
     assert found["apiserver_request_duration_seconds_bucket", labels(le="+Inf", **get)] == 3
     del get["dry_run"]
     assert found["apiserver_response_sizes_bucket", labels(le="1000", **get)] == 3
+
+
+async def test_service_levels_leave_out_what_requests_waited_for() -> None:
+    record = metrics._Record()
+    for took in (0.001, 0.03, 3.5):
+        record.seconds[0] += took
+        record.seconds[1 + bisect_left(metrics.SECONDS, took)] += 1
+    record.leave_out(3.5, 3.42)
+    found = metrics._without_waits(record)
+    assert metrics.SECONDS[metrics._FINE :][:2] == (0.05, 0.1)
+    assert round(found[0], 3) == 0.111
+    assert found[1:4] == [2, 1, 0]
+    assert sum(found[1:]) == 3
+
+
+async def test_watches_are_counted_while_they_last_with_what_they_are_sent(cluster: Cluster) -> None:
+    await cluster.call("POST", MAPS, config_map("a"))
+    of = labels(group="", resource="configmaps", version="v1")
+    before = await told(cluster)
+    query = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    watch = await cluster.watch(f"{MAPS}?{query}")
+    while (event := await watch.next()) is not None and event["type"] != "BOOKMARK":
+        pass
+    await cluster.call("POST", MAPS, config_map("b"))
+    event = await watch.next()
+    assert event is not None
+    assert event["object"]["metadata"]["name"] == "b"
+    found = await told(cluster)
+    running = {"component": "apiserver", "group": "", "resource": "configmaps", "version": "v1", "verb": "WATCH"}
+    running |= {"scope": "namespace", "subresource": ""}
+    assert found["apiserver_longrunning_requests", labels(**running)] == 1
+    sent = found["apiserver_watch_events_total", of] - before.get(("apiserver_watch_events_total", of), 0)
+    assert sent >= 3  # what was there, the bookmark after it, what came
+    assert found["apiserver_watch_events_sizes_count", of] == found["apiserver_watch_events_total", of]
+    listed = labels(group="", resource="configmaps", version="v1", scope="namespace")
+    assert found["apiserver_watch_list_duration_seconds_count", listed] == 1
+    watch.close()
+
+
+async def test_the_store_and_the_watch_cache_are_told(cluster: Cluster) -> None:
+    of = labels(group="", resource="configmaps")
+    before = await told(cluster)
+    await cluster.call("POST", MAPS, config_map("a"))
+    await cluster.call("DELETE", f"{MAPS}/a")
+    found = await told(cluster)
+    received = "apiserver_watch_cache_events_received_total"
+    assert found[received, of] == before[received, of] + 2
+    assert found["apiserver_watch_cache_initializations_total", of] == 1
+    assert found["apiserver_storage_list_total", of] == 1
+    assert found["watch_cache_capacity", of] == 4096
+    newer = "apiserver_watch_cache_resource_version"
+    assert found[newer, of] > before[newer, of]
+    for operation in ("create", "delete"):
+        call = labels(group="", resource="configmaps", operation=operation)
+        was = before.get(("etcd_requests_total", call), 0)
+        assert found["etcd_requests_total", call] == was + 1
+        assert found["etcd_request_duration_seconds_count", call] == was + 1
+    if not cluster.store.is_shared:
+        assert found["apiserver_storage_size_bytes", labels(storage_cluster_id="etcd-0")] > 0
+    assert found["apiserver_current_inflight_requests", labels(request_kind="mutating")] == 0
 
 
 async def test_objects_watchers_and_the_process_are_told(cluster: Cluster) -> None:

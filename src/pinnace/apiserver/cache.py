@@ -166,6 +166,34 @@ def join_bodies(items: Iterable[CachedObject]) -> bytes:
 _decoded: deque[CachedObject] = deque()
 
 
+class Line:
+    """What has been sent of a change, framed, and to how many; `size` is its length without the frame."""
+
+    __slots__ = ("chunk", "size", "watchers")
+
+    def __init__(self, chunk: bytes, size: int) -> None:
+        self.chunk = chunk
+        self.size = size
+        self.watchers = 0
+
+
+class Sent:
+    """How many events clients were sent, and how large: the sum of bytes, then how many lay between two bounds."""
+
+    __slots__ = ("figures",)
+
+    bounds = tuple(1024 << power for power in range(8))
+
+    def __init__(self) -> None:
+        self.figures = [0.0] * (len(self.bounds) + 2)
+
+    def add(self, size: int, watchers: int = 1) -> None:
+        """An event of so many bytes went to so many."""
+        figures = self.figures
+        figures[0] += size * watchers
+        figures[1 if size <= 1024 else 1 + bisect.bisect_left(self.bounds, size)] += watchers
+
+
 class Event:
     """One change; `lines` memoizes what has been sent for it, so that it is serialized once for all watchers."""
 
@@ -175,7 +203,7 @@ class Event:
         self.new = new  # None: deleted
         self.old = old  # None: created
         self.revision = revision
-        self.lines: dict[tuple[str, Any], bytes] = {}
+        self.lines: dict[tuple[str, Any], Line] = {}
         self.size = old.size if old is not None else 0  # of what is held for this event alone
         self._gone: CachedObject | None = None
 
@@ -322,6 +350,11 @@ class ResourceCache:
         self.dictionary: Dictionary | None = None  # of packed objects, when there are such
         self.decoded_hint: dict[int, Obj] = {}  # id of value bytes on their way through the store -> decoded form
         self.converter: Converter | None = None
+        # What is told of it.
+        self.initializations = 0
+        self.loaded = 0  # objects, in all of them
+        self.received = 0  # changes
+        self.sent = Sent()
 
     # Filling.
 
@@ -334,6 +367,8 @@ class ResourceCache:
             self.changed = max(self.changed, item.mod_revision)
         self.keys = sorted(self.objects)
         self._floor = revision
+        self.initializations += 1
+        self.loaded += len(found)
 
         if len(self.keys) > MANY:
             packing.extend(self.objects.values())
@@ -347,6 +382,7 @@ class ResourceCache:
 
     def apply(self, change: Change) -> None:
         """Take one change from the store and tell watchers."""
+        self.received += 1
         key = change.key[len(self.prefix) :]
         old = self.objects.get(key)
         new: CachedObject | None = None
@@ -393,7 +429,10 @@ class ResourceCache:
                 for watcher in tuple(self._triggered.get(value, ())):
                     if not watcher.filter.namespace or watcher.filter.namespace == key.rpartition("/")[0]:
                         watcher.handle(event)
-        event.lines.clear()  # who watches from history later has them made again
+        if event.lines:
+            for line in event.lines.values():
+                self.sent.add(line.size, line.watchers)
+            event.lines.clear()  # who watches from history later has them made again
 
     # Reading.
 

@@ -42,6 +42,7 @@ class Call:
     subresource: Subresource | None = None
     warnings: list[str] = field(default_factory=list)  # sent as Warning headers
     annotations: dict[str, str] | None = None  # of the audit event
+    waited: float = 0.0  # seconds for its turn and for webhooks
 
     @property
     def cache(self) -> ResourceCache:

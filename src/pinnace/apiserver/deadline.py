@@ -76,6 +76,11 @@ class Deadlines:
             self._timer = loop.call_later(SWEEP_SECONDS, self._sweep)
         return made
 
+    def open(self) -> tuple[int, int]:
+        """How many requests are being worked on: reads, and writes."""
+        writes = sum(deadline.is_mutating for deadline in self._open)
+        return len(self._open) - writes, writes
+
     def forget(self, deadline: Deadline) -> None:
         self._open.discard(deadline)
 
@@ -102,6 +107,10 @@ class Deadline:
         self.at = at  # on the event loop's clock
         self.is_over = False  # the task was cancelled by us
         request.abandoned = self.end
+
+    @property
+    def is_mutating(self) -> bool:
+        return self._request.method not in ("GET", "HEAD")
 
     def end(self) -> None:
         """The time is up, or nobody waits for the answer."""

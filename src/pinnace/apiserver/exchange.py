@@ -32,4 +32,5 @@ class Exchange:
     call: Call | None = None  # of a request to a resource
     audit: Record | None = None  # of a request that is recorded, until it is answered
     flow: Flow | None = None  # of a request that is classified
+    terminated: bool = False  # refused or given up for want of room or time
     panic: str = ""  # what went wrong inside the server

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
 
+from pinnace.apiserver import storage_measures
+from pinnace.apiserver.deadline import is_long_running
 from pinnace.apiserver.exchange import Exchange
 from pinnace.apiserver.storage import Storage
-from pinnace.machinery.metrics import Collected, Family, Labels, Sample, spread, text
+from pinnace.machinery.metrics import Family, Labels, Sample, spread, text
 from pinnace.wire.http import AnyResponse, Response
-from pinnace.wire.process_metrics import Figures, process_families
+from pinnace.wire.process_metrics import process_families
 
 SECONDS = (
     *(0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0),
     *(3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0),
 )
+_FINE = 2  # of those bounds lie below the least that service levels look at
 BYTES = tuple(1000.0 * 10**power for power in range(7))
 MOST = 10_000  # kinds of requests that are told apart
 _READS = ("GET", "LIST")
@@ -31,12 +36,35 @@ _Key = tuple[str, str, str, str, str, str, int, bool]
 class _Record:
     """All requests of one kind that were answered alike."""
 
-    __slots__ = ("bytes", "count", "seconds")
+    __slots__ = ("aborted", "bytes", "count", "running", "seconds", "terminated", "unwaited")
 
     def __init__(self) -> None:
         self.count = 0
+        self.running = 0  # streams and sessions that have not ended
+        self.aborted = 0  # such that broke off
+        self.terminated = 0
         self.seconds = [0.0] * (len(SECONDS) + 2)  # the sum, then how many fell between two bounds
+        self.unwaited: list[float] | None = None  # what `seconds` changes by without what requests have waited
         self.bytes = [0.0] * (len(BYTES) + 2)
+
+    def leave_out(self, took: float, waited: float) -> None:
+        """Of the time that a request took, which is counted, it has waited so long."""
+        if self.unwaited is None:
+            self.unwaited = [0.0] * len(self.seconds)
+        self.unwaited[0] -= waited
+        self.unwaited[1 + bisect_left(SECONDS, took)] -= 1
+        self.unwaited[1 + bisect_left(SECONDS, max(took - waited, 0.0))] += 1
+
+    async def following(self, run: Callable[[Any], Awaitable[None]], outlet: Any) -> None:
+        """A stream or a session."""
+        self.running += 1
+        try:
+            await run(outlet)
+        except Exception:
+            self.aborted += 1
+            raise
+        finally:
+            self.running -= 1
 
 
 class Metrics:
@@ -45,14 +73,13 @@ class Metrics:
     def __init__(self, storage: Storage, version: str) -> None:
         self._storage = storage
         self._requests: dict[_Key, _Record] = {}
-        self.families: list[Family] = [*process_families(version), *_storage_families(storage)]
+        self.families: list[Family] = [*process_families(version), *storage_measures.families(storage)]
 
     def answered(self, exchange: Exchange, response: AnyResponse) -> None:
         """Count a request that is answered; of a watch or a stream, that it began."""
         info = exchange.info
-        scope = "resource" if info.name else "namespace" if info.namespace else "cluster" if info.is_resource else ""
         key = (
-            *(info.verb, info.group, info.version, info.resource, info.subresource, scope, response.status),
+            *(info.verb, info.group, info.version, info.resource, info.subresource, info.scope, response.status),
             "dryRun=" in exchange.request.query,
         )
         record = self._requests.get(key)
@@ -61,18 +88,25 @@ class Metrics:
                 key = ("", "", "", "", "", "", response.status, False)
             record = self._requests.setdefault(key, _Record())
         record.count += 1
+        if exchange.terminated:
+            record.terminated += 1
         if isinstance(response, Response):
             took = time.perf_counter() - exchange.began
             seconds = record.seconds
             seconds[0] += took
             seconds[1 if took <= 0.005 else 1 + bisect_left(SECONDS, took)] += 1
+            call = exchange.call
+            if call is not None and call.waited:
+                record.leave_out(took, call.waited)
             size = len(response.body)
             record.bytes[0] += size
             record.bytes[1 if size <= 1000 else 1 + bisect_left(BYTES, size)] += 1
+        elif is_long_running(info):
+            response.run = partial(record.following, response.run)
 
     def text(self) -> bytes:
-        mine = [_Total(self._requests), _Durations(self._requests), _Sizes(self._requests)]
-        return text([*mine, *self.families]).encode()
+        mine = (_Total, _Durations, _Waitless, _Sizes, _LongRunning, _Terminations, _Aborts)
+        return text([*(family(self._requests) for family in mine), *self.families]).encode()
 
 
 class _OfRequests(Family):
@@ -120,6 +154,26 @@ class _Durations(_OfRequests):
         return _summed(((labels, record.seconds) for labels, record in self._labelled()), ("code",), SECONDS)
 
 
+class _Waitless(_OfRequests):
+    kind = "histogram"
+    name = "apiserver_request_sli_duration_seconds"
+    about = (
+        "Response latency distribution (not counting webhook duration and priority & fairness queue wait times) in "
+        "seconds for each verb, group, version, resource, subresource, scope and component."
+    )
+
+    def samples(self) -> Iterable[Sample]:
+        found = ((labels, _without_waits(record)) for labels, record in self._labelled())
+        return _summed(found, ("code", "dry_run"), SECONDS[_FINE:])
+
+
+def _without_waits(record: _Record) -> list[float]:
+    """The finest bounds are not told apart."""
+    more = record.unwaited
+    found = record.seconds if more is None else [one + other for one, other in zip(record.seconds, more, strict=True)]
+    return [found[0], sum(found[1 : 2 + _FINE]), *found[2 + _FINE :]]
+
+
 class _Sizes(_OfRequests):
     kind = "histogram"
     name = "apiserver_response_sizes"
@@ -130,6 +184,59 @@ class _Sizes(_OfRequests):
     def samples(self) -> Iterable[Sample]:
         reads = ((labels, record.bytes) for labels, record in self._labelled() if labels["verb"] in _READS)
         return _summed(reads, ("code", "dry_run"), BYTES)
+
+
+class _Single(_OfRequests):
+    """One figure of each record, added up over the labels `without`."""
+
+    without: tuple[str, ...]
+
+    def figure(self, record: _Record) -> float:
+        raise NotImplementedError
+
+    def samples(self) -> Iterable[Sample]:
+        sums: dict[Labels, float] = {}
+        for labels, record in self._labelled():
+            if value := self.figure(record):
+                key = tuple((name, each) for name, each in labels.items() if name not in self.without)
+                sums[key] = sums.get(key, 0) + value
+        return [Sample(*each) for each in sorted(sums.items())]
+
+
+class _LongRunning(_Single):
+    kind = "gauge"
+    name = "apiserver_longrunning_requests"
+    about = (
+        "Gauge of all active long-running apiserver requests broken out by verb, group, version, resource, scope and "
+        "component. Not all requests are tracked this way."
+    )
+    without = ("code", "dry_run")
+
+    def figure(self, record: _Record) -> float:
+        return record.running
+
+
+class _Terminations(_Single):
+    kind = "counter"
+    name = "apiserver_request_terminations_total"
+    about = "Number of requests which apiserver terminated in self-defense."
+    without = ("dry_run",)
+
+    def figure(self, record: _Record) -> float:
+        return record.terminated
+
+
+class _Aborts(_Single):
+    kind = "counter"
+    name = "apiserver_request_aborts_total"
+    about = (
+        "Number of requests which apiserver aborted possibly due to a timeout, for each group, version, verb, "
+        "resource, subresource and scope"
+    )
+    without = ("code", "component", "dry_run")
+
+    def figure(self, record: _Record) -> float:
+        return record.aborted
 
 
 def _summed(
@@ -144,30 +251,3 @@ def _summed(
     for key, record in sorted(sums.items()):
         if any(record[1:]):
             yield from spread(key, bounds, record)
-
-
-def _storage_families(storage: Storage) -> list[Family]:
-    def caches() -> list[tuple[str, str, str, str, int, int]]:
-        found = sorted(storage.caches.values(), key=lambda cache: cache.prefix)
-        return [
-            (one.kind.group, one.kind.version, one.kind.plural, one.kind.kind, len(one.objects), one.watcher_count)
-            for one in found
-        ]
-
-    def qualified() -> Figures:
-        for group, _, plural, _, count, _ in caches():
-            yield (f"{plural}.{group}" if group else plural,), count
-
-    def objects() -> Figures:
-        return (((group, plural), count) for group, _, plural, _, count, _ in caches())
-
-    def watchers() -> Figures:
-        return (((group, kind, version), seen) for group, version, _, kind, _, seen in caches() if seen)
-
-    about = "Number of stored objects at the time of last check split by kind."
-    told = "Number of currently registered watchers for a given resource."
-    return [
-        Collected("gauge", "apiserver_storage_objects", about, ("resource",), qualified),
-        Collected("gauge", "apiserver_resource_objects", about, ("group", "resource"), objects),
-        Collected("gauge", "apiserver_registered_watchers", told, ("group", "kind", "version"), watchers),
-    ]

@@ -35,6 +35,11 @@ class RequestInfo(NamedTuple):
     def gvr(self) -> GVR:
         return GVR(self.group, self.version, self.resource)
 
+    @property
+    def scope(self) -> str:
+        """resource, namespace or cluster; empty for a path outside the resources."""
+        return "resource" if self.name else "namespace" if self.namespace else "cluster" if self.is_resource else ""
+
 
 def parse_request(method: str, path: str, watch: bool = False) -> RequestInfo:
     """`watch` is whether the query says so (`?watch=true`), which turns a list into a watch."""

@@ -9,6 +9,7 @@ meant.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ import orjson
 from pinnace.apis.kind import Kind
 from pinnace.apis.prerelease import restored
 from pinnace.apiserver.cache import CachedObject, ResourceCache
+from pinnace.apiserver.storage_measures import Measures
 from pinnace.machinery import errors
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import GVR, Obj
@@ -46,6 +48,7 @@ class Storage:
 
     def __init__(self, store: Store, kinds: Iterable[Kind]) -> None:
         self.store = store
+        self.measures = Measures()
         self.writing: set[asyncio.Task[Any]] = set()  # whose write the store has: not to be cancelled before it answers
         self._caches: dict[GVR, ResourceCache] = {}
         self._by_prefix: dict[str, Kept] = {}
@@ -166,13 +169,16 @@ class Storage:
 
     async def remove(self, cache: ResourceCache, old: CachedObject, also: Sequence[Write] = ()) -> int:
         """Delete `old`, write `also` with it, and return the revision of the deletion. Raises RevisionConflict."""
-        return await self._write(Write(cache.prefix + old.key, None, old.revision), also)
+        return await self._write(cache, Write(cache.prefix + old.key, None, old.revision), also)
 
-    async def _write(self, own: Write, also: Sequence[Write]) -> int:
+    async def _write(self, cache: ResourceCache, own: Write, also: Sequence[Write]) -> int:
         """The revision of `own`. What it needs comes before it, what it leaves goes after it."""
         task = asyncio.current_task()
         assert task is not None
         self.writing.add(task)
+        operation = "delete" if own.value is None else "update" if own.expected else "create"
+        labels = cache.kind.group, operation, cache.kind.plural
+        began = time.perf_counter()
         try:
             if also:
                 before = [write for write in also if write.value is not None]
@@ -184,8 +190,10 @@ class Storage:
         except RevisionConflict:
             raise
         except StoreError as error:
+            self.measures.failures.inc(*labels)
             raise storage_failure(error) from error
         finally:
+            self.measures.calls.observe(time.perf_counter() - began, *labels)
             self.writing.discard(task)
 
     async def _put(
@@ -193,7 +201,7 @@ class Storage:
     ) -> CachedObject:
         cache.decoded_hint[id(raw)] = obj
         try:
-            revision = await self._write(Write(cache.prefix + key, raw, expected), also)
+            revision = await self._write(cache, Write(cache.prefix + key, raw, expected), also)
         finally:
             cache.decoded_hint.pop(id(raw), None)
         if cache.converter is not None:

@@ -88,6 +88,10 @@ class Store(Protocol):
         """The revision of the newest write that subscribers have been handed; only grows, also over restarts."""
 
     @property
+    def size(self) -> int | None:
+        """Bytes on this machine's disk; None for a backend elsewhere."""
+
+    @property
     def oldest(self) -> int:
         """The revision that a subscription must at least start after."""
 

@@ -99,6 +99,10 @@ class EtcdStore:
         return self._revision
 
     @property
+    def size(self) -> None:
+        return None
+
+    @property
     def oldest(self) -> int:
         return self._oldest
 

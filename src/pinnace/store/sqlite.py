@@ -128,6 +128,11 @@ class SqliteStore:
         return self._revision
 
     @property
+    def size(self) -> int:
+        files = (self._path, self._path.with_name(f"{self._path.name}-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    @property
     def oldest(self) -> int:
         return self._compacted
 

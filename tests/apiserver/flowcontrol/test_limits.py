@@ -313,6 +313,10 @@ async def test_without_fairness_there_are_two_limits(pki: Path, store: Store, ho
         assert SCHEMA not in refused.headers
         assert [task.result().status for task in (await asyncio.wait(rest))[0]] == [201]
         assert (await cluster.call("GET", f"{DUMPS}/dump_queues")).status == 404
+        told = (await cluster.call("GET", "/metrics")).body.decode()
+        terminated = next(line for line in told.splitlines() if line.startswith("apiserver_request_terminations_total"))
+        assert 'code="429"' in terminated
+        assert terminated.endswith(" 1")
         assert (await cluster.request("GET", FLOW_SCHEMAS.path()))["items"] == []
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pinnace.apiserver.deadline import Deadlines, is_long_running, is_mutating, seconds_for, too_late
 from pinnace.apiserver.flowcontrol.bootstrap import Request
 from pinnace.apiserver.flowcontrol.controller import FlowControl
-from pinnace.apiserver.flowcontrol.measures import families
+from pinnace.apiserver.flowcontrol.measures import families, inflight
 from pinnace.apiserver.flowcontrol.queueset import Ticket
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.metrics import Family
@@ -57,7 +57,8 @@ class Limiter:
 
     def families(self) -> list[Family]:
         """What there is to measure."""
-        return [] if self.control is None else families(self.control)
+        found = [] if self.control is None else families(self.control)
+        return [*found, inflight(self._deadlines.open)]
 
     def start(self) -> None:
         """Follow the cluster's objects from now on, where they count."""
@@ -104,6 +105,7 @@ class Limiter:
             return await self._in_level(exchange, flow, work)
         except asyncio.CancelledError:
             if deadline is not None and deadline.was_cause():
+                exchange.terminated = True
                 raise too_late(info) from None
             raise
         finally:
@@ -118,6 +120,7 @@ class Limiter:
         if not limit or _MASTERS in exchange.user.groups:
             return await work
         if self._inflight[writes] >= limit:
+            exchange.terminated = True
             return too_many_requests()
         self._inflight[writes] += 1
         try:
@@ -132,9 +135,12 @@ class Limiter:
             refused = await self._turn(flow, ticket)
         if refused:
             tally.rejected[refused] += 1
+            exchange.terminated = True
             return too_many_requests()
         if queues.queues:
             tally.waited.observe(ticket.began - ticket.arrived)
+            if exchange.call is not None:
+                exchange.call.waited += ticket.began - ticket.arrived
         try:
             return await self._counted(tally, work, ticket.width)
         finally:

@@ -62,6 +62,17 @@ def families(control: FlowControl) -> list[Family]:
     ]
 
 
+def inflight(count: Callable[[], tuple[int, int]]) -> Family:
+    """What is being worked on now, by `count`: reads, and writes. What is answered at once is never seen here."""
+    return Collected(
+        "gauge",
+        "apiserver_current_inflight_requests",
+        "Maximal number of currently used inflight request limit of this apiserver per request kind in last second.",
+        ("request_kind",),
+        lambda: zip((("readOnly",), ("mutating",)), count(), strict=True),
+    )
+
+
 def _current(level: Level) -> float:
     return level.limits.nominal if level.is_exempt else level.queues.limit
 

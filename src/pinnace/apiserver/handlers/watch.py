@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import TypeVar
@@ -15,7 +16,7 @@ from typing import TypeVar
 import orjson
 
 from pinnace.apiserver import freshness
-from pinnace.apiserver.cache import CachedObject, Deliver, Event, Filter, Watcher
+from pinnace.apiserver.cache import CachedObject, Deliver, Event, Filter, Line, Sent, Watcher
 from pinnace.apiserver.call import Call, shown
 from pinnace.apiserver.handlers.read import check_revision, filter_of, parse_revision
 from pinnace.apiserver.messages import lines, over_websocket
@@ -115,6 +116,7 @@ def watch(call: Call, form: Format) -> AnyResponse:
 
 
 async def _serve(plan: Plan, view: View, writer: Writer) -> None:
+    began = time.perf_counter()
     try:
         await _settled(plan.call)
         plan.check()
@@ -122,7 +124,7 @@ async def _serve(plan: Plan, view: View, writer: Writer) -> None:
         writer.write(orjson.dumps({"type": "ERROR", "object": error.to_status()}) + b"\n")
         return
     over = asyncio.Event()
-    outlet = _Outlet(view, writer, over)
+    outlet = _Outlet(view, writer, over, plan.cache.sent)
     initial = list(plan.initial())
     end = [view.bookmark(plan.call.api.storage.revision, INITIAL_END)] if plan.marks_initial_end else []
     leave = plan.join(outlet.deliver, over.set)
@@ -131,6 +133,10 @@ async def _serve(plan: Plan, view: View, writer: Writer) -> None:
     api.streams.add(over)
     try:
         await outlet.begin(initial, end)
+        if end:
+            info = plan.call.info
+            labels = info.group, info.resource, info.scope, info.version
+            api.storage.measures.watch_lists.observe(time.perf_counter() - began, *labels)
         if not api.stopping:
             await _keep(plan, view, writer, over)
     finally:
@@ -150,8 +156,9 @@ async def _settled(call: Call) -> None:
 class _Outlet:
     """What a watch sends. It may begin with more than its client takes at once: then what happens meanwhile waits."""
 
-    def __init__(self, view: View, writer: Writer, over: asyncio.Event) -> None:
+    def __init__(self, view: View, writer: Writer, over: asyncio.Event, sent: Sent) -> None:
         self._view = view
+        self._sent = sent
         self._writer = writer
         self._over = over
         self._waiting: deque[tuple[str, CachedObject, Event]] | None = deque()  # None once the beginning is sent
@@ -159,10 +166,12 @@ class _Outlet:
     def deliver(self, kind: str, obj: CachedObject, event: Event) -> None:
         if self._waiting is None:
             view = self._view
-            chunk = event.lines.get((kind, view.key))
-            if chunk is None:
-                chunk = event.lines[kind, view.key] = frame_chunk(view.event(kind, obj))
-            self._writer.write_framed(chunk)
+            line = event.lines.get((kind, view.key))
+            if line is None:
+                text = view.event(kind, obj)
+                line = event.lines[kind, view.key] = Line(frame_chunk(text), len(text))
+            line.watchers += 1
+            self._writer.write_framed(line.chunk)
             return
         self._waiting.append((kind, obj, event))
         if len(self._waiting) > LAG:
@@ -181,7 +190,9 @@ class _Outlet:
     async def _send(self, lines_of_events: Iterable[bytes]) -> None:
         found: list[bytes] = []
         size = 0
+        sent = self._sent
         for line in lines_of_events:
+            sent.add(len(line))
             found.append(line)
             size += len(line)
             if size > FLUSH:
@@ -220,7 +231,9 @@ async def _keep(plan: Plan, view: View, writer: Writer, over: asyncio.Event) -> 
                 await over.wait()
         except TimeoutError:
             if plan.bookmarks and not writer.closed:
-                writer.write(view.bookmark(plan.call.api.storage.revision))
+                bookmark = view.bookmark(plan.call.api.storage.revision)
+                plan.cache.sent.add(len(bookmark))
+                writer.write(bookmark)
 
 
 async def loopback_watch(call: Call) -> AsyncIterator[Obj]:
