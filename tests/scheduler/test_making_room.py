@@ -58,6 +58,20 @@ async def test_room_is_kept_for_who_it_was_made_for() -> None:
         assert "equal" not in api.placed()
 
 
+async def test_room_of_a_pod_that_does_not_come_is_free_for_others() -> None:
+    async with scheduling(node("a", cpu="2")) as api:
+        api.put("pods", placed("victim"))
+        api.put("pods", placed("high", priority=9))
+        api.put("pods", pod("p", cpu="1", priority=5))
+        await api.until(lambda: ending(api) and nominated(api, "p"))
+        api.put("pods", pod("equal", cpu="1", priority=5))
+        await api.until(lambda: api.condition("equal"))
+        api.delete("pods", "p")
+        await api.until(lambda: nominated(api, "equal") == "a")
+        api.delete("pods", "victim")
+        await api.until(lambda: "equal" in api.placed())
+
+
 async def test_a_pod_of_still_higher_priority_takes_the_node_from_the_one_nominated() -> None:
     async with scheduling(node("a", cpu="1")) as api:
         api.put("pods", placed("victim"))

@@ -142,7 +142,7 @@ class Watching:
                 self.happened("Pod", action, pod)
         elif (spec.get("schedulerName") or DEFAULT_SCHEDULER) not in self._names or is_deleting(obj):
             self._queue.remove(key)
-            self._nominations.withdraw(key)
+            self._give_up_room(obj)
         elif not self._cache.is_assumed(key):
             self._put(PodInfo.of(obj))
 
@@ -167,7 +167,14 @@ class Watching:
     def _pod_gone(self, obj: Obj) -> None:
         key = key_of(obj)
         self._queue.remove(key)
-        self._nominations.withdraw(key)
+        self._give_up_room(obj)
         pod = self._cache.remove_pod(key)
         if pod is not None:
             self.happened("Pod", Action.DELETE, pod)
+
+    def _give_up_room(self, obj: Obj) -> None:
+        """The pod will not come: what was kept for it is free for others."""
+        key = key_of(obj)
+        if self._nominations.node_of(key):
+            self._nominations.withdraw(key)
+            self.happened("Pod", Action.DELETE, PodInfo.of(obj))
