@@ -8,6 +8,7 @@ https://kubernetes.io/docs/concepts/scheduling-eviction/pod-priority-preemption/
 from __future__ import annotations
 
 import random
+from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -33,6 +34,7 @@ from pinnace.scheduler.preemption import (
     victims_on,
 )
 
+REMEMBERED = 10_000  # victims
 REASON = "PreemptionByScheduler"
 NEVER = "not eligible due to preemptionPolicy=Never."
 TERMINATING = "not eligible due to a terminating pod on the nominated node."
@@ -50,6 +52,7 @@ class DefaultPreemption:
         self._percentage = min_candidate_nodes_percentage
         self._absolute = min_candidate_nodes_absolute
         self._evicting: set[str] = set()  # keys of pods for which victims are being deleted
+        self._deleted: OrderedDict[str, None] = OrderedDict()  # uids of victims; that they end may be seen later
 
     def post_filter(self, pod: PodInfo, rejections: Mapping[str, Rejection]) -> PostFilterResult:
         self._handle.metrics.preemption_attempts.inc()
@@ -90,7 +93,7 @@ class DefaultPreemption:
         """Whether a pod ends because it was asked to make room."""
         obj = self._handle.objects(PODS).get(pod.key)
         if obj is None or not is_deleting(obj):
-            return False
+            return pod.uid in self._deleted
         condition = _disruption(obj)
         return condition.get("status") == "True" and condition.get("reason") == REASON
 
@@ -218,6 +221,9 @@ class DefaultPreemption:
             if not error.is_not_found:
                 raise
             return
+        self._deleted[pod.uid] = None
+        if len(self._deleted) > REMEMBERED:
+            self._deleted.popitem(last=False)
         message = f"Preempted by pod {preemptor.uid} on node {node_name}"
         self._handle.say(pod.reference, "Normal", "Preempted", message)
 
