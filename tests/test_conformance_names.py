@@ -6,7 +6,7 @@ import pytest
 
 from tools.conformance import behaviours, coverage, named
 
-COMPLETE = ("apimachinery", "architecture", "instrumentation", "kubectl")
+COMPLETE = ("apimachinery", "architecture", "instrumentation", "kubectl", "scheduling")
 """Areas in which every behaviour must be named."""
 
 
