@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from datetime import datetime
 
 import structlog
@@ -97,6 +97,17 @@ def capacity(options: KubeletOptions, machine: Machine) -> tuple[Obj, Obj]:
         milli = amount_of("cpu", has["cpu"]) - amount_of("cpu", options.reserved["cpu"])
         gives["cpu"] = f"{max(0, milli)}m" if milli % 1000 else str(milli // 1000)
     return has, gives
+
+
+def allocatable_of_others(status: Obj, own: Container[str]) -> dict[str, str | None]:
+    """What must change in a Node's allocatable for the resources that others wrote into its capacity.
+
+    All of such an extended resource can be allocated; one that left the capacity, None here, cannot any more
+    (https://kubernetes.io/docs/tasks/administer-cluster/extended-resource-node/).
+    """
+    has, gives = status.get("capacity") or {}, status.get("allocatable") or {}
+    changed = {name: amount for name, amount in has.items() if name not in own and gives.get(name) != amount}
+    return changed | dict.fromkeys(name for name in gives if name not in own and name not in has)
 
 
 def _binary(size: int) -> str:
@@ -269,9 +280,11 @@ class NodeStatus:
         ready = any(one["type"] == "Ready" and one["status"] == "True" for one in status["conditions"])
         drifted = essence((node or {}).get("status") or {}).get("conditions") != essence(status)["conditions"]
         due = time.monotonic() - self._written_at > self._options.status_report_frequency
-        if essence(status) == essence(self._written) and not due and not drifted:
+        others = allocatable_of_others((node or {}).get("status") or {}, status["capacity"])
+        if essence(status) == essence(self._written) and not due and not drifted and not others:
             return ready
         patch = {"status": {**status, "addresses": [*status["addresses"], {"$patch": "replace"}]}}
+        patch["status"]["allocatable"] = status["allocatable"] | others
         await self._client.patch(
             NODES, self._options.node_name, patch, content_type=STRATEGIC_MERGE_PATCH, subresource="status"
         )

@@ -88,13 +88,13 @@ def test_status_is_written_every_five_minutes(seconds: int, writes: bool) -> Non
     assert (found is not None) == writes
 
 
-def test_capacity_that_others_added_stays() -> None:
-    hollow = HollowNode("n", "127.0.0.1", 10250, "v1.37.0", capacity={"cpu": "4"})
-    node = {"metadata": {"name": "n"}, "status": {"capacity": {"example.com/gpu": "2"}}}
-    status = wanted_status(node, hollow, parse_time("2026-05-01T12:00:00Z"))
-    assert status is not None
-    assert status["capacity"]["example.com/gpu"] == "2"
-    assert status["capacity"]["cpu"] == "4"
+def test_what_others_add_to_the_capacity_can_be_allocated_until_they_take_it_away(cluster: Cluster) -> None:
+    gpu = "example.com/gpu"
+    cluster.api.patch("nodes", "node-1", {"status": {"capacity": {gpu: "2"}}}, subresource="status")
+    cluster.api.wait_for("nodes", "node-1", lambda node: node["status"]["allocatable"].get(gpu) == "2")
+    cluster.api.patch("nodes", "node-1", {"status": {"capacity": {gpu: None}}}, subresource="status")
+    node = cluster.api.wait_for("nodes", "node-1", lambda node: gpu not in node["status"]["allocatable"])
+    assert node["status"]["capacity"]["cpu"] == "8"
 
 
 def _is_running(pod: Obj) -> bool:

@@ -18,6 +18,7 @@ from pinnace.client.informer import InformerFactory
 from pinnace.client.transport import STRATEGIC_MERGE_PATCH
 from pinnace.kubelet.hollow import status
 from pinnace.kubelet.lease import NodeLease
+from pinnace.kubelet.node_status import allocatable_of_others
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, name_of, parse_time, utc_now
 
@@ -44,13 +45,15 @@ def wanted_status(node: Obj, hollow: HollowNode, now: datetime) -> Obj | None:
     before: Obj = node.get("status", {})
     ready = [one for one in before.get("conditions") or () if one["type"] == "Ready"]
     wanted = status.node_status({}, hollow.name, hollow.capacity, hollow.address, hollow.port, hollow.version)
-    same = all(before.get(name) == value for name, value in wanted.items() if name not in ("capacity", "allocatable"))
+    others = allocatable_of_others(before, wanted["capacity"])
+    same = not others and all(
+        before.get(name) == value for name, value in wanted.items() if name not in ("capacity", "allocatable")
+    )
     heard = ready[0].get("lastHeartbeatTime") if ready else None
     silent = (now - parse_time(heard)).total_seconds() if heard else HEARTBEAT
     if same and ready and ready[0]["status"] == "True" and silent < HEARTBEAT - 1:
         return None
-    wanted["capacity"] = {**wanted["capacity"], **before.get("capacity", {})}  # what others have added stays
-    wanted["allocatable"] = {**wanted["allocatable"], **before.get("allocatable", {})}
+    wanted["allocatable"] = {**wanted["allocatable"], **others}
     return {**wanted, **status.healthy(before, now)}
 
 
