@@ -22,6 +22,13 @@ def job(name: str, **spec: Any) -> dict[str, Any]:
     }
 
 
+def lasting() -> dict[str, Any]:
+    """A template of pods that run until they are told to end."""
+    container = {"name": "c", "image": "example.com/any"}
+    annotations = {"hollow.pinnace.dev/run-seconds": "1000"}
+    return {"metadata": {"annotations": annotations}, "spec": {"restartPolicy": "Never", "containers": [container]}}
+
+
 def indexed(completions: int, **spec: Any) -> dict[str, Any]:
     return job("j", completionMode="Indexed", completions=completions, parallelism=completions, **spec)
 
@@ -110,3 +117,35 @@ def test_a_job_lives(api: Api, namespace: str) -> None:
     api.request("DELETE", path, params=params)
     api.wait_gone("jobs", "j", namespace)
     api.wait_until(lambda: not api.list("pods", namespace))
+
+
+def test_a_deleted_job_takes_its_pods_along(api: Api, namespace: str) -> None:
+    """Conformance: "Jobs, active pods, graceful termination" """
+    api.create(job("j", parallelism=2, completions=4, template=lasting()), namespace)
+    api.wait_for("jobs", "j", lambda obj: obj.get("status", {}).get("active") == 2, namespace)
+    all_running(api, namespace, 2)
+    api.delete("jobs", "j", namespace)
+    api.wait_gone("jobs", "j", namespace)
+    api.wait_until(lambda: not api.list("pods", namespace))
+
+
+def test_evictions_are_no_failures_if_the_policy_says_so(cluster: Cluster, api: Api, namespace: str) -> None:
+    """Conformance: "Ensure pod failure policy allows to ignore failure matching on the DisruptionTarget condition" """
+    rules = [
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {"action": "FailJob", "onExitCodes": {"operator": "NotIn", "values": [0]}},
+    ]
+    api.create(indexed(2, backoffLimit=0, podFailurePolicy={"rules": rules}, template=lasting()), namespace)
+    evicted = running(api, namespace, 2)
+    for name in evicted.values():
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}}
+        api.request("POST", f"/api/v1/namespaces/{namespace}/pods/{name}/eviction", eviction)
+        api.wait_gone("pods", name, namespace)
+    fresh = running(api, namespace, 2)
+    assert set(fresh) == {"0", "1"}
+    assert not set(fresh.values()) & set(evicted.values())
+    for name in fresh.values():
+        cluster.finish_pod(name, namespace)
+    condition(api, namespace, "Complete")
+    status = api.get("jobs", "j", namespace)["status"]
+    assert (status["succeeded"], status.get("failed", 0)) == (2, 0)

@@ -86,7 +86,7 @@ async def delete_object(call: Call, key: str, options: Options) -> One:
         stored = cache.get(key)
         if stored is None:
             raise errors.not_found(kind.plural, name, kind.group)
-        _check_preconditions(call, stored, options)
+        check_preconditions(call, stored, options)
         attributes = Attributes(call, "DELETE", None, shown(kind, stored), options.dry_run)
         await call.api.admission.mutate(attributes)
         await call.api.admission.validate(attributes)
@@ -169,7 +169,8 @@ def _finalizers(obj: Obj, options: Options) -> list[str]:
     return found
 
 
-def _check_preconditions(call: Call, stored: CachedObject, options: Options) -> None:
+def check_preconditions(call: Call, stored: CachedObject, options: Options) -> None:
+    """Raises 409 where the object is not the one that is to go."""
     if not options.uid and not options.revision:
         return
     meta = stored.obj()["metadata"]

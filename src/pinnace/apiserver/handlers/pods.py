@@ -80,13 +80,13 @@ async def _bind(call: Call, binding: Obj) -> One:
     return One({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}, 201)
 
 
-def _set_condition(pod: Obj, kind: str) -> None:
+def _set_condition(pod: Obj, kind: str, **why: str) -> None:
     status = pod.setdefault("status", {})
     others = [condition for condition in status.get("conditions") or () if condition.get("type") != kind]
     now = format_time(utc_now())
     status["conditions"] = [
         *others,
-        {"type": kind, "status": "True", "lastProbeTime": None, "lastTransitionTime": now},
+        {"type": kind, "status": "True", "lastProbeTime": None, "lastTransitionTime": now, **why},
     ]
 
 
@@ -125,8 +125,22 @@ async def evict(call: Call) -> One:
     )
     if not options.dry_run:
         await charge(call, call.current().obj())
+        marked = await _mark_disrupted(call, options)
+        options = replace(options, revision=str(marked.revision) if options.revision else "")
     await deletion.delete_object(call, call.key, options)
     return One({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}, 201)
+
+
+async def _mark_disrupted(call: Call, options: deletion.Options) -> CachedObject:
+    """Say in the pod's status, for who looks at it when it has ended, that it did not end by itself."""
+
+    def make(old: CachedObject) -> Obj:
+        deletion.check_preconditions(call, old, options)
+        pod = old.fresh()
+        _set_condition(pod, "DisruptionTarget", reason="EvictionByEvictionAPI", message="Eviction API: evicting")
+        return pod
+
+    return await _change_pod(call, make)
 
 
 def restrict_ephemeral_containers(new: Obj, old: Obj) -> Obj:
