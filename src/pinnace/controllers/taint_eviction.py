@@ -33,17 +33,17 @@ from pinnace.machinery.meta import (
 # Decisions.
 
 
-def evicted_at(pod: Obj, taints: Iterable[Obj], now: datetime) -> datetime | None:
-    """When the pod must go because of these NoExecute taints; None while it may stay."""
+def evicted_at(pod: Obj, taints: Iterable[Obj], seen: datetime) -> datetime | None:
+    """When a pod that was `seen` beside these NoExecute taints must go because of them; None while it may stay."""
     tolerations: Sequence[Obj] = get_in(pod, "spec", "tolerations", default=())
     moments = []
     for taint in taints:
         fitting = [one for one in tolerations if tolerates(one, taint)]
         if not fitting:
-            return now
+            return seen
         limits = [one["tolerationSeconds"] for one in fitting if one.get("tolerationSeconds") is not None]
         if limits:
-            since = parse_time(taint["timeAdded"]) if taint.get("timeAdded") else now
+            since = parse_time(taint["timeAdded"]) if taint.get("timeAdded") else seen
             moments.append(since + timedelta(seconds=max(0, min(limits))))
     return min(moments, default=None)
 
@@ -62,7 +62,7 @@ class TaintEvictionController(Controller):
     name = "taint-eviction-controller"
 
     def setup(self) -> None:
-        self._marked: set[str] = set()  # keys of pods that are to go at some time
+        self._marked: dict[str, datetime] = {}  # pods that are to go at some time, and since when
         self.nodes = self.use(NODES)
         self.nodes.add_handler(self._node_added, self._node_changed)
         self.pods = self.use(PODS)
@@ -87,18 +87,19 @@ class TaintEvictionController(Controller):
             self.queue.add(key_of(pod))
 
     def _pod_gone(self, pod: Obj) -> None:
-        self._marked.discard(key_of(pod))
+        self._marked.pop(key_of(pod), None)
 
     async def reconcile(self, key: str) -> float | None:
         pod = self.pods.store.get(key)
         node = self.nodes.store.get(get_in(pod, "spec", "nodeName", default=""))
         if pod is None or node is None or is_deleting(pod) or is_finished(pod):
             return None
-        due = evicted_at(pod, no_execute(node), utc_now())
+        seen = self._marked.get(key) or utc_now()
+        due = evicted_at(pod, no_execute(node), seen)
         if due is None:
             self._unmark(pod)
             return None
-        self._mark(pod)
+        self._mark(pod, seen)
         left = (due - utc_now()).total_seconds()
         if left > 0:
             return left
@@ -106,14 +107,13 @@ class TaintEvictionController(Controller):
         await evict(self.client, pod, "DeletionByTaintManager", why)
         return None
 
-    def _mark(self, pod: Obj) -> None:
+    def _mark(self, pod: Obj, seen: datetime) -> None:
         if key_of(pod) not in self._marked:
-            self._marked.add(key_of(pod))
+            self._marked[key_of(pod)] = seen
             self.recorder.event(pod, "Normal", "TaintManagerEviction", f"Marking for deletion Pod {key_of(pod)}")
 
     def _unmark(self, pod: Obj) -> None:
-        if key_of(pod) in self._marked:
-            self._marked.discard(key_of(pod))
+        if self._marked.pop(key_of(pod), None) is not None:
             self.recorder.event(pod, "Normal", "TaintManagerEviction", f"Cancelling deletion of Pod {key_of(pod)}")
 
 
