@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -125,3 +126,41 @@ def test_a_pod_of_a_runtime_class_is_scheduled(api: Api, namespace: str) -> None
     with pytest.raises(ApiError, match="RuntimeClass"):
         api.create(pod("q", runtimeClassName="nonexistent"), namespace)
     api.delete("runtimeclasses", name)
+
+
+def test_a_pod_comes_runs_and_goes(api: Api, namespace: str) -> None:
+    """Conformance: "Pods, lifecycle", "Pods, assigned hostip" """
+    body = pod("p")
+    body["metadata"]["labels"]["time"] = namespace
+    assert api.list("pods", namespace, labels=f"time={namespace}") == []
+    with api.watch("pods", namespace, labels=f"time={namespace}") as events:
+        api.create(body, namespace)
+        assert next(events)["type"] == "ADDED"
+        assert [one["metadata"]["name"] for one in api.list("pods", namespace, labels=f"time={namespace}")] == ["p"]
+        status = api.wait_for("pods", "p", "Ready", namespace)["status"]
+        assert ip_address(status["hostIP"]) == ip_address(status["hostIPs"][0]["ip"])
+        api.delete("pods", "p", namespace)
+        last = next(event["object"] for event in events if event["type"] == "DELETED")
+    assert last["metadata"]["deletionTimestamp"]
+    assert api.list("pods", namespace, labels=f"time={namespace}") == []
+
+
+@pytest.mark.parametrize("kind", ["ConfigMap", "Secret"])
+def test_an_immutable_object_stays_what_it_is(api: Api, namespace: str, kind: str) -> None:
+    """Conformance: "ConfigMap Volume, immutability", "Secrets Volume, immutability" """
+    made = api.create({"apiVersion": "v1", "kind": kind, "metadata": {"name": "x"}, "data": {"a": "YQ=="}}, namespace)
+    made["data"] = {"a": "Yg=="}
+    made = api.update(made)
+    made["immutable"] = True
+    made = api.update(made)
+    for change, words in (
+        ({"data": {"a": "Yw=="}}, "data: Forbidden: field is immutable when `immutable` is set"),
+        ({"immutable": False}, "immutable: Forbidden: field is immutable when `immutable` is set"),
+    ):
+        with pytest.raises(ApiError, match=words) as caught:
+            api.update({**made, **change})
+        assert caught.value.code == 422
+    made["metadata"]["labels"] = {"still": "mutable"}
+    assert api.update(made)["metadata"]["labels"] == {"still": "mutable"}
+    api.delete(kind.lower() + "s", "x", namespace)
+    api.wait_gone(kind.lower() + "s", "x", namespace)
