@@ -27,11 +27,6 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def api(cluster: Cluster) -> Api:
-    return cluster.api
-
-
-@pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
     name = cluster.create_namespace()
     yield name
