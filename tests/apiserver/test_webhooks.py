@@ -9,6 +9,7 @@ document".
 from __future__ import annotations
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from pinnace.apis.builtin import NEWEST
 from pinnace.apis.registry import Registry
@@ -414,3 +415,41 @@ def test_a_rule_for_one_kind_leaves_others_alone() -> None:
     assert kind is not None
     rule = {"operations": ["*"], "apiGroups": [""], "apiVersions": ["*"], "resources": ["*"]}
     assert not rule_matches(rule, "CREATE", kind, "")
+
+
+async def test_how_long_admission_takes_is_told_and_what_webhooks_said(cluster: Cluster, hooks: Hooks) -> None:
+    hooks.answers["/no"] = lambda _: {"allowed": False, "status": {"code": 403}}
+    await register(cluster, "Validating", "no", hooks.webhook("no", "/no"))
+    gone = hooks.webhook("gone", "/gone", failurePolicy="Ignore")
+    gone["clientConfig"]["url"] = "https://127.0.0.1:1/gone"
+    await register(cluster, "Mutating", "gone", gone)
+    for _ in range(2):
+        assert (await cluster.call("POST", MAPS, config_map("a"))).status == 403
+
+    text = (await cluster.call("GET", "/metrics")).body.decode()
+    found = {
+        (
+            sample.name.removeprefix("apiserver_admission_"),
+            *(value for _, value in sorted(sample.labels.items())),
+        ): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if "le" not in sample.labels
+    }
+
+    no, lost = "no.example.com", "gone.example.com"
+    assert found["webhook_request_total", "403", no, "CREATE", "true", "validating"] == 2
+    assert found["webhook_rejection_count_total", "no_error", no, "CREATE", "403", "validating"] == 2
+    assert found["webhook_admission_duration_seconds_count", no, "CREATE", "true", "validating"] == 2
+    assert found["webhook_fail_open_count_total", lost, "admit"] == 2
+    assert found["webhook_request_total", "503", lost, "CREATE", "false", "admit"] == 2
+    refusing = found[
+        "controller_admission_duration_seconds_count", "ValidatingAdmissionWebhook", "CREATE", "true", "validate"
+    ]
+    assert refusing == 2
+    assert found["step_admission_duration_seconds_count", "CREATE", "true", "validate"] == 2
+    steps = found["step_admission_duration_seconds_count", "CREATE", "false", "admit"]
+    assert (
+        found["controller_admission_duration_seconds_count", "NamespaceLifecycle", "CREATE", "false", "admit"] <= steps
+    )
+    assert found["step_admission_duration_seconds_sum", "CREATE", "false", "admit"] > 0

@@ -11,6 +11,7 @@ import contextlib
 import ipaddress
 import time
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import orjson
@@ -42,6 +43,7 @@ from pinnace.apiserver.identity import Addresses, IdentityLease
 from pinnace.apiserver.metrics import Metrics
 from pinnace.apiserver.options import Options
 from pinnace.apiserver.packing import packing
+from pinnace.apiserver.post_start import PostStart, Step
 from pinnace.apiserver.public import PublicPaths
 from pinnace.apiserver.render import JSON_HEADERS
 from pinnace.apiserver.request_path import RequestPath
@@ -113,7 +115,7 @@ class ApiServer:
         self._aggregator = Aggregator(self.api, self._as_server)
         self.metrics = Metrics(storage, f"v1.{schemas.minor}.0")
         self._limiter = Limiter(options, storage, time.monotonic)
-        self.metrics.families += self._limiter.families()
+        self.metrics.families += [*self._limiter.families(), *self.api.admission.families()]
         self._public = PublicPaths(self.api, self.metrics, self._aggregator, self._limiter.control)
         self._auditor = auditor_of(options.audit, schemas)
         if self._auditor is not None:
@@ -164,21 +166,21 @@ class ApiServer:
         if address and not ipaddress.ip_address(address).is_loopback:  # which endpoints may not be
             self._addresses = Addresses(self.store, address, time.monotonic)
         initial = (self._as_server, options.service_cluster_ip_range, self._addresses, self._port)
-        await bootstrap(*initial)
-        self._hooks.done(health.OBJECTS)
+        post_start = PostStart(self._hooks)
+        await post_start.run(Step(health.OBJECTS, partial(bootstrap, *initial)))
         identity = IdentityLease(self._as_server)
-        await asyncio.gather(
-            ensure_policy(self._as_server, self._existing) if self.api.authorizer.has_rbac else asyncio.sleep(0),
-            self._limiter.ensure(self._as_server),
-            identity.renew(),
+        await post_start.run(
+            Step(health.POLICY, self._ensure_policy),
+            Step(health.FLOWS, partial(self._limiter.ensure, self._as_server)),
+            Step(health.IDENTITY, identity.renew),
         )
-        self._hooks.done((*health.POLICY, *health.FLOWS, *health.IDENTITY))
         await self._aggregator.start()
         self._hooks.done(health.AGGREGATION)
         self._chores = [
             asyncio.create_task(chore)
             for chore in (
                 self._compact_regularly(),
+                post_start.retry(),
                 keep(*initial),
                 identity.run(),
                 packing.tend(),
@@ -224,6 +226,10 @@ class ApiServer:
     def _existing(self, resource: GVR, key: str) -> Obj | None:
         found = self.api.storage.cache(resource).get(key)
         return found.obj() if found is not None else None
+
+    async def _ensure_policy(self) -> None:
+        if self.api.authorizer.has_rbac:
+            await ensure_policy(self._as_server, self._existing)
 
     async def _as_server(self, method: str, path: str, body: Obj | None) -> Obj:
         return await self.loopback_request("system:apiserver", method, path, {}, body, negotiate.JSON)

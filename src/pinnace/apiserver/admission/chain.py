@@ -8,17 +8,20 @@ plugins see the object once more.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from time import perf_counter as clock
 from typing import TYPE_CHECKING
 
 import orjson
 
+from pinnace.apiserver.admission.measures import ADMIT, VALIDATE, Measures
 from pinnace.apiserver.asking import MustAsk, going_again
 from pinnace.machinery import errors
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, annotations_of
+from pinnace.machinery.metrics import Family
 
 if TYPE_CHECKING:
     from pinnace.apiserver.admission.configuration import Configurations
@@ -118,6 +121,7 @@ class Plugin:
     """One rule; does nothing unless it overrides one of these. Both raise ApiError to refuse."""
 
     concerns: frozenset[tuple[str, str]] | None = None  # group and plural of what it has something to say of; None: all
+    name = ""  # that metrics know it by; empty: nobody is told of it
     dynamic = False  # whether its rules are objects of the cluster, which may name any resource
 
     @classmethod
@@ -130,6 +134,10 @@ class Plugin:
 
     async def validate(self, attributes: Attributes) -> None:
         """Look at the finished object."""
+
+    def families(self) -> Sequence[Family]:
+        """What it counts of its own."""
+        return ()
 
     async def close(self) -> None:
         """Give back what it holds: connections to others."""
@@ -151,7 +159,27 @@ def newest_default(cache: ResourceCache, marks: Sequence[str]) -> str:
     return min((meta["name"] for meta in defaults if meta["creationTimestamp"] == newest), default="")
 
 
-Step = Callable[[Attributes], Awaitable[None]]
+class _Phase:
+    """Some plugins' steps, one after the other; metrics are told when each was through."""
+
+    def __init__(self, measures: Measures, operation: str, kind: str, plugins: Sequence[Plugin]) -> None:
+        self._steps = [plugin.mutate if kind == ADMIT else plugin.validate for plugin in plugins]
+        self._passes = measures.passes(operation, kind, [plugin.name for plugin in plugins])
+
+    async def take(self, attributes: Attributes, again: bool = False) -> None:
+        """Every plugin's word; it is asked for again when it hung on what an authorizer elsewhere says."""
+        marks = [clock()]
+        try:
+            for step in self._steps:
+                try:
+                    await step(attributes)
+                except MustAsk as question:
+                    await going_again(partial(step, attributes), question)
+                marks.append(clock())
+        except ApiError:
+            self._passes.refused([*marks, clock()])
+            raise
+        self._passes.add(marks, again)
 
 
 class Chain:
@@ -159,30 +187,42 @@ class Chain:
 
     def __init__(self, plugins: Sequence[Plugin]) -> None:
         self.plugins = list(plugins)
+        self._measures = Measures()
         self._mutating = [plugin for plugin in plugins if type(plugin).mutate is not Plugin.mutate]
-        self._dynamic = [plugin for plugin in plugins if plugin.dynamic]
         self._validating = [plugin for plugin in plugins if type(plugin).validate is not Plugin.validate]
-        self._concerned: dict[tuple[str, str], tuple[list[Step], list[Step]]] = {}
+        self._phases: dict[tuple[tuple[str, str], str], tuple[_Phase, _Phase]] = {}
+        dynamic = [plugin for plugin in plugins if plugin.dynamic]
+        self._of_parts = [_Phase(self._measures, "CREATE", kind, dynamic) for kind in (ADMIT, VALIDATE)]
 
-    def _of(self, resource: tuple[str, str]) -> tuple[list[Step], list[Step]]:
-        """Of those with something to say of the resource: how they change it, and how they refuse it."""
-        found = self._concerned.get(resource)
+    def families(self) -> list[Family]:
+        """What there is to measure."""
+        return list(
+            dict.fromkeys((*self._measures.families, *(each for one in self.plugins for each in one.families())))
+        )
+
+    def _of(self, attributes: Attributes) -> tuple[_Phase, _Phase]:
+        """Of those with something to say of the resource: how they change an object, and how they refuse it."""
+        resource, operation = attributes.resource, attributes.operation
+        found = self._phases.get((resource, operation))
         if found is None:
             mutating, validating = (
                 [plugin for plugin in plugins if plugin.concerns is None or resource in plugin.concerns]
                 for plugins in (self._mutating, self._validating)
             )
-            found = [plugin.mutate for plugin in mutating], [plugin.validate for plugin in validating]
-            self._concerned[resource] = found
+            found = (
+                _Phase(self._measures, operation, ADMIT, mutating),
+                _Phase(self._measures, operation, VALIDATE, validating),
+            )
+            self._phases[resource, operation] = found
         return found
 
     async def mutate(self, attributes: Attributes) -> None:
-        steps = self._of(attributes.resource)[0]
-        await _take(steps, attributes)
+        phase = self._of(attributes)[0]
+        await phase.take(attributes)
         again = attributes.reinvocation
         if again is not None and again.is_due:
             again.second = True
-            await _take(steps, attributes)
+            await phase.take(attributes, again=True)
 
     async def admit_part(self, call: Call, obj: Obj) -> None:
         """Ask about what is sent to a subresource and is no object of its resource: a Binding, an Eviction.
@@ -190,21 +230,12 @@ class Chain:
         Built-in plugins have nothing to say of those. `obj` may be changed.
         """
         attributes = Attributes(call, "CREATE", obj, None, call.dry_run)
-        await _take([plugin.mutate for plugin in self._dynamic], attributes)
-        await _take([plugin.validate for plugin in self._dynamic], attributes)
+        for phase in self._of_parts:
+            await phase.take(attributes)
 
     async def validate(self, attributes: Attributes) -> None:
-        await _take(self._of(attributes.resource)[1], attributes)
+        await self._of(attributes)[1].take(attributes)
 
     async def close(self) -> None:
         for plugin in self.plugins:
             await plugin.close()
-
-
-async def _take(steps: Sequence[Step], attributes: Attributes) -> None:
-    """Every plugin's word; it is asked for again when it hung on what an authorizer elsewhere says."""
-    for step in steps:
-        try:
-            await step(attributes)
-        except MustAsk as question:
-            await going_again(partial(step, attributes), question)

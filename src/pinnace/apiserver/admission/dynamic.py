@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pinnace.apiserver.admission.chain import Plugin
 from pinnace.apiserver.admission.configuration import Configurations
+from pinnace.apiserver.admission.measures import WebhookMeasures
 from pinnace.apiserver.admission.mutating_policies import MutatingPolicies
 from pinnace.apiserver.admission.policies import ValidatingPolicies
 from pinnace.apiserver.admission.webhook_client import WebhookClient
@@ -13,11 +14,13 @@ from pinnace.apiserver.admission.webhooks import MutatingWebhooks, ValidatingWeb
 
 def dynamic_plugins(configurations: Configurations) -> dict[str, Plugin]:
     """One of each. Raises ConfigurationError."""
+    measures = WebhookMeasures()
+    mutating, validating = (_client(configurations, f"{kind}AdmissionWebhook") for kind in ("Mutating", "Validating"))
     return {
         "MutatingAdmissionPolicy": MutatingPolicies(),
-        "MutatingAdmissionWebhook": MutatingWebhooks(_client(configurations, "MutatingAdmissionWebhook")),
+        "MutatingAdmissionWebhook": MutatingWebhooks(mutating, measures),
         "ValidatingAdmissionPolicy": ValidatingPolicies(),
-        "ValidatingAdmissionWebhook": ValidatingWebhooks(_client(configurations, "ValidatingAdmissionWebhook")),
+        "ValidatingAdmissionWebhook": ValidatingWebhooks(validating, measures),
     }
 
 

@@ -132,9 +132,17 @@ def build(
     """
 
     def chosen(kinds: Mapping[str, type[Plugin]]) -> list[Plugin]:
-        return [kind.configured(configurations) for name, kind in kinds.items() if is_on(name, enabled, disabled)]
+        on = {name: kind for name, kind in kinds.items() if is_on(name, enabled, disabled)}
+        return [_named(name, kind.configured(configurations)) for name, kind in on.items()]
 
+    for name, plugin in (dynamic or {}).items():
+        _named(name, plugin)
     found = [(dynamic or {}).get(name) for name in _WEBHOOKS if is_on(name, enabled, disabled)]
     unique = list(dict.fromkeys(plugin for plugin in found if plugin is not None))
     always = [CertificateRequester(), Escalation(), PolicyAuthors()]
     return [*chosen(_BEFORE_WEBHOOKS), *always, *unique, *chosen(_AFTER_WEBHOOKS)]
+
+
+def _named(name: str, plugin: Plugin) -> Plugin:
+    plugin.name = name
+    return plugin

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -20,14 +21,25 @@ from pinnace.apis.resources import MUTATING_WEBHOOK_CONFIGURATIONS, VALIDATING_W
 from pinnace.apiserver.admission.chain import Attributes, Plugin, Reinvocation
 from pinnace.apiserver.admission.expressions import variables_for
 from pinnace.apiserver.admission.matching import Match, PerObject
+from pinnace.apiserver.admission.measures import (
+    ADMIT,
+    ALLOWED,
+    CALL_FAILED,
+    INTERNAL,
+    NO_ERROR,
+    VALIDATING,
+    WebhookMeasures,
+)
 from pinnace.apiserver.admission.review import review_of, seen_as, taken_back
 from pinnace.apiserver.admission.webhook_client import CallFailed, WebhookClient
 from pinnace.apiserver.decode import own
 from pinnace.machinery import errors, json_patch
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import GVR, Obj
+from pinnace.machinery.metrics import Family
 
 _MUTATION = "mutation.webhook.admission.k8s.io"
+_UNAVAILABLE = 503  # what a webhook that could not be called counts as
 _EXEMPT_GROUP = "admissionregistration.k8s.io"  # or a webhook could keep itself from being removed
 
 
@@ -70,15 +82,28 @@ def _hooks(configuration: Obj) -> list[_Hook]:
     return [_Hook(webhook, name) for webhook in configuration.get("webhooks") or ()]
 
 
+class _Unasked(Exception):  # not the webhook's doing
+    """It cannot be asked about such a request at all."""
+
+    def __init__(self, reason: ApiError) -> None:
+        super().__init__(reason.message)
+        self.reason = reason
+
+
 class _Webhooks(Plugin):
     """What webhooks of both kinds have in common."""
 
     configurations: GVR
+    kind: str  # as metrics name it
     dynamic = True
 
-    def __init__(self, client: WebhookClient) -> None:
+    def __init__(self, client: WebhookClient, measures: WebhookMeasures) -> None:
         self.client = client
+        self._measures = measures
         self._hooks: PerObject[list[_Hook]] = PerObject(_hooks)
+
+    def families(self) -> Sequence[Family]:
+        return self._measures.families
 
     async def close(self) -> None:
         await self.client.close()
@@ -100,17 +125,35 @@ class _Webhooks(Plugin):
 
     async def _ask(self, attributes: Attributes, hook: _Hook, kind: Kind) -> Obj | None:
         """The response of a webhook that allows; None of one that failed and may. Raises ApiError."""
+        name, began = hook.webhook["name"], time.perf_counter()
+        code, error = ALLOWED, ""
+        try:
+            return await self._heard(attributes, hook, kind)
+        except CallFailed as failure:
+            code = _UNAVAILABLE
+            if not hook.fails:
+                self._measures.failed_open(name, self.kind)
+                return None
+            error = CALL_FAILED
+            raise errors.internal(f'failed calling webhook "{name}": {failure}') from None
+        except _Unasked as failure:
+            code, error = 0, INTERNAL
+            raise failure.reason from None
+        except ApiError as refusal:
+            code, error = refusal.code, NO_ERROR
+            raise
+        finally:
+            seconds = time.perf_counter() - began
+            attributes.call.waited += seconds
+            self._measures.answered(name, self.kind, attributes.operation, seconds, code, error)
+
+    async def _heard(self, attributes: Attributes, hook: _Hook, kind: Kind) -> Obj:
+        """The response of a webhook that allows. Raises CallFailed, _Unasked, and ApiError where it does not."""
         webhook, name = hook.webhook, hook.webhook["name"]
         if attributes.dry_run and webhook.get("sideEffects") not in ("None", "NoneOnDryRun"):
-            raise errors.bad_request(f'admission webhook "{name}" does not support dry run')
+            raise _Unasked(errors.bad_request(f'admission webhook "{name}" does not support dry run'))
         review = review_of(attributes, webhook, kind)
-        try:
-            answer = await self.client.post(webhook, review, attributes.call.api.storage)
-            response = _response(answer, review)
-        except CallFailed as error:
-            if not hook.fails:
-                return None
-            raise errors.internal(f'failed calling webhook "{name}": {error}') from None
+        response = _response(await self.client.post(webhook, review, attributes.call.api.storage), review)
         attributes.call.warnings += [str(each) for each in response.get("warnings") or ()]
         for key, value in (response.get("auditAnnotations") or {}).items():
             attributes.annotate(f"{name}/{key}", str(value))
@@ -123,6 +166,7 @@ class MutatingWebhooks(_Webhooks):
     """One after the other, by the names of their configurations; each sees what those before it made."""
 
     configurations = MUTATING_WEBHOOK_CONFIGURATIONS
+    kind = ADMIT
 
     async def mutate(self, attributes: Attributes) -> None:
         if not attributes.call.api.storage.cache(self.configurations).objects:
@@ -163,6 +207,7 @@ class ValidatingWebhooks(_Webhooks):
     """All at once; the first in order that refuses is heard."""
 
     configurations = VALIDATING_WEBHOOK_CONFIGURATIONS
+    kind = VALIDATING
 
     async def validate(self, attributes: Attributes) -> None:
         if not attributes.call.api.storage.cache(self.configurations).objects:
