@@ -149,7 +149,7 @@ async def test_pods_and_statistics(running):
     summary = orjson.loads((await answer(server, "/stats/summary"))[1])
     assert summary["pods"][0]["containers"][0]["memory"]["workingSetBytes"] == 4096
     metrics = (await answer(server, "/metrics/resource"))[1].decode()
-    assert 'container_cpu_usage_seconds_total{container="web",namespace="default",pod="p"} 2\n' in metrics
+    assert 'container_cpu_usage_seconds_total{container="web",namespace="default",pod="p"} 2 ' in metrics
     assert "kubelet_running_pods 1\n" in (await answer(server, "/metrics"))[1].decode()
     assert orjson.loads((await answer(server, "/configz"))[1])["kubeletconfig"]["max_pods"] == 110
 

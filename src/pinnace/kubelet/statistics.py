@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from pinnace.cri.api import ContainerStats, CriError
 from pinnace.kubelet.pods import LABEL_CONTAINER_NAME, LABEL_POD_NAME, LABEL_POD_NAMESPACE, LABEL_POD_UID
 from pinnace.machinery.meta import Obj, format_time
+from pinnace.machinery.metrics import number
 
 if TYPE_CHECKING:
     from pinnace.kubelet.kubelet import Kubelet
@@ -124,37 +125,42 @@ async def resource_metrics(kubelet: Kubelet) -> str:
 
 
 def resource_text(found: Iterable[ContainerStats], node_cpu: int, node_memory: int) -> str:
-    """The same from figures: of the node, nanoseconds of CPU and bytes."""
-    cpu, memory = [], []
+    """The same from figures: of the node, nanoseconds of CPU and bytes. Samples say when they were taken."""
+    cpu: list[_Taken] = []
+    memory: list[_Taken] = []
     pods: dict[tuple[str, str], list[int]] = {}
     for stats in found:
         namespace, pod = stats.labels.get(LABEL_POD_NAMESPACE, ""), stats.labels.get(LABEL_POD_NAME, "")
         name = stats.labels.get(LABEL_CONTAINER_NAME, stats.metadata.name)
         labels = f'{{container="{name}",namespace="{namespace}",pod="{pod}"}}'
-        cpu.append((labels, stats.cpu_usage_core_nano_seconds / _NANOSECONDS))
-        memory.append((labels, float(stats.memory_working_set_bytes)))
-        total = pods.setdefault((namespace, pod), [0, 0])
+        cpu.append((labels, stats.cpu_usage_core_nano_seconds / _NANOSECONDS, stats.timestamp))
+        memory.append((labels, stats.memory_working_set_bytes, stats.timestamp))
+        total = pods.setdefault((namespace, pod), [0, 0, stats.timestamp])
         total[0] += stats.cpu_usage_core_nano_seconds
         total[1] += stats.memory_working_set_bytes
-    pod_labels = {key: f'{{namespace="{key[0]}",pod="{key[1]}"}}' for key in pods}
-    families = [
+    sums = [(f'{{namespace="{key[0]}",pod="{key[1]}"}}', total) for key, total in pods.items()]
+    now = time.time_ns()
+    families: list[tuple[str, str, list[_Taken]]] = [
         ("container_cpu_usage_seconds_total", "counter", cpu),
         ("container_memory_working_set_bytes", "gauge", memory),
-        ("node_cpu_usage_seconds_total", "counter", [("", node_cpu / _NANOSECONDS)]),
-        ("node_memory_working_set_bytes", "gauge", [("", float(node_memory))]),
-        ("pod_cpu_usage_seconds_total", "counter", [(pod_labels[k], v[0] / _NANOSECONDS) for k, v in pods.items()]),
-        ("pod_memory_working_set_bytes", "gauge", [(pod_labels[k], float(v[1])) for k, v in pods.items()]),
+        ("node_cpu_usage_seconds_total", "counter", [("", node_cpu / _NANOSECONDS, now)]),
+        ("node_memory_working_set_bytes", "gauge", [("", node_memory, now)]),
+        ("pod_cpu_usage_seconds_total", "counter", [(pod, used / _NANOSECONDS, when) for pod, (used, _, when) in sums]),
+        ("pod_memory_working_set_bytes", "gauge", [(pod, held, when) for pod, (_, held, when) in sums]),
     ]
-    return "".join(_family(name, kind, samples) for name, kind, samples in families) + _family(
-        "resource_scrape_error", "gauge", [("", 0.0)]
-    )
+    texts = [_family(name, kind, samples) for name, kind, samples in families]
+    return "".join([*texts, _family("resource_scrape_error", "gauge", [("", 0, 0)])])
 
 
-def _family(name: str, kind: str, samples: list[tuple[str, float]]) -> str:
+_Taken = tuple[str, float, int]
+"""Labels, value, and nanoseconds since 1970; 0 where that is not told."""
+
+
+def _family(name: str, kind: str, samples: list[_Taken]) -> str:
     lines = [f"# TYPE {name} {kind}\n"]
-    lines += [
-        f"{name}{labels} {value:g}\n" if value < 1e6 else f"{name}{labels} {value:.0f}\n" for labels, value in samples
-    ]
+    for labels, value, moment in samples:
+        taken = f" {moment // 1_000_000}" if moment else ""
+        lines.append(f"{name}{labels} {number(value)}{taken}\n")
     return "".join(lines)
 
 
@@ -166,11 +172,11 @@ def kubelet_metrics(kubelet: Kubelet) -> str:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return "".join(
         [
-            _family("kubelet_node_name", "gauge", [(f'{{node="{kubelet.options.node_name}"}}', 1.0)]),
-            _family("kubelet_running_pods", "gauge", [("", float(len(running)))]),
-            _family("kubelet_running_containers", "gauge", [('{container_state="running"}', float(containers))]),
-            _family("kubelet_desired_pods", "gauge", [("", float(len(kubelet.workers)))]),
-            _family("process_cpu_seconds_total", "counter", [("", usage.ru_utime + usage.ru_stime)]),
-            _family("process_resident_memory_bytes", "gauge", [("", float(pages * os.sysconf("SC_PAGE_SIZE")))]),
+            _family("kubelet_node_name", "gauge", [(f'{{node="{kubelet.options.node_name}"}}', 1, 0)]),
+            _family("kubelet_running_pods", "gauge", [("", len(running), 0)]),
+            _family("kubelet_running_containers", "gauge", [('{container_state="running"}', containers, 0)]),
+            _family("kubelet_desired_pods", "gauge", [("", len(kubelet.workers), 0)]),
+            _family("process_cpu_seconds_total", "counter", [("", usage.ru_utime + usage.ru_stime, 0)]),
+            _family("process_resident_memory_bytes", "gauge", [("", pages * os.sysconf("SC_PAGE_SIZE"), 0)]),
         ]
     )

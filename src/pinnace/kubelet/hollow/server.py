@@ -26,6 +26,9 @@ _PER_MILLI_CPU = 1_000_000  # nanoseconds of CPU a second
 Door = tuple[str, int]
 """Address and port of a node's kubelet."""
 
+Counted = dict[tuple[str, str, int], tuple[int, int]]
+"""By pod's uid, container and restart: nanoseconds, since 1970 when it was last asked for, and of CPU used by then."""
+
 
 class HollowServer:
     """`doors` says whose kubelet is where, `pods_on` what runs on a node; `logs` is what containers have written."""
@@ -37,6 +40,7 @@ class HollowServer:
         self._doors = doors
         self._behaviours = behaviours
         self._pods_on = pods_on
+        self._counted: dict[str, Counted] = {}  # by node
 
     def handle(self, request: Request) -> Response:
         """One request; like a kubelet's, the server wants a certificate of its clients."""
@@ -67,19 +71,31 @@ class HollowServer:
 
     def _stats(self, node: str) -> Iterator[ContainerStats]:
         behaviour = self._behaviours.get(node)
+        before, counted = self._counted.get(node, {}), Counted()
         for pod in self._pods_on(node):
             if behaviour is not None and get_in(pod, "status", "phase") == "Running":
-                yield from container_stats(pod, behaviour, time.time_ns())
+                for stats in container_stats(pod, behaviour, time.time_ns(), before):
+                    counted[_counter(stats)] = (stats.timestamp, stats.cpu_usage_core_nano_seconds)
+                    yield stats
+        self._counted[node] = counted
 
 
-def container_stats(pod: Obj, behaviour: Behaviour, now: int) -> Iterator[ContainerStats]:
-    """What the running containers of a pod have used until `now`, nanoseconds since 1970, as told by `usage`."""
+def _counter(stats: ContainerStats) -> tuple[str, str, int]:
+    return stats.labels[LABEL_POD_UID], stats.metadata.name, stats.metadata.attempt
+
+
+def container_stats(pod: Obj, behaviour: Behaviour, now: int, before: Counted) -> Iterator[ContainerStats]:
+    """What the running containers of a pod have used until `now`, nanoseconds since 1970, as told by `usage`.
+
+    What they use may change; it counts from when they were last asked for, so that counters only grow.
+    """
     cpu, memory = (amount_of(*each) for each in zip(("cpu", "memory"), usage(pod, behaviour), strict=True))
     for state in get_in(pod, "status", "containerStatuses") or ():
         started = get_in(state, "state", "running", "startedAt")
         if started is None:
             continue
-        seconds = now / _NANOSECONDS - parse_time(started).timestamp()
+        began = int(parse_time(started).timestamp()) * _NANOSECONDS
+        since, used = before.get((uid_of(pod), state["name"], state["restartCount"]), (began, 0))
         yield ContainerStats(
             id=state["containerID"],
             metadata=ContainerMetadata(name=state["name"], attempt=state["restartCount"]),
@@ -90,7 +106,7 @@ def container_stats(pod: Obj, behaviour: Behaviour, now: int) -> Iterator[Contai
                 LABEL_CONTAINER_NAME: state["name"],
             },
             timestamp=now,
-            cpu_usage_core_nano_seconds=int(max(seconds, 0.0) * cpu * _PER_MILLI_CPU),
+            cpu_usage_core_nano_seconds=used + max(now - since, 0) * cpu * _PER_MILLI_CPU // _NANOSECONDS,
             memory_working_set_bytes=memory,
             memory_usage_bytes=memory,
             memory_rss_bytes=memory,
