@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pinnace.apiserver.server import ApiServer
-from pinnace.store.contract import ROOT
+from pinnace.store.contract import ROOT, StoreError
 from pinnace.store.etcd import EtcdStore
 from pinnace.store.sqlite import SqliteStore
 from tests.apiserver.conftest import Cluster, config_map, options_for
@@ -103,8 +104,42 @@ async def test_a_server_starts_and_reads_on_a_disk_that_is_full(disk: Path, pki:
     async with serving(disk / "state.db", pki) as cluster:
         assert (await cluster.call("GET", f"{MAPS}/first")).json["data"] == {"a": "1"}
         assert (await cluster.call("POST", MAPS, config_map("second", a=BIG))).status == 500
+        ready = await cluster.call("GET", "/readyz")
+        assert ready.status == 500
+        assert b"[-]poststarthook/start-kube-apiserver-identity-lease-controller failed" in ready.body
+        assert b"[+]poststarthook/bootstrap-controller ok" in ready.body
         (disk / "filler").unlink()
         assert (await cluster.call("POST", MAPS, config_map("second", a=BIG))).status == 201
+        async with asyncio.timeout(20):
+            while (await cluster.call("GET", "/readyz")).status != 200:
+                pass
+
+
+async def test_a_server_over_an_empty_store_that_is_full_makes_its_objects_when_there_is_room(
+    pki: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteStore.open(tmp_path / "state.db")
+    put = store.put
+
+    async def refuse(*_: object, **__: object) -> int:
+        raise StoreError("database or disk is full")
+
+    monkeypatch.setattr(store, "put", refuse)
+    server = ApiServer(options_for(pki), store)
+    await server.start()
+    try:
+        cluster = Cluster(server, store, pki)
+        assert (await cluster.call("GET", "/api/v1/namespaces")).json["items"] == []
+        ready = await cluster.call("GET", "/readyz")
+        assert b"[-]poststarthook/start-system-namespaces-controller failed" in ready.body
+        monkeypatch.setattr(store, "put", put)
+        async with asyncio.timeout(20):
+            while (await cluster.call("GET", "/readyz")).status != 200:
+                pass
+        assert (await cluster.call("GET", "/api/v1/namespaces/default")).status == 200
+    finally:
+        await server.stop(0.2)
+        await store.close()
 
 
 @contextlib.contextmanager

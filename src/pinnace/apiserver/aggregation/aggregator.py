@@ -27,6 +27,7 @@ from pinnace.wire.http import Peer, Request
 log = structlog.get_logger()
 
 CHECK_INTERVAL = 30.0  # seconds
+_RETRY_SECONDS = 5.0
 FIRST_RETRY, DISCOVERY_TIMEOUT = 0.2, 5.0
 CHECKER = User("system:kube-aggregator", groups=("system:masters", AUTHENTICATED))
 
@@ -234,6 +235,7 @@ class Aggregator:
             await self._tell_who_calls()
         except (ApiError, OSError) as error:  # another server may have been first, and the change is what woke us
             log.warning("cannot keep the APIServices of what is served", error=str(error))
+            asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._changed.set)
 
     async def _tell_who_calls(self) -> None:
         wanted = authentication_info.config_map(self._api.options)
