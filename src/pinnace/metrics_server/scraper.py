@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 KUBELET_PORT = 10250
-ADDRESS_TYPES = ("Hostname", "InternalDNS", "InternalIP", "ExternalDNS", "ExternalIP")
+ADDRESS_TYPES = ("InternalIP", "ExternalIP", "Hostname")  # those that metrics-server's own manifest asks for
 _AT_ONCE = 32  # kubelets asked at a time
 _SPREAD_PER_NODE = 0.008  # seconds by which each node more spreads a round
 _FIRST_RESOLUTION = 5.0  # seconds between rounds while there is nothing to tell yet
