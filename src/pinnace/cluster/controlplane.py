@@ -66,7 +66,7 @@ async def run(profile: Profile, config: ProfileConfig) -> None:
         )
         scheduler = Scheduler(Client(LoopbackTransport(server, "system:kube-scheduler")))
         admin = Client(LoopbackTransport(server, "kubernetes-admin"))
-        await ensure_addons(admin, config)
+        await ensure_addons(admin, config, (profile.pki_dir / "ca.crt").read_bytes())
         process.calm_collector()
         process.notify("READY=1")
         marking = keep_marked(admin, config.node_name)

@@ -1,4 +1,5 @@
-"""The node of a local cluster: kubelet, service proxy, cluster DNS and the container engine in one process.
+"""The node of a local cluster: kubelet, service proxy, cluster DNS, metrics server and the container engine in one
+process.
 
 They reach the API server over HTTPS as any node's agents do. Containers belong to the engine's monitor, a process of
 its own, and run on when this one ends.
@@ -17,11 +18,11 @@ import structlog
 from pinnace import __version__
 from pinnace.apis.resources import NODES
 from pinnace.client.client import Client
-from pinnace.client.https import HttpsTransport
+from pinnace.client.https import HttpsTransport, tls_context
 from pinnace.client.informer import InformerFactory
 from pinnace.client.kubeconfig import Connection
 from pinnace.cluster import guard, process
-from pinnace.cluster.addons import DNS_PORT, cluster_dns_ip
+from pinnace.cluster.addons import DNS_PORT, METRICS_PORT, cluster_dns_ip
 from pinnace.cluster.profile import Profile, ProfileConfig, from_directory
 from pinnace.cri.engine.engine import Engine, EngineOptions
 from pinnace.cri.engine.network import NetworkOptions
@@ -31,6 +32,8 @@ from pinnace.kubelet.options import KubeletOptions
 from pinnace.machine.host import ensure_address
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import get_in
+from pinnace.metrics_server.scraper import Scraper
+from pinnace.metrics_server.server import MetricsServer, ServerOptions
 from pinnace.proxy.nftables import RuleOptions
 from pinnace.proxy.proxier import Proxier, ProxyOptions
 
@@ -84,16 +87,34 @@ def proxy_options(profile: Profile, config: ProfileConfig) -> ProxyOptions:
     return ProxyOptions(rules=rules, service_cidr=config.service_cidr)
 
 
+def metrics_server(profile: Profile, config: ProfileConfig, client: Client) -> MetricsServer:
+    """The metrics server of the profile; one certificate is what it shows kubelets, the API server and who asks it."""
+    pki = profile.pki_dir
+    options = ServerOptions(
+        listen=(config.node_ip, METRICS_PORT),
+        cert_file=pki / "metrics-server.crt",
+        key_file=pki / "metrics-server.key",
+        requestheader_client_ca_file=pki / "front-proxy-ca.crt",
+    )
+    scraper = Scraper(client, tls_context(as_user(profile, config, "metrics-server")))
+    return MetricsServer(client, scraper, options)
+
+
 def connect(profile: Profile, config: ProfileConfig, certificate: str, component: str) -> Client:
     """A client of the API server as the user of one of the profile's certificates; what it writes is `component`'s."""
+    connection = as_user(profile, config, certificate)
+    return Client(HttpsTransport(connection, user_agent=f"{component}/v{__version__} pinnace"))
+
+
+def as_user(profile: Profile, config: ProfileConfig, certificate: str) -> Connection:
+    """How to reach the API server as the user of one of the profile's certificates."""
     pki = profile.pki_dir
-    connection = Connection(
+    return Connection(
         server=config.server_url,
         ca=(pki / "ca.crt").read_bytes(),
         certificate=(pki / f"{certificate}.crt").read_bytes(),
         key=(pki / f"{certificate}.key").read_bytes(),
     )
-    return Client(HttpsTransport(connection, user_agent=f"{component}/v{__version__} pinnace"))
 
 
 async def tell_when_ready(client: Client, node_name: str) -> None:
@@ -123,6 +144,7 @@ async def run(profile: Profile, config: ProfileConfig) -> None:
     await engine.start()
     kubelet_client = connect(profile, config, "kubelet-client", "kubelet")
     proxy_client = connect(profile, config, "proxy", "kube-proxy")
+    metrics_client = connect(profile, config, "metrics-server", "metrics-server")
     kubelet = Kubelet(kubelet_client, engine, engine, kubelet_options(profile, config))
     services = InformerFactory(proxy_client)  # proxy and DNS look at the same Services and EndpointSlices
     proxier = Proxier(proxy_client, config.node_name, proxy_options(profile, config), services)
@@ -133,6 +155,7 @@ async def run(profile: Profile, config: ProfileConfig) -> None:
             {
                 "proxy": proxier.run(),
                 "dns": dns.run(),
+                "metrics": metrics_server(profile, config, metrics_client).run(),
                 "kubelet": kubelet.run(),
                 "readiness": tell_when_ready(kubelet_client, config.node_name),
             }
@@ -140,7 +163,7 @@ async def run(profile: Profile, config: ProfileConfig) -> None:
     finally:
         await services.stop()
         await engine.stop()
-        for client in (kubelet_client, proxy_client):
+        for client in (kubelet_client, proxy_client, metrics_client):
             await client.transport.close()
 
 

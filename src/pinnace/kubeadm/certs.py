@@ -12,6 +12,8 @@ from pathlib import Path
 
 from pinnace.kubeadm.pki import Leaf, ensure_authority, ensure_leaf, ensure_signing_key
 
+METRICS_SERVER_NAMES = ("metrics-server.kube-system.svc", "metrics-server.kube-system", "metrics-server")
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterNames:
@@ -63,6 +65,7 @@ def leaves(cluster: ClusterNames) -> list[Leaf]:
             names=(cluster.node_name, cluster.node_ip, "127.0.0.1", "localhost"),
             server=True,
         ),
+        Leaf("metrics-server", "system:metrics-server", names=METRICS_SERVER_NAMES, server=True, client=True),
     ]
 
 
