@@ -70,11 +70,29 @@ async def test_a_file_is_read_again_after_each_change_and_a_bad_one_is_not_the_e
             raise ValueError(text)
 
     async with asyncio.timeout(30):
-        task = asyncio.create_task(follow(file, reload, 0.01))
+        task = asyncio.create_task(follow(file, reload))
         await asyncio.sleep(0)  # it has seen the file
         for text in ("bad", "three"):
             file.write_text(text)
             assert await read.get() == text
+        task.cancel()
+
+
+async def test_a_file_of_a_mounted_config_map_is_read_again_when_its_directory_is_swapped(tmp_path: Path) -> None:
+    def version(name: str) -> str:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+        return name
+
+    (tmp_path / "..data").symlink_to(version("one"))
+    (tmp_path / "file").symlink_to("..data/file")
+    read = asyncio.Queue[str]()
+    async with asyncio.timeout(30):
+        task = asyncio.create_task(follow(tmp_path / "file", lambda: read.put_nowait((tmp_path / "file").read_text())))
+        await asyncio.sleep(0)  # it has seen the file
+        (tmp_path / "..next").symlink_to(version("two"))
+        (tmp_path / "..next").rename(tmp_path / "..data")
+        assert await read.get() == "two"
         task.cancel()
 
 

@@ -1,18 +1,22 @@
 """Configuration files that are read again when they change, while the server runs.
 
-One look at a file every few seconds is enough for what administrators change by hand; certificates are looked at when a
-client connects (`pinnace.wire.tls`). A file that cannot be used is named in the log, and what it said before stays.
+inotify tells of changes beside a file, for editors and mounted ConfigMaps replace files rather than write them; a look
+now and then catches what it does not see, as on NFS. Certificates are looked at when a client connects
+(`pinnace.wire.tls`). A file that cannot be used is named in the log, and what it said before stays.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
+
+from pinnace.wire.inotify import DIRECTORY_CHANGES, Watcher
 
 if TYPE_CHECKING:
     from pinnace.apiserver.api import Api
@@ -20,7 +24,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-SECONDS = 10.0
+SECONDS = 60.0  # between looks at a file that nobody told of
+_UNTOLD_SECONDS = 10.0  # the same where the kernel has no inotify left to give
 
 
 def _nothing() -> None: ...
@@ -30,20 +35,36 @@ async def follow(
     path: Path, reload: Callable[[], None], seconds: float = SECONDS, done: Callable[[], None] = _nothing
 ) -> None:
     """Call `reload` after each change of the file, until cancelled, then `done`; OSError and ValueError are logged."""
-    seen = stamp(path)
-    while True:
-        await asyncio.sleep(seconds)
-        now = stamp(path)
-        if now == seen:
-            continue
-        seen = now
+    with _changes(path, seconds) as change:
+        seen = stamp(path)
+        while True:
+            await change()
+            now = stamp(path)
+            if now == seen:
+                continue
+            seen = now
+            try:
+                reload()
+            except (OSError, ValueError) as error:
+                log.error("the changed file cannot be used", file=str(path), error=str(error))
+            else:
+                log.info("read again", file=str(path))
+                done()
+
+
+@contextmanager
+def _changes(path: Path, seconds: float) -> Iterator[Callable[[], Awaitable[object]]]:
+    """What returns once something may have changed in the file's directory, after `seconds` at the latest."""
+    with ExitStack() as stack:
         try:
-            reload()
-        except (OSError, ValueError) as error:
-            log.error("the changed file cannot be used", file=str(path), error=str(error))
+            watcher = Watcher()
+            stack.callback(watcher.close)
+            watcher.add(path.parent, DIRECTORY_CHANGES)
+        except OSError as error:
+            log.warning("looked at now and then, for it cannot be watched", file=str(path), error=str(error))
+            yield partial(asyncio.sleep, min(seconds, _UNTOLD_SECONDS))
         else:
-            log.info("read again", file=str(path))
-            done()
+            yield partial(watcher.wait, seconds)
 
 
 def stamp(path: Path) -> tuple[int, int, int]:

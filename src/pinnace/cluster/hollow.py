@@ -85,7 +85,7 @@ async def run(profile: Profile, config: ProfileConfig) -> None:
 
 async def _follow(profile: Profile, kubelets: HollowKubelets) -> None:
     """Bring the nodes in line with the file whenever it changes."""
-    from pinnace.kubelet.inotify import DIRECTORY_CHANGES, Watcher
+    from pinnace.wire.inotify import DIRECTORY_CHANGES, Watcher
 
     watcher = Watcher()
     present: dict[str, HollowGroup] = {}

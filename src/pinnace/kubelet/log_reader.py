@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pinnace.cri.api import ContainerState, ContainerStatus
-from pinnace.kubelet.inotify import IN_CREATE, IN_MODIFY, IN_MOVED_FROM, IN_MOVED_TO, Watcher
 from pinnace.kubelet.logs import LineFilter, LogOptions, tail_offset
 from pinnace.kubelet.pods import find_container
 from pinnace.kubelet.runtime_status import PodRuntimeStatus
 from pinnace.machinery.errors import ApiError, bad_request
 from pinnace.machinery.meta import Obj, name_of
 from pinnace.wire.http import Writer
+from pinnace.wire.inotify import IN_CREATE, IN_MODIFY, IN_MOVED_FROM, IN_MOVED_TO, Watcher
 
 Unlisten = Callable[[], None]
 

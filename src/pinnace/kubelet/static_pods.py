@@ -18,10 +18,10 @@ import yaml
 from pinnace.apis.core.pod_defaults import default_pod
 from pinnace.apis.resources import PODS
 from pinnace.client.client import Client
-from pinnace.kubelet.inotify import DIRECTORY_CHANGES, Watcher
 from pinnace.kubelet.pods import CONFIG_HASH, CONFIG_MIRROR, CONFIG_SEEN, CONFIG_SOURCE
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, annotations_of, format_time, is_deleting, name_of, namespace_of, uid_of, utc_now
+from pinnace.wire.inotify import DIRECTORY_CHANGES, Watcher
 
 _log = structlog.get_logger()
 
