@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from pinnace.apiserver import metrics
-from tests.apiserver.conftest import Cluster, config_map
+from pinnace.apiserver.server import ApiServer
+from pinnace.store.contract import Store
+from tests.apiserver.conftest import Cluster, config_map, options_for
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 
@@ -99,6 +102,38 @@ async def test_the_store_and_the_watch_cache_are_told(cluster: Cluster) -> None:
     if not cluster.store.is_shared:
         assert found["apiserver_storage_size_bytes", labels(storage_cluster_id="etcd-0")] > 0
     assert found["apiserver_current_inflight_requests", labels(request_kind="mutating")] == 0
+
+
+async def test_who_came_in_is_told(pki: Path, store: Store) -> None:
+    server = ApiServer(options_for(pki, authorization_modes=("RBAC",)), store)
+    await server.start()
+    try:
+        await _look_who_came_in(Cluster(server, store, pki))
+    finally:
+        await server.stop(0)
+
+
+async def _look_who_came_in(cluster: Cluster) -> None:
+    before = await told(cluster)
+    for headers, code in (
+        ({}, 200),
+        ({"Authorization": "Bearer nobody"}, 401),
+        ({"Authorization": "Bearer plain"}, 403),
+    ):
+        assert (await cluster.call("GET", MAPS, headers=headers)).status == code
+    found = await told(cluster)
+
+    def grown(name: str, **pairs: str) -> float:
+        return found[name, labels(**pairs)] - before.get((name, labels(**pairs)), 0)
+
+    # The request that asks has come in, too, when it is answered.
+    assert grown("authentication_attempts_total", result="success") == 3
+    assert grown("authentication_attempts_total", result="failure") == 1
+    assert grown("authenticated_user_requests_total", username="other") == 3
+    assert grown("authentication_duration_seconds_count", result="failure") == 1
+    assert grown("authorization_attempts_total", result="allowed") == 2
+    assert grown("authorization_attempts_total", result="no-opinion") == 1
+    assert grown("authorization_duration_seconds_count", result="allowed") == 2
 
 
 async def test_objects_watchers_and_the_process_are_told(cluster: Cluster) -> None:

@@ -60,6 +60,7 @@ class Authorizer:
         self._storage = storage
         self._minor = minor
         self._leave: list[Callable[[], None]] = []
+        self.denied = 0  # requests that an authorizer refused, instead of having no opinion of them
         self.replace(modes)
 
     def replace(self, modes: Sequence[Mode]) -> None:
@@ -107,6 +108,7 @@ class Authorizer:
             info = info._replace(verb="create")
             allowed, why, error = self._decide(user, info)
         if not allowed:
+            self.denied += allowed is False
             raise errors.internal(error) if error else refusal(user, info, why)
 
     def explain(self, user: User, info: RequestInfo) -> tuple[bool, str]:
@@ -149,7 +151,7 @@ class Authorizer:
                     if allowed:
                         return _ALLOWED
                     reasons.append(why)
-        return Opinion(False, "\n".join(filter(None, reasons)), ", ".join(filter(None, failures)))
+        return Opinion(None, "\n".join(filter(None, reasons)), ", ".join(filter(None, failures)))
 
     def rules(self, user: User, namespace: str) -> tuple[list[Obj], list[Obj], str]:
         """The user's rules for resources and for other paths, and why they are not all there is, if they are not."""

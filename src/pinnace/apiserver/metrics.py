@@ -78,8 +78,10 @@ class Metrics:
     def answered(self, exchange: Exchange, response: AnyResponse) -> None:
         """Count a request that is answered; of a watch or a stream, that it began."""
         info = exchange.info
+        # What `info.scope` says, without the call.
+        scope = "resource" if info.name else "namespace" if info.namespace else "cluster" if info.is_resource else ""
         key = (
-            *(info.verb, info.group, info.version, info.resource, info.subresource, info.scope, response.status),
+            *(info.verb, info.group, info.version, info.resource, info.subresource, scope, response.status),
             "dryRun=" in exchange.request.query,
         )
         record = self._requests.get(key)

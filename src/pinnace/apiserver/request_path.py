@@ -8,11 +8,13 @@ JSON, the other servers of this process (`pinnace.client.transport.LoopbackHandl
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Mapping
+from time import perf_counter as clock
 
 import orjson
 import structlog
 
 from pinnace.apiserver import freshness, negotiate, routes
+from pinnace.apiserver.access_measures import Access
 from pinnace.apiserver.aggregation import loopback
 from pinnace.apiserver.aggregation.aggregator import Aggregator
 from pinnace.apiserver.api import Api
@@ -60,6 +62,8 @@ class RequestPath:
         self._metrics = metrics
         self._auditor = auditor
         self._limiter = limiter
+        self._access = Access(lambda: api.authorizer.denied)
+        metrics.families += self._access.families()
         self._parsed: dict[tuple[str, str, bool], RequestInfo] = {}
 
     def handle(self, request: Request) -> AnyResponse | Awaitable[AnyResponse]:
@@ -108,7 +112,12 @@ class RequestPath:
     def _admit(self, exchange: Exchange) -> None:
         """Who asks, for what, and whether that is allowed. Raises 401 and 403, and MustAsk, to be called again then."""
         request = exchange.request
-        exchange.user = user = self._api.authenticator.authenticate(request)
+        try:
+            exchange.user = user = self._api.authenticator.authenticate(request)
+        except ApiError:
+            self._access.unknown(exchange.began)
+            raise
+        known, name = clock(), user.name
         is_first = exchange.info is UNKNOWN
         exchange.info = asked = self._info(request.method, request.path, _is_watch(request.query))
         if self._auditor is not None and is_first:
@@ -124,7 +133,13 @@ class RequestPath:
             asked = selecting(asked, request.params())
         if exchange.audit is not None:
             note_decision(exchange.audit, *self._api.authorizer.explain(user, asked))
-        self._api.authorizer.authorize(user, asked)
+        question = clock()
+        try:
+            self._api.authorizer.authorize(user, asked)
+        except ApiError as error:
+            self._access.refused(name, exchange.began, known, question, error.code)
+            raise
+        self._access.allowed(name, exchange.began, known, question)
 
     def _resource(self, exchange: Exchange) -> AnyResponse | Awaitable[AnyResponse]:
         request, info = exchange.request, exchange.info
