@@ -243,6 +243,9 @@ SET_IS_FIXED = (
     "'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"
 )
 
+MOUNTING = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
+MOUNTING_TEMPLATE = {**TEMPLATE, "spec": {"containers": [{**TEMPLATE["spec"]["containers"][0], **MOUNTING}]}}
+
 STATEFUL_SET = Table(
     "apps/v1",
     "StatefulSet",
@@ -279,7 +282,8 @@ STATEFUL_SET = Table(
         "spec": {
             "replicas": 3,
             "selector": SELECTOR,
-            "template": TEMPLATE,
+            "template": MOUNTING_TEMPLATE,
+            "volumeClaimTemplates": [CLAIM],
             "podManagementPolicy": "Parallel",
             "updateStrategy": {"type": "OnDelete"},
             "ordinals": {"start": 5},

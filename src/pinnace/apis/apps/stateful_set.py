@@ -67,7 +67,18 @@ def validate(stateful_set: Obj) -> list[Cause]:
     if spec.get("ordinals"):
         errors += not_negative(f"{path}.ordinals.start", spec["ordinals"].get("start"))
     errors += validate_selector(spec.get("selector"), "statefulset")
-    return errors + validate_own_template(spec, "StatefulSet")
+    return errors + validate_own_template(_with_claims(spec), "StatefulSet")
+
+
+def _with_claims(spec: Obj) -> Obj:
+    """The spec with the volumes in its template that its pods get: containers may mount what claims are made for."""
+    template = spec.get("template") or {}
+    volumes = spec_of(template).get("volumes") or []
+    present = {volume.get("name") for volume in volumes}
+    wanted = [(claim.get("metadata") or {}).get("name") for claim in spec.get("volumeClaimTemplates") or ()]
+    missing = [claim for claim in wanted if claim and claim not in present]
+    own = [{"name": claim, "persistentVolumeClaim": {"claimName": claim}} for claim in dict.fromkeys(missing)]
+    return {**spec, "template": {**template, "spec": {**spec_of(template), "volumes": [*volumes, *own]}}}
 
 
 def _strategy(strategy: Obj, path: str) -> list[Cause]:
