@@ -2,92 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
 
-from pinnace.client.client import Client
-from pinnace.client.https import HttpsTransport, tls_context
+from pinnace.client.https import tls_context
 from pinnace.client.kubeconfig import Kubeconfig
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj
 from pinnace.machinery.quantity import Quantity
-from pinnace.metrics_server.scraper import Kubelet, Scraper, kubelet_of
-from pinnace.metrics_server.server import MetricsServer, ServerOptions
+from pinnace.metrics_server.scraper import Kubelet, kubelet_of
+from pinnace.metrics_server.server import MetricsServer
 from pinnace.testing import Cluster
-from pinnace.testing.loop_thread import LoopThread
 
-RESOLUTION = 0.3
 BASE = "/apis/metrics.k8s.io/v1beta1"
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with Cluster(nodes=2) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def metrics(cluster: Cluster) -> Iterator[MetricsServer]:
-    """A metrics server with its Service and APIService, once it has something to tell."""
-    thread = LoopThread("metrics-server")
-    certificate = cluster.serving_certificate("metrics-server.kube-system.svc")
-    options = ServerOptions(
-        listen=("127.0.0.1", 0),
-        cert_file=certificate,
-        key_file=certificate.with_suffix(".key"),
-        requestheader_client_ca_file=cluster.directory / "front-proxy-ca.crt",
-        requestheader_allowed_names=("front-proxy-client",),
-    )
-    connection = Kubeconfig(cluster.kubeconfig_dict()).connection()
-    client = Client(HttpsTransport(connection))
-    server = MetricsServer(client, Scraper(client, tls_context(connection), resolution=RESOLUTION), options)
-
-    async def run() -> Any:
-        import asyncio
-
-        return asyncio.create_task(server.run())
-
-    task = thread.call(run())
-    cluster.api.wait_until(lambda: server.address[1])
-    _register(cluster, *server.address)
-    cluster.api.wait_for("apiservices", "v1beta1.metrics.k8s.io", "Available")
-    cluster.api.wait_until(lambda: len(_get(cluster, "nodes")["items"]) == 2)
-    yield server
-
-    async def end() -> None:
-        from pinnace.client.tasks import end_tasks
-
-        await end_tasks([task])
-        await client.transport.close()
-
-    thread.call(end())
-    thread.stop()
-
-
-def _register(cluster: Cluster, address: str, port: int) -> None:
-    """Endpoints may not be of this machine alone: a name leads there."""
-    assert address == "127.0.0.1"
-    meta = {"name": "metrics-server", "namespace": "kube-system"}
-    spec = {"type": "ExternalName", "externalName": "localhost"}
-    cluster.api.create({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec})
-    cluster.api.create(
-        {
-            "apiVersion": "apiregistration.k8s.io/v1",
-            "kind": "APIService",
-            "metadata": {"name": "v1beta1.metrics.k8s.io"},
-            "spec": {
-                "group": "metrics.k8s.io",
-                "version": "v1beta1",
-                "service": {"name": "metrics-server", "namespace": "kube-system", "port": port},
-                "caBundle": base64.b64encode(cluster.ca.encode()).decode(),
-                "groupPriorityMinimum": 100,
-                "versionPriority": 100,
-            },
-        }
-    )
 
 
 def _get(cluster: Cluster, path: str, **params: str) -> Obj:
