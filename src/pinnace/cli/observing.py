@@ -86,11 +86,12 @@ class Observer:
     """Answers for a server that acts through `client`."""
 
     def __init__(self, client: Client, families: Iterable[Family] = ()) -> None:
+        from pinnace.client import measures
         from pinnace.machinery.schema import Schemas
         from pinnace.wire.process_metrics import process_families
 
         self._client = client
-        self._families = [*process_families(f"v1.{max(Schemas.minors())}.0"), *families]
+        self._families = [*process_families(f"v1.{max(Schemas.minors())}.0"), *measures.families(), *families]
 
     async def handle(self, request: Request) -> AnyResponse:
         from pinnace.apiserver import health

@@ -87,7 +87,7 @@ class Controller:
         self.client = client
         self.informers = informers
         self.recorder = EventRecorder(client, self.component or self.name)
-        self.queue = WorkQueue()
+        self.queue = WorkQueue(self.name.removesuffix("-controller"))
         self._watched: list[Informer] = []
         self.setup()
 

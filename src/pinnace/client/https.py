@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import ssl
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from pinnace.client.kubeconfig import Connection
+from pinnace.client.measures import LOST, REQUEST_SECONDS, REQUESTS
 from pinnace.client.transport import JSON, Params
 from pinnace.machinery.errors import ApiError, timeout, unavailable
 from pinnace.machinery.meta import Obj
@@ -54,6 +56,7 @@ class HttpsTransport:
     def __init__(self, connection: Connection, *, user_agent: str = "pinnace") -> None:
         self._connection = connection
         self._user_agent = user_agent
+        self._host = connection.server.partition("://")[2].partition("/")[0]
         self._session: aiohttp.ClientSession | None = None
         self._token = _TokenFile(connection.token_file) if connection.token_file else None
 
@@ -81,10 +84,13 @@ class HttpsTransport:
         import aiohttp
 
         limits = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENCE_SECONDS)
+        code = LOST
         try:
             async with self._open().get(
                 self._url(path), params=dict(params), headers=self._headers(), timeout=limits
             ) as response:
+                code = str(response.status)
+                REQUESTS.inc(code, self._host, "GET")
                 if response.status >= 400:
                     raise _error(response.status, await response.read())
                 async for line in _lines(response.content):
@@ -93,6 +99,8 @@ class HttpsTransport:
                         raise ApiError.from_status(event["object"])
                     yield event
         except (TimeoutError, aiohttp.ClientError, OSError, orjson.JSONDecodeError) as error:
+            if code == LOST:
+                REQUESTS.inc(code, self._host, "GET")
             raise _lost(error) from error
 
     async def close(self) -> None:
@@ -108,11 +116,13 @@ class HttpsTransport:
         headers = self._headers()
         if data is not None:
             headers["Content-Type"] = content_type
+        code, began = LOST, time.perf_counter()
         try:
             async with self._open().request(
                 method, self._url(path), params=dict(params or {}), data=data, headers=headers
             ) as response:
                 answer = await response.read()
+                code = str(response.status)
                 if response.status >= 400:
                     raise _error(response.status, answer)
                 return answer
@@ -120,6 +130,9 @@ class HttpsTransport:
             raise timeout(f"{method} {path}: no answer in {_REQUEST_SECONDS}s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise _lost(error) from error
+        finally:
+            REQUESTS.inc(code, self._host, method)
+            REQUEST_SECONDS.observe(time.perf_counter() - began, self._host, method)
 
     def _open(self) -> aiohttp.ClientSession:
         """The session, made at first use because it belongs to the running loop."""

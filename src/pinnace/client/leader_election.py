@@ -19,6 +19,7 @@ from typing import Any
 import structlog
 
 from pinnace.client.client import Client
+from pinnace.client.measures import LEADING
 from pinnace.client.tasks import end_tasks
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import GVR, Obj, format_micro_time, get_in, replace_in, utc_now
@@ -137,12 +138,15 @@ async def run_as_leader(lock: LeaseLock, work: Callable[[], Awaitable[None]], ti
     Raises LeadershipLost, with `work` cancelled, when the lease was lost. The lease is released on the way out.
     """
     timing = timing or Timing()
+    LEADING.set(0, lock.name)
     try:
         while not await _attempt(lock):  # noqa: ASYNC110 - the lease is another machine's, no event can tell
             await asyncio.sleep(timing.retry * (1 + random.random() * 0.2))
+        LEADING.set(1, lock.name)
         _log.info("became leader", lease=lock.name, identity=lock.identity)
         await _work_while_held(lock, work, timing)
     finally:
+        LEADING.set(0, lock.name)
         # Also when cancelled while taking it: the answer may have been on its way.
         await asyncio.shield(lock.release())
 

@@ -11,6 +11,8 @@ import heapq
 import itertools
 from collections import deque
 
+from pinnace.client.measures import QueueMeasures
+
 _FIRST_PAUSE = 0.005  # seconds, after the first failure
 _LONGEST_PAUSE = 1000.0
 
@@ -18,10 +20,13 @@ _LONGEST_PAUSE = 1000.0
 class WorkQueue:
     """Keys in the order in which they were first added; for one event loop."""
 
-    def __init__(self, *, first_pause: float = _FIRST_PAUSE, longest_pause: float = _LONGEST_PAUSE) -> None:
+    def __init__(
+        self, name: str = "", *, first_pause: float = _FIRST_PAUSE, longest_pause: float = _LONGEST_PAUSE
+    ) -> None:
         self._first_pause = first_pause
         self._longest_pause = longest_pause
         self._ready: deque[str] = deque()
+        self._measures = QueueMeasures(name, self._ready.__len__)
         self._waiting: set[str] = set()  # keys in `_ready`, or to be put there when their worker is done
         self._working: set[str] = set()
         self._getters: deque[asyncio.Future[None]] = deque()
@@ -39,11 +44,13 @@ class WorkQueue:
         if key in self._waiting:
             return
         self._waiting.add(key)
+        self._measures.added(key)
         if key not in self._working:
             self._push(key)
 
     def add_after(self, key: str, seconds: float) -> None:
         """Add when that time has passed; of several times asked for one key the earliest counts."""
+        self._measures.retries += 1
         if seconds <= 0:
             self.add(key)
             return
@@ -85,11 +92,13 @@ class WorkQueue:
         key = self._ready.popleft()
         self._waiting.discard(key)
         self._working.add(key)
+        self._measures.taken(key)
         return key
 
     def done(self, key: str) -> None:
         """The worker has finished with the key, whatever came of it."""
         self._working.discard(key)
+        self._measures.done(key)
         if key in self._waiting:
             self._push(key)
 
