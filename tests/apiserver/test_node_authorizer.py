@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -61,10 +62,10 @@ async def outcome(cluster: Cluster, user: str, method: str, path: str, body: Any
         (f"{DEFAULT}/configmaps/other", False, False),
         (f"{DEFAULT}/configmaps", False, False),
         (f"{DEFAULT}/secrets", False, False),
-        (f"{DEFAULT}/pods/web", True, True),
+        (f"{DEFAULT}/pods/web", True, False),
         (f"{DEFAULT}/serviceaccounts/default", True, False),
         ("/api/v1/services", True, True),
-        ("/api/v1/nodes/one", True, True),
+        ("/api/v1/nodes/one", True, False),
         ("/apis/apps/v1/deployments", False, False),
         ("/version", True, True),
     ],
@@ -72,6 +73,43 @@ async def outcome(cluster: Cluster, user: str, method: str, path: str, body: Any
 async def test_a_kubelet_reads_what_its_pods_need(guarded: Cluster, path: str, one: bool, two: bool) -> None:
     assert (await outcome(guarded, "system:node:one", "GET", path) == "") is one
     assert (await outcome(guarded, "system:node:two", "GET", path) == "") is two
+
+
+@pytest.mark.parametrize(
+    ("path", "selector", "why"),
+    [
+        ("/api/v1/pods", "spec.nodeName=one", ""),
+        (f"{DEFAULT}/pods", "status.phase!=Failed,spec.nodeName==one", ""),
+        (f"{DEFAULT}/pods", "metadata.name=web", ""),
+        ("/api/v1/nodes", "metadata.name=one", ""),
+        ("/api/v1/pods", "", "can only list/watch pods with spec.nodeName field selector"),
+        ("/api/v1/pods", "spec.nodeName=two", "can only list/watch pods with spec.nodeName field selector"),
+        ("/api/v1/pods", "spec.nodeName!=one", "can only list/watch pods with spec.nodeName field selector"),
+        (f"{DEFAULT}/pods", "metadata.name=other", "no relationship found between node 'one' and this object"),
+        ("/api/v1/nodes", "", "node 'one' cannot read all nodes, only its own Node object"),
+        ("/api/v1/nodes", "metadata.name=two", "node 'one' cannot read 'two', only its own Node object"),
+    ],
+)
+async def test_a_kubelet_lists_but_its_own_node_and_pods(guarded: Cluster, path: str, selector: str, why: str) -> None:
+    refused = await outcome(guarded, KUBELET, "GET", path, params={"fieldSelector": selector} if selector else {})
+    assert refused.endswith(why)
+    assert bool(refused) is bool(why)
+    impersonating = {"Impersonate-User": KUBELET, "Impersonate-Group": "system:nodes"}
+    answer = await guarded.call("GET", f"{path}?fieldSelector={quote(selector)}", headers=impersonating)
+    assert answer.status == (403 if why else 200), answer.body
+
+
+async def test_before_1_32_a_kubelet_reads_every_node_and_pod(pki: Path, tmp_path: Path) -> None:
+    store = SqliteStore.open(tmp_path / "old.db")
+    server = ApiServer(options_for(pki, authorization_modes=("Node", "RBAC"), minor=31), store)
+    try:
+        await server.start()
+        cluster = Cluster(server, store, pki)
+        for path in ("/api/v1/pods", "/api/v1/nodes"):
+            assert await outcome(cluster, KUBELET, "GET", path) == ""
+    finally:
+        await server.stop(0.2)
+        await store.close()
 
 
 async def test_a_deleted_pod_opens_nothing_any_more(guarded: Cluster) -> None:
@@ -166,5 +204,6 @@ def test_what_a_pod_names() -> None:
     assert named_by(whole, "secrets") == {"pull", "env", "from", "vol", "proj", "csi"}
     assert named_by(whole, "configmaps") == {"envmap", "frommap", "projmap"}
     assert named_by(whole, "persistentvolumeclaims") == {"claim", "p-e"}
-    mirror = {**whole, "metadata": {**whole["metadata"], "annotations": {"kubernetes.io/config.mirror": "x"}}}
+    metadata: Obj = whole["metadata"]  # type: ignore[assignment]
+    mirror = {**whole, "metadata": {**metadata, "annotations": {"kubernetes.io/config.mirror": "x"}}}
     assert named_by(mirror, "secrets") == set()

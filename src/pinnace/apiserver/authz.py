@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 from pinnace.apis.resources import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES
 from pinnace.apiserver.authn import User
 from pinnace.apiserver.cache import CachedObject, Event, Filter, Watcher
-from pinnace.apiserver.node_authorizer import NodeAuthorizer, node_name_of
+from pinnace.apiserver.node_authorizer import SELECTORS_SINCE, NodeAuthorizer, node_name_of
 from pinnace.apiserver.rbac import Policy, RoleKey, namespace_of
 from pinnace.apiserver.request_info import RequestInfo
 from pinnace.apiserver.storage import Storage
@@ -56,7 +56,7 @@ class Authorizer:
 
     def __init__(self, modes: Sequence[Mode], storage: Storage, minor: int) -> None:
         self.policy = Policy()
-        self.nodes = NodeAuthorizer(storage)
+        self.nodes = NodeAuthorizer(storage, minor >= SELECTORS_SINCE)
         self._storage = storage
         self._minor = minor
         self._leave: list[Callable[[], None]] = []
@@ -67,11 +67,15 @@ class Authorizer:
         """Ask others from now on; of those built in, the same."""
         self.modes = tuple(modes)
         self._open = self.modes == ("AlwaysAllow",)
-        self.reads_selectors = any(not isinstance(mode, str) for mode in self.modes)
+        self._asks_others = any(not isinstance(mode, str) for mode in self.modes)
 
     @property
     def has_rbac(self) -> bool:
         return "RBAC" in self.modes
+
+    def reads_selectors(self, user: User) -> bool:
+        """Whether what the user may see can hang on the selectors of a list."""
+        return self._asks_others or (self.nodes.is_strict and node_name_of(user) is not None)
 
     def start(self) -> None:
         if "RBAC" in self.modes:

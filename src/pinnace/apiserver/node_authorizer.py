@@ -16,11 +16,13 @@ from pinnace.apiserver.rbac import Rule
 from pinnace.apiserver.request_info import RequestInfo
 from pinnace.apiserver.storage import Storage
 from pinnace.machinery.meta import Obj, annotations_of, get_in
+from pinnace.machinery.selectors import SelectorError, parse_fields
 
 NODES_GROUP = "system:nodes"
 NODE_PREFIX = "system:node:"
 LEASE_NAMESPACE = "kube-node-lease"
 MIRROR = "kubernetes.io/config.mirror"
+SELECTORS_SINCE = 32  # the minor from which on a kubelet sees but its own node and pods (KEP-4601)
 
 _READ = ("get", "list", "watch")
 _CSI_SECRETS = ("nodePublishSecretRef", "nodeStageSecretRef", "nodeExpandSecretRef", "controllerExpandSecretRef")
@@ -63,7 +65,9 @@ def node_name_of(user: User) -> str | None:
 class NodeAuthorizer:
     """Decides for kubelets; `start` once the caches are filled."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, is_strict: bool = True) -> None:
+        """`is_strict` is whether a kubelet sees but its own Node, and lists but the pods of it."""
+        self.is_strict = is_strict
         self._storage = storage
         self._pods: dict[str, dict[str, None]] = {}  # node -> keys of its pods
 
@@ -89,10 +93,11 @@ class NodeAuthorizer:
     def decide(self, node: str, info: RequestInfo) -> tuple[bool, str]:
         """Whether the kubelet of `node` may, and why not."""
         if info.is_resource:
-            special = _SPECIAL.get((info.group, info.resource))
+            resource = info.group, info.resource
+            special = _SPECIAL.get(resource) or (_STRICT.get(resource) if self.is_strict else None)
             if special is not None:
                 return special(self, node, info)
-        return any(rule.allows(info) for rule in NODE_RULES), ""
+        return _is_for_all(info), ""
 
     def _pods_on(self, node: str, namespace: str) -> Iterator[Obj]:
         cache = self._storage.cache(PODS)
@@ -103,6 +108,25 @@ class NodeAuthorizer:
                     yield found.obj()
 
     # The graph: an object may be read where a path leads from the node through a pod to it.
+
+    def _own_node(self, node: str, info: RequestInfo) -> tuple[bool, str]:
+        if info.verb in _READ and not info.subresource:
+            if info.name == node:
+                return True, ""
+            which = f"'{info.name}'" if info.name else "all nodes"
+            return False, f"node '{node}' cannot read {which}, only its own Node object"
+        return _is_for_all(info), ""
+
+    def _own_pods(self, node: str, info: RequestInfo) -> tuple[bool, str]:
+        if info.verb not in _READ or info.subresource:
+            return _is_for_all(info), ""
+        if info.verb != "get" and _selects_node(info.field_selector, node):
+            return True, ""
+        if not info.name and info.verb != "get":
+            return False, "can only list/watch pods with spec.nodeName field selector"
+        if f"{info.namespace}/{info.name}" in self._pods.get(node, ()):
+            return True, ""
+        return False, f"no relationship found between node '{node}' and this object"
 
     def _secrets(self, node: str, info: RequestInfo) -> tuple[bool, str]:
         return self._readable(node, info, self._needs_secret)
@@ -204,6 +228,21 @@ _SPECIAL: dict[tuple[str, str], Callable[[NodeAuthorizer, str, RequestInfo], tup
     ("coordination.k8s.io", "leases"): NodeAuthorizer._leases,
     ("storage.k8s.io", "csinodes"): NodeAuthorizer._csi_nodes,
 }
+
+
+_STRICT = {("", "nodes"): NodeAuthorizer._own_node, ("", "pods"): NodeAuthorizer._own_pods}
+
+
+def _is_for_all(info: RequestInfo) -> bool:
+    return any(rule.allows(info) for rule in NODE_RULES)
+
+
+def _selects_node(field_selector: str, node: str) -> bool:
+    """Whether a selector of pods demands that they be of the node."""
+    try:
+        return parse_fields(field_selector).exact("spec.nodeName") == node
+    except SelectorError:
+        return False
 
 
 def _is_mirror(pod: Obj) -> bool:

@@ -129,7 +129,7 @@ class RequestPath:
         self._limiter.admit(exchange)
         if "metadata.name" in request.query:
             asked = by_name(asked, request.params().get("fieldSelector", ""))
-        if self._api.authorizer.reads_selectors and "elector=" in request.query:
+        if "elector=" in request.query and self._api.authorizer.reads_selectors(user):
             asked = selecting(asked, request.params())
         if exchange.audit is not None:
             note_decision(exchange.audit, *self._api.authorizer.explain(user, asked))
@@ -233,6 +233,11 @@ class RequestPath:
 
     # The same path for this process's own servers.
 
+    def _asked(self, user: User, info: RequestInfo, params: Mapping[str, str]) -> RequestInfo:
+        """What authorizers are asked about a request of this process."""
+        asked = by_name(info, params.get("fieldSelector", ""))
+        return selecting(asked, params) if self._api.authorizer.reads_selectors(user) else asked
+
     async def loopback_request(
         self,
         user: str,
@@ -246,7 +251,8 @@ class RequestPath:
         info = self._info(method, path, False)
         who = loopback_user(user)
         if self._auditor is None:
-            await asking(lambda: self._api.authorizer.authorize(who, by_name(info, params.get("fieldSelector", ""))))
+            asked = self._asked(who, info, params)
+            await asking(lambda: self._api.authorizer.authorize(who, asked))
             return await self._own(who, info, method, path, params, body, content_type, None)
         exchange = Exchange(own_request(method, path, params, body, content_type), info, who)
         try:
@@ -263,7 +269,7 @@ class RequestPath:
     async def _admit_own(self, auditor: Auditor, exchange: Exchange, params: Mapping[str, str]) -> None:
         """`_admit` for a component of this process, recorded."""
         auditor.begin(exchange)
-        asked = by_name(exchange.info, params.get("fieldSelector", ""))
+        asked = self._asked(exchange.user, exchange.info, params)
 
         def authorize() -> None:
             if exchange.audit is not None:
@@ -323,7 +329,8 @@ class RequestPath:
             if exchange.audit is not None:
                 self._auditor.started(exchange)
         else:
-            await asking(lambda: self._api.authorizer.authorize(who, by_name(info, params.get("fieldSelector", ""))))
+            asked = self._asked(who, info, params)
+            await asking(lambda: self._api.authorizer.authorize(who, asked))
         if self._aggregator.backends and (backend := self._aggregator.find(info)) is not None:
             events = loopback.watch(backend, who, path, params)
         else:
