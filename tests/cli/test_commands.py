@@ -28,6 +28,7 @@ MAIN_FLAGS = {
     "kube-scheduler": ("--kubeconfig", "--leader-elect", "--leader-elect-resource-name", "--v"),
     "kubelet": ("--kubeconfig", "--config", "--node-ip", "--pod-manifest-path", "--register-with-taints"),
     "kube-proxy": ("--kubeconfig", "--cluster-cidr", "--cleanup", "--nodeport-addresses", "--proxy-mode"),
+    "metrics-server": ("--kubeconfig", "--secure-port", "--requestheader-client-ca-file", "--metric-resolution"),
 }
 
 
@@ -98,6 +99,8 @@ BAD_FLAGS = [
     (["kubelet", "--node-ip=here"], '"here" is not an IP address'),
     (["kubelet", "--port=0"], "0 is not in the range"),
     (["kube-proxy", "--healthz-bind-address=10256"], '"10256" is not ADDRESS:PORT'),
+    (["metrics-server", "--requestheader-client-ca-file=/etc/passwd", "--metric-resolution=1s"], "at least 10s"),
+    (["metrics-server", "--metric-resolution=10s"], "Missing option '--requestheader-client-ca-file'"),
 ]
 
 

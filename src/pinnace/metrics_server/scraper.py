@@ -11,7 +11,7 @@ import asyncio
 import random
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -77,14 +77,14 @@ class Scraper:
         *,
         resolution: float = 15.0,
         address_types: Sequence[str] = ADDRESS_TYPES,
-        headers: Mapping[str, str] | None = None,
+        token: Callable[[], str] = str,
     ) -> None:
-        """`tls` is how kubelets are spoken to, `headers` what they are shown; `resolution` is seconds."""
+        """`tls` is how kubelets are spoken to; `token`, unless empty, is shown to them. `resolution` is seconds."""
         self.nodes = Informer(client, NODES, transform=only_what_leads_there)
         self._tls = tls
         self._resolution = resolution
         self._address_types = address_types
-        self._headers = dict(headers or {})
+        self._token = token
         self._histories: dict[str, NodeHistory] = {}  # by node
         self._node_of: dict[PodKey, str] = {}
         self._failing: set[str] = set()
@@ -124,7 +124,7 @@ class Scraper:
         connector = aiohttp.TCPConnector(ssl=self._tls, limit=0, keepalive_timeout=3 * self._resolution)
         limits = aiohttp.ClientTimeout(total=max(0.9 * self._resolution, 1.0))
         try:
-            async with aiohttp.ClientSession(connector=connector, timeout=limits, headers=self._headers) as session:
+            async with aiohttp.ClientSession(connector=connector, timeout=limits) as session:
                 await self.nodes.wait_synced()
                 await self._rounds(session)
         finally:
@@ -161,7 +161,9 @@ class Scraper:
         import aiohttp
 
         try:
-            async with session.get(kubelet.url) as answer:
+            token = self._token()
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            async with session.get(kubelet.url, headers=headers) as answer:
                 text = (await answer.read()).decode(errors="replace")
                 if answer.status != 200:
                     raise OSError(f"status {answer.status}: {text[:200].strip()}")
