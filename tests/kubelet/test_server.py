@@ -8,6 +8,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from pinnace.kubelet.server import KubeletServer
 from pinnace.wire.http import Peer, Request, Response, StreamingResponse
@@ -150,7 +151,13 @@ async def test_pods_and_statistics(running):
     assert summary["pods"][0]["containers"][0]["memory"]["workingSetBytes"] == 4096
     metrics = (await answer(server, "/metrics/resource"))[1].decode()
     assert 'container_cpu_usage_seconds_total{container="web",namespace="default",pod="p"} 2 ' in metrics
-    assert "kubelet_running_pods 1\n" in (await answer(server, "/metrics"))[1].decode()
+    told = {
+        sample.name: sample.value
+        for family in text_string_to_metric_families((await answer(server, "/metrics"))[1].decode())
+        for sample in family.samples
+    }
+    assert (told["kubelet_running_pods"], told["kubelet_node_name"]) == (1, 1)
+    assert told["process_start_time_seconds"] > 0
     assert orjson.loads((await answer(server, "/configz"))[1])["kubeletconfig"]["max_pods"] == 110
 
 

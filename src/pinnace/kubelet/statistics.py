@@ -7,17 +7,18 @@ Figures come from the runtime and /proc; shapes are those that metrics-server an
 from __future__ import annotations
 
 import os
-import resource
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pinnace.client import measures
 from pinnace.cri.api import ContainerStats, CriError
 from pinnace.kubelet.pods import LABEL_CONTAINER_NAME, LABEL_POD_NAME, LABEL_POD_NAMESPACE, LABEL_POD_UID
 from pinnace.machinery.meta import Obj, format_time
-from pinnace.machinery.metrics import number
+from pinnace.machinery.metrics import constant, number, text
+from pinnace.wire.process_metrics import process_families
 
 if TYPE_CHECKING:
     from pinnace.kubelet.kubelet import Kubelet
@@ -168,15 +169,21 @@ def kubelet_metrics(kubelet: Kubelet) -> str:
     """`/metrics`: what the kubelet says of itself."""
     running = [pod for pod in kubelet.node.cache.pods.values() if pod.anything_alive()]
     containers = sum(len(pod.running()) for pod in running)
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return "".join(
-        [
-            _family("kubelet_node_name", "gauge", [(f'{{node="{kubelet.options.node_name}"}}', 1, 0)]),
-            _family("kubelet_running_pods", "gauge", [("", len(running), 0)]),
-            _family("kubelet_running_containers", "gauge", [('{container_state="running"}', containers, 0)]),
-            _family("kubelet_desired_pods", "gauge", [("", len(kubelet.workers), 0)]),
-            _family("process_cpu_seconds_total", "counter", [("", usage.ru_utime + usage.ru_stime, 0)]),
-            _family("process_resident_memory_bytes", "gauge", [("", pages * os.sysconf("SC_PAGE_SIZE"), 0)]),
-        ]
-    )
+    desired = len(kubelet.workers)
+    families = [
+        constant("gauge", "kubelet_node_name", "The node's name. The count is always 1.", _node(kubelet)),
+        constant("gauge", "kubelet_running_pods", "Number of pods that have a running pod sandbox", {}, len(running)),
+        constant(
+            "gauge",
+            "kubelet_running_containers",
+            "Number of containers currently running",
+            {"container_state": "running"},
+            containers,
+        ),
+        constant("gauge", "kubelet_desired_pods", "The number of pods the kubelet is being asked to run.", {}, desired),
+    ]
+    return text([*process_families(kubelet.options.kubernetes_version), *measures.families(), *families])
+
+
+def _node(kubelet: Kubelet) -> dict[str, str]:
+    return {"node": kubelet.options.node_name}
