@@ -82,6 +82,10 @@ class PublicPaths:
             return Response(200, (("Content-Type", metrics.TEXT),), self._metrics.text())
         if first == "openapi":
             return self._open_api(request, path)
+        if path.startswith("/debug/pprof") and self._api.options.profiling:
+            from pinnace.wire import profiling
+
+            return profiling.answer(request) or _not_found()
         if first == "debug" and self._flow_control is not None:
             return self._dump(self._flow_control, request, path)
         if path == "/.well-known/openid-configuration":
@@ -214,6 +218,8 @@ class PublicPaths:
     def _paths(self) -> list[str]:
         found = ["/.well-known/openid-configuration", "/api", "/apis", "/healthz", "/livez", "/metrics"]
         found += ["/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]
+        if self._api.options.profiling:
+            found += ["/debug/pprof", "/debug/pprof/cmdline", "/debug/pprof/goroutine", "/debug/pprof/profile"]
         for group, versions in self._api.registry.groups():
             if group:
                 found.append(f"/apis/{group}")
