@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from bisect import bisect_left
 from pathlib import Path
 
@@ -134,6 +136,24 @@ async def _look_who_came_in(cluster: Cluster) -> None:
     assert grown("authorization_attempts_total", result="allowed") == 2
     assert grown("authorization_attempts_total", result="no-opinion") == 1
     assert grown("authorization_duration_seconds_count", result="allowed") == 2
+
+
+async def test_what_is_deprecated_is_told_when_it_was_asked_for(cluster: Cluster) -> None:
+    await cluster.call("GET", "/api/v1/componentstatuses")
+    found = await told(cluster)
+    of = labels(group="", version="v1", resource="componentstatuses", subresource="", removed_release="")
+    assert found["apiserver_requested_deprecated_apis", of] == 1
+    assert len([name for name, _ in found if name == "apiserver_requested_deprecated_apis"]) == 1
+
+
+async def test_connections_that_end_before_tls_is_agreed_are_counted(cluster: Cluster) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", cluster.port)
+    writer.write(b"GET / HTTP/1.1\r\n\r\n")
+    with contextlib.suppress(ConnectionError):
+        async with asyncio.timeout(30):
+            await reader.read()
+    writer.close()
+    assert (await told(cluster))["apiserver_tls_handshake_errors_total", labels()] == 1
 
 
 async def test_objects_watchers_and_the_process_are_told(cluster: Cluster) -> None:

@@ -17,6 +17,7 @@ from pinnace.apiserver import storage_measures
 from pinnace.apiserver.deadline import is_long_running
 from pinnace.apiserver.exchange import Exchange
 from pinnace.apiserver.storage import Storage
+from pinnace.machinery.meta import GVR
 from pinnace.machinery.metrics import Family, Labels, Sample, spread, text
 from pinnace.wire.http import AnyResponse, Response
 from pinnace.wire.process_metrics import process_families
@@ -70,7 +71,9 @@ class _Record:
 class Metrics:
     """What the request path tells; `families` is what other parts of the server add."""
 
-    def __init__(self, storage: Storage, version: str) -> None:
+    def __init__(self, storage: Storage, version: str, deprecated: Callable[[GVR], bool] = lambda _: False) -> None:
+        """`deprecated` is whether clients are warned of a resource."""
+        self._is_deprecated = deprecated
         self._storage = storage
         self._requests: dict[_Key, _Record] = {}
         self.families: list[Family] = [*process_families(version), *storage_measures.families(storage)]
@@ -108,7 +111,8 @@ class Metrics:
 
     def text(self) -> bytes:
         mine = (_Total, _Durations, _Waitless, _Sizes, _LongRunning, _Terminations, _Aborts)
-        return text([*(family(self._requests) for family in mine), *self.families]).encode()
+        deprecated = _Deprecated(self._requests, self._is_deprecated)
+        return text([*(family(self._requests) for family in mine), deprecated, *self.families]).encode()
 
 
 class _OfRequests(Family):
@@ -226,6 +230,30 @@ class _Terminations(_Single):
 
     def figure(self, record: _Record) -> float:
         return record.terminated
+
+
+class _Deprecated(_OfRequests):
+    """Resources that clients are warned of; which of them will go is not known yet of any."""
+
+    kind = "gauge"
+    name = "apiserver_requested_deprecated_apis"
+    about = (
+        "Gauge of deprecated APIs that have been requested, broken out by API group, version, resource, subresource, "
+        "and removed_release."
+    )
+
+    def __init__(self, requests: dict[_Key, _Record], deprecated: Callable[[GVR], bool]) -> None:
+        super().__init__(requests)
+        self._deprecated = deprecated
+
+    def samples(self) -> Iterable[Sample]:
+        found = set()
+        for _, group, version, resource, subresource, *_ in self._requests:
+            if resource and self._deprecated(GVR(group, version, resource)):
+                found.add((group, version, resource, subresource))
+        for values in sorted(found):
+            names = ("group", "version", "resource", "subresource")
+            yield Sample((*zip(names, values, strict=True), ("removed_release", "")), 1)
 
 
 class _Aborts(_Single):

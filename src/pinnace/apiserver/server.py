@@ -51,6 +51,7 @@ from pinnace.apiserver.storage import Storage
 from pinnace.apiserver.tokens import ServiceAccountTokens
 from pinnace.machinery import errors
 from pinnace.machinery.meta import GVR, Obj
+from pinnace.machinery.metrics import Collected, Family
 from pinnace.machinery.schema import Schemas
 from pinnace.store.contract import Store, StoreError
 from pinnace.wire.http import AnyResponse, Handler, Request, Response
@@ -113,9 +114,12 @@ class ApiServer:
         self._closing.push_async_callback(self.api.admission.close)
         self._custom = CustomResources(self.api, self._webhooks)
         self._aggregator = Aggregator(self.api, self._as_server)
-        self.metrics = Metrics(storage, f"v1.{schemas.minor}.0")
+        self.metrics = Metrics(
+            storage, f"v1.{schemas.minor}.0", lambda asked: bool((kind := registry.by_gvr(asked)) and kind.deprecation)
+        )
         self._limiter = Limiter(options, storage, time.monotonic)
         self.metrics.families += [*self._limiter.families(), *self.api.admission.families()]
+        self.metrics.families += [*self._aggregator.families(), self._handshakes()]
         self._public = PublicPaths(self.api, self.metrics, self._aggregator, self._limiter.control)
         self._auditor = auditor_of(options.audit, schemas)
         if self._auditor is not None:
@@ -218,6 +222,15 @@ class ApiServer:
         await self._closing.aclose()
         if self._auditor is not None:
             await self._auditor.close()
+
+    def _handshakes(self) -> Family:
+        return Collected(
+            "counter",
+            "apiserver_tls_handshake_errors_total",
+            "Number of requests dropped with 'TLS handshake error from' error",
+            (),
+            lambda: [] if self._server is None else [((), self._server.handshake_errors)],
+        )
 
     @property
     def _port(self) -> int:

@@ -56,6 +56,7 @@ class Server:
         self._emptied = asyncio.Event()
         self._closing = False
         self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+        self.handshake_errors = 0  # connections that ended before TLS was agreed
         self.addresses: list[tuple[str, int]] = []  # where it listens, real ports
 
     @property
@@ -145,7 +146,9 @@ class Server:
         return http
 
     def _gone(self, transport: Transport) -> None:
-        self._connections.pop(transport, None)
+        tracked = self._connections.pop(transport, None)
+        if tracked is not None and tracked.http is None and self._context is not None and not self._closing:
+            self.handshake_errors += 1
         if not self._connections:
             self._emptied.set()
 

@@ -22,7 +22,9 @@ from pinnace.apiserver.cache import CachedObject, Event, Filter, Watcher
 from pinnace.apiserver.request_info import RequestInfo
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, labels_of, name_of, utc_now
+from pinnace.machinery.metrics import Collected, Counter, Family
 from pinnace.wire.http import Peer, Request
+from pinnace.wire.process_metrics import Figures
 
 log = structlog.get_logger()
 
@@ -48,6 +50,12 @@ class Aggregator:
         self._request = request
         self._checks: dict[str, asyncio.Task[None]] = {}  # by the name of the APIService
         self._wakes: dict[str, asyncio.Event] = {}
+        self._available: dict[str, bool] = {}  # by the name of the APIService, once it was checked
+        self._unavailable = Counter(
+            "aggregator_unavailable_apiservice_total",
+            "Counter of APIServices which are marked as unavailable broken down by APIService name and reason.",
+            ("name", "reason"),
+        )
         self._changed = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._leave: list[Callable[[], None]] = []
@@ -93,6 +101,23 @@ class Aggregator:
             self.backends.values(), key=lambda one: (-(one.spec.get("groupPriorityMinimum") or 0), one.name)
         )
         return [backend.openapi for backend in ordered]
+
+    def families(self) -> list[Family]:
+        """What there is to measure: of registered servers, which cannot be reached, and how often that came about."""
+
+        def now() -> Figures:
+            return [((name,), 0.0 if available else 1.0) for name, available in sorted(self._available.items())]
+
+        return [
+            self._unavailable,
+            Collected(
+                "gauge",
+                "aggregator_unavailable_apiservice",
+                "Gauge of APIServices which are marked as unavailable broken down by APIService name.",
+                ("name",),
+                now,
+            ),
+        ]
 
     # What changes.
 
@@ -146,6 +171,7 @@ class Aggregator:
         self.backends.pop((spec.get("group") or "", spec["version"]), None)
         self.generation += 1
         self._wakes.pop(name, None)
+        self._available.pop(name, None)
         task = self._checks.pop(name, None)
         if task is not None:
             task.cancel()
@@ -161,6 +187,9 @@ class Aggregator:
             before = backend.available, backend.resources, backend.openapi.digest
             verdict = await self._check(backend)
             backend.available = verdict.available
+            if not verdict.available and self._available.get(name, True):
+                self._unavailable.inc(name, verdict.reason)
+            self._available[name] = verdict.available
             if before != (backend.available, backend.resources, backend.openapi.digest):
                 self.generation += 1
             await self._say(name, verdict)
