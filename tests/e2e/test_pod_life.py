@@ -79,7 +79,7 @@ def test_pods_end_as_their_containers_do(cluster: Cluster, namespace: str) -> No
     TerminationMessage, from file of succeeding container"
     """
     limit = {"limits": {"memory": "16Mi"}}
-    never = {"restartPolicy": "Never"}
+    never: dict[str, Any] = {"restartPolicy": "Never"}
     hungry = container("c", "x=a; while true; do x=$x$x; done", resources=limit)
     sidecar = container("s", SLEEP, restartPolicy="Always")
     create(
