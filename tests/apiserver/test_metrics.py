@@ -7,9 +7,10 @@ import contextlib
 from bisect import bisect_left
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pinnace.apiserver import metrics
+from pinnace.apiserver import authn, metrics
 from pinnace.apiserver.server import ApiServer
 from pinnace.store.contract import Store
 from tests.apiserver.conftest import Cluster, config_map, options_for
@@ -136,6 +137,18 @@ async def _look_who_came_in(cluster: Cluster) -> None:
     assert grown("authorization_attempts_total", result="allowed") == 2
     assert grown("authorization_attempts_total", result="no-opinion") == 1
     assert grown("authorization_duration_seconds_count", result="allowed") == 2
+
+
+def test_what_is_left_of_certificates_is_counted_between_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("pinnace.apiserver.authn.time.time", lambda: now[0])
+    monkeypatch.setattr(authn, "read_certificate", lambda *_: (authn.User("ada"), 4000.0))
+    found = authn.Authenticator({}, [], authn.Anonymous())
+    for now[0], known in ((100.0, True), (200.0, True), (400.0, True), (3000.0, True), (4000.0, False)):
+        assert (found._of_certificate(b"der") is not None) == known
+    found.add_up()
+    assert found.lifetimes[0] == 3900 + 3800 + 3600 + 1000
+    assert found.lifetimes[1:6] == [0, 1, 1, 2, 0]  # 3600 is an hour still
 
 
 async def test_what_is_deprecated_is_told_when_it_was_asked_for(cluster: Cluster) -> None:

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from time import perf_counter as clock
 
+from pinnace.apiserver.authn import LIFETIMES, Authenticator
 from pinnace.machinery.metrics import Collected, Family, Sample, spread
 from pinnace.wire.process_metrics import Figures
 
@@ -112,6 +113,21 @@ class Access:
                 "authorization_duration_seconds", "Authorization duration in seconds broken out by result.", decided
             ),
         ]
+
+
+class Lifetimes(Family):
+    """Of client certificates, at each request that showed one."""
+
+    kind = "histogram"
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        about = "Distribution of the remaining lifetime on the certificate used to authenticate a request."
+        super().__init__("apiserver_client_certificate_expiration_seconds", about)
+        self._authenticator = authenticator
+
+    def samples(self) -> Iterable[Sample]:
+        self._authenticator.add_up()
+        yield from spread((), LIFETIMES, self._authenticator.lifetimes)
 
 
 class _Durations(Family):

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import math
 import time
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,13 @@ if TYPE_CHECKING:
     from pinnace.apiserver.front_proxy import FrontProxies
 
 TOKEN_SECONDS = 10.0  # how long a verified token is believed without another look
+_HOUR, _DAY = 3600, 86400
+LIFETIMES = (
+    *(0, _HOUR / 2, _HOUR, 2 * _HOUR, 6 * _HOUR, 12 * _HOUR),
+    *(_DAY, 2 * _DAY, 4 * _DAY, 7 * _DAY, 30 * _DAY, 90 * _DAY, 180 * _DAY, 360 * _DAY),
+)
+"""Seconds that certificates are told apart by, of what is left of their lives."""
+
 REMEMBERED = 10_000  # credentials
 
 CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
@@ -73,7 +82,8 @@ class Authenticator:
         self._anonymous = anonymous
         self._minor = minor
         self._by_header: dict[str, tuple[User, float]] = {}  # Authorization header -> user, believed until
-        self._by_certificate: dict[bytes, tuple[User, float]] = {}  # DER -> user, valid until (wall clock)
+        self._by_certificate: dict[bytes, _Certificate] = {}  # by DER
+        self.lifetimes = [0.0] * (len(LIFETIMES) + 2)  # the sum of seconds left, then how many between two bounds
 
     def authenticate(self, request: Request) -> User:
         """The user of `request`. Raises 401 for credentials that do not hold, and for none where anonymous is off."""
@@ -99,7 +109,13 @@ class Authenticator:
     def forget(self) -> None:
         """Look at every credential again: what it is judged by has changed."""
         self._by_header.clear()
+        self.add_up()
         self._by_certificate.clear()
+
+    def add_up(self) -> None:
+        """Bring `lifetimes` up to date."""
+        for known in self._by_certificate.values():
+            known.move(self.lifetimes, 0)
 
     def of_token(self, token: str) -> User | None:
         """Whose bearer token it is, None for nobody's."""
@@ -135,12 +151,43 @@ class Authenticator:
     def _of_certificate(self, der: bytes) -> User | None:
         known = self._by_certificate.get(der)
         if known is None:
-            known = read_certificate(der, self._minor)
+            known = _Certificate(*read_certificate(der, self._minor))
             if len(self._by_certificate) >= REMEMBERED:
+                self.add_up()
                 self._by_certificate.clear()
             self._by_certificate[der] = known
-        user, until = known
-        return user if user.name and until > time.time() else None
+        now = time.time()
+        if now >= known.turn:
+            known.move(self.lifetimes, now)
+        if known.until <= now:
+            return None
+        known.uses += 1
+        known.moments += now
+        return known.user if known.user.name else None
+
+
+class _Certificate:
+    """What a client certificate says, and how often it was shown since its lifetime fell below a bound."""
+
+    __slots__ = ("moments", "place", "turn", "until", "user", "uses")
+
+    def __init__(self, user: User, until: float) -> None:
+        self.user = user
+        self.until = until  # by the wall clock
+        self.turn = 0.0  # when what is left of it falls below the next bound
+        self.place = 0  # of the bounds, the one above what is left
+        self.uses = 0
+        self.moments = 0.0  # the sum of when
+
+    def move(self, lifetimes: list[float], now: float) -> None:
+        """Add its uses to the lifetimes and begin anew, at the bound that holds now."""
+        if self.uses:
+            lifetimes[0] += self.uses * self.until - self.moments
+            lifetimes[1 + self.place] += self.uses
+            self.uses, self.moments = 0, 0.0
+        if now >= self.turn:
+            self.place = bisect_left(LIFETIMES, self.until - now)
+            self.turn = self.until - LIFETIMES[self.place - 1] if self.place else math.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import orjson
 import structlog
 
 from pinnace.apiserver import freshness, negotiate, routes
-from pinnace.apiserver.access_measures import Access
+from pinnace.apiserver.access_measures import Access, Lifetimes
 from pinnace.apiserver.aggregation import loopback
 from pinnace.apiserver.aggregation.aggregator import Aggregator
 from pinnace.apiserver.api import Api
@@ -63,7 +63,7 @@ class RequestPath:
         self._auditor = auditor
         self._limiter = limiter
         self._access = Access(lambda: api.authorizer.denied)
-        metrics.families += self._access.families()
+        metrics.families += [*self._access.families(), Lifetimes(api.authenticator)]
         self._parsed: dict[tuple[str, str, bool], RequestInfo] = {}
 
     def handle(self, request: Request) -> AnyResponse | Awaitable[AnyResponse]:
