@@ -127,6 +127,45 @@ async def test_close_says_goodbye_and_lets_answers_finish(pki: Pki, connect: Con
         await asyncio.wait_for(closing, PATIENCE)
 
 
+@pytest.mark.parametrize("by", ["reset", "close"])
+async def test_a_handler_is_told_when_its_client_leaves(by: str, pki: Pki, connect: Connect) -> None:
+    asked, left = asyncio.Event(), asyncio.Event()
+
+    async def later(request: Request) -> Response:
+        request.abandoned = left.set
+        asked.set()
+        await left.wait()
+        return Response(200, (), b"unheard")
+
+    async with serving(later, pki.server()) as server:
+        wire = await connect_h2(connect, server, pki)
+        await settled(wire)
+        wire.send(frame_head(3, 1, 5, 1) + b"\x82\x87\x84")
+        await asyncio.wait_for(asked.wait(), PATIENCE)
+        if by == "reset":
+            wire.send(frame_head(4, 3, 0, 1) + (8).to_bytes(4, "big"))  # RST_STREAM, CANCEL
+        else:
+            wire.writer.close()
+        await asyncio.wait_for(left.wait(), PATIENCE)
+
+
+async def test_a_handler_that_has_answered_is_told_nothing(pki: Pki, connect: Connect) -> None:
+    told: list[str] = []
+
+    async def at_once(request: Request) -> Response:
+        request.abandoned = lambda: told.append(request.path)
+        return Response(200, (), b"done")
+
+    async with serving(at_once, pki.server()) as server:
+        wire = await connect_h2(connect, server, pki)
+        await settled(wire)
+        wire.send(frame_head(3, 1, 5, 1) + b"\x82\x87\x84")
+        assert [(await frame(wire))[0], await frame(wire)] == [1, (0, 1, b"done")]
+        wire.send(frame_head(4, 3, 0, 1) + (8).to_bytes(4, "big") + frame_head(8, 6, 0, 0) + b"still ok")
+        assert await frame(wire) == (6, 1, b"still ok")
+    assert told == []
+
+
 async def run(*words: str) -> str:
     process = await asyncio.create_subprocess_exec(
         *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
