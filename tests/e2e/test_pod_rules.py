@@ -149,3 +149,85 @@ def test_scheduler_and_kubelet_tell_of_a_pod(cluster: Cluster, namespace: str) -
     running = "--for=jsonpath={.status.ephemeralContainerStatuses[0].state.running}"
     cluster.kubectl("-n", namespace, "wait", running, "pod/p", "--timeout=60s")
     assert cluster.kubectl("-n", namespace, "logs", "p", "-c", "debugger").stdout.startswith("polo\n")
+
+
+def test_containers_leave_a_last_word(cluster: Cluster, namespace: str) -> None:
+    """Conformance: "Container Runtime, TerminationMessage, from log output of succeeding container", "Container
+    Runtime, TerminationMessage, from container's log output of failing container", "Container Runtime,
+    TerminationMessagePath, non-root user and non-default path"
+    """
+    fallback = {"terminationMessagePolicy": "FallbackToLogsOnError"}
+    path = {"terminationMessagePath": "/dev/termination-custom-log", "securityContext": {"runAsUser": 1000}}
+    never: Obj = {"restartPolicy": "Never"}
+    create(
+        cluster,
+        namespace,
+        pod("quiet", container("c", "printf DONE", **fallback), **never),
+        pod("loud", container("c", "printf DONE; exit 1", **fallback), **never),
+        pod("elsewhere", container("c", "printf DONE > /dev/termination-custom-log", **path), **never),
+    )
+    for name, phase in (("quiet", "Succeeded"), ("loud", "Failed"), ("elsewhere", "Succeeded")):
+        wait(cluster, namespace, f"pod/{name}", ".status.phase", phase)
+    found = {
+        name: status["containerStatuses"][0]["state"]["terminated"].get("message", "")
+        for name, status in statuses(cluster, namespace).items()
+    }
+    assert found == {"quiet": "", "loud": "DONE", "elsewhere": "DONE"}
+
+
+def test_commands_and_variables_are_filled_in(cluster: Cluster, namespace: str) -> None:
+    """Conformance: "Environment variables, command expansion", "Environment variables, command argument expansion",
+    "DownwardAPI, environment for Pod UID", "DownwardAPI, environment for hostIPs", "ConfigMap, from environment field",
+    "Secrets, pod environment field", "Security Context, readOnlyRootFilesystem=false."
+    """
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "config"}, "data": {"data-1": "value-1"}}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "secret"}, "stringData": {"data-2": "value-2"}}
+    env = [
+        {"name": "TEST_VAR", "value": "test-value"},
+        {"name": "CONFIG", "valueFrom": {"configMapKeyRef": {"name": "config", "key": "data-1"}}},
+        {"name": "SECRET", "valueFrom": {"secretKeyRef": {"name": "secret", "key": "data-2"}}},
+        {"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
+        {"name": "HOST_IPS", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIPs"}}},
+    ]
+    script = 'TEST_VAR=wrong; echo "$(TEST_VAR)"'
+    all_of_them = "echo written > /file && cat /file; echo $CONFIG $SECRET $POD_UID $HOST_IPS"
+    never: Obj = {"restartPolicy": "Never"}
+    create(
+        cluster,
+        namespace,
+        config,
+        secret,
+        pod("command", {**container("c", script), "env": env[:1]}, **never),
+        pod("argument", {"name": "c", "image": IMAGE, "args": ["sh", "-c", script], "env": env[:1]}, **never),
+        pod("all", container("c", all_of_them, env=env, securityContext={"readOnlyRootFilesystem": False}), **never),
+    )
+    said = {}
+    for name in ("command", "argument", "all"):
+        wait(cluster, namespace, f"pod/{name}", ".status.phase", "Succeeded")
+        said[name] = cluster.kubectl("-n", namespace, "logs", name).stdout
+    found = cluster.json("-n", namespace, "get", "pod", "all")
+    addresses = ",".join(one["ip"] for one in found["status"]["hostIPs"])
+    assert said == {
+        "command": "test-value\n",
+        "argument": "test-value\n",
+        "all": f"written\nvalue-1 value-2 {found['metadata']['uid']} {addresses}\n",
+    }
+
+
+def test_hooks_ask_over_http(cluster: Cluster, namespace: str) -> None:
+    """Conformance: "Pod Lifecycle, post start http hook", "Pod Lifecycle, prestop http hook" """
+    serve = "mkdir /w; echo ok > /w/started; echo ok > /w/stopping; exec httpd -f -vv -p 8080 -h /w"
+    create(cluster, namespace, pod("server", container("c", serve)))
+    cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/server", "--timeout=60s")
+    address = statuses(cluster, namespace)["server"]["podIP"]
+    hooks = {
+        when: {"httpGet": {"host": address, "port": 8080, "path": path}}
+        for when, path in (("postStart", "/started"), ("preStop", "/stopping"))
+    }
+    create(cluster, namespace, pod("p", container("c", SLEEP, lifecycle=hooks), terminationGracePeriodSeconds=2))
+    cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/p", "--timeout=60s")
+    asked = cluster.kubectl("-n", namespace, "logs", "server").stdout
+    assert "url:/started" in asked
+    assert "url:/stopping" not in asked
+    cluster.kubectl("-n", namespace, "delete", "pod", "p")
+    assert "url:/stopping" in cluster.kubectl("-n", namespace, "logs", "server").stdout
