@@ -238,7 +238,7 @@ def proxied(site: Site, cluster_ip: str) -> Iterator[None]:
     with subprocess.Popen(["nft", "monitor"], stdout=subprocess.PIPE, env=environment) as monitor:
         assert monitor.stdout is not None
         healthz = f"--healthz-bind-address=127.0.0.1:{_free_port()}"
-        proxy = site.start("kube-proxy", kubeconfig, "--hostname-override=alone", healthz)
+        proxy = site.start("kube-proxy", kubeconfig, "--hostname-override=alone", healthz, "--metrics-bind-address=")
         try:
             for line in monitor.stdout:
                 if cluster_ip.encode() in line:

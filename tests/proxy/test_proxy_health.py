@@ -5,8 +5,9 @@ import json
 import socket
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from pinnace.proxy.health import HealthServers, ProxyHealth, ServiceHealth, service_health
+from pinnace.proxy.health import HealthServers, ProxyHealth, ServiceHealth, observe, service_health
 from pinnace.proxy.proxier import snapshot
 from pinnace.wire.http import Peer, Request
 
@@ -63,3 +64,12 @@ def test_the_proxy_is_healthy_unless_a_change_waits_too_long() -> None:
     assert (status(patient), status(impatient)) == (200, 503)
     impatient.applied()
     assert (status(impatient), status(impatient, "/livez"), status(impatient, "/other")) == (200, 200, 404)
+
+
+def test_the_proxy_tells_of_its_process_and_its_mode() -> None:
+    def page(path: str) -> bytes:
+        return observe(Request("GET", path, "", {}, b"", Peer(""))).body
+
+    told = {family.name for family in text_string_to_metric_families(page("/metrics").decode())}
+    assert {"process_cpu_seconds", "process_resident_memory_bytes", "kubernetes_build_info"} <= told
+    assert (page("/proxyMode"), page("/healthz")) == (b"nftables", b"ok")

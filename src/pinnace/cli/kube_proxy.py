@@ -50,6 +50,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Where /healthz is served; empty: nowhere.",
 )
+@click.option(
+    "--metrics-bind-address",
+    type=LISTEN,
+    default="127.0.0.1:10249",
+    show_default=True,
+    help="Where /metrics and /proxyMode are served; empty: nowhere.",
+)
 @switch("--cleanup", default=False, show_default=True, help="Take all rules away, and end.")
 @verbosity_option
 def command(verbosity: int, **flags: Any) -> None:
@@ -93,7 +100,7 @@ def _options(flags: dict[str, Any]) -> ProxyOptions:
         node_ips=tuple(one for one in chosen if not ip_address(one).is_loopback),
         localhost_node_ports=not wanted or "127.0.0.1" in chosen,
     )
-    return ProxyOptions(rules=rules, healthz=flags["healthz_bind_address"])
+    return ProxyOptions(rules=rules, healthz=flags["healthz_bind_address"], metrics=flags["metrics_bind_address"])
 
 
 def _node_port_addresses(wanted: list[str]) -> list[str]:

@@ -20,7 +20,7 @@ from pinnace.client.informer import InformerFactory
 from pinnace.machinery.meta import Obj, labels_of, namespace_of
 from pinnace.proxy import conntrack
 from pinnace.proxy.endpoints import Choice, choose, endpoints_of
-from pinnace.proxy.health import HealthServers, ProxyHealth, service_health
+from pinnace.proxy.health import HealthServers, ProxyHealth, observe, service_health
 from pinnace.proxy.nftables import RuleOptions, Ruleset, base, difference, service_rules
 from pinnace.proxy.services import ServicePort, is_ours, service_ports
 from pinnace.wire.server import serve
@@ -45,6 +45,7 @@ class ProxyOptions:
     service_cidr: str = ""  # given with a bridge: routed there, so that this host reaches cluster IPs without a default
     min_sync_interval: float = 0.05  # seconds between transactions
     healthz: tuple[str, int] | None = None  # where `/healthz` is served; kube-proxy's port is 10256
+    metrics: tuple[str, int] | None = None  # where `/metrics` is served; kube-proxy's port is 10249
     nft: tuple[str, ...] = ("nft",)
 
 
@@ -102,6 +103,8 @@ class Proxier:
             self._informers.start()
         own = self.options.healthz
         server = await serve(self._health.handle, [own]) if own else None
+        told = self.options.metrics
+        observer = await serve(observe, [told]) if told else None
         try:
             await self._services.wait_synced()
             await self._slices.wait_synced()
@@ -111,8 +114,9 @@ class Proxier:
                 group.create_task(self._follow())
                 group.create_task(self._watch_table())
         finally:
-            if server is not None:
-                await server.close(0)
+            for each in (server, observer):
+                if each is not None:
+                    await each.close(0)
             await self._health_ports.close()
             if self._own_informers:
                 await self._informers.stop()
