@@ -14,7 +14,7 @@ from pinnace.wire.http import Peer, Request, Response
 
 
 class Judge:
-    """An API server that knows one token, whose bearer may read /metrics."""
+    """An API server that knows one token, whose bearer may read /metrics and /debug/pprof."""
 
     async def create(self, resource: GVR, obj: Obj, namespace: str = "") -> Obj:
         spec: dict[str, Any] = obj["spec"]
@@ -22,12 +22,14 @@ class Judge:
             user = {"username": "prometheus", "groups": ["system:authenticated"]}
             return {"status": {"authenticated": True, "user": user} if spec["token"] == "good" else {}}
         asked = spec["nonResourceAttributes"]
-        return {"status": {"allowed": spec["user"] == "prometheus" and asked == {"path": "/metrics", "verb": "get"}}}
+        allowed = [{"path": path, "verb": "get"} for path in ("/metrics", "/debug/pprof", "/debug/pprof/heap")]
+        return {"status": {"allowed": spec["user"] == "prometheus" and asked in allowed}}
 
 
-async def ask(path: str, token: str = "", query: str = "") -> Response:
+async def ask(path: str, token: str = "", query: str = "", *, profiling: bool = True) -> Response:
     headers = {"authorization": f"Bearer {token}"} if token else {}
-    answer = await Observer(cast(Client, Judge())).handle(Request("GET", path, query, headers, b"", Peer("")))
+    observer = Observer(cast(Client, Judge()), profiling=profiling)
+    answer = await observer.handle(Request("GET", path, query, headers, b"", Peer("")))
     assert isinstance(answer, Response)
     return answer
 
@@ -52,3 +54,18 @@ async def test_metrics_are_told_to_whom_the_api_server_allows(path: str, token: 
     if status == 200:
         names = {family.name for family in text_string_to_metric_families(answer.body.decode())}
         assert {"process_cpu_seconds", "process_resident_memory_bytes", "kubernetes_build_info"} <= names
+
+
+@pytest.mark.parametrize(
+    ("path", "token", "profiling", "status"),
+    [
+        ("/debug/pprof", "", True, 403),
+        ("/debug/pprof", "good", True, 200),
+        ("/debug/pprof", "good", False, 404),
+        ("/debug/pprof/heap", "good", True, 404),
+    ],
+)
+async def test_what_they_do_is_told_to_whom_the_api_server_allows(
+    path: str, token: str, profiling: bool, status: int
+) -> None:
+    assert (await ask(path, token, profiling=profiling)).status == status

@@ -1,4 +1,4 @@
-"""What kube-controller-manager and kube-scheduler serve of themselves: /healthz, /livez, /readyz, /metrics.
+"""What kube-controller-manager and kube-scheduler serve of themselves: health, /metrics, /debug/pprof/.
 
 Health is for everybody; who asks for more shows a bearer token, which the API server judges, as it does whether its
 bearer may. https://kubernetes.io/docs/reference/using-api/health-checks/
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pinnace.cli.serving import own_certificate
-from pinnace.cli.values import FILE
+from pinnace.cli.values import FILE, Decorator, switch
 
 if TYPE_CHECKING:
     from pinnace.client.client import Client
@@ -27,7 +27,7 @@ _TEXT = (("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options
 
 def observing_options(port: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The flags of where a server can be looked at; `port` is the original's, to name it."""
-    options = [
+    options: list[Decorator] = [
         click.option("--bind-address", default="0.0.0.0", show_default=True, help="Where health and metrics are."),
         click.option(
             "--secure-port",
@@ -47,6 +47,7 @@ def observing_options(port: int) -> Callable[[Callable[..., Any]], Callable[...,
             show_default=True,
             help="Where a certificate is made when none is given.",
         ),
+        switch("--profiling", default=True, show_default=True, help="Tell at /debug/pprof/ what the server is doing."),
     ]
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,7 +74,7 @@ async def observed(
         raise click.BadParameter("give both or none", param_hint="--tls-cert-file, --tls-private-key-file")
     if not files[0]:
         files = own_certificate(flags["cert_dir"], name, flags["bind_address"])
-    observer = Observer(client, families)
+    observer = Observer(client, families, profiling=flags["profiling"])
     address = (flags["bind_address"], flags["secure_port"])
     server = await serve(observer.handle, [address], TlsConfig(files[0], files[1], None, ("http/1.1",)))
     try:
@@ -85,12 +86,13 @@ async def observed(
 class Observer:
     """Answers for a server that acts through `client`."""
 
-    def __init__(self, client: Client, families: Iterable[Family] = ()) -> None:
+    def __init__(self, client: Client, families: Iterable[Family] = (), *, profiling: bool = False) -> None:
         from pinnace.client import measures
         from pinnace.machinery.schema import Schemas
         from pinnace.wire.process_metrics import process_families
 
         self._client = client
+        self._profiling = profiling
         self._families = [*process_families(f"v1.{max(Schemas.minors())}.0"), *measures.families(), *families]
 
     async def handle(self, request: Request) -> AnyResponse:
@@ -112,7 +114,16 @@ class Observer:
             return refused
         if request.path == "/metrics":
             return Response(200, (("Content-Type", metrics.TEXT),), metrics.text(self._families).encode())
-        return Response(404, _TEXT, b"404 page not found\n")
+        return await self._profile(request) or Response(404, _TEXT, b"404 page not found\n")
+
+    async def _profile(self, request: Request) -> Response | None:
+        from pinnace.wire import profiling
+        from pinnace.wire.http import Response
+
+        if not self._profiling or request.method != "GET" or not f"{request.path}/".startswith(profiling.BELOW):
+            return None
+        found = profiling.answer(request)
+        return found if found is None or isinstance(found, Response) else await found
 
     async def _refused(self, request: Request) -> Response | None:
         """The answer to who may not; None for who may. Raises ApiError where the API server cannot be asked."""
