@@ -79,8 +79,9 @@ def test_environment_comes_from_everywhere(cluster: Cluster, namespace: str) -> 
 
 
 def test_volumes_hold_what_they_should(cluster: Cluster, namespace: str) -> None:
-    """Conformance: "ConfigMap Volume, with mapping", "Projected Volume, ConfigMap, mapped", "EmptyDir, medium memory,
-    volume mode default", "DownwardAPI volume, memory limits", "Secrets Volume, volume mode 0400"
+    """Conformance: "ConfigMap Volume, with mapping", "ConfigMap Volume, without mapping", "Projected Volume,
+    ConfigMap, mapped", "EmptyDir, medium memory, volume mode default", "DownwardAPI volume, memory limits", "Secrets
+    Volume, volume mode 0400"
     """
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "config"}, "data": {"a": "1", "b": "2"}}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "secret"}, "stringData": {"key": "s3cret"}}
@@ -120,7 +121,7 @@ def test_volumes_hold_what_they_should(cluster: Cluster, namespace: str) -> None
 
 def test_identity_and_limits_of_a_container(cluster: Cluster, namespace: str) -> None:
     """Conformance: "Security Context, runAsUser=65534", "Security Context, allowPrivilegeEscalation=false.", "DNS,
-    custom dnsConfig", "Kubelet, managed etc hosts"
+    custom dnsConfig", "Kubelet, managed etc hosts", "Security Context, test RunAsGroup at pod level"
     """
     of_pod = {"runAsUser": 1000, "runAsGroup": 2000, "fsGroup": 3000, "supplementalGroups": [4000]}
     of_container = {

@@ -105,12 +105,13 @@ def test_a_pod_that_always_fails_can_be_deleted(cluster: Cluster, namespace: str
 def test_containers_run_what_image_and_pod_say(cluster: Cluster, namespace: str) -> None:
     """Conformance: "Kubelet, log output, default", "Kubelet, hostAliases", "Kubelet, pod with read only root file
     system", "Containers, with command", "Containers, with arguments", "Containers, with command and arguments",
-    "Containers, without command and arguments"
+    "Containers, without command and arguments", "Security Context, test RunAsGroup at container level"
     """
     aliases = [{"ip": "123.45.67.89", "hostnames": ["foo", "bar"]}]
     fixed = container(
         "c", "echo no > /file; cat /etc/passwd | head -1", securityContext={"readOnlyRootFilesystem": True}
     )
+    grouped = container("c", "id -u; id -g", securityContext={"runAsUser": 1001, "runAsGroup": 2002})
     plain = {"name": "c", "image": IMAGE}
     never: Obj = {"restartPolicy": "Never"}
     create(
@@ -118,17 +119,19 @@ def test_containers_run_what_image_and_pod_say(cluster: Cluster, namespace: str)
         namespace,
         pod("aliases", container("c", "cat /etc/hosts"), hostAliases=aliases, **never),
         pod("fixed", fixed, **never),
+        pod("grouped", grouped, **never),
         pod("neither", plain, **never),
         pod("arguments", {**plain, "args": ["echo", "hello"]}, **never),
         pod("command", {**plain, "command": ["echo", "command"]}, **never),
         pod("both", {**plain, "command": ["echo"], "args": ["both", "of them"]}, **never),
     )
     said: dict[str, str] = {}
-    for name in ("aliases", "fixed", "neither", "arguments", "command", "both"):
+    for name in ("aliases", "fixed", "grouped", "neither", "arguments", "command", "both"):
         wait(cluster, namespace, f"pod/{name}", ".status.phase", "Succeeded")
         said[name] = cluster.kubectl("-n", namespace, "logs", name).stdout
     assert "123.45.67.89\tfoo\tbar\n" in said.pop("aliases")
     assert "Read-only file system" in said.pop("fixed")
+    assert said.pop("grouped") == "1001\n2002\n"
     assert said == {"neither": "", "arguments": "hello\n", "command": "command\n", "both": "both of them\n"}
 
 
