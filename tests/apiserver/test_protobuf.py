@@ -68,6 +68,16 @@ def test_the_zero_of_a_pointer_is_what_its_author_wrote() -> None:
     assert lease["spec"] == {"holderIdentity": "me", "leaseDurationSeconds": 30, "leaseTransitions": 0}
 
 
+@pytest.mark.parametrize(
+    ("message", "value"),
+    [("k8s.io.api.core.v1.Toleration", {}), ("k8s.io.api.core.v1.PodDNSConfigOption", {"value": ""})],
+)
+def test_an_empty_text_is_one_only_where_its_author_could_leave_it_out(message: str, value: dict[str, str]) -> None:
+    number = next(number for number, (name, *_) in protobuf._messages()[message].items() if name == "value")
+
+    assert protobuf._read(message, field(int(number), b""), Schemas.load()) == value
+
+
 def test_a_message_with_nothing_but_items_is_not_a_list() -> None:
     pod = protobuf.load(PROJECTED, Schemas.load())
 

@@ -45,7 +45,7 @@ _POINTERS = frozenset(
         "collisionCount terminatingReplicas targetCPUUtilizationPercentage currentCPUUtilizationPercentage",
         "nominalConcurrencyShares lendablePercent borrowingLimitPercent remainingItemCount minDomains endPort",
         "seLinuxMount requiresRepublish storageCapacity nodeAllocatableUpdatePeriodSeconds errorCode",
-        "recursiveReadOnlyMounts userNamespaces supplementalGroupsPolicy value",
+        "recursiveReadOnlyMounts userNamespaces supplementalGroupsPolicy",
     )
     for word in line.split()
 )
@@ -55,6 +55,7 @@ _POINTERS = frozenset(
 _POINTERS_OF = {
     "timeoutSeconds": ("MutatingWebhook", "ValidatingWebhook", "ClientIPConfig"),
     "port": ("EndpointPort", "ServiceReference"),
+    "value": ("PodDNSConfigOption", "PriorityClass"),
 }
 
 # The few fields whose name in protobuf is not the one in JSON.
