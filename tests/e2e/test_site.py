@@ -262,12 +262,6 @@ def test_explain_shows_a_field_with_its_description(site: Cluster) -> None:
     assert re.search(r"rollingUpdate\s+<RollingUpdateDeployment>", out)
 
 
-def test_top_says_that_there_are_no_metrics(site: Cluster) -> None:
-    result = site.kubectl("top", "nodes", check=False)
-
-    assert (result.returncode, result.stderr) == (1, "error: Metrics API not available\n")
-
-
 def test_a_deleted_pod_is_replaced(site: Cluster) -> None:
     gone = pods(site)[0]
     site.kubectl("-n", "site", "delete", "pod", gone, "--timeout=60s")
