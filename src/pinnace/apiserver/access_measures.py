@@ -55,6 +55,8 @@ class Access:
 
     def refused(self, user: str, began: float, known: float, asked: float, code: int) -> None:
         """Somebody may not, or that could not be told, with this code."""
+        if user not in self._users and len(self._users) >= MOST:
+            self._users = dict(self._by_kind())
         self._users[user] = self._users.get(user, 0) + 1
         _note(self._known, known - began)
         _note(self._authorization["refused" if code == _FORBIDDEN else "error"], clock() - asked)

@@ -29,6 +29,7 @@ SECONDS = (
 _FINE = 2  # of those bounds lie below the least that service levels look at
 BYTES = tuple(1000.0 * 10**power for power in range(7))
 MOST = 10_000  # kinds of requests that are told apart
+LONGEST_PATH = 1024  # characters of the path of such a one
 _READS = ("GET", "LIST")
 
 _Key = tuple[str, str, str, str, str, str, int, bool]
@@ -89,7 +90,7 @@ class Metrics:
         )
         record = self._requests.get(key)
         if record is None:
-            if len(self._requests) >= MOST:  # paths are the client's choice
+            if len(self._requests) >= MOST or len(info.path) > LONGEST_PATH:  # paths are the client's choice
                 key = ("", "", "", "", "", "", response.status, False)
             record = self._requests.setdefault(key, _Record())
         record.count += 1

@@ -40,6 +40,7 @@ from pinnace.wire.http import AnyResponse, Peer, Request, Response, StreamingRes
 log = structlog.get_logger()
 
 PARSED = 20_000  # paths whose meaning is remembered
+LONGEST_PARSED = 1024  # characters of such a path: what a client may make us keep is bounded
 _WATCH_WORDS = ("watch=1", "watch=true", "watch=True", "watch=t")
 _OWN_FORM = ("log", "exec", "attach", "portforward", "proxy")  # what these answer is not the client's choice
 
@@ -200,7 +201,9 @@ class RequestPath:
         if found is None:
             if len(self._parsed) >= PARSED:
                 self._parsed.clear()
-            found = self._parsed[key] = parse_request(method, path, watch)
+            found = parse_request(method, path, watch)
+            if len(path) <= LONGEST_PARSED:
+                self._parsed[key] = found
         return found
 
     def _answered(self, exchange: Exchange, response: AnyResponse) -> AnyResponse:

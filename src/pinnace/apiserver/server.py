@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import ipaddress
 import time
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -202,10 +202,7 @@ class ApiServer:
         if self._server is not None:
             await asyncio.sleep(self.options.shutdown_delay)
         self.api.stopping = True
-        for chore in self._chores:
-            chore.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await chore
+        await _end_chores(self._chores)
         if self._addresses is not None:
             await leave(self._as_server, self._addresses, self._port)
         for stream in list(self.api.streams):
@@ -300,3 +297,15 @@ def _protocol_error(status: int, message: str) -> Response:
     if status == 413:
         return Response(413, JSON_HEADERS, orjson.dumps(errors.too_large().to_status()))
     return Response(status, (("Content-Type", "text/plain; charset=utf-8"),), message.encode())
+
+
+async def _end_chores(chores: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel them all and wait; one that failed before must not keep the rest of the end from happening."""
+    for chore in chores:
+        chore.cancel()
+        try:
+            await chore
+        except asyncio.CancelledError:
+            pass
+        except Exception:
+            log.exception("a chore of the server has failed")

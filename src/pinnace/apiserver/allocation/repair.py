@@ -221,7 +221,8 @@ class Repair:
                     await self._tell(address, "IPAddressAllocation", finding)
                 elif self._holds(owner, book, value):
                     continue
-                await self._write(book.records.release(value))
+                if book.records.owner(value) is not None:  # it may have gone while that was told
+                    await self._write(book.records.release(value))
 
     def _existing(self, resource: GVR, key: str) -> Obj | None:
         found = self._storage.cache(resource).get(key) if key else None

@@ -64,14 +64,24 @@ class TokenWebhook:
         said = status.get("user")
         if not status.get("authenticated") or not isinstance(said, dict):
             return None
-        for_us = status.get("audiences") or self._audiences
+        for_us = _texts(status.get("audiences") or list(self._audiences))
         if self._audiences and not set(for_us) & set(self._audiences):
             return None
-        extra = {name: tuple(values) for name, values in (said.get("extra") or {}).items()}
-        groups = tuple(said.get("groups") or ())
+        told = said.get("extra") or {}
+        if not isinstance(told, dict):
+            raise ValueError("the user's extra is no map")
+        extra = {name: _texts(values) for name, values in told.items()}
+        groups = _texts(said.get("groups") or [])
         if AUTHENTICATED not in groups:
             groups = (*groups, AUTHENTICATED)
         return User(str(said.get("username") or ""), str(said.get("uid") or ""), groups, extra)
 
     async def close(self) -> None:
         await self._webhook.close()
+
+
+def _texts(values: object) -> tuple[str, ...]:
+    """Raises ValueError for what is no list of texts."""
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError("the answer has something else where a list of texts belongs")
+    return tuple(values)

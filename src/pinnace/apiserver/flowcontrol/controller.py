@@ -28,6 +28,7 @@ from pinnace.machinery.meta import GVR, Obj, format_time, utc_now
 log = structlog.get_logger()
 
 FLOWS = 10_000  # that are remembered
+LONGEST_PATH = 1024  # characters of the path of such a one
 LOOK_SECONDS = 60.0  # between looks at the cluster's own objects, which changes cause too
 
 
@@ -71,7 +72,9 @@ class FlowControl:
         if found is None:
             if len(self._flows) >= FLOWS:
                 self._flows.clear()
-            found = self._flows[key] = self._match(user, info)
+            found = self._match(user, info)
+            if len(info.path) <= LONGEST_PATH:
+                self._flows[key] = found
         return found
 
     def _match(self, user: User, info: RequestInfo) -> Flow:
