@@ -46,15 +46,27 @@ async def test_a_queue_tells_what_waits_and_what_is_worked_on() -> None:
 async def test_requests_are_counted_by_host_method_and_code() -> None:
     server = await serve(lambda _: Response(200, (), b"{}"), [("127.0.0.1", 0)])
     host = f"127.0.0.1:{server.addresses[0][1]}"
+    before = [figure(host) for figure in (_answered, _lost, _timed)]  # of an earlier test's server on this port
     transport = HttpsTransport(Connection(server=f"http://{host}"))
     await transport.request("GET", "/api")
     await server.close(0)
     with pytest.raises(ApiError):
         await transport.request("GET", "/api")
     await transport.close()
-    assert told(host=host, method="GET", code="200")["rest_client_requests_total"] == 1
-    assert told(host=host, method="GET", code="<error>")["rest_client_requests_total"] == 1
-    assert told(host=host, verb="GET")["rest_client_request_duration_seconds_count"] == 2
+    after = [figure(host) for figure in (_answered, _lost, _timed)]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [1, 1, 2]
+
+
+def _answered(host: str) -> float:
+    return told(host=host, method="GET", code="200").get("rest_client_requests_total", 0)
+
+
+def _lost(host: str) -> float:
+    return told(host=host, method="GET", code="<error>").get("rest_client_requests_total", 0)
+
+
+def _timed(host: str) -> float:
+    return told(host=host, verb="GET").get("rest_client_request_duration_seconds_count", 0)
 
 
 def test_a_lease_that_is_held_is_told() -> None:
