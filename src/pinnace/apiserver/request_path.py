@@ -254,12 +254,11 @@ class RequestPath:
         info = self._info(method, path, False)
         who = loopback_user(user)
         if self._auditor is None:
-            asked = self._asked(who, info, params)
-            await asking(lambda: self._api.authorizer.authorize(who, asked))
+            await self._admit_own(who, info, params, None)
             return await self._own(who, info, method, path, params, body, content_type, None)
         exchange = Exchange(own_request(method, path, params, body, content_type), info, who)
         try:
-            await self._admit_own(self._auditor, exchange, params)
+            await self._admit_own(who, info, params, exchange)
             answer = await self._own(who, info, method, path, params, body, content_type, exchange)
         except ApiError as error:
             if exchange.audit is not None:
@@ -269,15 +268,18 @@ class RequestPath:
             self._auditor.done(exchange, 201 if info.verb == "create" else 200, answer)
         return answer
 
-    async def _admit_own(self, auditor: Auditor, exchange: Exchange, params: Mapping[str, str]) -> None:
-        """`_admit` for a component of this process, recorded."""
-        auditor.begin(exchange)
-        asked = self._asked(exchange.user, exchange.info, params)
+    async def _admit_own(
+        self, who: User, info: RequestInfo, params: Mapping[str, str], exchange: Exchange | None
+    ) -> None:
+        """`_admit` for a component of this process; `exchange` is there where requests are recorded."""
+        if exchange is not None and self._auditor is not None:
+            self._auditor.begin(exchange)
+        asked = self._asked(who, info, params)
 
         def authorize() -> None:
-            if exchange.audit is not None:
-                note_decision(exchange.audit, *self._api.authorizer.explain(exchange.user, asked))
-            self._api.authorizer.authorize(exchange.user, asked)
+            if exchange is not None and exchange.audit is not None:
+                note_decision(exchange.audit, *self._api.authorizer.explain(who, asked))
+            self._api.authorizer.authorize(who, asked)
 
         await asking(authorize)
 
@@ -320,20 +322,19 @@ class RequestPath:
         """A watch of a component of this process; raises ApiError where HTTP would send an ERROR event."""
         info = self._info("GET", path, True)
         who = loopback_user(user)
-        exchange = None
-        if self._auditor is not None:
+        if self._auditor is None:
+            await self._admit_own(who, info, params, None)
+            exchange = None
+        else:
             exchange = Exchange(own_request("GET", path, {**params, "watch": "1"}, None, ""), info, who)
             try:
-                await self._admit_own(self._auditor, exchange, params)
+                await self._admit_own(who, info, params, exchange)
             except ApiError as error:
                 if exchange.audit is not None:
                     self._auditor.done(exchange, error.code, error.to_status())
                 raise
             if exchange.audit is not None:
                 self._auditor.started(exchange)
-        else:
-            asked = self._asked(who, info, params)
-            await asking(lambda: self._api.authorizer.authorize(who, asked))
         if self._aggregator.backends and (backend := self._aggregator.find(info)) is not None:
             events = loopback.watch(backend, who, path, params)
         else:

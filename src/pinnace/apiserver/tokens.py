@@ -20,8 +20,6 @@ from pinnace.apiserver.storage import Storage
 from pinnace.machinery import errors
 from pinnace.machinery.meta import GVR, Obj
 
-_LEGACY_ISSUER = "kubernetes/serviceaccount"
-_LEGACY = "kubernetes.io/serviceaccount/"
 ALGORITHMS = ("RS256", "ES256", "ES384", "ES512")
 _BOUND_TO = {"pod": PODS, "secret": SECRETS, "node": NODES}
 _POD_NAME = "authentication.kubernetes.io/pod-name"
@@ -134,30 +132,9 @@ class ServiceAccountTokens:
             claims = jwt.decode(token, key, algorithms=[algorithm], audience=wanted)
             if claims.get("iss") not in self.issuers:
                 return None
-        except (jwt.InvalidIssuerError, jwt.MissingRequiredClaimError):
-            return self._verify_legacy(token, key, algorithm, audiences)
         except (jwt.PyJWTError, KeyError, TypeError, ValueError):
             return None
         return self._user_of(claims)
-
-    def _verify_legacy(self, token: str, key: Any, algorithm: str, audiences: tuple[str, ...]) -> User | None:
-        """Whose token of a Secret it is: one without an end or an audience, good while the Secret holds it."""
-        import jwt
-
-        try:
-            claims = jwt.decode(token, key, algorithms=[algorithm], issuer=_LEGACY_ISSUER)
-        except jwt.PyJWTError:
-            return None
-        if audiences and not set(audiences) & set(self.audiences):
-            return None
-        namespace, name = claims.get(f"{_LEGACY}namespace", ""), claims.get(f"{_LEGACY}service-account.name", "")
-        account = {"name": name, "uid": claims.get(f"{_LEGACY}service-account.uid")}
-        self._need(SERVICE_ACCOUNTS, namespace, account)
-        secret = self._storage.cache(SECRETS).get(f"{namespace}/{claims.get(f'{_LEGACY}secret.name', '')}")
-        held = ((secret.obj().get("data") or {}).get("token") or "") if secret is not None else ""
-        if base64.b64decode(held) != token.encode():
-            raise errors.unauthorized()
-        return self._user_of({"kubernetes.io": {"namespace": namespace, "serviceaccount": account}})
 
     def audiences_of(self, token: str, audiences: tuple[str, ...]) -> list[str]:
         """Which of `audiences` a token (already verified) is for."""
@@ -166,7 +143,7 @@ class ServiceAccountTokens:
         claims = jwt.decode(token, options={"verify_signature": False})
         if claims.get("iss") == _LEGACY:
             return [audience for audience in audiences if audience in self.audiences]
-        given = claims.get("aud") or list(self.audiences if claims.get("iss") == _LEGACY_ISSUER else ())
+        given = claims.get("aud") or []
         return [audience for audience in audiences if audience in ([given] if isinstance(given, str) else given)]
 
     def _user_of(self, claims: Obj) -> User:

@@ -21,15 +21,14 @@ from pinnace.apiserver.audit.event import Record, record_of
 from pinnace.apiserver.audit.options import AuditOptions
 from pinnace.apiserver.audit.policy import COMPLETE, PANIC, RECEIVED, STARTED, Level, Policy, load_policy
 from pinnace.apiserver.authn import User
+from pinnace.apiserver.deadline import is_long_running
 from pinnace.apiserver.exchange import Exchange
-from pinnace.apiserver.request_info import RequestInfo
 from pinnace.machinery import errors
 from pinnace.machinery.meta import Obj, utc_now
 from pinnace.machinery.schema import Schemas
 from pinnace.wire.http import AnyResponse, Peer, Request, Response, StreamingResponse, UpgradeResponse
 
 DECISION, REASON = "authorization.k8s.io/decision", "authorization.k8s.io/reason"
-_LASTING = frozenset({"attach", "exec", "log", "portforward", "proxy"})
 _AGENT, _LOOPBACK = f"pinnace/v{__version__}", "127.0.0.1"  # of requests within this process
 _BODIES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 
@@ -89,7 +88,7 @@ class Auditor:
             self._complete(record, exchange)
             return response
         record.status = {"code": response.status}
-        if is_lasting(exchange.info):
+        if is_long_running(exchange.info):
             self._emit(record, STARTED)
         return _followed(response, lambda: self._complete(record, exchange))
 
@@ -99,7 +98,7 @@ class Auditor:
         assert record is not None
         exchange.audit = None
         self._read_request(record, exchange)
-        if is_lasting(exchange.info) or document is None or not exchange.info.is_resource:
+        if is_long_running(exchange.info) or document is None or not exchange.info.is_resource:
             record.status = {"code": code}
         else:
             whole = record.verdict.level >= Level.REQUEST_RESPONSE or document.get("kind") == "Status"
@@ -191,11 +190,6 @@ def auditor_of(options: AuditOptions, schemas: Schemas) -> Auditor | None:
         except ValueError as error:
             raise ValueError(f"initializing audit webhook: {error}") from None
     return Auditor(policy, backends, schemas) if backends else None
-
-
-def is_lasting(info: RequestInfo) -> bool:
-    """Whether the answer goes on for as long as the client likes."""
-    return info.verb in ("watch", "proxy") or (info.is_resource and info.subresource in _LASTING)
 
 
 def own_request(method: str, path: str, params: Mapping[str, str], body: Any, content_type: str) -> Request:
