@@ -325,11 +325,78 @@ def test_ephemeral_containers_are_only_added() -> None:
     assert validate_ephemeral_update(old, old) == []
 
 
-def test_a_resize_keeps_the_quality_of_service() -> None:
-    old = created(containers=container(resources={"requests": {"cpu": "1"}}))
-    new = created(containers=container(resources={"requests": {"cpu": "2"}}))
-    assert validate_resize(new, old) == []
-    assert [cause.field for cause in validate_resize(created(), old)] == ["spec"]
+def resources(**requests: str) -> dict[str, Any]:
+    return {"requests": {name.replace("_", "-"): value for name, value in requests.items()}}
+
+
+def sized(first: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    other = {"name": "other", "image": "i", "resources": resources(cpu="1", memory="1Gi")}
+    return created(containers=[*container(resources=first), other], **spec)
+
+
+INIT: list[dict[str, Any]] = [{"name": "init", "image": "i", "resources": resources(cpu="1")}]
+SIDECAR: list[dict[str, Any]] = [{**INIT[0], "restartPolicy": "Always"}]
+MORE = resources(cpu="2")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (sized(resources(cpu="1")), sized(resources(cpu="2", memory="1Gi")), []),
+        (sized({}, initContainers=SIDECAR), sized({}, initContainers=[{**SIDECAR[0], "resources": MORE}]), []),
+        (sized({}, resources=resources(cpu="3")), sized({}, resources=resources(cpu="4")), []),
+        (
+            sized(resources(cpu="1", memory="1Gi")),
+            sized(resources(cpu="1")),
+            ["spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed"],
+        ),
+        (
+            sized({"limits": {"cpu": "1"}}),
+            sized({"requests": {"cpu": "1"}}),
+            ["spec.containers[0].resources.limits: Forbidden: resource limits cannot be removed"],
+        ),
+        (
+            sized(resources(cpu="1", ephemeral_storage="1Gi")),
+            sized(resources(cpu="1", ephemeral_storage="2Gi")),
+            ["spec: Forbidden: only cpu and memory resources are mutable"],
+        ),
+        (
+            sized({}, initContainers=INIT),
+            sized({}, initContainers=[{**INIT[0], "resources": MORE}]),
+            ["spec.initContainers[0].resources: Forbidden: resources for non-sidecar init containers are immutable"],
+        ),
+        (
+            sized({}),
+            created(containers=list(reversed(sized({})["spec"]["containers"]))),
+            ["spec: Forbidden: containers may not be renamed or reordered on resize"],
+        ),
+        (
+            created(
+                containers=container(
+                    resources={"requests": {"cpu": "1", "memory": "1"}, "limits": {"cpu": "1", "memory": "1"}}
+                )
+            ),
+            created(
+                containers=container(
+                    resources={"requests": {"cpu": "1", "memory": "1"}, "limits": {"cpu": "2", "memory": "1"}}
+                )
+            ),
+            ['spec: Invalid value: "Guaranteed": Pod QOS Class may not change as a result of resizing'],
+        ),
+    ],
+)
+def test_a_resize_changes_cpu_and_memory_alone(old: dict[str, Any], new: dict[str, Any], told: list[str]) -> None:
+    assert [f"{cause.field}: {cause.message}" for cause in validate_resize(new, old)] == told
+
+
+def test_static_pods_and_those_of_windows_keep_their_size() -> None:
+    mirror = created()
+    mirror["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "x"}
+    assert [cause.message for cause in validate_resize(mirror, mirror)] == ["Forbidden: static pods cannot be resized"]
+    windows = created(os={"name": "windows"})
+    assert [cause.message for cause in validate_resize(windows, windows)] == [
+        "Forbidden: windows pods cannot be resized"
+    ]
 
 
 def test_a_binding_names_a_node() -> None:

@@ -36,5 +36,6 @@ async def test_a_resize_keeps_the_quality_of_service(cluster: Cluster) -> None:
     refused = await cluster.refused("PUT", path, {**made, "spec": {**made["spec"], "containers": bare}})
     assert refused.code == 422
     assert refused.message == (
-        'Pod "a" is invalid: spec: Invalid value: "BestEffort": Pod QOS Class may not change as a result of resizing'
+        'Pod "a" is invalid: [spec: Invalid value: "Burstable": Pod QOS Class may not change as a result of resizing, '
+        "spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed]"
     )

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from pinnace.apis.checks import amount
-from pinnace.apis.core import pod_columns
+from pinnace.apis.core import pod_columns, pod_resize
 from pinnace.apis.core.pod_defaults import default_pod
 from pinnace.apis.core.pod_spec import validate_pod_spec
 from pinnace.apis.fields import selectable, text_at
@@ -177,21 +177,8 @@ def validate_ephemeral_update(pod: Obj, old: Obj) -> list[Cause]:
 
 
 def validate_resize(pod: Obj, old: Obj) -> list[Cause]:
-    """For `pods/resize`: only CPU and memory of containers may change, and not the quality of service."""
-    errors = validate_pod_spec(pod["spec"])
-    if qos_class(pod["spec"]) != qos_class(old["spec"]):
-        errors.append(
-            invalid_value("spec", qos_class(pod["spec"]), "Pod QOS Class may not change as a result of resizing")
-        )
-
-    def rest(spec: Obj) -> Obj:
-        kinds = ("containers", "initContainers")
-        bare = {kind: [{**one, "resources": None} for one in spec.get(kind) or ()] for kind in kinds}
-        return {**spec, **bare}
-
-    if rest(pod["spec"]) != rest(old["spec"]):
-        errors.append(field_forbidden("spec", "only cpu and memory resources for containers are mutable"))
-    return errors
+    """For `pods/resize`."""
+    return pod_resize.validate_resize(pod, old, qos_class)
 
 
 PART_RULES = {"ephemeralcontainers": validate_ephemeral_update, "resize": validate_resize}

@@ -154,15 +154,18 @@ def restrict_ephemeral_containers(new: Obj, old: Obj) -> Obj:
 
 
 def restrict_resize(new: Obj, old: Obj) -> Obj:
-    """A write to pods/resize changes the resources of containers alone."""
+    """A write to pods/resize changes resources alone. Containers that were renamed or moved are left to be refused."""
     kept: Obj = own(old)
     kept["metadata"]["resourceVersion"] = new["metadata"].get("resourceVersion", "")
+    spec = new.get("spec") or {}
+    if "resources" in spec:
+        kept["spec"]["resources"] = spec["resources"]
     for part in ("containers", "initContainers"):
-        wanted = {container.get("name"): container for container in (new.get("spec") or {}).get(part) or ()}
-        for container in kept["spec"].get(part) or ():
-            source = wanted.get(container["name"])
-            if source is None:
-                continue
+        wanted, there = spec.get(part) or [], kept["spec"].get(part) or []
+        if [one.get("name") for one in wanted] != [one["name"] for one in there]:
+            kept["spec"][part] = wanted
+            continue
+        for source, container in zip(wanted, there, strict=True):
             for field in ("resources", "resizePolicy"):
                 if field in source:
                     container[field] = source[field]
