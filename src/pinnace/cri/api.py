@@ -299,6 +299,8 @@ class ContainerStats:
     memory_usage_bytes: int = 0
     memory_rss_bytes: int = 0
     writable_layer_used_bytes: int = 0
+    writable_layer_inodes_used: int = 0
+    process_count: int = 0  # of its cgroup; 0 where the runtime does not tell
 
 
 class ContainerEventType(Enum):

@@ -446,9 +446,9 @@ class Containers:
 
     def _stats(self, record: ContainerRecord) -> ContainerStats:
         usage = self._cgroups.usage(self.cgroup(record))
-        written = 0
+        written = inodes = 0
         with contextlib.suppress(OSError):
-            written, _ = self._snapshots.usage(record.id)
+            written, inodes = self._snapshots.usage(record.id)
         return ContainerStats(
             id=record.id,
             metadata=record.config.metadata,
@@ -459,6 +459,8 @@ class Containers:
             memory_usage_bytes=usage.memory_usage,
             memory_rss_bytes=usage.memory_rss,
             writable_layer_used_bytes=written,
+            writable_layer_inodes_used=inodes,
+            process_count=usage.pids,
         )
 
 
