@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from pinnace.apis.resources import EVENTS, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS
+from pinnace.client.client import Client
+from pinnace.client.informer import InformerFactory
 from pinnace.controllers.pods import first_to_go
 from pinnace.controllers.replicaset import ReplicaSetController
 from pinnace.controllers.replicationcontroller import ReplicationControllerController
@@ -195,3 +197,23 @@ def test_the_order_of_deletion(goes: Obj, stays: Obj) -> None:
 def test_of_a_crowded_node_one_goes_first() -> None:
     alone, crowded = pod("b", node="n1"), pod("a", node="n2")
     assert name_of(first_to_go([alone, crowded], [alone, crowded, pod("c", node="n2")], NOW)[0]) == "a"
+
+
+async def test_pods_on_their_way_out_are_counted_apart() -> None:
+    api = FakeApi()
+
+    def make(client: Client, informers: InformerFactory) -> ReplicaSetController:
+        return ReplicaSetController(client, informers, counts_terminating=True)
+
+    async with running(api, make), kubelet(api):
+        held = replica_set(2)
+        held["spec"]["template"]["metadata"]["finalizers"] = ["example.com/hold"]
+        await api.client.create(REPLICA_SETS, held)
+        await api.until(lambda: status(api).get("readyReplicas") == 2)
+        assert status(api)["terminatingReplicas"] == 0
+        gone = name_of(api.all(PODS)[0])
+        await api.client.delete(PODS, gone, "default")
+        await api.until(lambda: status(api).get("terminatingReplicas") == 1 and status(api).get("readyReplicas") == 2)
+        assert status(api)["replicas"] == 2
+        await api.client.patch(PODS, gone, {"metadata": {"finalizers": None}}, "default")
+        await api.until(lambda: status(api)["terminatingReplicas"] == 0)

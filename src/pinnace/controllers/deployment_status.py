@@ -46,6 +46,9 @@ def counted(deployment: Obj, new: Obj | None, replica_sets: Sequence[Obj], now: 
         "unavailableReplicas": max(0, total(replica_sets) - available),
     }
     status: Obj = {name: count for name, count in counts.items() if count}
+    terminating = [get_in(one, "status", "terminatingReplicas") for one in replica_sets]
+    if terminating and None not in terminating:  # before 1.35 nobody counts them
+        status["terminatingReplicas"] = sum(terminating)
     if (collisions := get_in(deployment, "status", "collisionCount")) is not None:
         status["collisionCount"] = collisions
     conditions = get_in(deployment, "status", "conditions", default=())
@@ -154,7 +157,7 @@ def check_again_in(deployment: Obj, status: Obj, now: datetime) -> float | None:
     progress = find(status.get("conditions") or (), "Progressing")
     if deadline is None or progress is None or is_complete(deployment, status):
         return None
-    if progress["reason"] in ("ProgressDeadlineExceeded", "NewReplicaSetAvailable") or progress["status"] != "True":
+    if progress["reason"] in ("ProgressDeadlineExceeded", "NewReplicaSetAvailable"):
         return None
     due = parse_time(progress["lastUpdateTime"]) + timedelta(seconds=deadline)
     return max(0.0, (due - now).total_seconds()) + 1

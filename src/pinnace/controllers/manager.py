@@ -266,6 +266,7 @@ def _arguments(options: Options, registry: Registry, informers: InformerFactory)
         "persistentvolume-binder-controller": {"provisioning": options.provisioning},
         "pod-garbage-collector-controller": {"threshold": options.terminated_pod_gc_threshold},
         "podcertificaterequest-cleaner-controller": {} if registry.by_gvr(POD_CERTIFICATE_REQUESTS) else None,
+        "replicaset-controller": {"counts_terminating": options.kubernetes_minor >= 35},
         "resourceclaim-controller": {} if registry.by_gvr(RESOURCE_CLAIMS) else None,
         "resourcequota-controller": {"served": served},
         "root-ca-certificate-publisher-controller": {"ca": options.root_ca} if options.root_ca else None,

@@ -10,13 +10,23 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from pinnace.apis.resources import PODS, REPLICA_SETS
+from pinnace.client.client import Client
 from pinnace.client.controller import Controller, itself
+from pinnace.client.informer import InformerFactory
 from pinnace.client.store import by_controller, by_namespace
 from pinnace.controllers.conditions import find, without
 from pinnace.controllers.expectations import Expectations
 from pinnace.controllers.ownership import by_claim, claim_all, claimable
 from pinnace.controllers.pod_control import BURST, PodControl
-from pinnace.controllers.pods import available_in, first_to_go, from_template, is_active, is_available, is_ready
+from pinnace.controllers.pods import (
+    available_in,
+    first_to_go,
+    from_template,
+    is_active,
+    is_available,
+    is_finished,
+    is_ready,
+)
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import (
     GVR,
@@ -42,8 +52,16 @@ def wanted_replicas(owner: Obj) -> int:
     return 1 if replicas is None else int(replicas)
 
 
-def status_of(owner: Obj, pods: Sequence[Obj], difference: int, error: ApiError | None, now: datetime) -> Obj:
-    """The status that `pods`, all active and the owner's, give it; `difference` is how many were too many."""
+def status_of(
+    owner: Obj,
+    pods: Sequence[Obj],
+    difference: int,
+    error: ApiError | None,
+    now: datetime,
+    terminating: int | None = None,
+) -> Obj:
+    """The status that `pods`, all active and the owner's, give it; `difference` is how many were too many,
+    `terminating` how many are on their way out, None where the API has no place for it."""
     template_labels = get_in(owner, "spec", "template", "metadata", "labels", default={})
     min_ready = get_in(owner, "spec", "minReadySeconds", default=0)
     counts = {
@@ -54,6 +72,8 @@ def status_of(owner: Obj, pods: Sequence[Obj], difference: int, error: ApiError 
         "observedGeneration": owner["metadata"].get("generation", 0),
     }
     status: Obj = {name: count for name, count in counts.items() if count or name == "replicas"}
+    if terminating is not None:
+        status["terminatingReplicas"] = terminating
     conditions = _conditions(owner, difference, error, now)
     if conditions:
         status["conditions"] = conditions
@@ -95,6 +115,10 @@ class ReplicaSetController(Controller):
     kind = "ReplicaSet"
     resource: GVR = REPLICA_SETS
 
+    def __init__(self, client: Client, informers: InformerFactory, *, counts_terminating: bool = False) -> None:
+        self._counts_terminating = counts_terminating
+        super().__init__(client, informers)
+
     def setup(self) -> None:
         self.owners = self.watch(self.resource, itself)
         self.owners.add_index("namespace", by_namespace)
@@ -122,12 +146,14 @@ class ReplicaSetController(Controller):
             self.expectations.forget(key)
             return None
         in_step = self.expectations.satisfied(key)
-        candidates = [pod for pod in claimable(self.pods.store, owner) if is_active(pod)]
-        pods = await claim_all(self.client, self.resource, owner, self.selector_of(owner), PODS, candidates)
+        candidates = [pod for pod in claimable(self.pods.store, owner) if not is_finished(pod)]
+        claimed = await claim_all(self.client, self.resource, owner, self.selector_of(owner), PODS, candidates)
+        pods = [pod for pod in claimed if is_active(pod)]
         difference, error = len(pods) - wanted_replicas(owner), None
         if in_step and not is_deleting(owner):
             error = await self._scale(owner, pods, difference)
-        await self._write_status(owner, status_of(owner, pods, difference, error, utc_now()))
+        terminating = len(claimed) - len(pods) if self._counts_terminating else None
+        await self._write_status(owner, status_of(owner, pods, difference, error, utc_now(), terminating))
         if error is not None:
             raise error
         return next_available(pods, get_in(owner, "spec", "minReadySeconds", default=0), utc_now())
