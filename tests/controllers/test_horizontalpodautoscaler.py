@@ -12,7 +12,6 @@ from pinnace.client.client import Client
 from pinnace.client.informer import InformerFactory
 from pinnace.client.transport import JSON, Params
 from pinnace.controllers.horizontalpodautoscaler import HorizontalPodAutoscalerController
-from pinnace.controllers.hpa_proposals import go_text
 from pinnace.controllers.hpa_replicas import Settings
 from pinnace.controllers.served import ServedResources
 from pinnace.machinery.errors import ApiError, no_such_path
@@ -309,21 +308,3 @@ async def test_two_autoscalers_for_the_same_pods() -> None:
     async with running(api, make):
         words = "pods by selector app=web are controlled by multiple HPAs: [default/twin default/web]"
         await api.until(lambda: words in messages(api, "AmbiguousSelector"))
-
-
-@pytest.mark.parametrize(
-    ("selector", "text"),
-    [
-        (None, "nil"),
-        ({}, "&LabelSelector{MatchLabels:map[string]string{},MatchExpressions:[]LabelSelectorRequirement{},}"),
-        (
-            {"matchExpressions": [{"key": "a", "operator": "In", "values": ["x", "y"]}]},
-            (
-                "&LabelSelector{MatchLabels:map[string]string{},MatchExpressions:[]LabelSelectorRequirement{"
-                "LabelSelectorRequirement{Key:a,Operator:In,Values:[x y],},},}"
-            ),
-        ),
-    ],
-)
-def test_selectors_in_messages(selector: Obj | None, text: str) -> None:
-    assert go_text(selector) == text

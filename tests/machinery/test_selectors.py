@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pinnace.machinery.meta import Obj
 from pinnace.machinery.selectors import (
     EVERYTHING,
     NOTHING,
@@ -16,6 +17,7 @@ from pinnace.machinery.selectors import (
     LabelRequirement,
     LabelSelector,
     SelectorError,
+    go_text,
     label_selector_errors,
     parse_fields,
     parse_labels,
@@ -256,3 +258,21 @@ def test_a_field_selector_reads_back_from_its_text(found: list[FieldRequirement]
     selector = FieldSelector(tuple(found))
 
     assert sorted(map(str, parse_fields(str(selector)).requirements)) == sorted(map(str, found))
+
+
+@pytest.mark.parametrize(
+    ("selector", "text"),
+    [
+        (None, "nil"),
+        ({}, "&LabelSelector{MatchLabels:map[string]string{},MatchExpressions:[]LabelSelectorRequirement{},}"),
+        (
+            {"matchExpressions": [{"key": "a", "operator": "In", "values": ["x", "y"]}]},
+            (
+                "&LabelSelector{MatchLabels:map[string]string{},MatchExpressions:[]LabelSelectorRequirement{"
+                "LabelSelectorRequirement{Key:a,Operator:In,Values:[x y],},},}"
+            ),
+        ),
+    ],
+)
+def test_selectors_as_go_prints_them(selector: Obj | None, text: str) -> None:
+    assert go_text(selector) == text

@@ -45,3 +45,15 @@ def with_condition(conditions: Iterable[Obj], new: Obj) -> list[Obj]:
         if old.get("status") == new["status"]:
             new = {**new, "lastTransitionTime": old.get("lastTransitionTime")}
     return [*without(conditions, new["type"]), new]
+
+
+def put_condition(conditions: Iterable[Obj], new: Obj) -> list[Obj]:
+    """The conditions with `new` at the place of the one of its type, always as new says; its transition time is kept
+    where the status is as before. So conditions go that have an `observedGeneration`."""
+    conditions = list(conditions)
+    old = find(conditions, new["type"])
+    if old is None:
+        return [*conditions, new]
+    if old.get("status") == new["status"]:
+        new = {**new, "lastTransitionTime": old.get("lastTransitionTime")}
+    return [new if one is old else one for one in conditions]

@@ -27,6 +27,7 @@ from pinnace.controllers.hpa_replicas import (
 )
 from pinnace.machinery.meta import Obj
 from pinnace.machinery.quantity import Quantity
+from pinnace.machinery.selectors import go_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,20 +193,6 @@ def _by_one_value(usage: int, goal: Obj, target: Target) -> tuple[int, Obj]:
 
 def _external(metric: Obj) -> str:
     return f"external metric {metric['name']}({go_text(metric.get('selector'))})"
-
-
-def go_text(selector: Obj | None) -> str:
-    """A label selector as it stands in messages."""
-    if selector is None:
-        return "nil"
-    labels = "".join(f"{key}: {value}," for key, value in sorted((selector.get("matchLabels") or {}).items()))
-    expressions = "".join(
-        f"LabelSelectorRequirement{{Key:{one['key']},Operator:{one['operator']},"
-        f"Values:[{' '.join(one.get('values') or ())}],}},"
-        for one in selector.get("matchExpressions") or ()
-    )
-    within = f"MatchLabels:map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},"
-    return f"&LabelSelector{{{within}}}"
 
 
 def _in_thousandths(text: str) -> int:

@@ -249,6 +249,7 @@ def _arguments(options: Options, registry: Registry, informers: InformerFactory)
     return {
         "certificatesigningrequest-signing-controller": signing if options.signing else None,
         "device-taint-eviction-controller": {} if registry.by_gvr(DEVICE_TAINT_RULES) else None,
+        "disruption-controller": {"served": served},
         "endpointslice-mirroring-controller": {"most": options.mirrored_endpoints},
         "garbage-collector-controller": {"served": served},
         "horizontal-pod-autoscaler-controller": {"served": served, "settings": options.autoscaling},

@@ -115,6 +115,20 @@ def parse_labels(text: str) -> LabelSelector:
     return LabelSelector(_sorted(_Parser(text).parse()))
 
 
+def go_text(selector: Obj | None) -> str:
+    """A selector of the API as Go programs print it, which is how it stands in messages."""
+    if selector is None:
+        return "nil"
+    labels = "".join(f"{key}: {value}," for key, value in sorted((selector.get("matchLabels") or {}).items()))
+    expressions = "".join(
+        f"LabelSelectorRequirement{{Key:{one['key']},Operator:{one['operator']},"
+        f"Values:[{' '.join(one.get('values') or ())}],}},"
+        for one in selector.get("matchExpressions") or ()
+    )
+    within = f"MatchLabels:map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},"
+    return f"&LabelSelector{{{within}}}"
+
+
 def label_selector_errors(selector: Obj | None, path: str) -> list[Cause]:
     """What is wrong with a `LabelSelector` object at `path` (`spec.selector`), as its validation words it."""
     causes: list[Cause] = []
