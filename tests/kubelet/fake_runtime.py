@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class FakeRuntime:
         self.calls: list[str] = []
         self.images = {name: Image(id=f"sha256:{name}", repo_tags=[name], size=1234) for name in images}
         self.remote = set(remote)
+        self.updates: list[tuple[str, LinuxContainerResources]] = []
         self.fail: dict[str, CriError] = {}  # by method name
         self.exits: dict[str, int] = {}  # container name -> code with which it ends at once
         self.exec_results: dict[str, ExecSyncResponse] = {}  # first word of the command
@@ -187,6 +188,7 @@ class FakeRuntime:
             labels=config.labels,
             annotations=config.annotations,
             mounts=config.mounts,
+            resources=config.linux.resources,
             log_path=f"{sandbox_config.log_directory}/{config.log_path}",
         )
         return identity
@@ -234,7 +236,11 @@ class FakeRuntime:
         return replace(self.containers[container_id])
 
     async def update_container_resources(self, container_id: str, linux: LinuxContainerResources) -> None:
-        return None
+        self._call("update_container_resources", container_id)
+        self.updates.append((container_id, linux))
+        changed = {field.name: getattr(linux, field.name) for field in fields(linux) if getattr(linux, field.name)}
+        status = self.containers[container_id]
+        status.resources = replace(status.resources or LinuxContainerResources(), **changed)
 
     async def reopen_container_log(self, container_id: str) -> None:
         Path(self.containers[container_id].log_path).touch()

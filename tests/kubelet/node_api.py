@@ -83,6 +83,12 @@ class NodeApi(FakeApi):
         pod["status"] = {"phase": "Pending"}
         return await self.client.create(PODS, pod)
 
+    def change_spec(self, name: str, **fields: Any) -> None:
+        """Give a pod another spec and the generation after its present one."""
+        pod = self.find(PODS, f"default/{name}") or {}
+        metadata = {**pod["metadata"], "generation": (pod["metadata"].get("generation") or 1) + 1}
+        self._store(PODS, {**pod, "metadata": metadata, "spec": {**pod["spec"], **fields}}, "MODIFIED")
+
     def status_of(self, key: str) -> Obj:
         return (self.find(PODS, key) or {}).get("status") or {}
 

@@ -208,6 +208,23 @@ async def test_room_that_a_deleted_or_finished_pod_leaves_is_used() -> None:
         await api.until(lambda: "third" in api.placed())
 
 
+async def test_room_is_free_once_a_pod_has_shrunk_and_not_when_it_is_asked_to() -> None:
+    async with scheduling(node("a", cpu="2")) as api:
+        api.put("pods", pod("first", cpu="2"))
+        await api.until(api.placed)
+        bound = api.objects["pods"]["first"]
+        has = {"requests": {"cpu": "2"}}
+        [container] = bound["spec"]["containers"]
+        asked = {**bound["spec"], "containers": [{**container, "resources": {"requests": {"cpu": "1"}}}]}
+        status = {"name": "c", "resources": has, "allocatedResources": has["requests"]}
+        api.put("pods", {**bound, "spec": asked, "status": {"phase": "Running", "containerStatuses": [status]}})
+        api.put("pods", pod("second", cpu="1"))
+        await api.until(lambda: api.condition("second").get("reason") == "Unschedulable")
+        shrunk = {"name": "c", "resources": {"requests": {"cpu": "1"}}, "allocatedResources": {"cpu": "1"}}
+        api.put("pods", {**bound, "spec": asked, "status": {"phase": "Running", "containerStatuses": [shrunk]}})
+        await api.until(lambda: "second" in api.placed())
+
+
 async def test_refused_binding_is_tried_again() -> None:
     async with scheduling(node("a", cpu="1")) as api:
         refusals = iter([True, False])

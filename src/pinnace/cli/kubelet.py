@@ -111,7 +111,7 @@ def command(verbosity: int, **flags: Any) -> None:
         client = connect(api, "kubelet")
         engine = make_engine(directory)
         await engine.start()
-        kubelet = Kubelet(client, engine, engine, options)
+        kubelet = Kubelet(client, engine, engine, options, engine.cgroups)
 
         async def serve() -> None:
             try:

@@ -145,7 +145,7 @@ async def run(profile: Profile, config: ProfileConfig) -> None:
     kubelet_client = connect(profile, config, "kubelet-client", "kubelet")
     proxy_client = connect(profile, config, "proxy", "kube-proxy")
     metrics_client = connect(profile, config, "metrics-server", "metrics-server")
-    kubelet = Kubelet(kubelet_client, engine, engine, kubelet_options(profile, config))
+    kubelet = Kubelet(kubelet_client, engine, engine, kubelet_options(profile, config), engine.cgroups)
     services = InformerFactory(proxy_client)  # proxy and DNS look at the same Services and EndpointSlices
     proxier = Proxier(proxy_client, config.node_name, proxy_options(profile, config), services)
     dns = DnsServer(proxy_client, zone=config.dns_domain, listen=[(config.node_ip, DNS_PORT)], informers=services)

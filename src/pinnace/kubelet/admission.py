@@ -27,7 +27,7 @@ def admit(pod: Obj, others: Iterable[Obj], node: Obj | None) -> Refusal | None:
         return None
     others = list(others)
     if not is_static(pod):
-        lacking = _lacking_resource(pod, others, get_in(node, "status", "allocatable", default={}))
+        lacking = lacking_resource(pod, others, get_in(node, "status", "allocatable", default={}))
         if lacking is not None:
             return lacking
     if not matches_node(pod, node):
@@ -44,7 +44,8 @@ def _predicate(name: str, why: str) -> Refusal:
     return Refusal(name, f"Pod was rejected: {text}", text)
 
 
-def _lacking_resource(pod: Obj, others: list[Obj], allocatable: Obj) -> Refusal | None:
+def lacking_resource(pod: Obj, others: list[Obj], allocatable: Obj) -> Refusal | None:
+    """What the node has too little of for the pod beside the others."""
     wanted = {"pods": 1, **resource_requests(pod)}
     used: dict[str, int] = {"pods": len(others)}
     for one in others:

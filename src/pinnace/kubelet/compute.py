@@ -8,7 +8,7 @@ https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -46,7 +46,7 @@ class Kill:
     container_id: str
     name: str
     message: str  # of the Killing event
-    reason: str  # Liveness, Startup, Changed, Unknown
+    reason: str  # Liveness, Startup, Changed, Unknown, Resize
 
 
 @dataclass(slots=True)
@@ -84,8 +84,8 @@ def sandbox_changed(pod: Obj, runtime: PodRuntimeStatus) -> tuple[bool, int]:
     return False, newest.metadata.attempt
 
 
-def compute_actions(pod: Obj, runtime: PodRuntimeStatus, health: HealthOf) -> Actions:
-    """What to do now; nothing to do is an empty `Actions`."""
+def compute_actions(pod: Obj, runtime: PodRuntimeStatus, health: HealthOf, resized: Collection[str] = ()) -> Actions:
+    """What to do now; nothing to do is an empty `Actions`. `resized` names containers that a new size restarts."""
     changed, attempt = sandbox_changed(pod, runtime)
     if changed:
         return _with_new_sandbox(pod, runtime, attempt)
@@ -93,9 +93,9 @@ def compute_actions(pod: Obj, runtime: PodRuntimeStatus, health: HealthOf) -> Ac
     for container in ephemeral_containers(pod):
         if runtime.latest(container["name"]) is None:
             actions.start_ephemeral.append(container["name"])
-    if not _init_actions(pod, runtime, health, actions) or actions.kill_pod:
+    if not _init_actions(pod, runtime, health, actions, resized) or actions.kill_pod:
         return actions
-    kept = _main_actions(pod, runtime, health, actions)
+    kept = _main_actions(pod, runtime, health, actions, resized)
     if kept == 0 and not actions.start:
         actions.kill_pod = True  # nothing is left that must run, so sidecars have no one to serve
         actions.start_init = []
@@ -134,14 +134,16 @@ def has_initialized(pod: Obj, runtime: PodRuntimeStatus) -> bool:
     return False
 
 
-def _init_actions(pod: Obj, runtime: PodRuntimeStatus, health: HealthOf, actions: Actions) -> bool:
+def _init_actions(
+    pod: Obj, runtime: PodRuntimeStatus, health: HealthOf, actions: Actions, resized: Collection[str]
+) -> bool:
     """Walk the init containers in order; whether main containers may run."""
     initialized = has_initialized(pod, runtime)
     listed = init_containers(pod)
     for index, container in enumerate(listed):
         status = runtime.current(container["name"])
         if is_sidecar(container):
-            serving = _sidecar_action(container, status, health, actions)
+            serving = _sidecar_action(container, status, health, actions, resized)
             passed = any(runtime.current(later["name"]) is not None for later in listed[index + 1 :])
             if not serving and not initialized and not passed:
                 return False
@@ -150,7 +152,9 @@ def _init_actions(pod: Obj, runtime: PodRuntimeStatus, health: HealthOf, actions
     return True
 
 
-def _sidecar_action(container: Obj, status: ContainerStatus | None, health: HealthOf, actions: Actions) -> bool:
+def _sidecar_action(
+    container: Obj, status: ContainerStatus | None, health: HealthOf, actions: Actions, resized: Collection[str]
+) -> bool:
     """Keep a sidecar running; whether the containers after it may start."""
     name = container["name"]
     if status is None or status.state is not ContainerState.RUNNING:
@@ -162,6 +166,9 @@ def _sidecar_action(container: Obj, status: ContainerStatus | None, health: Heal
         actions.kill.append(Kill(status.id, name, f"{message}, will be restarted", reason))
         actions.start_init.append(name)
         return False
+    if name in resized:
+        actions.kill.append(_resize(status, name))
+        actions.start_init.append(name)
     return health.get(status.id, Health()).started
 
 
@@ -185,7 +192,9 @@ def _init_done(pod: Obj, container: Obj, status: ContainerStatus | None, actions
     return False
 
 
-def _main_actions(pod: Obj, runtime: PodRuntimeStatus, health: HealthOf, actions: Actions) -> int:
+def _main_actions(
+    pod: Obj, runtime: PodRuntimeStatus, health: HealthOf, actions: Actions, resized: Collection[str]
+) -> int:
     """Decide for each main container; how many stay as they are."""
     kept = 0
     for container in containers(pod):
@@ -198,6 +207,10 @@ def _main_actions(pod: Obj, runtime: PodRuntimeStatus, health: HealthOf, actions
                     actions.kill.append(_unknown(status, name, "Container"))
             continue
         kill = _reason_to_kill(container, status, health)
+        if kill is None and name in resized:
+            actions.kill.append(_resize(status, name))
+            actions.start.append(name)
+            continue
         if kill is None:
             kept += 1
             continue
@@ -219,6 +232,10 @@ def _reason_to_kill(container: Obj, status: ContainerStatus, health: HealthOf) -
     if known.startup_failed:
         return "Startup", f"Container {name} failed startup probe"
     return None
+
+
+def _resize(status: ContainerStatus, name: str) -> Kill:
+    return Kill(status.id, name, f"Container {name} resize requires restart", "Resize")
 
 
 def _unknown(status: ContainerStatus, name: str, kind: str) -> Kill:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from pinnace.cri.api import ContainerState, ContainerStatus
 from pinnace.kubelet.compute import Health
 from pinnace.kubelet.pods import init_containers, is_sidecar
+from pinnace.kubelet.resources import actual_resources
 from pinnace.kubelet.runtime_status import PodRuntimeStatus, restart_count
 from pinnace.machinery.meta import Obj, format_time
 
@@ -37,6 +38,7 @@ class Report:
     scheme: str = "pinnace"
     terminating: bool = False  # the kubelet is stopping the pod: nothing will be restarted
     restarts: Callable[[Obj, ContainerStatus], bool] = lambda _container, _status: False
+    resizes: list[Obj] = field(default_factory=list)  # the pod's conditions that tell of a resize
 
 
 def moment(nanoseconds: int) -> str | None:
@@ -113,7 +115,7 @@ def one_status(
         requests = container["resources"].get("requests")
         if requests:
             shown["allocatedResources"] = requests
-        shown["resources"] = container["resources"]
+        shown["resources"] = actual_resources(container["resources"], newest)
     if container.get("volumeMounts"):
         shown["volumeMounts"] = [_mount_status(mount) for mount in container["volumeMounts"]]
     return shown

@@ -10,6 +10,7 @@ from pinnace.client.client import Client
 from pinnace.client.events import EventRecorder
 from pinnace.cri.api import ContainerStatus, CriError, DNSConfig, RuntimeService
 from pinnace.kubelet.backoff import Backoff
+from pinnace.kubelet.cgroups import CgroupManager
 from pinnace.kubelet.compute import restarts
 from pinnace.kubelet.container_status import Report, Waiting
 from pinnace.kubelet.env import PodFacts, node_allocatable, service_environment
@@ -19,12 +20,13 @@ from pinnace.kubelet.objects import ObjectFetcher
 from pinnace.kubelet.options import KubeletOptions
 from pinnace.kubelet.pods import field_path
 from pinnace.kubelet.probes import Probes
+from pinnace.kubelet.resizing import Resizing
 from pinnace.kubelet.runtime_status import RuntimeCache
 from pinnace.kubelet.status_writer import StatusWriter
 from pinnace.kubelet.termination import TerminationMessages
 from pinnace.kubelet.volumes.context import VolumeContext
 from pinnace.kubelet.volumes.tokens import Tokens
-from pinnace.machinery.meta import Obj, utc_now
+from pinnace.machinery.meta import Obj, uid_of, utc_now
 from pinnace.machinery.quantity import Quantity
 
 
@@ -46,6 +48,8 @@ class Node:
     node_object: Callable[[], Obj | None]  # this node, as the API has it
     crashes: Backoff  # of containers that end, by pod and container
     starts: asyncio.Semaphore  # sandboxes being made at the same time
+    resizing: Resizing  # the sizes that pods were granted and have
+    cgroups: CgroupManager | None = None  # None: pods' cgroups are left to the runtime
     messages: TerminationMessages = field(default_factory=TerminationMessages)
 
     def tell(self, pod: Obj, kind: str, reason: str, message: str) -> None:
@@ -102,6 +106,7 @@ class Node:
             scheme=self.options.container_runtime,
             terminating=terminating,
             restarts=lambda container, status: restarts(pod, container, status.exit_code),
+            resizes=self.resizing.conditions(uid_of(pod)),
         )
 
     async def refresh(self, status: ContainerStatus, uid: str) -> None:

@@ -38,3 +38,9 @@ def rpc_error(error: CriError) -> str:
     """`rpc error: code = NotFound desc = …`."""
     code = "".join(word.capitalize() for word in error.code.split("_"))
     return f"rpc error: code = {code} desc = {error.message}"
+
+
+def aggregate(errors: list[str]) -> str:
+    """Several errors as one: `[a, b]`, each once; a single one as it is."""
+    distinct = list(dict.fromkeys(errors))
+    return distinct[0] if len(distinct) == 1 else f"[{', '.join(distinct)}]"

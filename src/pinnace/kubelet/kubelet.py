@@ -20,6 +20,7 @@ from pinnace.client.informer import InformerFactory
 from pinnace.cri.api import ContainerState, CriError, ImageService, RuntimeService
 from pinnace.kubelet import admission, gc, logs
 from pinnace.kubelet.backoff import Backoff
+from pinnace.kubelet.cgroups import CgroupManager
 from pinnace.kubelet.context import Node
 from pinnace.kubelet.images import ImagePuller
 from pinnace.kubelet.lease import NodeLease
@@ -30,6 +31,7 @@ from pinnace.kubelet.pleg import Pleg
 from pinnace.kubelet.pod_workers import PodWorker, Stage
 from pinnace.kubelet.pods import is_mirror, is_static
 from pinnace.kubelet.probes import Probes
+from pinnace.kubelet.resizing import Resizing
 from pinnace.kubelet.runtime_status import PodRuntimeStatus, RuntimeCache, container_name
 from pinnace.kubelet.static_pods import Mirrors, StaticPods
 from pinnace.kubelet.status_writer import StatusWriter
@@ -42,7 +44,14 @@ _log = structlog.get_logger()
 class Kubelet:
     """One node's agent. `run()` is everything; `pods()` and `node` are for its HTTP server."""
 
-    def __init__(self, client: Client, runtime: RuntimeService, images: ImageService, options: KubeletOptions) -> None:
+    def __init__(
+        self,
+        client: Client,
+        runtime: RuntimeService,
+        images: ImageService,
+        options: KubeletOptions,
+        cgroups: CgroupManager | None = None,
+    ) -> None:
         self.options = options
         options.root_dir.mkdir(parents=True, exist_ok=True)
         options.pods_dir.mkdir(parents=True, exist_ok=True)
@@ -69,6 +78,8 @@ class Kubelet:
             node_object=self.node_object,
             crashes=Backoff(time.time, longest=options.max_container_restart_period),
             starts=asyncio.Semaphore(options.max_parallel_starts),
+            resizing=Resizing(options.pods_dir, self._others, self.node_object, self._tell_pod, self._poke),
+            cgroups=cgroups,
         )
         self.workers: dict[str, PodWorker] = {}
         self._listeners: dict[str, set[Callable[[], None]]] = {}  # pod UID -> who wants to know of changes
@@ -169,6 +180,7 @@ class Kubelet:
         """Take in the API's pods once what they need to start is known: this node, and services for their variables."""
         await asyncio.gather(self._services.wait_synced(), self._nodes.wait_synced(), self._pods.wait_synced())
         self._pods.add_handler(self._added, lambda _old, new: self._added(new), self._deleted)
+        self.node.resizing.open()
         self.pods_known.set()
 
     def _added(self, pod: Obj) -> None:
@@ -192,10 +204,10 @@ class Kubelet:
         worker = self.workers.get(uid_of(pod))
         if worker is None:
             self._start_worker(pod)
-        elif worker.stage is not Stage.FINISHED and _wish(worker.pod) != _wish(pod):
+        elif worker.stage is not Stage.FINISHED and _wish(worker.asked) != _wish(pod):
             worker.update(pod)
         elif not is_static(pod):
-            worker.pod = pod
+            worker.note(pod)
             self.node.statuses.retry(pod)
 
     def _start_worker(self, pod: Obj) -> PodWorker:
@@ -208,6 +220,8 @@ class Kubelet:
     def _finished(self, uid: str) -> None:
         self.workers.pop(uid, None)
         self._tasks.pop(uid, None)
+        self.node.resizing.forget(uid)
+        self.node.resizing.retry()
 
     def _static_changed(self) -> None:
         assert self._static is not None
@@ -220,12 +234,17 @@ class Kubelet:
         self._mirrors_due.set()
 
     def _admit(self, pod: Obj) -> admission.Refusal | None:
-        others = [
+        return admission.admit(pod, self._others(uid_of(pod)), self.node_object())
+
+    def _others(self, uid: str) -> list[Obj]:
+        """The other pods that the node has taken and that have not ended."""
+        return [
             one.pod
             for one in self.workers.values()
-            if one.admitted and one.stage in (Stage.SYNCING, Stage.TERMINATING) and one.uid != uid_of(pod)
+            if one.uid != uid
+            and one.stage in (Stage.SYNCING, Stage.TERMINATING)
+            and (one.admitted or self.node.resizing.is_granted(one.uid))
         ]
-        return admission.admit(pod, others, self.node_object())
 
     def listen(self, uid: str, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back on every change that the runtime reports of a pod; returns what ends that."""
@@ -245,6 +264,9 @@ class Kubelet:
         worker = self.workers.get(uid)
         if worker is not None:
             worker.poke()
+
+    def _tell_pod(self, pod: Obj, kind: str, reason: str, message: str) -> None:
+        self.node.events.event(pod, kind, reason, message)
 
     def _tell(self, pod: Obj, path: str, kind: str, reason: str, message: str) -> None:
         self.node.events.event(pod, kind, reason, message, field_path=path)
@@ -285,6 +307,7 @@ class Kubelet:
                     await gc.collect_pod(self.node, uid)
             gc.collect_directories(self.node, {*self.workers, *self.node.cache.pods})
             self.node.crashes.collect()
+            self.node.resizing.retry()
             await asyncio.sleep(self.options.housekeeping_period)
 
     def _adopt_orphans(self) -> None:

@@ -18,6 +18,8 @@ import structlog
 
 from pinnace.apis.resources import PODS
 from pinnace.cri.api import ContainerState, CriError
+from pinnace.kubelet import resize
+from pinnace.kubelet.actuation import actuate, settle
 from pinnace.kubelet.admission import Refusal
 from pinnace.kubelet.compute import Actions, Kill, compute_actions
 from pinnace.kubelet.context import Node
@@ -56,7 +58,8 @@ class PodWorker:
     """The life of one pod on this node."""
 
     def __init__(self, node: Node, pod: Obj, admit: Admit) -> None:
-        self.pod = pod
+        self.asked = pod  # as its source has it
+        self.pod = node.resizing.take(pod)  # with the sizes that the node has granted
         self.stage = Stage.SYNCING
         self.admitted = False
         self.gone = False  # nobody wishes for the pod any more: its object was removed, or its file
@@ -81,10 +84,15 @@ class PodWorker:
 
     def update(self, pod: Obj) -> None:
         """A newer wish for the pod."""
-        self.pod = pod
+        self.note(pod)
         if is_deleting(pod):
             self._end()
         self.poke()
+
+    def note(self, pod: Obj) -> None:
+        """The pod's object is another, though perhaps in nothing that this worker acts upon."""
+        self.asked = pod
+        self.pod = self._node.resizing.take(pod)
 
     def remove(self) -> None:
         """The pod's object or file is gone: stop it and leave nothing."""
@@ -166,6 +174,7 @@ class PodWorker:
     async def _sync(self) -> float | None:
         if not self.admitted and not self._try_to_admit():
             return 0.0
+        self.pod = self._node.resizing.applied(self.asked)
         self._look_after_probes()
         status = self._show()
         if status["phase"] in ("Succeeded", "Failed") or self._deadline_passed(status):
@@ -177,6 +186,7 @@ class PodWorker:
         except Stopped:
             return 0.0
         self._look_after_probes()
+        settle(self._node, self.pod)
         status = self._show()
         if status["phase"] in ("Succeeded", "Failed"):
             self._stopping.set()
@@ -188,10 +198,12 @@ class PodWorker:
         """Ask once whether the node takes the pod; what runs already was taken before."""
         phase = (self._node.statuses.shown(self.pod)).get("phase")
         if self._runtime().containers or phase in ("Running", "Succeeded", "Failed"):
+            self._node.resizing.admitted(self.pod)
             self.admitted = True
             return True
         refusal = self._admit(self.pod)
         if refusal is None:
+            self._node.resizing.admitted(self.pod)
             self.admitted = True
             return True
         node = self._node
@@ -234,8 +246,11 @@ class PodWorker:
     async def _act(self) -> float:
         """Do the difference once; seconds until the pod should be looked at again."""
         sync = self._node.options.sync_frequency * random.uniform(0.9, 1.1)
-        actions = compute_actions(self.pod, self._runtime(), self._node.probes.health)
+        resized = resize.difference(self.pod, self._node.resizing.actual(self.pod), self._runtime())
+        actions = compute_actions(self.pod, self._runtime(), self._node.probes.health, resized.restart)
         if not actions:
+            if not await actuate(self._node, self.pod, resized):
+                return RETRY
             await self._refresh_volumes()
             return sync
         if actions.kill_pod:
@@ -245,6 +260,8 @@ class PodWorker:
                 return sync
         for kill in actions.kill:
             await self._kill(kill)
+        if not actions.create_sandbox and not await actuate(self._node, self.pod, resized):
+            sync = RETRY
         if not (actions.create_sandbox or actions.start_init or actions.start or actions.start_ephemeral):
             return sync
         left = self._next_due - time.monotonic()

@@ -118,8 +118,9 @@ def qos_class(pod: Obj) -> str:
         return known
     any_given = False
     guaranteed = True
-    for container in (*init_containers(pod), *containers(pod)):
-        resources = container.get("resources") or {}
+    owners = [pod["spec"]] if pod["spec"].get("resources") else [*init_containers(pod), *containers(pod)]
+    for owner in owners:
+        resources = owner.get("resources") or {}
         requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
         for name in ("cpu", "memory"):
             limit, request = _positive(limits.get(name)), _positive(requests.get(name))
@@ -165,13 +166,22 @@ def log_directory(logs: Path, pod: Obj) -> Path:
 
 def resource_requests(pod: Obj) -> dict[str, int]:
     """What the pod asks of the node: cpu in millicores, the rest in units; init containers count by their peak."""
+    return _resources(pod, "requests")
+
+
+def resource_limits(pod: Obj) -> dict[str, int]:
+    """What the pod may use at most; a container without a limit counts nothing."""
+    return _resources(pod, "limits")
+
+
+def _resources(pod: Obj, part: str) -> dict[str, int]:
     total: dict[str, int] = {}
     sidecars: dict[str, int] = {}
     peak: dict[str, int] = {}
     for container in containers(pod):
-        _add(total, _requests(container))
+        _add(total, _amounts(container, part))
     for container in init_containers(pod):
-        wanted = _requests(container)
+        wanted = _amounts(container, part)
         if is_sidecar(container):
             _add(total, wanted)
             _add(sidecars, wanted)
@@ -182,16 +192,17 @@ def resource_requests(pod: Obj) -> dict[str, int]:
             peak[name] = max(peak.get(name, 0), amount)
     for name, amount in peak.items():
         total[name] = max(total.get(name, 0), amount)
-    for name, text in (get_in(pod, "spec", "resources", "requests", default={})).items():
+    for name, text in (get_in(pod, "spec", "resources", part, default={})).items():
         total[name] = amount_of(name, text)
     for name, text in (pod["spec"].get("overhead") or {}).items():
-        total[name] = total.get(name, 0) + amount_of(name, text)
+        if part == "requests" or total.get(name):
+            total[name] = total.get(name, 0) + amount_of(name, text)
     return total
 
 
-def _requests(container: Obj) -> dict[str, int]:
-    requests = (container.get("resources") or {}).get("requests") or {}
-    return {name: amount_of(name, text) for name, text in requests.items()}
+def _amounts(container: Obj, part: str) -> dict[str, int]:
+    listed = (container.get("resources") or {}).get(part) or {}
+    return {name: amount_of(name, text) for name, text in listed.items()}
 
 
 def _add(total: dict[str, int], more: dict[str, int]) -> None:

@@ -7,14 +7,24 @@ https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/#
 
 from __future__ import annotations
 
-from pinnace.cri.api import LinuxContainerResources
-from pinnace.kubelet.pods import BEST_EFFORT, BURSTABLE, GUARANTEED, containers, init_containers, is_sidecar, qos_class
+from pinnace.cri.api import ContainerState, ContainerStatus, LinuxContainerResources
+from pinnace.kubelet.pods import (
+    BEST_EFFORT,
+    BURSTABLE,
+    GUARANTEED,
+    amount_of,
+    containers,
+    init_containers,
+    is_sidecar,
+    qos_class,
+)
 from pinnace.machinery.meta import Obj, uid_of
 from pinnace.machinery.quantity import Quantity
 
 CPU_PERIOD = 100_000  # microseconds
 MIN_QUOTA = 1_000
 MIN_SHARES, MAX_SHARES = 2, 262_144
+MIN_LIMIT = MIN_QUOTA * 1000 // CPU_PERIOD  # millicores; a lower limit makes no difference
 GUARANTEED_OOM, BEST_EFFORT_OOM = -997, 1000
 CRITICAL_PRIORITY = 2_000_000_000
 
@@ -73,6 +83,33 @@ def container_resources(pod: Obj, container: Obj, memory_capacity: int, pids_lim
         oom_score_adj=oom_score_adj(pod, container, memory_capacity),
         pids_limit=pids_limit,
     )
+
+
+def actual_resources(granted: Obj, status: ContainerStatus) -> Obj:
+    """What a container has by the runtime's word, in the words of what it was granted where that is the same."""
+    has = status.resources
+    if status.state is not ContainerState.RUNNING or has is None:
+        return granted
+    found: Obj = {name: value for name, value in granted.items() if value}
+    limits, requests = dict(granted.get("limits") or {}), dict(granted.get("requests") or {})
+    if "cpu" in limits and has.cpu_quota > 0 and has.cpu_period:
+        _show(limits, "cpu", has.cpu_quota * 1000 // has.cpu_period, MIN_LIMIT)
+    if "memory" in limits and has.memory_limit_in_bytes > 0:
+        _show(limits, "memory", has.memory_limit_in_bytes, 0)
+    if "cpu" in requests and has.cpu_shares:
+        _show(requests, "cpu", -(-has.cpu_shares * 1000 // 1024), MIN_SHARES)
+    if limits:
+        found["limits"] = limits
+    if requests:
+        found["requests"] = requests
+    return found
+
+
+def _show(listed: Obj, resource: str, amount: int, least: int) -> None:
+    """Put the amount there, unless it means the same as what is there; all below `least` do."""
+    granted = amount_of(resource, listed[resource])
+    if amount != granted and max(amount, granted) > least:
+        listed[resource] = str(Quantity.parse(f"{amount}m" if resource == "cpu" else amount))
 
 
 def cgroup_parent(pod: Obj, root: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pinnace.cri.api import ContainerState, ContainerStatus, CriError, Image, Mount
+from pinnace.kubelet.cgroups import pod_resources
 from pinnace.kubelet.container_status import Waiting
 from pinnace.kubelet.context import Node
 from pinnace.kubelet.env import ConfigError, Environment
@@ -66,13 +67,16 @@ async def unless(stopping: asyncio.Event, work: Awaitable[_T]) -> _T:
 
 
 async def create_sandbox(node: Node, pod: Obj, attempt: int) -> None:
-    """Make the pod's sandbox. Raises SandboxError."""
+    """Make the pod's cgroup and sandbox. Raises SandboxError."""
     _, warning = dns_policy(pod, node.options.cluster_dns)
     if warning:
         node.tell(pod, "Warning", "MissingClusterDNS", f'pod: "{described(pod)}". {warning}')
     try:
         config = sandbox_config(pod, attempt, node.options, node.host_dns())
         log_directory(node.options.pod_logs_dir, pod).mkdir(parents=True, exist_ok=True)
+        if node.cgroups is not None:
+            node.cgroups.create(config.linux.cgroup_parent)
+            node.cgroups.limit(config.linux.cgroup_parent, pod_resources(pod))
         async with node.starts:
             identity = await node.runtime.run_pod_sandbox(config)
         await node.cache.refresh_sandbox(identity)
@@ -207,6 +211,7 @@ class Starter:
         except CriError as error:
             self._failed(pod, name, "CreateContainerError", error.message)
             return RETRY
+        node.resizing.set_actual(pod, name, container.get("resources") or {})
         node.tell_container(pod, name, "Normal", "Created", "Container created")
         try:
             await node.runtime.start_container(identity)
@@ -243,7 +248,8 @@ def _by_id(node: Node, pod: Obj, identity: str) -> ContainerStatus | None:
 
 
 def _backoff_key(pod: Obj, container: Obj) -> str:
-    return f"{uid_of(pod)}_{container['name']}_{container_hash(container)}"
+    # with its resources, for one that was given more shall not wait for the failures it had with less
+    return f"{uid_of(pod)}_{container['name']}_{container_hash(container)}_{container.get('resources') or ''}"
 
 
 def _shown_count(status: Obj, name: str) -> int:

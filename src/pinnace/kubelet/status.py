@@ -16,7 +16,15 @@ from pinnace.kubelet.runtime_status import PodRuntimeStatus
 from pinnace.kubelet.termination import share_limit
 from pinnace.machinery.meta import Obj, format_time, uid_of
 
-OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+OWN_CONDITIONS = (
+    "PodResizePending",
+    "PodResizeInProgress",
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+)
 """The conditions that the kubelet writes; all others belong to somebody else."""
 
 
@@ -137,6 +145,7 @@ def conditions(
     known = {condition["type"]: condition for condition in before.get("conditions") or ()}
     containers_ready = containers_ready_condition(pod, phase, inits, mains)
     made = [
+        *report.resizes,
         _sandbox_condition(pod, runtime),
         initialized_condition(pod, phase, inits, mains),
         ready_condition(pod, containers_ready, known),
@@ -151,6 +160,7 @@ def conditions(
 def _timed(condition: Obj, old: Obj | None, generation: Any, report: Report) -> Obj:
     """A condition with the moment of its last change, which is the old one's unless the status changed."""
     timed: Obj = {"type": condition["type"]}
+    generation = condition.get("observedGeneration") or generation
     if generation:
         timed["observedGeneration"] = generation
     timed["status"] = condition["status"]
@@ -265,6 +275,10 @@ def status_patch(pod: Obj, before: Obj, after: Obj) -> Obj | None:
                 _replacing(known.get(one["type"]), one)
                 for one in value
                 if _comparable(known.get(one["type"])) != _comparable(one)
+            ]
+            kept = {condition["type"] for condition in value}
+            news += [
+                {"type": kind, "$patch": "delete"} for kind in known if kind in OWN_CONDITIONS and kind not in kept
             ]
             if news:
                 changed["conditions"] = news

@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 
 import orjson
 
+from pinnace.apis.core.pod_holding import holding
 from pinnace.machinery.meta import Obj, parse_time
 from pinnace.machinery.quantity import Quantity
 from pinnace.machinery.selectors import LabelSelector
@@ -343,7 +344,7 @@ class PodInfo:
             uid=metadata.get("uid", ""),
             name=name,
             namespace=namespace,
-            shape=shape_of(pod),
+            shape=shape_of(holding(pod) if spec.get("nodeName") else pod),
             priority=spec.get("priority") or 0,
             created=_created(metadata.get("creationTimestamp")),
             node_name=spec.get("nodeName") or "",

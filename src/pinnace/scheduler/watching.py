@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Container
 
+from pinnace.apis.core.pod_holding import marks
 from pinnace.apis.resources import (
     CSI_DRIVERS,
     CSI_NODES,
@@ -156,7 +157,8 @@ class Watching:
         placed = old["spec"].get("nodeName")
         if placed:
             same_labels = old["metadata"].get("labels") == new["metadata"].get("labels")
-            if not same_labels or old["spec"] != new["spec"] or is_finished(new):
+            same_size = old["spec"] == new["spec"] and marks(old) == marks(new)
+            if not same_labels or not same_size or is_finished(new):
                 scale = Action.NONE if same_labels else Action.UPDATE_LABEL
                 self._pod_seen(new, scale | Action.UPDATE_SCALE_DOWN)
             return

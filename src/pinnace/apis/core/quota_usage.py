@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pinnace.apis.core.pod import qos_class
+from pinnace.apis.core.pod_holding import holding
 from pinnace.apis.core.pod_resources import Amounts, add, amounts, pod_limits, pod_requests
 from pinnace.apis.fields import spec_of, status_of
 from pinnace.machinery.meta import Obj, annotations_of, parse_time
@@ -111,7 +112,7 @@ def _pod_usage(pod: Obj, now: datetime) -> Amounts:
         grace = timedelta(seconds=meta["deletionGracePeriodSeconds"])
         if now > parse_time(meta["deletionTimestamp"]) + grace:
             return {}
-    spec = spec_of(pod)
+    spec = spec_of(holding(pod))
     return {"pods": _ONE, **_compute(pod_requests(spec), pod_limits(spec))}
 
 

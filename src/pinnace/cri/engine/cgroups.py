@@ -170,7 +170,7 @@ class Cgroups:
     def _limit_memory_v1(self, memory: str, limit: int) -> None:
         """Memory and memory plus swap alike, so that nothing is swapped; which goes first depends on the direction."""
         names = ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"]
-        if limit > _number(_read(f"{memory}/memory.limit_in_bytes")):
+        if limit < 0 or limit > _number(_read(f"{memory}/memory.limit_in_bytes")):
             names.reverse()
         for name in names:
             if os.path.exists(f"{memory}/{name}"):

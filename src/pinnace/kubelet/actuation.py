@@ -1,0 +1,79 @@
+"""Makes running pods as large as they were granted: the cgroup of the pod and those of its containers.
+
+`resize` decides what and in which order; here it is done, step by step, and told when it fails or is complete.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pinnace.cri.api import CriError, LinuxContainerResources
+from pinnace.kubelet.allocation import POD, with_sizes
+from pinnace.kubelet.cgroups import pod_resources
+from pinnace.kubelet.context import Node
+from pinnace.kubelet.go_words import rpc_error
+from pinnace.kubelet.pods import find_container
+from pinnace.kubelet.resize import Difference, Limits, difference, steps, too_small
+from pinnace.kubelet.resources import cgroup_parent, container_resources
+from pinnace.machinery.meta import Obj, uid_of
+
+
+async def actuate(node: Node, pod: Obj, resized: Difference) -> bool:
+    """Change the limits of what runs; False where that failed and is to be tried again."""
+    before = with_sizes(pod, node.resizing.actual(pod))
+    if before is pod:
+        return True
+    if resized:
+        node.resizing.began(pod)
+    whole = pod_resources(before), pod_resources(pod)
+    limits = {name: (_limits(node, before, name), _limits(node, pod, name)) for name in resized.update}
+    refusal = await _too_small(node, pod, whole, limits, resized.update)
+    if refusal:
+        node.resizing.failed(pod, refusal)
+        return False
+    names = {identity: name for name, identity in resized.update.items()}
+    try:
+        for step in steps(whole, {resized.update[name]: pair for name, pair in limits.items()}):
+            if not step.container_id:
+                _limit_pod(node, pod, step.limits)
+                continue
+            await node.runtime.update_container_resources(step.container_id, step.limits)
+            status = node.cache.get(uid_of(pod)).latest(names[step.container_id])
+            if status is not None:
+                await node.refresh(status, uid_of(pod))
+    except (CriError, OSError) as error:
+        node.resizing.failed(pod, rpc_error(error) if isinstance(error, CriError) else str(error))
+        return False
+    for name in (*resized.update, *([POD] if pod["spec"].get("resources") else [])):
+        owner = pod["spec"] if name == POD else find_container(pod, name)
+        node.resizing.set_actual(pod, name, (owner or {}).get("resources") or {})
+    return True
+
+
+def settle(node: Node, pod: Obj) -> None:
+    """Say that a resize is complete, once nothing that runs has other sizes than it was granted."""
+    if not node.resizing.in_progress(uid_of(pod)):
+        return
+    if not difference(pod, node.resizing.actual(pod), node.cache.get(uid_of(pod))):
+        node.resizing.completed(pod)
+
+
+def _limits(node: Node, pod: Obj, name: str) -> LinuxContainerResources:
+    container = find_container(pod, name) or {"name": name}
+    # Who is killed first is decided when a container starts: runtimes do not change it later.
+    return replace(container_resources(pod, container, node.memory_capacity()), oom_score_adj=0)
+
+
+def _limit_pod(node: Node, pod: Obj, limits: LinuxContainerResources) -> None:
+    if node.cgroups is not None:
+        node.cgroups.limit(cgroup_parent(pod, node.options.cgroup_root), limits)
+
+
+async def _too_small(node: Node, pod: Obj, whole: Limits, limits: dict[str, Limits], ids: dict[str, str]) -> str:
+    """Why memory cannot shrink as asked; what is in use is asked for only where some limit shrinks."""
+    if not too_small(whole, 1 << 62, {name: (pair, 1 << 62) for name, pair in limits.items()}):
+        return ""
+    used = {one.id: one.memory_working_set_bytes for one in await node.runtime.list_container_stats()}
+    path = cgroup_parent(pod, node.options.cgroup_root)
+    all_used = node.cgroups.usage(path).memory_working_set if node.cgroups is not None else 0
+    return too_small(whole, all_used, {name: (pair, used.get(ids[name], 0)) for name, pair in limits.items()})
