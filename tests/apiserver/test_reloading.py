@@ -6,7 +6,6 @@ import asyncio
 import json
 import shutil
 import ssl
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 from cryptography import x509
@@ -63,7 +62,7 @@ async def test_a_file_is_read_again_after_each_change_and_a_bad_one_is_not_the_e
     file, read = tmp_path / "file", asyncio.Queue[str]()
     file.write_text("one")
 
-    def reload() -> None:
+    async def reload() -> None:
         text = file.read_text()
         read.put_nowait(text)
         if text == "bad":
@@ -88,7 +87,7 @@ async def test_a_file_of_a_mounted_config_map_is_read_again_when_its_directory_i
     (tmp_path / "file").symlink_to("..data/file")
     read = asyncio.Queue[str]()
     async with asyncio.timeout(30):
-        task = asyncio.create_task(follow(tmp_path / "file", lambda: read.put_nowait((tmp_path / "file").read_text())))
+        task = asyncio.create_task(follow(tmp_path / "file", lambda: read.put((tmp_path / "file").read_text())))
         await asyncio.sleep(0)  # it has seen the file
         (tmp_path / "..next").symlink_to(version("two"))
         (tmp_path / "..next").rename(tmp_path / "..data")
@@ -111,7 +110,6 @@ async def test_authorizers_are_replaced_while_the_server_runs(pki: Path, tmp_pat
     async with (
         Remote(pki, lambda *_: {"status": {"allowed": False}}) as strict,
         Remote(pki, lambda *_: {"status": {"allowed": True}}) as mild,
-        AsyncExitStack() as closing,
     ):
         file = tmp_path / "authorization.json"
         file.write_text(deciding(strict.kubeconfig(tmp_path / "strict.conf")))
@@ -120,14 +118,17 @@ async def test_authorizers_are_replaced_while_the_server_runs(pki: Path, tmp_pat
         server = ApiServer(options, store)
         await server.start()
         replaced = asyncio.Event()
-        (chore,) = chores(options, server.api, closing, 0.01, replaced.set)
+        (chore,) = chores(options, server.api, server._connections, 0.01, replaced.set)
         task = asyncio.create_task(chore)
         try:
             cluster = Cluster(server, store, pki)
             path, plain = "/api/v1/namespaces", {"Authorization": "Bearer plain"}
             assert (await cluster.call("GET", path, headers=plain)).status == 403
+            left = asyncio.Event()
+            server._connections.authorization.callback(left.set)
             file.write_text(deciding(mild.kubeconfig(tmp_path / "mild.conf")))
             await asyncio.wait_for(replaced.wait(), 30)
+            await asyncio.wait_for(left.wait(), 30)
             assert (await cluster.call("GET", path, headers=plain)).status == 200
         finally:
             task.cancel()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ def _nothing() -> None: ...
 
 
 async def follow(
-    path: Path, reload: Callable[[], None], seconds: float = SECONDS, done: Callable[[], None] = _nothing
+    path: Path, reload: Callable[[], Awaitable[None]], seconds: float = SECONDS, done: Callable[[], None] = _nothing
 ) -> None:
     """Call `reload` after each change of the file, until cancelled, then `done`; OSError and ValueError are logged."""
     with _changes(path, seconds) as change:
@@ -44,7 +45,7 @@ async def follow(
                 continue
             seen = now
             try:
-                reload()
+                await reload()
             except (OSError, ValueError) as error:
                 log.error("the changed file cannot be used", file=str(path), error=str(error))
             else:
@@ -76,28 +77,44 @@ def stamp(path: Path) -> tuple[int, int, int]:
     return status.st_mtime_ns, status.st_ino, status.st_size
 
 
+@dataclass(slots=True)
+class Connections:
+    """What closes those to servers that are asked who somebody is and what they may."""
+
+    authentication: AsyncExitStack = field(default_factory=AsyncExitStack)
+    authorization: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    async def close(self) -> None:
+        await self.authentication.aclose()
+        await self.authorization.aclose()
+
+
 def chores(
     options: Options,
     api: Api,
-    closing: AsyncExitStack,
+    connections: Connections,
     seconds: float = SECONDS,
     done: Callable[[], None] = _nothing,
 ) -> list[Coroutine[Any, Any, None]]:
-    """What follows the configuration files of authentication and authorization."""
+    """What follows the configuration files of authentication and authorization. Who is not asked any more is left."""
 
-    def authentication() -> None:
+    async def authentication() -> None:
         from pinnace.apiserver.authentication.verifiers import more_verifiers
 
-        verifiers, anonymous = more_verifiers(options, api.storage, closing)
+        verifiers, anonymous = more_verifiers(options, api.storage, opened := AsyncExitStack())
         api.authenticator.replace([api.tokens, *verifiers], anonymous)
+        left, connections.authentication = connections.authentication, opened
+        await left.aclose()
 
-    def authorization() -> None:
+    async def authorization() -> None:
         from pinnace.apiserver.authorization.configuration import chain_of
 
-        modes = chain_of(options, closing)
+        modes = chain_of(options, opened := AsyncExitStack())
         if {mode for mode in modes if isinstance(mode, str)} != {m for m in api.authorizer.modes if isinstance(m, str)}:
             raise ValueError("authorizers that are built in can neither be added nor removed while the server runs")
         api.authorizer.replace(modes)
+        left, connections.authorization = connections.authorization, opened
+        await left.aclose()
 
     found = []
     if options.authentication_config is not None:

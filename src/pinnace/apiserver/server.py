@@ -55,6 +55,7 @@ from pinnace.machinery.metrics import Collected, Family
 from pinnace.machinery.schema import Schemas
 from pinnace.store.contract import Store, StoreError
 from pinnace.wire.http import AnyResponse, Handler, Request, Response
+from pinnace.wire.process_metrics import process_families
 
 log = structlog.get_logger()
 
@@ -70,7 +71,7 @@ class ApiServer:
         self.store = store
         self.addresses: list[tuple[str, int]] = []  # where it listens, real ports; after `start`
         schemas = Schemas.load(options.minor).fork()
-        registry = Registry(schemas.minor, options.runtime_config)
+        registry = Registry(schemas.minor, options.runtime_config, options.feature_gates)
         storage = Storage(store, registry.kinds)
         tokens = ServiceAccountTokens(
             storage,
@@ -81,8 +82,8 @@ class ApiServer:
             lookup=options.service_account_lookup,
         )
         static = read_token_file(options.token_auth_file) if options.token_auth_file else {}
-        self._closing = contextlib.AsyncExitStack()  # of connections to servers that this one asks
-        verifiers, anonymous = more_verifiers(options, storage, self._closing)
+        self._connections = reloading.Connections()
+        verifiers, anonymous = more_verifiers(options, storage, self._connections.authentication)
         self._webhooks = WebhookClient()  # for conversion
         configurations = read_admission_configuration(options.admission_control_config_file, plugins.NAMES)
         self._reservations = Reservations(options.service_cluster_ip_range, options.service_node_port_range, storage)
@@ -107,15 +108,16 @@ class ApiServer:
                 _front_proxies(options),
                 schemas.minor,
             ),
-            authorizer=Authorizer(_modes(options, self._closing), storage, schemas.minor),
+            authorizer=Authorizer(_modes(options, self._connections.authorization), storage, schemas.minor),
             tokens=tokens,
             backends=Backends(options, storage),
         )
-        self._closing.push_async_callback(self.api.admission.close)
         self._custom = CustomResources(self.api, self._webhooks)
         self._aggregator = Aggregator(self.api, self._as_server)
         self.metrics = Metrics(
-            storage, f"v1.{schemas.minor}.0", lambda asked: bool((kind := registry.by_gvr(asked)) and kind.deprecation)
+            storage,
+            process_families(f"v1.{schemas.minor}.0", registry.features.table()),
+            lambda asked: bool((kind := registry.by_gvr(asked)) and kind.deprecation),
         )
         self._limiter = Limiter(options, storage, time.monotonic)
         self.metrics.families += [*self._limiter.families(), *self.api.admission.families()]
@@ -191,7 +193,7 @@ class ApiServer:
                 Repair(self._reservations, self._as_server).run(),
                 EventTtl(self.api.storage, options.event_ttl).run(),
                 self._limiter.tend(self._as_server),
-                *reloading.chores(options, self.api, self._closing),
+                *reloading.chores(options, self.api, self._connections),
             )
         ]
         log.info("serving", addresses=self.addresses, version=f"1.{self.api.registry.minor}")
@@ -216,7 +218,8 @@ class ApiServer:
         await self._webhooks.close()
         self.api.authorizer.stop()
         self.api.storage.stop()
-        await self._closing.aclose()
+        await self._connections.close()
+        await self.api.admission.close()
         if self._auditor is not None:
             await self._auditor.close()
 

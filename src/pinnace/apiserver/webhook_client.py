@@ -7,6 +7,8 @@ https://kubernetes.io/docs/reference/access-authn-authz/webhook/#configuration-f
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +38,8 @@ class KubeconfigWebhook:
         self._connection = _connection(kubeconfig)
         self._seconds = seconds
         self._session: aiohttp.ClientSession | None = None
+        self._calls = 0  # under way
+        self._closed = False
 
     async def post(self, body: bytes) -> bytes:
         """What the webhook answers to a JSON document. Raises CallFailed."""
@@ -45,7 +49,8 @@ class KubeconfigWebhook:
         try:
             async with (
                 asyncio.timeout(self._seconds),
-                self._open().post(
+                self._open() as session,
+                session.post(
                     url,
                     data=body,
                     headers=self._headers(),
@@ -72,18 +77,30 @@ class KubeconfigWebhook:
         return answer
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        """Keep no connections from now on: those in use are closed when the calls under way are over."""
+        self._closed = True
+        await self._tidy()
 
-    def _open(self) -> aiohttp.ClientSession:
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[aiohttp.ClientSession]:
+        """The connections, for one call: one that was on its way when they were closed opens them once more."""
         if self._session is None:
             import aiohttp
 
             tls = tls_context(self._connection) if self._connection.server.startswith("https:") else False
             connector = aiohttp.TCPConnector(ssl=tls, limit=0, keepalive_timeout=60)
             self._session = aiohttp.ClientSession(connector=connector)
-        return self._session
+        self._calls += 1
+        try:
+            yield self._session
+        finally:
+            self._calls -= 1
+            await self._tidy()
+
+    async def _tidy(self) -> None:
+        if self._closed and not self._calls and self._session is not None:
+            session, self._session = self._session, None
+            await session.close()
 
     def _headers(self) -> dict[str, str]:
         headers = {"Content-Type": "application/json", "Accept": "application/json, */*"}
