@@ -80,6 +80,11 @@ BAD_FLAGS = [
     (["kube-controller-manager", "--concurrent-job-syncs=0"], "0 is not in the range x>=1"),
     (["kube-controller-manager", "--cluster-cidr=10.0.0.1/8"], '"10.0.0.1/8" is not a range of addresses'),
     (["kube-controller-manager", "--allocate-node-cidrs"], "needs --cluster-cidr"),
+    (["kube-controller-manager", "--cluster-cidr=10.0.0.0/8,11.0.0.0/8"], "must be of different IP family"),
+    (
+        ["kube-apiserver", "--service-cluster-ip-range=10.0.0.0/16,fd00::/108,11.0.0.0/16"],
+        "must not contain more than two entries",
+    ),
     (["kube-controller-manager", "--root-ca-file=/none"], "File '/none' does not exist"),
     (
         ["kube-apiserver", "--etcd-servers=127.0.0.1:2379"],

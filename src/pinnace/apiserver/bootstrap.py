@@ -97,7 +97,8 @@ def _meta(**more: Any) -> Obj:
 
 
 def _service(service_cidr: str, secure_port: int) -> Obj:
-    ip = str(ipaddress.ip_network(service_cidr)[1])
+    """Of the first family alone: that is where the servers can be found."""
+    ip = str(ipaddress.ip_network(service_cidr.split(",")[0])[1])
     labels = {"component": "apiserver", "provider": "kubernetes"}
     return {
         "apiVersion": "v1",

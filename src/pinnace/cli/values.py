@@ -134,3 +134,16 @@ TAINTS = Text("taints", _taints)
 AMOUNT = Text("amount", _amount)
 AMOUNTS = Text("amounts", _amounts)
 LISTEN = Text("address:port", _listen)
+
+
+def of_each_family(flags: dict[str, Any], name: str, *, needed: bool = False) -> list[str]:
+    """The ranges that a flag gives, no more than one of each address family."""
+    found: list[str] = flags[name]
+    hint = f"--{name.replace('_', '-')}"
+    if needed and not found:
+        raise click.BadParameter("must contain at least one valid cidr", param_hint=hint)
+    if len(found) > 2:
+        raise click.BadParameter("must not contain more than two entries", param_hint=hint)
+    if len({":" in cidr for cidr in found}) < len(found):
+        raise click.BadParameter("must be of different IP family", param_hint=hint)
+    return found

@@ -283,7 +283,13 @@ SERVICE_CIDR = Table(
             ],
         ),
     ],
-    updates=[({"spec.cidrs": ["10.97.0.0/16"]}, [f'spec.cidrs: Invalid value: ["10.97.0.0/16"]: {IMMUTABLE}'])],
+    updates=[
+        ({"spec.cidrs": ["10.97.0.0/16"]}, [f'spec.cidrs[0]: Invalid value: "10.97.0.0/16": {IMMUTABLE}']),
+        ({"spec.cidrs": ["10.96.0.0/16", "2001:db8::/64"]}, []),
+    ],
+    updates_full=[
+        ({"spec.cidrs": ["10.96.0.0/16"]}, [f'spec.cidrs: Invalid value: ["10.96.0.0/16"]: {IMMUTABLE}']),
+    ],
     columns=["Name", "CIDRs", "Age"],
     cells=["web", "10.96.0.0/16,2001:db8::/64", "10m"],
 )

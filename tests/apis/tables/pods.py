@@ -444,8 +444,6 @@ WHOLE_SERVICE = {
     "ports": [PORT],
     "sessionAffinity": "None",
     "internalTrafficPolicy": "Cluster",
-    "ipFamilies": ["IPv4"],
-    "ipFamilyPolicy": "SingleStack",
 }
 ONLY_BALANCED = "Forbidden: may only be used when `type` is 'LoadBalancer'"
 NOT_A_LABEL_1035 = (
@@ -594,10 +592,6 @@ SERVICE = Table(
     updates=[
         ({"spec.selector": {"c": "d"}}, []),
         ({"spec.type": "NodePort"}, []),
-        (
-            {"spec.ipFamilies": ["IPv6"]},
-            ['spec.ipFamilies[0]: Invalid value: ["IPv6"]: primary ipFamily can not be changed'],
-        ),
     ],
     updates_full=[
         (

@@ -10,8 +10,14 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
-from pinnace.apis.checks import every, one_of, optional_one_of, port_or_name, unchanged, unique
+from pinnace.apis.checks import every, one_of, optional_one_of, port_or_name, unchanged
 from pinnace.apis.core.endpoints import validate_endpoint_ip
+from pinnace.apis.core.service_families import (
+    HEADLESS,
+    mirror_cluster_ip,
+    validate_families,
+    validate_family_change,
+)
 from pinnace.apis.fields import AGE, NAME, NONE, age, column, labels_text, name, selectable, spec_of, status_of, wide
 from pinnace.apis.kind import Rules
 from pinnace.apis.metadata import name_is_label_1035
@@ -20,7 +26,6 @@ from pinnace.machinery.errors import Cause, duplicate, field_forbidden, invalid_
 from pinnace.machinery.meta import Obj
 
 TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
-HEADLESS = "None"
 AFFINITY_SECONDS = 10800
 
 _EXTERNAL = ("LoadBalancer", "NodePort")
@@ -61,36 +66,19 @@ def prepare(service: Obj, old: Obj | None) -> None:
     spec = service["spec"]
     if old is None:
         service["status"] = {"loadBalancer": {}}
-    else:
-        _keep_allocated(spec, old["spec"])
-        _drop_of_old_type(spec, old["spec"])
-    _mirror_cluster_ip(spec, old["spec"] if old else {})
-    _fill_families(spec)
-
-
-def _fill_families(spec: Obj) -> None:
-    """One family, that of the address or IPv4; both for who lists endpoints by hand, as nothing here can know them."""
-    if spec.get("type") == "ExternalName":
-        for key in ("ipFamilies", "ipFamilyPolicy"):
-            spec.pop(key, None)
+        mirror_cluster_ip(spec, None)
         return
-    by_hand = spec.get("clusterIP") == HEADLESS and not spec.get("selector")
-    if not spec.get("ipFamilyPolicy"):
-        dual = by_hand or len(spec.get("ipFamilies") or ()) > 1
-        spec["ipFamilyPolicy"] = "RequireDualStack" if dual else "SingleStack"
-    if not spec.get("ipFamilies"):
-        first = "IPv6" if ":" in (spec.get("clusterIP") or "") else "IPv4"
-        spec["ipFamilies"] = ["IPv4", "IPv6"] if by_hand else [first]
+    _keep_allocated(spec, old["spec"])
+    mirror_cluster_ip(spec, old["spec"])
+    _drop_of_old_type(spec, old["spec"])
 
 
 def _keep_allocated(spec: Obj, before: Obj) -> None:
     if "ExternalName" not in (spec.get("type"), before.get("type")):
-        if not spec.get("clusterIP") and not spec.get("clusterIPs") and before.get("clusterIP"):
+        if not spec.get("clusterIP") and before.get("clusterIP"):
             spec["clusterIP"] = before["clusterIP"]
-            spec["clusterIPs"] = list(before.get("clusterIPs") or [before["clusterIP"]])
-        for key in ("ipFamilies", "ipFamilyPolicy"):
-            if not spec.get(key) and before.get(key):
-                spec[key] = before[key]
+        if not spec.get("clusterIPs") and before.get("clusterIPs"):
+            spec["clusterIPs"] = list(before["clusterIPs"])
     if spec.get("type") not in _EXTERNAL or before.get("type") not in _EXTERNAL:
         return
     allocated = {(port.get("protocol"), port.get("port")): port.get("nodePort") for port in before.get("ports") or ()}
@@ -143,20 +131,6 @@ def _node_ports(spec: Obj) -> set[int]:
     return {port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")}
 
 
-def _mirror_cluster_ip(spec: Obj, before: Obj) -> None:
-    """`clusterIP` is the first of `clusterIPs`; a client that knows only the one changes both."""
-    ip, ips = spec.get("clusterIP"), spec.get("clusterIPs")
-    if ip and not ips:
-        spec["clusterIPs"] = [ip]
-    elif ips and not ip and not before.get("clusterIP"):
-        spec["clusterIP"] = ips[0]
-    elif ips and not ip:
-        spec.pop("clusterIPs")
-        spec.pop("clusterIP", None)
-    elif ip and before.get("clusterIP") and ip != before["clusterIP"] and ips == before.get("clusterIPs"):
-        spec["clusterIPs"] = [ip]
-
-
 def validate(service: Obj) -> list[Cause]:
     spec = spec_of(service)
     kind, cluster_ip = spec.get("type"), spec.get("clusterIP")
@@ -169,7 +143,9 @@ def validate(service: Obj) -> list[Cause]:
     errors += names.label_errors(spec.get("selector") or {}, "spec.selector")
     errors += one_of("spec.sessionAffinity", spec.get("sessionAffinity"), ("ClientIP", "None"))
     errors += _affinity_config(spec)
-    errors += _addresses(spec)
+    errors += validate_families(spec)
+    for index, ip in enumerate(spec.get("externalIPs") or ()):
+        errors += validate_endpoint_ip(ip, f"spec.externalIPs[{index}]")
     errors += one_of("spec.type", kind, TYPES)
     errors += _policies(spec)
     return errors
@@ -190,12 +166,13 @@ def _by_type(spec: Obj) -> list[Cause]:
             )
         return errors
     if kind == "ExternalName":
-        if cluster_ip:
-            return [field_forbidden("spec.clusterIPs", "may not be set for ExternalName services")]
+        fields = ("clusterIPs", "ipFamilies", "ipFamilyPolicy")
+        why = "may not be set for ExternalName services"
+        errors = [field_forbidden(f"spec.{field}", why) for field in fields if spec.get(field)]
         external = spec.get("externalName") or ""
         if not external:
-            return [required("spec.externalName")]
-        return every("spec.externalName", external, names.is_dns_subdomain(external.removesuffix(".")))
+            return [*errors, required("spec.externalName")]
+        return errors + every("spec.externalName", external, names.is_dns_subdomain(external.removesuffix(".")))
     return []
 
 
@@ -246,23 +223,6 @@ def _affinity_config(spec: Obj) -> list[Cause]:
     return []
 
 
-def _addresses(spec: Obj) -> list[Cause]:
-    errors: list[Cause] = []
-    for index, ip in enumerate(spec.get("clusterIPs") or ()):
-        if ip == HEADLESS:
-            if len(spec["clusterIPs"]) > 1:
-                why = "'None' must be the first and only value"
-                errors.append(invalid_value("spec.clusterIPs", spec["clusterIPs"], why))
-        elif ip:
-            errors += every(f"spec.clusterIPs[{index}]", ip, names.is_ip(ip))
-    ips = spec.get("clusterIPs") or []
-    if spec.get("clusterIP") and ips and ips[0] != spec["clusterIP"]:
-        errors.append(invalid_value("spec.clusterIPs", ips, "first value must match `clusterIP`"))
-    for index, ip in enumerate(spec.get("externalIPs") or ()):
-        errors += validate_endpoint_ip(ip, f"spec.externalIPs[{index}]")
-    return errors
-
-
 def _policies(spec: Obj) -> list[Cause]:
     errors: list[Cause] = []
     options = ("Cluster", "Local")
@@ -273,14 +233,6 @@ def _policies(spec: Obj) -> list[Cause]:
             errors.append(invalid_value("spec.externalTrafficPolicy", policy, why))
         errors += optional_one_of("spec.externalTrafficPolicy", policy, options)
     errors += optional_one_of("spec.internalTrafficPolicy", spec.get("internalTrafficPolicy"), options)
-    families = ("PreferDualStack", "RequireDualStack", "SingleStack")
-    errors += optional_one_of("spec.ipFamilyPolicy", spec.get("ipFamilyPolicy"), families)
-    given = spec.get("ipFamilies") or []
-    for index, family in enumerate(given):
-        errors += optional_one_of(f"spec.ipFamilies[{index}]", family, ("IPv4", "IPv6"))
-    if len(given) > 2:
-        errors.append(invalid_value("spec.ipFamilies", given, "may only hold up to 2 values"))
-    errors += unique("spec.ipFamilies", given)
     kind = spec.get("type")
     if kind != "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts") is not None:
         path = "spec.allocateLoadBalancerNodePorts"
@@ -305,15 +257,7 @@ def _policies(spec: Obj) -> list[Cause]:
 
 def validate_update(new: Obj, old: Obj) -> list[Cause]:
     spec, before = new["spec"], old["spec"]
-    errors: list[Cause] = []
-    if "ExternalName" not in (spec.get("type"), before.get("type")):
-        kept, given = before.get("clusterIP"), spec.get("clusterIP")
-        if kept and given != kept:
-            shown = spec.get("clusterIPs") or []
-            errors.append(invalid_value("spec.clusterIPs[0]", shown, "may not change once set"))
-    families, old_families = spec.get("ipFamilies") or [], before.get("ipFamilies") or []
-    if families and old_families and families[0] != old_families[0]:
-        errors.append(invalid_value("spec.ipFamilies[0]", families, "primary ipFamily can not be changed"))
+    errors = validate_family_change(spec, before)
     if _needs_health_port(spec) and _needs_health_port(before):
         path = "spec.healthCheckNodePort"
         errors += unchanged(path, spec.get("healthCheckNodePort"), before.get("healthCheckNodePort"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pinnace.apis.checks import every, unchanged
+from pinnace.apis.checks import IMMUTABLE, every, unchanged
 from pinnace.apis.fields import AGE, NAME, age, column, name, selectable, spec_of
 from pinnace.apis.kind import Rules
 from pinnace.apis.metadata import name_is_anything
@@ -65,7 +65,15 @@ def validate_cidr(service_cidr: Obj) -> list[Cause]:
 
 
 def validate_cidr_update(new: Obj, old: Obj) -> list[Cause]:
-    return unchanged("spec.cidrs", spec_of(new).get("cidrs"), spec_of(old).get("cidrs"))
+    """A range stays as it is; one of the other family may come to a single one."""
+    now, before = spec_of(new).get("cidrs") or [], spec_of(old).get("cidrs") or []
+    if len(now) != len(before) and not (len(now) == 2 and len(before) == 1):
+        return [invalid_value("spec.cidrs", now, IMMUTABLE)]
+    return [
+        invalid_value(f"spec.cidrs[{index}]", cidr, IMMUTABLE)
+        for index, (cidr, then) in enumerate(zip(now, before, strict=False))
+        if cidr != then
+    ]
 
 
 def row_cidr(service_cidr: Obj, now: datetime) -> list[Any]:

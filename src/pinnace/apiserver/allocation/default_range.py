@@ -1,11 +1,11 @@
-"""The ServiceCIDR `kubernetes`: the range that the server's flag gives to Services, as an object.
+"""The ServiceCIDR `kubernetes`: the ranges that the server's flag gives to Services, as an object.
 
 https://kubernetes.io/docs/reference/networking/virtual-ips/#service-ip-static-sub-range and KEP 1880.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -18,14 +18,29 @@ log = structlog.get_logger()
 DEFAULT = "kubernetes"
 
 
-async def ensure_default(request: Callable[[str, str, Obj | None], Awaitable[Obj]], cidr: str) -> None:
-    """Make it where it is missing, and say that it is ready. Raises ApiError when the store refuses."""
+Request = Callable[[str, str, Obj | None], Awaitable[Obj]]
+
+
+async def ensure_default(request: Request, cidrs: Sequence[str]) -> None:
+    """Make it where it is missing, and say that it is ready; one of a single range gets the second of the flag.
+
+    Raises ApiError when the store refuses.
+    """
     path = SERVICE_CIDRS.path("", DEFAULT)
-    found = await _find_or_make(request, cidr)
+    wanted = list(cidrs)
+    found = await _find_or_make(request, wanted)
     if is_deleting(found):
         return
-    if found["spec"]["cidrs"] != cidr.split(","):
-        log.warning("the ServiceCIDR kubernetes is not the range of the flags", cidrs=found["spec"]["cidrs"], flag=cidr)
+    there = found["spec"]["cidrs"]
+    if there != wanted and there == wanted[:1]:
+        try:
+            found = await request("PUT", path, {**found, "spec": {"cidrs": wanted}})
+        except ApiError as error:
+            if error.is_conflict:  # another server was first
+                return
+            raise
+    elif there != wanted:
+        log.warning("the ServiceCIDR kubernetes has not the ranges of the flag", cidrs=there, flag=wanted)
         return
     conditions = get_in(found, "status", "conditions") or []
     if not any(condition.get("type") == "Ready" for condition in conditions):
@@ -43,7 +58,7 @@ async def ensure_default(request: Callable[[str, str, Obj | None], Awaitable[Obj
                 raise
 
 
-async def _find_or_make(request: Callable[[str, str, Obj | None], Awaitable[Obj]], cidr: str) -> Obj:
+async def _find_or_make(request: Request, cidrs: list[str]) -> Obj:
     path = SERVICE_CIDRS.path("", DEFAULT)
     try:
         return await request("GET", path, None)
@@ -54,7 +69,7 @@ async def _find_or_make(request: Callable[[str, str, Obj | None], Awaitable[Obj]
         "apiVersion": SERVICE_CIDRS.api_version,
         "kind": "ServiceCIDR",
         "metadata": {"name": DEFAULT},
-        "spec": {"cidrs": cidr.split(",")},
+        "spec": {"cidrs": cidrs},
     }
     try:
         return await request("POST", SERVICE_CIDRS.path(), wanted)

@@ -67,10 +67,10 @@ class Pool:
         if self._taken[value] <= 0:
             del self._taken[value]
 
-    def pick(self) -> int | None:
-        """A free value, chosen at random; None when there is none."""
+    def pick(self, spans: Sequence[Span] | None = None) -> int | None:
+        """A free value, of certain spans where they are given, chosen at random; None when there is none."""
         for static in (False, True):
-            for span in self.spans:
+            for span in self.spans if spans is None else spans:
                 dynamic = span.first + span.static
                 found = self._pick(span.first, dynamic - 1) if static else self._pick(dynamic, span.last)
                 if found is not None:

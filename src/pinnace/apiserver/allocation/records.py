@@ -14,6 +14,7 @@ from typing import Protocol
 
 import orjson
 
+from pinnace.apis.core.service_families import family_of
 from pinnace.apiserver.cache import CachedObject, Event, Filter, ResourceCache, Watcher
 from pinnace.apiserver.storage import encode
 from pinnace.apiserver.uids import fresh_uid
@@ -157,7 +158,6 @@ def address_text(value: int) -> str:
 
 def ip_address(address: str, service: Obj) -> Obj:
     """The IPAddress object that gives `address` to the Service, as it is stored."""
-    family = "IPv6" if ":" in address else "IPv4"
     parent = {
         "resource": "services",
         "namespace": service["metadata"]["namespace"],
@@ -170,7 +170,7 @@ def ip_address(address: str, service: Obj) -> Obj:
             "name": address,
             "uid": fresh_uid(),
             "creationTimestamp": format_time(utc_now()),
-            "labels": {FAMILY: family, MANAGED_BY: ALLOCATOR},
+            "labels": {FAMILY: family_of(address), MANAGED_BY: ALLOCATOR},
         },
         "spec": {"parentRef": parent},
     }
@@ -188,4 +188,4 @@ def is_well_labelled(address: Obj) -> bool:
     """Whether an IPAddress says, as the allocator's own do, what family it is of and who looks after it."""
     meta = address["metadata"]
     labels = meta.get("labels") or {}
-    return labels.get(MANAGED_BY) == ALLOCATOR and labels.get(FAMILY) == ("IPv6" if ":" in meta["name"] else "IPv4")
+    return labels.get(MANAGED_BY) == ALLOCATOR and labels.get(FAMILY) == family_of(meta["name"])

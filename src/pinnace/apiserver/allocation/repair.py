@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import structlog
 
+from pinnace.apis.core.service_families import family_of
 from pinnace.apis.resources import IP_ADDRESSES, SERVICE_CIDRS, SERVICES
 from pinnace.apiserver.allocation.default_range import DEFAULT, ensure_default
 from pinnace.apiserver.allocation.records import (
@@ -68,7 +69,7 @@ def address_finding(
     address: str, service: Obj, record: Obj | None, other: Obj | None, *, in_range: bool
 ) -> Finding | None:
     """What is wrong with the record of a Service's address. `other` is the Service that the record names, if it is."""
-    family = "IPv6" if ":" in address else "IPv4"
+    family = family_of(address)
     where = f"[{family}]: {address}"
     if not in_range:
         return Finding(
@@ -156,7 +157,7 @@ class Repair:
         """One look at everything."""
         try:
             if self._reservations.has_objects:
-                await ensure_default(self._request, self._reservations.cidr)
+                await ensure_default(self._request, tuple(self._reservations.cidrs.values()))
             for found in list(self._storage.cache(SERVICES).objects.values()):
                 await self._service(found.obj())
             await self._leaks()
@@ -192,7 +193,10 @@ class Repair:
         owner = book.records.owner(value)
         if owner == key_of(service):
             return None
-        what = f"Cluster IP [IPv4]:{address_text(value)}" if is_address else f"Port {value}"
+        what = f"Port {value}"
+        if is_address:
+            address = address_text(value)
+            what = f"Cluster IP [{family_of(address)}]:{address}"
         prefix = "ClusterIP" if is_address else "Port"
         if owner is not None and self._holds(owner, book, value):
             note = f"{what} was assigned to multiple services; please recreate service"

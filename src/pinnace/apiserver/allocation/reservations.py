@@ -12,6 +12,7 @@ import ipaddress
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from pinnace.apis.core.service_families import HEADLESS, family_of, settle
 from pinnace.apis.kind import Kind
 from pinnace.apis.resources import IP_ADDRESSES, SERVICE_CIDRS, SERVICES
 from pinnace.apiserver.allocation.pools import CLASSIC_ADDRESSES, Pool, Span, address_span, port_span
@@ -50,7 +51,7 @@ class Claim:
         self._old = old
         self.held = held  # by the Service as it was
         self.wanted: Holdings = []  # by the Service as it is to be
-        self._filled: list[tuple[Obj, str]] = []
+        self._filled: list[tuple[Obj, str, Any]] = []
 
     def reserve(self, book: Book, value: int) -> None:
         book.pool.take(value)
@@ -58,8 +59,8 @@ class Claim:
 
     def fill(self, where: Obj, field: str, value: Any) -> None:
         """Set a field that its author left to us."""
+        self._filled.append((where, field, where.get(field)))
         where[field] = value
-        self._filled.append((where, field))
 
     def writes(self, service: Obj) -> list[Write]:
         """What is to be written together with the Service, to put on record what it has from now on."""
@@ -73,8 +74,11 @@ class Claim:
 
     def lose(self) -> None:
         """Another server was first: leave the fields that were filled to the next attempt."""
-        for where, field in self._filled:
-            where.pop(field, None)
+        for where, field, before in reversed(self._filled):
+            if before is None:
+                where.pop(field, None)
+            else:
+                where[field] = before
         self._filled.clear()
 
     def release(self) -> None:
@@ -96,10 +100,14 @@ NOTHING = Claim(None, [])
 
 
 class Reservations:
-    """Gives Services their addresses and ports as part of their being written. To be made before the storage starts."""
+    """Gives Services their addresses and ports as part of their being written. To be made before the storage starts.
 
-    def __init__(self, cidr: str, node_ports: tuple[int, int], storage: Storage) -> None:
-        self.cidr = cidr
+    `cidrs` are a range, or one of each family separated by a comma, the one that Services have by default first.
+    """
+
+    def __init__(self, cidrs: str, node_ports: tuple[int, int], storage: Storage) -> None:
+        self.cidrs = {family_of(cidr): cidr for cidr in cidrs.split(",")}
+        self.families = tuple(self.cidrs)
         self.storage = storage
         self.has_objects = IP_ADDRESSES in storage.caches  # addresses are on record as IPAddresses
         ledgers = (
@@ -133,20 +141,20 @@ class Reservations:
 
     def is_in_some_range(self, address: int) -> bool:
         """Whether an address is of the flag's range or of a ServiceCIDR's, ready or not."""
-        cidrs = {self.cidr}
+        cidrs = set(self.cidrs.values())
         for item in self.storage.cache(SERVICE_CIDRS).objects.values():
             cidrs.update(get_in(item.obj(), "spec", "cidrs") or ())
         return any(ipaddress.ip_address(address) in ipaddress.ip_network(cidr, strict=False) for cidr in cidrs)
 
     def _address_spans(self) -> tuple[Span, ...]:
-        """The range of the flag, and those of the ServiceCIDRs that are ready."""
+        """The ranges of the flag, and those of the ServiceCIDRs that are ready."""
         if not self.has_objects:
-            return (address_span(self.cidr, CLASSIC_ADDRESSES),)
-        found = {self.cidr: address_span(self.cidr)}
+            return tuple(address_span(cidr, CLASSIC_ADDRESSES) for cidr in self.cidrs.values())
+        found = {cidr: address_span(cidr) for cidr in self.cidrs.values()}
         for item in self.storage.cache(SERVICE_CIDRS).objects.values():
             if is_ready(item.obj()):
                 for cidr in get_in(item.obj(), "spec", "cidrs") or ():
-                    if (":" in cidr) == (":" in self.cidr):
+                    if family_of(cidr) in self.cidrs:
                         found.setdefault(cidr, address_span(cidr))
         return tuple(found.values())
 
@@ -187,7 +195,10 @@ class Reservations:
             return NOTHING
         claim = Claim(old, self.holdings(old) if old is not None else [])
         try:
-            causes = self._fill_ips(spec, claim) + self._fill_ports(spec, claim)
+            before = (old.get("spec") or {}) if old is not None else None
+            causes = settle(spec, before, self.families)
+            if not causes:
+                causes = self._fill_ips(spec, before, claim) + self._fill_ports(spec, claim)
             if causes:
                 raise errors.invalid("Service", new["metadata"].get("name", ""), causes)
         except errors.ApiError:
@@ -197,45 +208,44 @@ class Reservations:
 
     # Addresses.
 
-    def _fill_ips(self, spec: Obj, claim: Claim) -> list[Cause]:
-        if spec.get("type") == "ExternalName":
+    def _fill_ips(self, spec: Obj, before: Obj | None, claim: Claim) -> list[Cause]:
+        """An address for each family of the Service."""
+        if spec.get("type") == "ExternalName" or spec.get("clusterIP") == HEADLESS:
             return []
-        asked = spec.get("clusterIP") or next(iter(spec.get("clusterIPs") or ()), "")
-        if asked == "None":
-            spec["clusterIP"], spec["clusterIPs"] = "None", ["None"]
-            return []
-        if not asked:
-            picked = self.ips.pool.pick()
-            if picked is None:
+        ips = list(spec.get("clusterIPs") or ())
+        for index, family in enumerate(spec.get("ipFamilies") or ()):
+            asked = ips[index] if index < len(ips) else ""
+            value = number_of(asked) if asked else self.ips.pool.pick(self._spans_of(family))
+            if value is None:
                 why = "failed to allocate a serviceIP: range is full"
-                return [errors.invalid_value("spec.clusterIPs", [], why)]
-            value, text = picked, address_text(picked)
-            claim.fill(spec, "clusterIP", text)
-            claim.fill(spec, "clusterIPs", [text])
-        else:
-            try:
-                value = number_of(asked)
-            except ValueError:
-                return []  # validation says what is wrong with it
-            if (self.ips, value) not in claim.held:
-                cause = self._refuse_ip(asked, value)
-                if cause:
+                return [errors.invalid_value("spec.clusterIPs", ips, why)]
+            if not asked:
+                ips.append(address_text(value))
+            elif (self.ips, value) not in claim.held:
+                if _has_address(before, index):
+                    continue  # validation says that it cannot be another
+                if cause := self._refuse_ip(asked, family, value, ips):
                     return [cause]
-            spec["clusterIP"], spec["clusterIPs"] = asked, [asked]
-        claim.reserve(self.ips, value)
+            claim.reserve(self.ips, value)
+        if ips and ips != spec.get("clusterIPs"):
+            claim.fill(spec, "clusterIPs", ips)
+            claim.fill(spec, "clusterIP", ips[0])
         return []
 
-    def _refuse_ip(self, asked: str, value: int) -> Cause | None:
+    def _spans_of(self, family: str) -> tuple[Span, ...]:
+        return tuple(span for span in self.ips.pool.spans if family_of(address_text(span.first)) == family)
+
+    def _refuse_ip(self, asked: str, family: str, value: int, ips: list[str]) -> Cause | None:
         if not self.ips.pool.covers(value):
-            why = f"failed to allocate IP {asked}: {self._why_outside(asked)}"
-            return errors.invalid_value("spec.clusterIPs", [asked], why)
+            why = f"failed to allocate IP {asked}: {self._why_outside(asked, family)}"
+            return errors.invalid_value("spec.clusterIPs", ips, why)
         if value in self.ips.pool:
             why = f"failed to allocate IP {asked}: provided IP is already allocated"
-            return errors.invalid_value("spec.clusterIPs", [asked], why)
+            return errors.invalid_value("spec.clusterIPs", ips, why)
         return None
 
-    def _why_outside(self, asked: str) -> str:
-        network = ipaddress.ip_network(self.cidr)
+    def _why_outside(self, asked: str, family: str) -> str:
+        network = ipaddress.ip_network(self.cidrs[family])
         if self.has_objects and ipaddress.ip_address(asked) not in network:
             return "the provided network does not match the current range"
         return f"the provided IP ({asked}) is not in the valid range. The range of valid IPs is {network}"
@@ -316,6 +326,10 @@ class Reservations:
         if again or (number in pool and (self.ports, number) not in claim.held):
             return errors.invalid_value(where, number, "provided port is already allocated")
         return None
+
+
+def _has_address(spec: Obj | None, index: int) -> bool:
+    return spec is not None and spec.get("type") != "ExternalName" and index < len(spec.get("clusterIPs") or ())
 
 
 def is_ready(service_cidr: Obj) -> bool:

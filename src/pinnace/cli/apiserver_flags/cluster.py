@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pinnace.cli.apiserver_flags.section import section
-from pinnace.cli.values import FILE
+from pinnace.cli.values import FILE, NETWORKS, of_each_family
 
 if TYPE_CHECKING:
     from pinnace.apis.runtime_config import RuntimeConfig
 
 options = section(
     click.option(
-        "--service-cluster-ip-range", default="10.96.0.0/12", show_default=True, help="Addresses of Services."
+        "--service-cluster-ip-range",
+        type=NETWORKS,
+        default="10.96.0.0/12",
+        show_default=True,
+        help="Addresses of Services: a range, or one of each family, first that which Services have by default.",
     ),
     click.option(
         "--service-node-port-range", default="30000-32767", show_default=True, help="Ports of NodePort Services."
@@ -35,7 +39,6 @@ options = section(
 )
 
 _AS_THEY_ARE = (
-    "service_cluster_ip_range",
     "proxy_client_cert_file",
     "proxy_client_key_file",
     "kubelet_client_certificate",
@@ -47,6 +50,7 @@ _AS_THEY_ARE = (
 def read(flags: dict[str, Any]) -> dict[str, Any]:
     return {
         **{name: flags[name] for name in _AS_THEY_ARE},
+        "service_cluster_ip_range": ",".join(of_each_family(flags, "service_cluster_ip_range", needed=True)),
         "service_node_port_range": _ports(flags["service_node_port_range"]),
         "minor": _minor(flags["emulated_version"]),
         "runtime_config": _runtime_config(flags["runtime_config"]),

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pinnace.cli.apiserver_flags.section import section
-from pinnace.cli.values import DURATION, NETWORKS, switch
+from pinnace.cli.values import DURATION, NETWORKS, of_each_family, switch
 
 options = section(
     click.option("--cluster-cidr", type=NETWORKS, default="", help="Addresses of pods: a range, or one a family."),
@@ -48,7 +48,7 @@ options = section(
 def read(flags: dict[str, Any]) -> dict[str, Any]:
     from pinnace.controllers.node_zones import Pace
 
-    cidrs = flags["cluster_cidr"]
+    cidrs = of_each_family(flags, "cluster_cidr")
     if flags["allocate_node_cidrs"] and not cidrs:
         raise click.BadParameter("needs --cluster-cidr", param_hint="--allocate-node-cidrs")
     masks = {4: flags["node_cidr_mask_size_ipv4"], 6: flags["node_cidr_mask_size_ipv6"]}
@@ -63,7 +63,7 @@ def read(flags: dict[str, Any]) -> dict[str, Any]:
             raise click.BadParameter(f"/{part} is no part of {cidr}", param_hint="--node-cidr-mask-size")
     return {
         "cluster_cidrs": cidrs,
-        "service_cidrs": flags["service_cluster_ip_range"],
+        "service_cidrs": of_each_family(flags, "service_cluster_ip_range"),
         "allocate_node_cidrs": flags["allocate_node_cidrs"],
         "node_mask_sizes": {family: size for family, size in masks.items() if size is not None},
         "node_monitor_grace_seconds": flags["node_monitor_grace_period"],
