@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple, TypeVar
@@ -58,6 +59,7 @@ class _Remark(NamedTuple):
     reason: str
     message: str
     when: datetime
+    annotations: Mapping[str, str] | None = None
 
 
 @dataclass(slots=True)
@@ -156,13 +158,29 @@ class EventRecorder:
         self._queue: asyncio.Queue[_Remark] = asyncio.Queue(_QUEUE_LIMIT)
         self._writer: asyncio.Task[None] | None = None
 
-    def event(self, obj: Obj, type: str, reason: str, message: str, *, field_path: str = "") -> None:  # noqa: A002
+    def event(
+        self,
+        obj: Obj,
+        type: str,  # noqa: A002
+        reason: str,
+        message: str,
+        *,
+        field_path: str = "",
+        annotations: Mapping[str, str] | None = None,
+    ) -> None:
         """Say that something happened to `obj`; `type` is Normal or Warning. Never blocks, never raises."""
-        self.event_about(reference_to(obj, field_path), type, reason, message)
+        self.event_about(reference_to(obj, field_path), type, reason, message, annotations)
 
-    def event_about(self, involved: Obj, type: str, reason: str, message: str) -> None:  # noqa: A002
+    def event_about(
+        self,
+        involved: Obj,
+        type: str,  # noqa: A002
+        reason: str,
+        message: str,
+        annotations: Mapping[str, str] | None = None,
+    ) -> None:
         """The same for an object that is known by reference only."""
-        remark = _Remark(involved, type, reason, message, utc_now())
+        remark = _Remark(involved, type, reason, message, utc_now(), annotations)
         if not self._correlator.allow(remark, time.monotonic()):
             return
         try:
@@ -220,13 +238,16 @@ class EventRecorder:
         source = {"component": self._component}
         if self._host:
             source["host"] = self._host
+        metadata: Obj = {
+            "name": f"{remark.involved.get('name', '')}.{time.time_ns():x}",
+            "namespace": remark.involved.get("namespace") or "default",
+        }
+        if remark.annotations:
+            metadata["annotations"] = dict(remark.annotations)
         return {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {
-                "name": f"{remark.involved.get('name', '')}.{time.time_ns():x}",
-                "namespace": remark.involved.get("namespace") or "default",
-            },
+            "metadata": metadata,
             "involvedObject": remark.involved,
             "reason": remark.reason,
             "message": remark.message,

@@ -14,6 +14,7 @@ import structlog
 
 from pinnace.cri.api import ContainerState, ContainerStatus, CriError, PodSandboxState
 from pinnace.kubelet.context import Node
+from pinnace.kubelet.killing import remove_pod
 from pinnace.kubelet.runtime_status import PodRuntimeStatus, container_name
 from pinnace.kubelet.volumes.pod_volumes import tear_down
 
@@ -57,6 +58,17 @@ async def collect_pod(node: Node, uid: str) -> None:
             node.cache.drop(box)
     except (CriError, OSError) as error:
         _log.warning("cannot remove old containers", uid=uid, error=str(error))
+
+
+async def collect_ended(node: Node, running: Collection[str]) -> None:
+    """Remove every container and sandbox of pods that have ended; `running` are the UIDs of the others."""
+    for uid, pod in list(node.cache.pods.items()):
+        if uid in running or pod.anything_alive():
+            continue
+        try:
+            await remove_pod(node, uid)
+        except (CriError, OSError) as error:
+            _log.warning("cannot remove the containers of an ended pod", uid=uid, error=str(error))
 
 
 def _remove_message_file(status: ContainerStatus) -> None:

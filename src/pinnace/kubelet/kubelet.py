@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 
 import structlog
@@ -22,12 +22,17 @@ from pinnace.kubelet import admission, gc, logs
 from pinnace.kubelet.backoff import Backoff
 from pinnace.kubelet.cgroups import CgroupManager
 from pinnace.kubelet.context import Node
+from pinnace.kubelet.eviction.manager import EvictionManager
+from pinnace.kubelet.eviction.surroundings import ImageDisk, NodeSurroundings, pods_memory
+from pinnace.kubelet.eviction.thresholds import Pressure, parse_thresholds
+from pinnace.kubelet.image_gc import ImageCollector, ImageGCPolicy
 from pinnace.kubelet.images import ImagePuller
 from pinnace.kubelet.lease import NodeLease
 from pinnace.kubelet.node_status import NodeStatus
 from pinnace.kubelet.objects import ObjectFetcher
 from pinnace.kubelet.options import KubeletOptions
 from pinnace.kubelet.pleg import Pleg
+from pinnace.kubelet.pod_usage import UsageReader
 from pinnace.kubelet.pod_workers import PodWorker, Stage
 from pinnace.kubelet.pods import is_mirror, is_static
 from pinnace.kubelet.probes import Probes
@@ -93,8 +98,52 @@ class Kubelet:
         self._mirrors_due = asyncio.Event()
         self.pods_known = asyncio.Event()  # set once every pod of the API has its worker
         self._pleg = Pleg(runtime, cache, self._poke, options.relist_period)
-        self.node_status = NodeStatus(client, runtime, images, options, events, self.node_object)
+        self.node_status = NodeStatus(
+            client, runtime, images, options, events, self.node_object, lambda: self.eviction.conditions
+        )
+        self.usages = UsageReader(runtime, options)
+        self.image_disk = ImageDisk(images, options.root_dir)
+        policy = ImageGCPolicy(
+            high_threshold_percent=options.image_gc_high_threshold_percent,
+            low_threshold_percent=options.image_gc_low_threshold_percent,
+            min_age=options.image_minimum_gc_age,
+            max_age=options.image_maximum_gc_age,
+        )
+        self._images = ImageCollector(images, policy, self._used_images, self.image_disk.read, self.node_status.tell)
+        self.eviction = self._make_eviction()
         self._lease = NodeLease(client, options.node_name, options.node_lease_duration, self.node_object)
+
+    def _make_eviction(self) -> EvictionManager:
+        options = self.options
+        thresholds = parse_thresholds(
+            options.eviction_hard,
+            options.eviction_soft,
+            options.eviction_soft_grace_period,
+            options.eviction_minimum_reclaim,
+            enforce_pods="pods" in options.enforce_node_allocatable,
+        )
+        around = NodeSurroundings(
+            self.node,
+            self.workers,
+            self.usages,
+            self.image_disk,
+            self._images,
+            self.node_status.tell,
+            self.node_status.poke,
+            pods_memory(options, self.node_status.machine, thresholds),
+        )
+        return EvictionManager(
+            around,
+            Pressure(thresholds, options.eviction_pressure_transition_period),
+            max_pod_grace_period=options.eviction_max_pod_grace_period,
+            memory_alarm=options.kernel_memcg_notification,
+        )
+
+    def _used_images(self) -> Iterable[str]:
+        """What containers here were made from, however it is called."""
+        for pod in self.node.cache.pods.values():
+            for one in pod.containers:
+                yield from (one.image_id, one.image_ref, one.image.image)
 
     # What others ask.
 
@@ -146,6 +195,8 @@ class Kubelet:
             ("node status", self.node_status.run),
             ("lease", self._lease.run),
             ("housekeeping", self._housekeeping),
+            ("images", self._images.run),
+            ("eviction", self._keep_from_pressure),
             ("logs", self._rotate_logs),
             ("mirrors", self._keep_mirrors),
             ("pods", self._follow_pods),
@@ -234,6 +285,9 @@ class Kubelet:
         self._mirrors_due.set()
 
     def _admit(self, pod: Obj) -> admission.Refusal | None:
+        refusal = self.eviction.admit(pod)
+        if refusal is not None:
+            return refusal
         return admission.admit(pod, self._others(uid_of(pod)), self.node_object())
 
     def _others(self, uid: str) -> list[Obj]:
@@ -309,6 +363,10 @@ class Kubelet:
             self.node.crashes.collect()
             self.node.resizing.retry()
             await asyncio.sleep(self.options.housekeeping_period)
+
+    async def _keep_from_pressure(self) -> None:
+        await self.pods_known.wait()
+        await self.eviction.run()
 
     def _adopt_orphans(self) -> None:
         """What runs without anybody wishing for it is stopped and removed like a deleted pod."""

@@ -18,6 +18,7 @@ from pinnace.client.client import Client
 from pinnace.client.events import EventRecorder
 from pinnace.client.transport import STRATEGIC_MERGE_PATCH
 from pinnace.cri.api import CriError, Image, ImageService, RuntimeCondition, RuntimeService
+from pinnace.kubelet.eviction.thresholds import Amount, Signal, parse_thresholds
 from pinnace.kubelet.machine_info import Machine, node_info, read_machine
 from pinnace.kubelet.options import KubeletOptions
 from pinnace.kubelet.pods import amount_of
@@ -27,13 +28,24 @@ from pinnace.machinery.meta import Obj, format_time, get_in, labels_of, utc_now
 _log = structlog.get_logger()
 
 MAX_IMAGES = 50
-EVICTION_MEMORY = 100 * 1024 * 1024  # what the kubelet keeps back so that it can evict in time
-EVICTION_DISK = 0.1
 
-_QUIET_CONDITIONS = (
-    ("MemoryPressure", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-    ("DiskPressure", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-    ("PIDPressure", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+# Type, then reason and message where it is False and where it is True
+_PRESSURES = (
+    (
+        "MemoryPressure",
+        ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+        ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+    ),
+    (
+        "DiskPressure",
+        ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+        ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+    ),
+    (
+        "PIDPressure",
+        ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
+    ),
 )
 _EVENTS = {
     ("MemoryPressure", "False"): "NodeHasSufficientMemory",
@@ -80,23 +92,34 @@ def new_node(options: KubeletOptions, machine: Machine) -> Obj:
 
 
 def capacity(options: KubeletOptions, machine: Machine) -> tuple[Obj, Obj]:
-    """Capacity and allocatable."""
+    """Capacity and allocatable: what is left beside the reserved and what evictions keep free."""
     has: Obj = {"cpu": str(machine.cpus), "ephemeral-storage": f"{machine.disk // 1024}Ki"}
     has.update({name: _binary(size) for name, size in machine.huge_pages.items()})
     has["memory"] = f"{machine.memory // 1024}Ki"
     has["pods"] = str(options.max_pods)
     has.update(options.capacity)
     gives = dict(has)
-    gives["ephemeral-storage"] = str(
-        int(amount_of("ephemeral-storage", has["ephemeral-storage"]) * (1 - EVICTION_DISK))
-    )
-    reserved_memory = amount_of("memory", options.reserved.get("memory", "0")) + EVICTION_MEMORY
-    memory = amount_of("memory", has["memory"]) - reserved_memory - sum(machine.huge_pages.values())
-    gives["memory"] = f"{max(0, memory) // 1024}Ki"
+    kept_free = {
+        one.signal: one.value for one in parse_thresholds(options.eviction_hard, {}, {}, {}, enforce_pods=False)
+    }
+    for name, text in options.reserved.items():
+        if name in has and name not in ("memory", "ephemeral-storage", "cpu"):
+            gives[name] = str(max(0, amount_of(name, has[name]) - amount_of(name, text)))
+    disk = amount_of("ephemeral-storage", has["ephemeral-storage"])
+    disk_kept = kept_free.get(Signal.NODEFS_AVAILABLE, Amount()).of(disk)
+    gives["ephemeral-storage"] = str(max(0, disk - _reserved(options, "ephemeral-storage") - disk_kept))
+    memory = amount_of("memory", has["memory"])
+    memory_kept = kept_free.get(Signal.MEMORY_AVAILABLE, Amount()).of(memory)
+    left = memory - _reserved(options, "memory") - memory_kept - sum(machine.huge_pages.values())
+    gives["memory"] = f"{max(0, left) // 1024}Ki"
     if "cpu" in options.reserved:
-        milli = amount_of("cpu", has["cpu"]) - amount_of("cpu", options.reserved["cpu"])
-        gives["cpu"] = f"{max(0, milli)}m" if milli % 1000 else str(milli // 1000)
+        milli = max(0, amount_of("cpu", has["cpu"]) - _reserved(options, "cpu"))
+        gives["cpu"] = f"{milli}m" if milli % 1000 else str(milli // 1000)
     return has, gives
+
+
+def _reserved(options: KubeletOptions, name: str) -> int:
+    return amount_of(name, options.reserved.get(name, "0"))
 
 
 def allocatable_of_others(status: Obj, own: Container[str]) -> dict[str, str | None]:
@@ -135,9 +158,11 @@ def ready_problem(conditions: Iterable[RuntimeCondition] | None) -> str:
     return problems[0] if len(problems) < 2 and problems else f"[{', '.join(problems)}]" if problems else ""
 
 
-def node_conditions(before: Obj, problem: str, now: datetime) -> list[Obj]:
-    """The kubelet's conditions; heartbeats are now, transitions when the status changed."""
-    wanted = [(kind, "False", reason, message) for kind, reason, message in _QUIET_CONDITIONS]
+def node_conditions(before: Obj, problem: str, now: datetime, pressures: Container[str] = ()) -> list[Obj]:
+    """The kubelet's conditions, those of `pressures` True; heartbeats are now, transitions when the status changed."""
+    wanted = [
+        (kind, "True", *loud) if kind in pressures else (kind, "False", *quiet) for kind, quiet, loud in _PRESSURES
+    ]
     if problem:
         wanted.append(("Ready", "False", "KubeletNotReady", problem))
     else:
@@ -193,14 +218,16 @@ class NodeStatus:
         options: KubeletOptions,
         events: EventRecorder,
         node: Callable[[], Obj | None],
+        pressures: Callable[[], Container[str]] = tuple,
     ) -> None:
+        self._pressures = pressures
         self._client = client
         self._runtime = runtime
         self._images = images
         self._options = options
         self._events = events
         self._node = node
-        self._machine = read_machine(options.root_dir)
+        self.machine = read_machine(options.root_dir)
         self._runtime_version = ""
         self._written: Obj = {}
         self._written_at = 0.0
@@ -214,10 +241,10 @@ class NodeStatus:
 
     async def run(self) -> None:
         """Register, then update until cancelled."""
-        self._tell("Normal", "Starting", "Starting kubelet.")
+        self.tell("Normal", "Starting", "Starting kubelet.")
         if self._options.register_node:
             await self._register()
-        self._tell("Normal", "NodeAllocatableEnforced", "Updated Node Allocatable limit across pods")
+        self.tell("Normal", "NodeAllocatableEnforced", "Updated Node Allocatable limit across pods")
         ready = False
         while True:
             self._wake.clear()
@@ -235,7 +262,7 @@ class NodeStatus:
 
     async def _register(self) -> None:
         """Create the Node, or bring the labels of one that is there up to date."""
-        node = new_node(self._options, self._machine)
+        node = new_node(self._options, self.machine)
         node["status"] = await self._status({})
         pause = 0.1
         while True:
@@ -303,16 +330,16 @@ class NodeStatus:
             images = await self._images.list_images()
         except (CriError, OSError):
             conditions = None
-        has, gives = capacity(self._options, self._machine)
+        has, gives = capacity(self._options, self.machine)
         addresses = [{"type": "InternalIP", "address": address} for address in self._options.node_ips]
         return {
             "addresses": [*addresses, {"type": "Hostname", "address": self._options.hostname}],
             "allocatable": gives,
             "capacity": has,
-            "conditions": node_conditions(before, ready_problem(conditions), utc_now()),
+            "conditions": node_conditions(before, ready_problem(conditions), utc_now(), self._pressures()),
             "daemonEndpoints": {"kubeletEndpoint": {"Port": self.port}},
             "images": image_list(images),
-            "nodeInfo": node_info(self._machine, self._runtime_version, self._options.kubernetes_version),
+            "nodeInfo": node_info(self.machine, self._runtime_version, self._options.kubernetes_version),
             "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": False, "userNamespaces": False}}],
         }
 
@@ -323,8 +350,9 @@ class NodeStatus:
             first_quiet = old.get(kind) is None and (now == "False" or kind == "Ready")
             if old.get(kind) != now and (old.get(kind) is not None or first_quiet or not self._written):
                 name = _EVENTS[(kind, now)]
-                self._tell("Normal", name, f"Node {self._options.node_name} status is now: {name}")
+                self.tell("Normal", name, f"Node {self._options.node_name} status is now: {name}")
 
-    def _tell(self, kind: str, reason: str, message: str) -> None:
+    def tell(self, kind: str, reason: str, message: str) -> None:
+        """An event about the node."""
         name = self._options.node_name
         self._events.event_about({"kind": "Node", "name": name, "uid": name}, kind, reason, message)

@@ -6,6 +6,7 @@ Defaults are those of kubelet.config.k8s.io/v1beta1
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,7 +50,8 @@ class KubeletOptions:
     status_report_frequency: float = 300.0
     node_lease_duration: int = 40
     max_pods: int = 110
-    reserved: dict[str, str] = field(default_factory=dict)  # kube-reserved and system-reserved added up: cpu, memory
+    reserved: dict[str, str] = field(default_factory=dict)  # kube-reserved and system-reserved added up
+    enforce_node_allocatable: Sequence[str] = ("pods",)
     capacity: dict[str, str] = field(default_factory=dict)  # overrides what the machine has: cpu, memory
 
     # Containers
@@ -66,6 +68,19 @@ class KubeletOptions:
     # Rhythms
     sync_frequency: float = 60.0  # a pod is looked at at least this often
     relist_period: float = 60.0  # the runtime is asked for everything at least this often
+    # Where resources are short: signal -> amount, percentage or duration
+    eviction_hard: Mapping[str, str] = field(default_factory=lambda: DEFAULT_HARD)
+    eviction_soft: Mapping[str, str] = field(default_factory=dict)
+    eviction_soft_grace_period: Mapping[str, str] = field(default_factory=dict)
+    eviction_minimum_reclaim: Mapping[str, str] = field(default_factory=dict)
+    eviction_max_pod_grace_period: int = 0
+    eviction_pressure_transition_period: float = 300.0
+    kernel_memcg_notification: bool = False
+    image_gc_high_threshold_percent: int = 85
+    image_gc_low_threshold_percent: int = 80
+    image_minimum_gc_age: float = 120.0
+    image_maximum_gc_age: float = 0.0
+
     file_check_frequency: float = 20.0
     housekeeping_period: float = 30.0
     log_check_period: float = 10.0

@@ -35,7 +35,7 @@ from pinnace.kubelet.pods import (
 from pinnace.kubelet.probes import probe_grace
 from pinnace.kubelet.runtime_status import PodRuntimeStatus, container_name
 from pinnace.kubelet.starting import RETRY, SandboxError, Starter, Stopped, create_sandbox, unless
-from pinnace.kubelet.status import pod_status, rejected_status
+from pinnace.kubelet.status import disrupted, pod_status, rejected_status
 from pinnace.kubelet.volumes.pod_volumes import MountErrors, set_up_all, tear_down, unmount_volumes
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, is_deleting, name_of, namespace_of, parse_time, uid_of
@@ -72,6 +72,9 @@ class PodWorker:
         self._volumes_at = 0.0
         self._mount_retry = _FIRST_MOUNT_RETRY
         self._evicted: Refusal | None = None
+        self._disrupted = ""  # why the node ends the pod before its time
+        self._most_grace: int | None = None  # seconds, where the node cannot wait for the pod's own grace period
+        self._ended = asyncio.Event()  # set once no container runs any more
         self._next_due = 0.0
         self._killing: asyncio.Task[None] | None = None
         self._grace = 0
@@ -100,11 +103,23 @@ class PodWorker:
         self._end()
         self.poke()
 
-    def fail(self, reason: str, message: str) -> None:
-        """Stop the pod for good with phase Failed: eviction, an active deadline."""
-        self._evicted = Refusal(reason, message, message)
+    def fail(self, reason: str, message: str, *, grace: int | None = None, disruption: str = "") -> None:
+        """Stop the pod for good with phase Failed: eviction, preemption, a node that shuts down.
+
+        `grace` seconds count instead of the pod's own; `disruption` is the message of its condition DisruptionTarget.
+        """
+        if self._stopping.is_set() and self.stage is not Stage.TERMINATING:
+            return
+        if self._evicted is None:
+            self._evicted = Refusal(reason, message, message)
+            self._disrupted = disruption
+        self._most_grace = grace
         self._end()
         self.poke()
+
+    async def ended(self) -> None:
+        """Wait until none of the pod's containers runs."""
+        await self._ended.wait()
 
     def poke(self) -> None:
         """Look again: something may have changed."""
@@ -112,8 +127,13 @@ class PodWorker:
 
     def _end(self) -> None:
         self._stopping.set()
-        if self._killing is not None and grace_period(self.pod) < self._grace:
+        if self._killing is not None and self._allowed_grace() < self._grace:
             self._killing.cancel()  # a shorter grace period counts at once
+
+    def _allowed_grace(self) -> int:
+        if self.gone and not is_deleting(self.pod):
+            return 1
+        return grace_period(self.pod) if self._most_grace is None else max(1, self._most_grace)
 
     # The task.
 
@@ -167,6 +187,8 @@ class PodWorker:
         if self._evicted is not None:
             status.update(phase="Failed", reason=self._evicted.reason, message=self._evicted.message)
         alive = bool(runtime.running())
+        if self._disrupted and not alive:
+            status["conditions"] = disrupted(status["conditions"], self.pod, self._disrupted, report.now)
         return node.statuses.set(self.pod, status, alive=alive)
 
     # Syncing.
@@ -349,7 +371,7 @@ class PodWorker:
         if not self.gone:
             self._show()
         while True:
-            self._grace = 1 if self.gone and not is_deleting(self.pod) else grace_period(self.pod)
+            self._grace = self._allowed_grace()
             self._killing = asyncio.create_task(kill_pod(node, self.pod, self._grace))
             try:
                 await asyncio.shield(self._killing)
@@ -360,6 +382,7 @@ class PodWorker:
                     raise  # the worker itself is being cancelled
             finally:
                 self._killing = None
+        self._ended.set()
         node.probes.forget_pod(self.uid)
 
     async def _clean_up(self) -> float | None:

@@ -7,6 +7,8 @@ https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from pinnace.cri.api import PodSandboxState
@@ -260,6 +262,19 @@ def rejected_status(pod: Obj, reason: str, message: str, before: Obj, report: Re
         if before.get(kept):
             status[kept] = before[kept]
     return status
+
+
+def disrupted(conditions: Iterable[Obj], pod: Obj, message: str, now: datetime) -> list[Obj]:
+    """The conditions with DisruptionTarget: the node ends the pod though nobody asked for that."""
+    conditions = list(conditions)
+    if any(one["type"] == "DisruptionTarget" and one.get("message") == message for one in conditions):
+        return conditions
+    kept = [one for one in conditions if one["type"] != "DisruptionTarget"]
+    condition: Obj = {"type": "DisruptionTarget", "status": "True", "lastProbeTime": None}
+    if pod["metadata"].get("generation"):
+        condition["observedGeneration"] = pod["metadata"]["generation"]
+    condition |= {"lastTransitionTime": format_time(now), "reason": "TerminationByKubelet", "message": message}
+    return [*kept, condition]
 
 
 def status_patch(pod: Obj, before: Obj, after: Obj) -> Obj | None:
