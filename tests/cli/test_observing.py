@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pinnace.cli.observing import Observer
 from pinnace.client.client import Client
+from pinnace.machinery.features import FeatureGates
 from pinnace.machinery.meta import GVR, Obj
 from pinnace.wire.http import Peer, Request, Response
 
@@ -28,7 +29,7 @@ class Judge:
 
 async def ask(path: str, token: str = "", query: str = "", *, profiling: bool = True) -> Response:
     headers = {"authorization": f"Bearer {token}"} if token else {}
-    observer = Observer(cast(Client, Judge()), profiling=profiling)
+    observer = Observer(cast(Client, Judge()), FeatureGates(37, {"AllAlpha": True}), profiling=profiling)
     answer = await observer.handle(Request("GET", path, query, headers, b"", Peer("")))
     assert isinstance(answer, Response)
     return answer

@@ -7,7 +7,7 @@ that is made of all kinds compares `generation`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 from pinnace.apis import builtin, prerelease
@@ -19,6 +19,7 @@ from pinnace.apis.rules import RULES, VIEWS
 from pinnace.apis.runtime_config import RuntimeConfig
 from pinnace.apis.warnings import deprecation
 from pinnace.machinery.errors import Cause
+from pinnace.machinery.features import FeatureGates
 from pinnace.machinery.meta import GVK, GVR, Obj, version_order
 
 _NO_RULES = Rules()
@@ -28,11 +29,17 @@ _AS_KUBERNETES = RuntimeConfig()
 class Registry:
     """What `minor` (30 for Kubernetes 1.30) serves; raises ValueError for a minor that is not known."""
 
-    def __init__(self, minor: int = builtin.NEWEST, runtime_config: RuntimeConfig = _AS_KUBERNETES) -> None:
+    def __init__(
+        self,
+        minor: int = builtin.NEWEST,
+        runtime_config: RuntimeConfig = _AS_KUBERNETES,
+        feature_gates: Mapping[str, bool] | None = None,
+    ) -> None:
         if not builtin.OLDEST <= minor <= builtin.NEWEST:
             known = f"1.{builtin.OLDEST} to 1.{builtin.NEWEST}"
             raise ValueError(f"Kubernetes 1.{minor} is not known; these are: {known}")
         self.minor = minor
+        self.features = FeatureGates(minor, feature_gates or {})
         served = _served(minor, runtime_config)
         self._builtin_groups = _groups_in_order({(row.group, row.version) for row in served})
         rank = {gv: place for place, gv in enumerate((g, v) for g, versions in self._builtin_groups for v in versions)}

@@ -20,7 +20,6 @@ from pinnace.apiserver.storage import Storage
 from pinnace.machinery.meta import GVR
 from pinnace.machinery.metrics import Family, Labels, Sample, spread, text
 from pinnace.wire.http import AnyResponse, Response
-from pinnace.wire.process_metrics import process_families
 
 SECONDS = (
     *(0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0),
@@ -72,12 +71,14 @@ class _Record:
 class Metrics:
     """What the request path tells; `families` is what other parts of the server add."""
 
-    def __init__(self, storage: Storage, version: str, deprecated: Callable[[GVR], bool] = lambda _: False) -> None:
-        """`deprecated` is whether clients are warned of a resource."""
+    def __init__(
+        self, storage: Storage, process: Iterable[Family], deprecated: Callable[[GVR], bool] = lambda _: False
+    ) -> None:
+        """`process` is what the process tells of itself, `deprecated` whether clients are warned of a resource."""
         self._is_deprecated = deprecated
         self._storage = storage
         self._requests: dict[_Key, _Record] = {}
-        self.families: list[Family] = [*process_families(version), *storage_measures.families(storage)]
+        self.families: list[Family] = [*process, *storage_measures.families(storage)]
 
     def answered(self, exchange: Exchange, response: AnyResponse) -> None:
         """Count a request that is answered; of a watch or a stream, that it began."""

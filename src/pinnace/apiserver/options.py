@@ -6,7 +6,7 @@ Flag names and meanings: https://kubernetes.io/docs/reference/command-line-tools
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,6 +77,7 @@ class Options:
         "ExternalIP",
     )
 
+    feature_gates: Mapping[str, bool] = field(default_factory=dict)  # what --feature-gates says
     minor: int | None = None  # which Kubernetes 1.<minor> to be; the newest when None
     runtime_config: RuntimeConfig = field(default_factory=RuntimeConfig)  # which versions to serve
     max_request_body: int = 3 << 20

@@ -12,6 +12,7 @@ from pinnace.cli.serving import run, verbosity_option
 
 if TYPE_CHECKING:
     from pinnace.apiserver.options import Options
+    from pinnace.machinery.features import FeatureGates
 
 _SECTIONS = (serving, storage, authentication, authorization, audit, admission, cluster)
 
@@ -53,7 +54,14 @@ def command(verbosity: int, **flags: Any) -> None:
 
         return serve()
 
-    run("kube-apiserver", verbosity, start)
+    run("kube-apiserver", verbosity, start, _features(options))
+
+
+def _features(options: Options) -> FeatureGates:
+    from pinnace.apis.builtin import NEWEST
+    from pinnace.machinery.features import FeatureGates
+
+    return FeatureGates(options.minor or NEWEST, options.feature_gates)
 
 
 def _options(flags: dict[str, Any]) -> Options:

@@ -19,9 +19,11 @@ from pinnace.cli.serving import (
     verbosity_option,
 )
 from pinnace.cli.values import FILE, NAMES, switch
+from pinnace.cli.versions import emulated_version_option, feature_gates_option, read_features, read_minor
 
 if TYPE_CHECKING:
     from pinnace.controllers.manager import Options
+    from pinnace.machinery.features import FeatureGates
 
 
 @click.command("kube-controller-manager")
@@ -62,13 +64,16 @@ if TYPE_CHECKING:
 @autoscaling.options
 @signing.options
 @workers.options
+@emulated_version_option
+@feature_gates_option
 @election_options("kube-controller-manager")
 @observing_options(10257)
 @verbosity_option
 def command(verbosity: int, **flags: Any) -> None:
     """Run the controllers alone, in the foreground."""
+    features = read_features(flags, read_minor(flags))
     api = connection(flags["kubeconfig"])
-    options = _options(flags)
+    options = _options(flags, features)
 
     async def start() -> Coroutine[Any, Any, None]:
         from pinnace.controllers.manager import ControllerManager
@@ -77,17 +82,17 @@ def command(verbosity: int, **flags: Any) -> None:
 
         async def serve() -> None:
             try:
-                async with observed("kube-controller-manager", client, flags):
+                async with observed("kube-controller-manager", client, flags, features):
                     await ControllerManager(client, options).run()
             finally:
                 await client.transport.close()
 
         return serve()
 
-    run("kube-controller-manager", verbosity, start)
+    run("kube-controller-manager", verbosity, start, features)
 
 
-def _options(flags: dict[str, Any]) -> Options:
+def _options(flags: dict[str, Any], features: FeatureGates) -> Options:
     from pinnace.controllers.manager import Options, known_names
     from pinnace.controllers.selection import canonical
 
@@ -103,6 +108,8 @@ def _options(flags: dict[str, Any]) -> Options:
         provisioning=flags["enable_dynamic_provisioning"],
         force_detach=not flags["disable_force_detach_on_timeout"],
         election=election(flags),
+        kubernetes_minor=features.minor,
+        feature_gates=features.chosen,
         **nodes.read(flags),
         **autoscaling.read(flags),
         **signing.read(flags),

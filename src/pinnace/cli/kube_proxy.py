@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pinnace.apis.builtin import NEWEST
 from pinnace.cli.serving import (
     connect,
     connection,
@@ -21,8 +22,10 @@ from pinnace.cli.serving import (
     verbosity_option,
 )
 from pinnace.cli.values import LISTEN, NAMES, NETWORKS, switch
+from pinnace.cli.versions import feature_gates_option, read_features
 
 if TYPE_CHECKING:
+    from pinnace.machinery.features import FeatureGates
     from pinnace.proxy.proxier import ProxyOptions
 
 
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
     help="Where /metrics and /proxyMode are served; empty: nowhere.",
 )
 @switch("--cleanup", default=False, show_default=True, help="Take all rules away, and end.")
+@feature_gates_option
 @verbosity_option
 def command(verbosity: int, **flags: Any) -> None:
     """Run the service proxy alone, in the foreground."""
@@ -67,8 +71,9 @@ def command(verbosity: int, **flags: Any) -> None:
     if flags["cleanup"]:
         _clean_up()
         return
+    features = read_features(flags, NEWEST)
     api = connection(flags["kubeconfig"])
-    options = _options(flags)
+    options = _options(flags, features)
     name = flags["hostname_override"] or host_name()
 
     async def start() -> Coroutine[Any, Any, None]:
@@ -84,10 +89,10 @@ def command(verbosity: int, **flags: Any) -> None:
 
         return serve()
 
-    run("kube-proxy", verbosity, start)
+    run("kube-proxy", verbosity, start, features)
 
 
-def _options(flags: dict[str, Any]) -> ProxyOptions:
+def _options(flags: dict[str, Any], features: FeatureGates) -> ProxyOptions:
     from pinnace.proxy.nftables import RuleOptions
     from pinnace.proxy.proxier import ProxyOptions
 
@@ -100,7 +105,9 @@ def _options(flags: dict[str, Any]) -> ProxyOptions:
         node_ips=tuple(one for one in chosen if not ip_address(one).is_loopback),
         localhost_node_ports=not wanted or "127.0.0.1" in chosen,
     )
-    return ProxyOptions(rules=rules, healthz=flags["healthz_bind_address"], metrics=flags["metrics_bind_address"])
+    return ProxyOptions(
+        rules=rules, features=features, healthz=flags["healthz_bind_address"], metrics=flags["metrics_bind_address"]
+    )
 
 
 def _node_port_addresses(wanted: list[str]) -> list[str]:

@@ -20,6 +20,7 @@ from pinnace.cli.serving import (
     verbosity_option,
 )
 from pinnace.cli.values import DURATION, FILE
+from pinnace.cli.versions import emulated_version_option, feature_gates_option, read_features, read_minor
 
 
 @click.command("kube-scheduler")
@@ -34,6 +35,8 @@ from pinnace.cli.values import DURATION, FILE
     show_default=True,
     help="A pod that found no node is tried again after so long, whatever happened.",
 )
+@emulated_version_option
+@feature_gates_option
 @election_options("kube-scheduler")
 @observing_options(10259)
 @verbosity_option
@@ -41,6 +44,7 @@ def command(verbosity: int, **flags: Any) -> None:
     """Run the scheduler alone, in the foreground."""
     configuration = scheduler_config.read(flags["config"])
     flags = scheduler_config.with_file(flags, configuration)
+    features = read_features(flags, read_minor(flags))
     api = connection(flags["kubeconfig"])
     if flags["master"]:
         api = replace(api, server=flags["master"])
@@ -53,9 +57,11 @@ def command(verbosity: int, **flags: Any) -> None:
         client = connect(api, "kube-scheduler")
 
         async def serve() -> None:
-            scheduler = Scheduler(client, configuration=configuration, longest_aside_seconds=flags["longest_aside"])
+            scheduler = Scheduler(
+                client, configuration=configuration, features=features, longest_aside_seconds=flags["longest_aside"]
+            )
             try:
-                async with observed("kube-scheduler", client, flags, scheduler.metrics.families):
+                async with observed("kube-scheduler", client, flags, features, scheduler.metrics.families):
                     if lease is None:
                         await scheduler.run()
                     else:
@@ -65,4 +71,4 @@ def command(verbosity: int, **flags: Any) -> None:
 
         return serve()
 
-    run("kube-scheduler", verbosity, start)
+    run("kube-scheduler", verbosity, start, features)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pinnace.apis.builtin import NEWEST
 from pinnace.cli.serving import (
     connect,
     connection,
@@ -25,6 +26,7 @@ from pinnace.cli.serving import (
     verbosity_option,
 )
 from pinnace.cli.values import ADDRESS, ADDRESSES, DIRECTORY, FILE, LABELS, NETWORKS, TAINTS, switch
+from pinnace.cli.versions import feature_gates_option, read_features
 
 if TYPE_CHECKING:
     from pinnace.cri.engine.engine import Engine
@@ -91,6 +93,7 @@ _FLAGS = {
     "--container-runtime-endpoint",
     help=f"The container runtime: the embedded engine and its directory.  [default: {DEFAULT_ENDPOINT}]",
 )
+@feature_gates_option
 @verbosity_option
 def command(verbosity: int, **flags: Any) -> None:
     """Run the node agent alone, in the foreground."""
@@ -98,8 +101,9 @@ def command(verbosity: int, **flags: Any) -> None:
     configured, ignored = _configuration(flags["config"])
     endpoint = flags["container_runtime_endpoint"] or configured.pop("container_runtime_endpoint", "")
     directory = _engine_directory(endpoint or DEFAULT_ENDPOINT)
+    features = read_features(flags, NEWEST, configured.pop("feature_gates", None))
     api = connection(flags["kubeconfig"])
-    options = _options(flags, configured)
+    options = _options(flags, {**configured, "feature_gates": features.chosen})
 
     async def start() -> Coroutine[Any, Any, None]:
         import structlog
@@ -122,7 +126,7 @@ def command(verbosity: int, **flags: Any) -> None:
 
         return serve()
 
-    run("kubelet", verbosity, start)
+    run("kubelet", verbosity, start, features)
 
 
 def make_engine(directory: Path, cluster_cidrs: Sequence[str] = ()) -> Engine:

@@ -18,6 +18,7 @@ from pinnace.cli.values import FILE, Decorator, switch
 
 if TYPE_CHECKING:
     from pinnace.client.client import Client
+    from pinnace.machinery.features import FeatureGates
     from pinnace.machinery.metrics import Family
     from pinnace.wire.http import AnyResponse, Request, Response
 
@@ -60,7 +61,7 @@ def observing_options(port: int) -> Callable[[Callable[..., Any]], Callable[...,
 
 @contextlib.asynccontextmanager
 async def observed(
-    name: str, client: Client, flags: dict[str, Any], families: Iterable[Family] = ()
+    name: str, client: Client, flags: dict[str, Any], features: FeatureGates, families: Iterable[Family] = ()
 ) -> AsyncIterator[None]:
     """Serve what the flags ask for meanwhile; `families` are its own. Raises OSError for a port that is taken."""
     if not flags["secure_port"]:
@@ -74,7 +75,7 @@ async def observed(
         raise click.BadParameter("give both or none", param_hint="--tls-cert-file, --tls-private-key-file")
     if not files[0]:
         files = own_certificate(flags["cert_dir"], name, flags["bind_address"])
-    observer = Observer(client, families, profiling=flags["profiling"])
+    observer = Observer(client, features, families, profiling=flags["profiling"])
     address = (flags["bind_address"], flags["secure_port"])
     server = await serve(observer.handle, [address], TlsConfig(files[0], files[1], None, ("http/1.1",)))
     try:
@@ -86,14 +87,16 @@ async def observed(
 class Observer:
     """Answers for a server that acts through `client`."""
 
-    def __init__(self, client: Client, families: Iterable[Family] = (), *, profiling: bool = False) -> None:
+    def __init__(
+        self, client: Client, features: FeatureGates, families: Iterable[Family] = (), *, profiling: bool = False
+    ) -> None:
         from pinnace.client import measures
-        from pinnace.machinery.schema import Schemas
         from pinnace.wire.process_metrics import process_families
 
         self._client = client
         self._profiling = profiling
-        self._families = [*process_families(f"v1.{max(Schemas.minors())}.0"), *measures.families(), *families]
+        process = process_families(f"v1.{features.minor}.0", features.table())
+        self._families = [*process, *measures.families(), *families]
 
     async def handle(self, request: Request) -> AnyResponse:
         from pinnace.apiserver import health

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pinnace.client.client import Client
     from pinnace.client.kubeconfig import Connection
     from pinnace.client.leader_election import Election
+    from pinnace.machinery.features import FeatureGates
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 Serve = Callable[[], Awaitable[Coroutine[Any, Any, None]]]
@@ -167,7 +168,14 @@ def primary_address() -> str:
         return str(probe.getsockname()[0])
 
 
-def run(name: str, verbosity: int, start: Serve) -> None:
+def _warn_of(features: FeatureGates) -> None:
+    import structlog
+
+    for words in features.warnings():
+        structlog.get_logger().warning(words)
+
+
+def run(name: str, verbosity: int, start: Serve, features: FeatureGates | None = None) -> None:
     """Run one server until SIGTERM or SIGINT; `start` makes it, in the event loop, and returns what runs it."""
     import asyncio
 
@@ -176,6 +184,8 @@ def run(name: str, verbosity: int, start: Serve) -> None:
     from pinnace.cluster.preflight import search_path
 
     process.configure_logging(verbosity)
+    if features is not None:
+        _warn_of(features)
     os.environ["PATH"] = search_path()
 
     async def serve() -> None:

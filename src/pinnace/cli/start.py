@@ -5,12 +5,14 @@ from __future__ import annotations
 import click
 
 from pinnace.cli.options import open_profile, output_option, profile_option, progress_for
+from pinnace.cli.versions import feature_gates_option, merged
 
 
 @click.command("start")
 @profile_option
 @output_option
 @click.option("--kubernetes-version", default="", help="For example v1.37.0, 1.36 or latest.  [default: the newest]")
+@feature_gates_option
 @click.option("--apiserver-port", type=int, default=None, help="Port of the API server.  [default: 8443 or a free one]")
 @click.option("--dns-domain", default="cluster.local", show_default=True, help="The domain of the cluster's DNS.")
 @click.option("--wait-timeout", type=float, default=120.0, show_default=True, help="Seconds to wait for a Ready node.")
@@ -20,6 +22,7 @@ def command(
     profile_name: str,
     output: str,
     kubernetes_version: str,
+    feature_gates: tuple[dict[str, bool], ...],
     apiserver_port: int | None,
     dns_domain: str,
     wait_timeout: float,
@@ -37,6 +40,7 @@ def command(
     profile = open_profile(profile_name, progress)
     options = StartOptions(
         kubernetes_version=kubernetes_version,
+        feature_gates=merged(feature_gates),
         api_server_port=apiserver_port,
         dns_domain=dns_domain,
         wait_timeout=wait_timeout,

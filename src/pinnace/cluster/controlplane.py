@@ -47,6 +47,7 @@ def api_server_options(profile: Profile, config: ProfileConfig) -> Options:
         kubelet_client_key=pki / "apiserver-kubelet-client.key",
         kubelet_certificate_authority=pki / "ca.crt",
         minor=config.minor,
+        feature_gates=config.feature_gates,
     )
 
 
@@ -62,9 +63,11 @@ async def run(profile: Profile, config: ProfileConfig) -> None:
                 controllers=("*", "bootstrap-signer-controller", "token-cleaner-controller"),
                 cluster_cidrs=[config.pod_cidr],
                 kubernetes_minor=config.minor,
+                feature_gates=config.feature_gates,
             ),
         )
-        scheduler = Scheduler(Client(LoopbackTransport(server, "system:kube-scheduler")))
+        features = server.api.registry.features
+        scheduler = Scheduler(Client(LoopbackTransport(server, "system:kube-scheduler")), features=features)
         admin = Client(LoopbackTransport(server, "kubernetes-admin"))
         await ensure_addons(admin, config, (profile.pki_dir / "ca.crt").read_bytes())
         process.calm_collector()

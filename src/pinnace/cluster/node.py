@@ -31,6 +31,7 @@ from pinnace.kubelet.kubelet import Kubelet
 from pinnace.kubelet.options import KubeletOptions
 from pinnace.machine.host import ensure_address
 from pinnace.machinery.errors import ApiError
+from pinnace.machinery.features import FeatureGates
 from pinnace.machinery.meta import get_in
 from pinnace.metrics_server.scraper import Scraper
 from pinnace.metrics_server.server import MetricsServer, ServerOptions
@@ -66,6 +67,7 @@ def kubelet_options(profile: Profile, config: ProfileConfig) -> KubeletOptions:
         pod_logs_dir=profile.pod_logs_dir,
         manifest_dir=profile.manifests_dir,
         kubernetes_version=config.kubernetes_version,
+        feature_gates=config.feature_gates,
         cluster_dns=[cluster_dns_ip(config.service_cidr)],
         cluster_domain=config.dns_domain,
         address=config.node_ip,
@@ -84,7 +86,8 @@ def proxy_options(profile: Profile, config: ProfileConfig) -> ProxyOptions:
         cluster_cidr=config.pod_cidr,
         node_ips=(config.node_ip,),
     )
-    return ProxyOptions(rules=rules, service_cidr=config.service_cidr)
+    features = FeatureGates(config.minor, config.feature_gates)
+    return ProxyOptions(rules=rules, features=features, service_cidr=config.service_cidr)
 
 
 def metrics_server(profile: Profile, config: ProfileConfig, client: Client) -> MetricsServer:

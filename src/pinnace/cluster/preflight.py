@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 from pinnace.cluster.reasons import (
@@ -14,6 +15,7 @@ from pinnace.cluster.reasons import (
     MISSING_FEATURE,
     NEEDS_ROOT,
     PORT_IN_USE,
+    USAGE,
     VERSION_UNSUPPORTED,
     ClusterError,
 )
@@ -91,6 +93,18 @@ def port_is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def check_feature_gates(version: str, gates: Mapping[str, bool]) -> None:
+    """Raise for gates that the version does not have, or that cannot be set so."""
+    if not gates:
+        return
+    from pinnace.machinery.features import FeatureGateError, FeatureGates
+
+    try:
+        FeatureGates(_number(version)[1], gates)
+    except FeatureGateError as error:
+        raise ClusterError(USAGE, str(error), "Choose the features with --feature-gates") from None
 
 
 def choose_version(wanted: str, minors: list[int], existing: str = "") -> str:

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import zlib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 
 from pinnace.cluster.reasons import CONFIG_LOAD, HOME_PERMISSION, PROFILE_NOT_FOUND, USAGE, ClusterError
@@ -39,6 +39,7 @@ class ProfileConfig:
     service_cidr: str
     dns_domain: str
     api_server_port: int  # on 127.0.0.1 and on the node's address
+    feature_gates: dict[str, bool] = field(default_factory=dict)  # what --feature-gates says, for every server
 
     @property
     def minor(self) -> int:
@@ -125,8 +126,10 @@ class Profile:
             raise ClusterError(CONFIG_LOAD, f"{self.config_file} cannot be read: {error.strerror}") from error
         try:
             stored = json.loads(text)
-            known = {field.name: field.type for field in fields(ProfileConfig)}
-            config = ProfileConfig(**{name: stored[name] for name in known})
+            needed = [one.name for one in fields(ProfileConfig) if one.default_factory is MISSING]
+            config = ProfileConfig(
+                **{name: stored[name] for name in needed}, feature_gates=stored.get("feature_gates", {})
+            )
             _ = config.minor, config.api_server_port + 0
         except (ValueError, KeyError, TypeError, IndexError) as error:
             what = f"lacks {error}" if isinstance(error, KeyError) else str(error)

@@ -40,6 +40,7 @@ class StartOptions:
     dns_domain: str = "cluster.local"
     wait_timeout: float = 120.0  # seconds
     keep_context: bool = False  # leave kubectl's current context alone
+    feature_gates: dict[str, bool] | None = None  # None: as they are stored
     verbosity: int = 0
 
 
@@ -69,9 +70,11 @@ def _decide(profile: Profile, options: StartOptions) -> ProfileConfig:
     from pinnace.machinery.schema import Schemas
 
     stored = profile.load() if profile.exists() else None
+    gates = stored.feature_gates if stored and options.feature_gates is None else options.feature_gates or {}
     version = preflight.choose_version(
         options.kubernetes_version, Schemas.minors(), stored.kubernetes_version if stored else ""
     )
+    preflight.check_feature_gates(version, gates)
     if stored is not None:
         running = bool(control.snapshot(profile))
         port = stored.api_server_port
@@ -83,7 +86,7 @@ def _decide(profile: Profile, options: StartOptions) -> ProfileConfig:
             )
         if not running and not guard.processes(profile):
             preflight.choose_port(port)
-        config = replace(stored, kubernetes_version=version)
+        config = replace(stored, kubernetes_version=version, feature_gates=gates)
     else:
         port = preflight.choose_port(options.api_server_port)
         free = subnets.choose([*subnets.networks_in_use(), *_networks_of_profiles(profile)])
@@ -97,6 +100,7 @@ def _decide(profile: Profile, options: StartOptions) -> ProfileConfig:
             service_cidr=str(free.services),
             dns_domain=options.dns_domain,
             api_server_port=port,
+            feature_gates=gates,
         )
     if config != stored:
         profile.save(config)

@@ -145,6 +145,7 @@ class Options:
     service_account_key: bytes = b""  # PEM; without it Secrets get no tokens
     allocate_node_cidrs: bool = True
     kubernetes_minor: int = builtin.NEWEST
+    feature_gates: Mapping[str, bool] = field(default_factory=dict)
     service_cidrs: Sequence[str] = ()  # of Services: where they lie in those of nodes, nodes get nothing
     node_mask_sizes: Mapping[int, int] = field(default_factory=dict)  # of a node's range, by IP version
     node_monitor_grace_seconds: float = GRACE_SECONDS
@@ -215,7 +216,7 @@ class ControllerManager:
 
     def _make(self, informers: InformerFactory) -> dict[str, Controller]:
         """The controllers that are selected and have what they need, by name."""
-        given = _arguments(self._options, Registry(self._options.kubernetes_minor), informers)
+        given = _arguments(self._options, _registry(self._options), informers)
         made = {}
         for name, kind in CONTROLLERS.items():
             arguments = given.get(name, {})
@@ -233,6 +234,10 @@ class ControllerManager:
             except Exception:
                 _log.exception("controller failed", controller=name)
             await asyncio.sleep(backoff.next())
+
+
+def _registry(options: Options) -> Registry:
+    return Registry(options.kubernetes_minor, feature_gates=options.feature_gates)
 
 
 def _arguments(options: Options, registry: Registry, informers: InformerFactory) -> dict[str, dict[str, Any] | None]:

@@ -112,6 +112,12 @@ def _list(convert: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
     return read_list
 
 
+def _switches(value: Any) -> dict[str, bool]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r} is not a map")
+    return {name: _boolean(on) for name, on in value.items()}
+
+
 def _amounts(value: Any) -> dict[str, Quantity]:
     if not isinstance(value, dict):
         raise TypeError(f"{value!r} is not a map")
@@ -134,6 +140,7 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "containerLogMaxSize": ("container_log_max_size", _bytes),
     "containerRuntimeEndpoint": ("container_runtime_endpoint", _text),
     "crashLoopBackOff.maxContainerRestartPeriod": ("max_container_restart_period", _seconds),
+    "featureGates": ("feature_gates", _switches),
     "fileCheckFrequency": ("file_check_frequency", _seconds),
     "kubeReserved": ("kube_reserved", _amounts),
     "maxParallelImagePulls": ("max_parallel_image_pulls", _integer),

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pinnace.machinery.features import FeatureGates
 from pinnace.machinery.meta import Obj
 
 
@@ -23,6 +24,7 @@ class KubeletOptions:
     pod_logs_dir: Path  # /var/log/pods
     hostname: str = ""  # the node's host name; node_name unless given
     manifest_dir: Path | None = None  # static pods
+    feature_gates: Mapping[str, bool] = field(default_factory=dict)
     kubernetes_version: str = "v1.37.0"  # what nodeInfo.kubeletVersion says
 
     # The pods' network
@@ -88,6 +90,11 @@ class KubeletOptions:
     def __post_init__(self) -> None:
         if not self.hostname:
             self.hostname = self.node_name
+
+    @property
+    def features(self) -> FeatureGates:
+        """The gates of the kubelet's version as they are set."""
+        return FeatureGates(int(self.kubernetes_version.split(".")[1]), self.feature_gates)
 
     @property
     def node_ip(self) -> str:

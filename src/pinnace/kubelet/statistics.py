@@ -182,7 +182,9 @@ def kubelet_metrics(kubelet: Kubelet) -> str:
         ),
         constant("gauge", "kubelet_desired_pods", "The number of pods the kubelet is being asked to run.", {}, desired),
     ]
-    return text([*process_families(kubelet.options.kubernetes_version), *measures.families(), *families])
+    options = kubelet.options
+    process = process_families(options.kubernetes_version, options.features.table())
+    return text([*process, *measures.families(), *families])
 
 
 def _node(kubelet: Kubelet) -> dict[str, str]:

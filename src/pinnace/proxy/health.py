@@ -13,14 +13,10 @@ from datetime import UTC, datetime
 import orjson
 import structlog
 
-from pinnace.client import measures
-from pinnace.machinery import metrics
 from pinnace.machinery.meta import Obj, name_of, namespace_of
-from pinnace.machinery.schema import Schemas
 from pinnace.proxy.endpoints import Choice
 from pinnace.proxy.services import ServicePort, is_ours
 from pinnace.wire.http import Handler, Request, Response
-from pinnace.wire.process_metrics import process_families
 from pinnace.wire.server import Server, serve
 
 _log = structlog.get_logger()
@@ -87,18 +83,6 @@ class HealthServers:
 
     async def close(self) -> None:
         await self.update({})
-
-
-def observe(request: Request) -> Response:
-    """What the proxy tells of itself on its port for metrics."""
-    if request.path == "/metrics":
-        minor = max(Schemas.minors())
-        families = [*process_families(f"v1.{minor}.0"), *measures.families()]
-        return Response(200, (("Content-Type", metrics.TEXT),), metrics.text(families).encode())
-    if request.path in ("/healthz", "/proxyMode"):
-        word = b"ok" if request.path == "/healthz" else b"nftables"
-        return Response(200, (("Content-Type", "text/plain; charset=utf-8"),), word)
-    return Response(404, body=b"404 page not found\n")
 
 
 class ProxyHealth:

@@ -14,14 +14,17 @@ from pathlib import Path
 
 import structlog
 
+from pinnace.apis.builtin import NEWEST
 from pinnace.apis.resources import ENDPOINT_SLICES, SERVICES
 from pinnace.client.client import Client
 from pinnace.client.informer import InformerFactory
+from pinnace.machinery.features import FeatureGates
 from pinnace.machinery.meta import Obj, labels_of, namespace_of
 from pinnace.proxy import conntrack
 from pinnace.proxy.endpoints import Choice, choose, endpoints_of
-from pinnace.proxy.health import HealthServers, ProxyHealth, observe, service_health
+from pinnace.proxy.health import HealthServers, ProxyHealth, service_health
 from pinnace.proxy.nftables import RuleOptions, Ruleset, base, difference, service_rules
+from pinnace.proxy.observing import Observer
 from pinnace.proxy.services import ServicePort, is_ours, service_ports
 from pinnace.wire.server import serve
 
@@ -42,6 +45,7 @@ class ProxyOptions:
     """How one node's proxy works."""
 
     rules: RuleOptions = field(default_factory=RuleOptions)
+    features: FeatureGates = field(default_factory=lambda: FeatureGates(NEWEST))
     service_cidr: str = ""  # given with a bridge: routed there, so that this host reaches cluster IPs without a default
     min_sync_interval: float = 0.05  # seconds between transactions
     healthz: tuple[str, int] | None = None  # where `/healthz` is served; kube-proxy's port is 10256
@@ -104,7 +108,7 @@ class Proxier:
         own = self.options.healthz
         server = await serve(self._health.handle, [own]) if own else None
         told = self.options.metrics
-        observer = await serve(observe, [told]) if told else None
+        observer = await serve(Observer(self.options.features).handle, [told]) if told else None
         try:
             await self._services.wait_synced()
             await self._slices.wait_synced()

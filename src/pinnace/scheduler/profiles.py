@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from pinnace.machinery.configuration import ConfigurationError
+from pinnace.machinery.features import FeatureGates
 from pinnace.scheduler.cache import Cache
 from pinnace.scheduler.configuration import POINTS, Configuration, PluginSet, ProfileConfiguration
 from pinnace.scheduler.framework import Profile, Rule, ScoreRule, TopologyPlugin
@@ -68,6 +69,7 @@ IN_TREE: Mapping[str, PluginMaker] = {
 }
 DEFAULT_PLUGINS = tuple((name, 0) for name in IN_TREE)
 """What `multiPoint` has by default, in the order in which plugins are asked; 0 is a plugin's own weight."""
+_GATES = {"DynamicResources": "DynamicResourceAllocation"}
 NODE_NAME = "NodeName"
 """Known, and never asked: pods that name their node are bound before they come here."""
 
@@ -102,11 +104,17 @@ def default_profile(handle: Handle) -> Profile:
 
 
 def profile_makers(
-    configuration: Configuration, registry: Mapping[str, PluginMaker] = IN_TREE
+    configuration: Configuration,
+    registry: Mapping[str, PluginMaker] = IN_TREE,
+    features: FeatureGates | None = None,
 ) -> dict[str, ProfileMaker]:
-    """What makes each profile, by scheduler name."""
+    """What makes each profile, by scheduler name; plugins whose feature is off are not there by default."""
+    defaults = [
+        one for one in DEFAULT_PLUGINS if features is None or one[0] not in _GATES or features.enabled(_GATES[one[0]])
+    ]
     return {
-        profile.scheduler_name: partial(make_profile, profile, registry=registry) for profile in configuration.profiles
+        profile.scheduler_name: partial(make_profile, profile, registry=registry, defaults=defaults)
+        for profile in configuration.profiles
     }
 
 
@@ -123,10 +131,13 @@ def check(configuration: Configuration, registry: Mapping[str, PluginMaker] = IN
 
 
 def make_profile(
-    configuration: ProfileConfiguration, handle: Handle, registry: Mapping[str, PluginMaker] = IN_TREE
+    configuration: ProfileConfiguration,
+    handle: Handle,
+    registry: Mapping[str, PluginMaker] = IN_TREE,
+    defaults: Iterable[tuple[str, int]] = DEFAULT_PLUGINS,
 ) -> Profile:
     """The profile with its plugins. Raises ConfigurationError for what cannot be."""
-    everywhere = _merged(DEFAULT_PLUGINS, configuration.at("multiPoint"))
+    everywhere = _merged(defaults, configuration.at("multiPoint"))
     named = {name: "MultiPoint" for name, _ in everywhere}
     for point in POINTS:
         named |= {name: _kind(point) for name, _ in configuration.at(point).enabled}

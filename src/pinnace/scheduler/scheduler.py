@@ -19,6 +19,7 @@ from pinnace.client.client import Client
 from pinnace.client.events import EventRecorder
 from pinnace.client.informer import InformerFactory
 from pinnace.machinery.errors import ApiError
+from pinnace.machinery.features import FeatureGates
 from pinnace.machinery.meta import Obj, get_in
 from pinnace.scheduler.cache import Cache
 from pinnace.scheduler.configuration import Configuration
@@ -55,7 +56,8 @@ class Refused(Exception):
 class Scheduler:
     """Gives nodes to the pods whose `spec.schedulerName` names a profile. `run` goes on until it is cancelled.
 
-    Plugins that are not Kubernetes' own come with `registry`. Raises ConfigurationError for profiles that cannot be.
+    Plugins that are not Kubernetes' own come with `registry`; without `features` every feature is on. Raises
+    ConfigurationError for profiles that cannot be.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Scheduler:
         *,
         factory: InformerFactory | None = None,
         configuration: Configuration = _DEFAULTS,
+        features: FeatureGates | None = None,
         registry: Mapping[str, PluginMaker] = IN_TREE,
         longest_aside_seconds: float = LONGEST_ASIDE,
     ) -> None:
@@ -75,7 +78,7 @@ class Scheduler:
         self._cache = Cache()
         self._nominations = Nominations(self._cache)
         self.metrics = Metrics(lambda: self._queue.counts(), self._cache.sizes, lambda: self._queue.rejections())
-        self._frameworks = Frameworks(profile_makers(configuration, registry), self._handle)
+        self._frameworks = Frameworks(profile_makers(configuration, registry, features), self._handle)
         self._queue = SchedulingQueue(
             self._frameworks.sort_key,
             self._frameworks.gate,

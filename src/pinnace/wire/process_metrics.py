@@ -9,7 +9,7 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -21,7 +21,7 @@ _START, _TICKS = 19, "SC_CLK_TCK"  # the field of /proc/self/stat after the comm
 Figures = Iterable[tuple[tuple[str, ...], float]]
 
 
-def process_families(version: str, features: dict[str, tuple[str, bool]] | None = None) -> list[Family]:
+def process_families(version: str, features: Mapping[str, tuple[str, bool]] | None = None) -> list[Family]:
     """`version` is Kubernetes', with its v; `features` says of each gate its stage and whether it is on."""
     built = {
         "build_date": "1970-01-01T00:00:00Z",
@@ -49,7 +49,7 @@ def process_families(version: str, features: dict[str, tuple[str, bool]] | None 
     if features:
         figures = [((name, stage), float(on)) for name, (stage, on) in sorted(features.items())]
         labels = ("name", "stage")
-        about = "Whether a feature is enabled."
+        about = "This metric records the data about the stage and enablement of a k8s feature."
         families.append(Collected("gauge", "kubernetes_feature_enabled", about, labels, lambda: figures))
     return families
 

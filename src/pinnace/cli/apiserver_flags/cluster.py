@@ -8,6 +8,7 @@ import click
 
 from pinnace.cli.apiserver_flags.section import section
 from pinnace.cli.values import FILE, NETWORKS, of_each_family
+from pinnace.cli.versions import emulated_version_option, feature_gates_option, read_features, read_minor
 
 if TYPE_CHECKING:
     from pinnace.apis.runtime_config import RuntimeConfig
@@ -28,9 +29,8 @@ options = section(
     click.option("--kubelet-client-certificate", type=FILE, help="Certificate to reach kubelets with."),
     click.option("--kubelet-client-key", type=FILE, help="Its key."),
     click.option("--kubelet-certificate-authority", type=FILE, help="Who signs kubelets' certificates."),
-    click.option(
-        "--emulated-version", default="", help="Kubernetes version to be, such as 1.36.  [default: the newest]"
-    ),
+    emulated_version_option,
+    feature_gates_option,
     click.option(
         "--runtime-config",
         default="",
@@ -48,11 +48,13 @@ _AS_THEY_ARE = (
 
 
 def read(flags: dict[str, Any]) -> dict[str, Any]:
+    minor = read_minor(flags)
     return {
         **{name: flags[name] for name in _AS_THEY_ARE},
         "service_cluster_ip_range": ",".join(of_each_family(flags, "service_cluster_ip_range", needed=True)),
         "service_node_port_range": _ports(flags["service_node_port_range"]),
-        "minor": _minor(flags["emulated_version"]),
+        "minor": minor,
+        "feature_gates": read_features(flags, minor).chosen,
         "runtime_config": _runtime_config(flags["runtime_config"]),
     }
 
@@ -72,17 +74,3 @@ def _runtime_config(text: str) -> RuntimeConfig:
         return parse_runtime_config(text, GROUPS)
     except RuntimeConfigError as error:
         raise click.BadParameter(str(error), param_hint="--runtime-config") from None
-
-
-def _minor(version: str) -> int | None:
-    """36 of `1.36` and `v1.36.2`; None for the newest."""
-    if not version:
-        return None
-    from pinnace.machinery.schema import Schemas
-
-    minors = Schemas.minors()
-    parts = version.lstrip("v").split(".")
-    if len(parts) < 2 or parts[0] != "1" or not parts[1].isdigit() or int(parts[1]) not in minors:
-        served = f"1.{min(minors)} to 1.{max(minors)}"
-        raise click.BadParameter(f'"{version}" is not one of {served}', param_hint="--emulated-version")
-    return int(parts[1])
