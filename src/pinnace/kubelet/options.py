@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pinnace.machinery.features import FeatureGates
+from pinnace.kubelet.eviction.thresholds import DEFAULT_HARD
 from pinnace.machinery.meta import Obj
 
 
