@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pinnace.machinery.features import FeatureGates
 from pinnace.kubelet.eviction.thresholds import DEFAULT_HARD
+from pinnace.machinery.features import FeatureGates
 from pinnace.machinery.meta import Obj
 
 
@@ -68,9 +68,6 @@ class KubeletOptions:
     max_dead_containers_per_container: int = 1
     pods_pids_limit: int = 0
 
-    # Rhythms
-    sync_frequency: float = 60.0  # a pod is looked at at least this often
-    relist_period: float = 60.0  # the runtime is asked for everything at least this often
     # Where resources are short: signal -> amount, percentage or duration
     eviction_hard: Mapping[str, str] = field(default_factory=lambda: DEFAULT_HARD)
     eviction_soft: Mapping[str, str] = field(default_factory=dict)
@@ -84,6 +81,9 @@ class KubeletOptions:
     image_minimum_gc_age: float = 120.0
     image_maximum_gc_age: float = 0.0
 
+    # Rhythms
+    sync_frequency: float = 60.0  # a pod is looked at at least this often
+    relist_period: float = 60.0  # the runtime is asked for everything at least this often
     file_check_frequency: float = 20.0
     housekeeping_period: float = 30.0
     log_check_period: float = 10.0
