@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.conftest import Cluster
+from tests.e2e.pods import SLEEP, container, pod
+from tests.e2e.test_pod_life import WAITING, create, events, wait
 from tests.support.images import busybox_archive
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
@@ -85,3 +87,40 @@ def test_an_image_the_registry_does_not_have(cluster: Cluster, registry: str) ->
     assert result.returncode == 85
     assert f"{registry}/team/nothing:1" in result.stderr
     assert "not found" in result.stderr
+
+
+def test_an_image_is_a_volume(cluster: Cluster, namespace: str, registry: str) -> None:
+    """Conformance: "Image Volume" """
+    image = f"{registry}/team/tool:1"
+    mounts = [{"name": "v", "mountPath": "/v"}, {"name": "v", "mountPath": "/part", "subPath": "etc"}]
+    volume = {"name": "v", "image": {"reference": image, "pullPolicy": "Always"}}
+    create(cluster, namespace, pod("p", container("c", SLEEP, volumeMounts=mounts), volumes=[volume]))
+    cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/p", "--timeout=60s")
+    messages = events(cluster, namespace, "p", "Pulled")
+    assert f'Successfully pulled image "{image}"' in messages
+    [status] = cluster.json("-n", namespace, "get", "pod", "p")["status"]["containerStatuses"]
+    assert status["volumeMounts"][0]["volumeStatus"]["image"]["imageRef"].startswith("sha256:")
+    told = cluster.kubectl("-n", namespace, "exec", "p", "--", "sh", "-c", "cat /v/etc/passwd; ls /part").stdout
+    assert told.splitlines()[0] == "root:x:0:0:root:/root:/bin/sh"
+    assert {"group", "passwd"} <= set(told.splitlines())
+    for command, refusal in (("touch /v/x", "Read-only file system"), ("/v/bin/busybox true", "Permission denied")):
+        refused = cluster.kubectl("-n", namespace, "exec", "p", "--", "sh", "-c", command, check=False)
+        assert refused.returncode != 0
+        assert refusal in refused.stderr
+
+
+def test_an_image_that_cannot_be_a_volume(cluster: Cluster, namespace: str, registry: str) -> None:
+    image, nothing = f"{registry}/team/tool:1", f"{registry}/team/nothing:1"
+    missing = [{"name": "v", "mountPath": "/v", "subPath": "no/such"}]
+    plain = [{"name": "v", "mountPath": "/v"}]
+    create(
+        cluster,
+        namespace,
+        pod("sub", container("c", SLEEP, volumeMounts=missing), volumes=[{"name": "v", "image": {"reference": image}}]),
+        pod(
+            "none", container("c", SLEEP, volumeMounts=plain), volumes=[{"name": "v", "image": {"reference": nothing}}]
+        ),
+    )
+    wait(cluster, namespace, "pod/sub", WAITING, "ImageVolumeMountFailed")
+    wait(cluster, namespace, "pod/none", WAITING, "ImagePullBackOff")
+    assert f'Failed to pull image "{nothing}"' in events(cluster, namespace, "none", "Failed")

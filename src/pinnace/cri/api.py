@@ -153,9 +153,12 @@ class ImageSpec:
 @dataclass(slots=True, kw_only=True)
 class Mount:
     container_path: str
-    host_path: str
+    host_path: str  # empty for an image
     readonly: bool = False
     propagation: MountPropagation = MountPropagation.PRIVATE
+    recursive_read_only: bool = False  # what is mounted below it, too
+    image: ImageSpec | None = None  # mounted, read-only, in place of a path
+    image_sub_path: str = ""
 
 
 @dataclass(slots=True, kw_only=True)

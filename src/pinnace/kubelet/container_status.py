@@ -38,6 +38,7 @@ class Report:
     scheme: str = "pinnace"
     terminating: bool = False  # the kubelet is stopping the pod: nothing will be restarted
     restarts: Callable[[Obj, ContainerStatus], bool] = lambda _container, _status: False
+    tells_images: bool = False  # whether this minor of the API shows what images are mounted as volumes (1.36)
     resizes: list[Obj] = field(default_factory=list)  # the pod's conditions that tell of a resize
 
 
@@ -117,15 +118,20 @@ def one_status(
             shown["allocatedResources"] = requests
         shown["resources"] = actual_resources(container["resources"], newest)
     if container.get("volumeMounts"):
-        shown["volumeMounts"] = [_mount_status(mount) for mount in container["volumeMounts"]]
+        images = {mount.container_path: mount.image.image for mount in newest.mounts if mount.image}
+        shown["volumeMounts"] = [_mount_status(mount, images, report) for mount in container["volumeMounts"]]
     return shown
 
 
-def _mount_status(mount: Obj) -> Obj:
+def _mount_status(mount: Obj, images: Mapping[str, str], report: Report) -> Obj:
+    """A volume mount as it is; `images` are the references of images that are mounted, by path."""
     shown: Obj = {"name": mount["name"], "mountPath": mount["mountPath"]}
     if mount.get("readOnly"):
         shown["readOnly"] = True
-        shown["recursiveReadOnly"] = "Disabled"
+        recursive = mount.get("recursiveReadOnly") in ("Enabled", "IfPossible")
+        shown["recursiveReadOnly"] = "Enabled" if recursive else "Disabled"
+    if report.tells_images and mount["mountPath"] in images:
+        shown["volumeStatus"] = {"image": {"imageRef": images[mount["mountPath"]]}}
     return shown
 
 

@@ -340,7 +340,7 @@ class NodeStatus:
             "daemonEndpoints": {"kubeletEndpoint": {"Port": self.port}},
             "images": image_list(images),
             "nodeInfo": node_info(self.machine, self._runtime_version, self._options.kubernetes_version),
-            "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": False, "userNamespaces": False}}],
+            "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": True, "userNamespaces": False}}],
         }
 
     def _tell_changes(self, before: Obj, status: Obj) -> None:

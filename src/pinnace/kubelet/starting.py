@@ -32,11 +32,12 @@ from pinnace.kubelet.runtime_config import (
 )
 from pinnace.kubelet.runtime_status import restart_count
 from pinnace.kubelet.security import verify_non_root
-from pinnace.kubelet.volumes.pod_volumes import container_mounts
+from pinnace.kubelet.volumes.pod_volumes import container_mounts, image_volumes
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, namespace_of, uid_of
 
 RETRY = 10.0  # seconds until a start that failed is tried again
+IMAGE_VOLUME_MOUNT_FAILED = "ImageVolumeMountFailed"  # what runtimes' errors about images as volumes begin with
 SHOW_BACKOFF = 2.0  # seconds for which ErrImagePull is shown before ImagePullBackOff
 
 _T = TypeVar("_T")
@@ -124,16 +125,21 @@ class Starter:
         left = self.backoff_left(pod, container)
         if left > 0:
             return left
+        wanted = container
         try:
             image = await unless(self._stopping, self._image(pod, container))
+            images = {}
+            for volume, source in image_volumes(pod, container).items():
+                wanted = {"name": name, "image": source["reference"], "imagePullPolicy": source.get("pullPolicy")}
+                images[volume] = await unless(self._stopping, self._image(pod, wanted))
         except ImageError as error:
             self.waiting[name] = Waiting(error.reason, error.message)
             self._node.tell_container(pod, name, "Warning", "Failed", f"Error: {error.reason}")
             if error.reason == "ErrImagePull":
                 return SHOW_BACKOFF
-            return self._node.puller.remaining(pod, container.get("image") or "") or RETRY
+            return self._node.puller.remaining(pod, wanted.get("image") or "") or RETRY
         try:
-            prepared = await self._prepare(pod, container, image, volumes)
+            prepared = await self._prepare(pod, container, image, volumes, images)
         except (ConfigError, OSError) as error:
             self._failed(pod, name, "CreateContainerConfigError", str(error))
             return RETRY
@@ -164,8 +170,10 @@ class Starter:
             self._node.tell(pod, "Warning", "FailedToRetrieveImagePullSecret", text)
         return found
 
-    async def _prepare(self, pod: Obj, container: Obj, image: Image, volumes: Mapping[str, Path]) -> Prepared:
-        """Environment, mounts and checks. Raises ConfigError."""
+    async def _prepare(
+        self, pod: Obj, container: Obj, image: Image, volumes: Mapping[str, Path], images: Mapping[str, Image]
+    ) -> Prepared:
+        """Environment, mounts and checks; `images` are those that volumes name. Raises ConfigError."""
         node = self._node
         verify_non_root(pod, container, image)
         runtime = node.cache.get(uid_of(pod))
@@ -173,7 +181,7 @@ class Starter:
         environment = Environment(node.facts(pod, ips), node.objects.fetch, node.service_links(pod))
         envs = await unless(self._stopping, environment.build(container))
         pod_dir = node.options.pods_dir / uid_of(pod)
-        mounts = container_mounts(pod, container, volumes, envs, pod_dir)
+        mounts = container_mounts(pod, container, volumes, envs, pod_dir, images)
         mounts += self._own_mounts(pod, container, ips, {mount.container_path for mount in mounts})
         latest = runtime.latest(container["name"])
         shown = _shown_count(node.statuses.shown(pod), container["name"])
@@ -209,7 +217,8 @@ class Starter:
         try:
             identity = await node.runtime.create_container(sandbox.id, config, pod_config)
         except CriError as error:
-            self._failed(pod, name, "CreateContainerError", error.message)
+            mounting = error.message.startswith(IMAGE_VOLUME_MOUNT_FAILED)
+            self._failed(pod, name, IMAGE_VOLUME_MOUNT_FAILED if mounting else "CreateContainerError", error.message)
             return RETRY
         node.resizing.set_actual(pod, name, container.get("resources") or {})
         node.tell_container(pod, name, "Normal", "Created", "Container created")

@@ -44,6 +44,8 @@ OPEN_TREE_CLONE = 1
 OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH = 0x4
 MOUNT_ATTR_RDONLY = 0x1
+_RESOLVE_NO_MAGICLINKS = 0x2
+_RESOLVE_IN_ROOT = 0x10
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -67,6 +69,7 @@ _PIVOT_ROOT = {"x86_64": 155}.get(_MACHINE, 41)
 _BPF = {"x86_64": 321}.get(_MACHINE, 280)
 _OPEN_TREE = 428
 _MOVE_MOUNT = 429
+_OPENAT2 = 437
 _MOUNT_SETATTR = 442
 
 
@@ -114,6 +117,21 @@ def open_tree(path: str, recursive: bool = True) -> int:
     flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (AT_RECURSIVE if recursive else 0)
     return _check(
         _libc.syscall(ctypes.c_long(_OPEN_TREE), ctypes.c_int(AT_FDCWD), _text(path), ctypes.c_uint(flags)), path
+    )
+
+
+def open_in_root(root: int, path: str, flags: int) -> int:
+    """openat2(2) below a directory as if that were `/`, symbolic links included (Linux 5.6)."""
+    how = struct.pack("QQQ", flags, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+    return _check(
+        _libc.syscall(
+            ctypes.c_long(_OPENAT2),
+            ctypes.c_int(root),
+            _text(path),
+            ctypes.c_char_p(how),
+            ctypes.c_size_t(len(how)),
+        ),
+        path,
     )
 
 

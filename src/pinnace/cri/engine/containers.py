@@ -34,7 +34,7 @@ from pinnace.cri.api import (
     NamespaceMode,
 )
 from pinnace.cri.engine import cgroups as cgroup_rules
-from pinnace.cri.engine import seccomp, spec
+from pinnace.cri.engine import image_volumes, seccomp, spec
 from pinnace.cri.engine.cgroups import Cgroups
 from pinnace.cri.engine.images.snapshots import Snapshots
 from pinnace.cri.engine.images.store import ImageRecord, ImageStore
@@ -191,9 +191,10 @@ class Containers:
         return record.id
 
     def _prepare(self, record: ContainerRecord, image: ImageRecord, bundle: Path, document: dict[str, Any]) -> None:
-        self._snapshots.prepare(record.id, image)
+        volumes = image_volumes.images(record.config.mounts, self._images)
+        self._snapshots.prepare(record.id, image, list(volumes.values()))
         for mount in record.config.mounts:
-            if not os.path.lexists(mount.host_path):
+            if mount.image is None and not os.path.lexists(mount.host_path):
                 os.makedirs(mount.host_path, 0o755)
         (bundle / "rootfs").mkdir(parents=True)
         (bundle / "config.json").write_text(json.dumps(document))
@@ -219,6 +220,7 @@ class Containers:
             cgroup_namespace=self._cgroups.version == 2,
             devices=devices,
             seccomp=seccomp.profile(security.seccomp, spec.capabilities(security)["bounding"]),
+            layers=image_volumes.layers(record.config.mounts, self._images, self._snapshots.empty),
         )
 
     def _pid_namespace(self, record: ContainerRecord, sandbox: SandboxRecord) -> str:

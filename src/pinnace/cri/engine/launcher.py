@@ -87,7 +87,9 @@ def container(channel: socket.socket, bundle: str, spec: Spec, request: dict[str
     gate = os.open(f"{bundle}/gate", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     stdio = [] if process.get("terminal") else _open_stdio(bundle, request.get("stdin", ""))
     _enter_namespaces(spec)
-    rootfs.enter(f"{bundle}/{spec['root']['path']}", request.get("rootfs"))
+    root = f"{bundle}/{spec['root']['path']}"
+    sources |= rootfs.open_images(spec, root)
+    rootfs.enter(root, request.get("rootfs"))
     rootfs.populate(spec, sources, cgroups)
     fds: list[int] = []
     if process.get("terminal"):

@@ -73,6 +73,27 @@ def open_sources(spec: Spec) -> dict[int, tuple[int, bool]]:
     return sources
 
 
+def open_images(spec: Spec, target: str) -> dict[int, tuple[int, bool]]:
+    """Images that are volumes, by index, as `open_sources` gives them. Call in the new mount namespace.
+
+    Each is mounted at `target`, where the root comes later, and taken away again: what is kept is a copy of the mount.
+    """
+    sources: dict[int, tuple[int, bool]] = {}
+    for index, mount in enumerate(spec.get("mounts") or []):
+        if mount["type"] != "overlay":
+            continue
+        [lower] = [option[9:].split(":") for option in mount["options"] if option.startswith("lowerdir=")]
+        sys_.mount(None, "/", None, sys_.MS_SLAVE | sys_.MS_REC)
+        _mount_overlay(target, {"lower": lower})
+        root = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        shown = sys_.open_in_root(root, mount.get("subpath") or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        sources[index] = sys_.open_tree(f"/proc/self/fd/{shown}"), True
+        os.close(shown)
+        os.close(root)
+        sys_.umount(target, sys_.MNT_DETACH)
+    return sources
+
+
 def enter(target: str, layers: Spec | None) -> None:
     """Mount the root (`lower` topmost first, `upper`, `work`; or the directory itself) and make it `/`."""
     sys_.mount(None, "/", None, sys_.MS_SLAVE | sys_.MS_REC)
@@ -151,6 +172,8 @@ def _attach(fd: int, mount: Spec, directory: bool) -> None:
     attributes = sum(_ATTRIBUTES[o] for o in set(options) if o in _ATTRIBUTES)
     if attributes:
         sys_.mount_setattr(fd, set_=attributes)
+    if "rro" in options:
+        sys_.mount_setattr(fd, set_=_ATTRIBUTES["ro"], recursive=True)
     if propagation != sys_.MS_SHARED:
         sys_.mount_setattr(fd, propagation=propagation, recursive=True)
     sys_.move_mount(fd, _destination(mount["destination"], directory))

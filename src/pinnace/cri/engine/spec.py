@@ -15,6 +15,7 @@ from pinnace.cri.api import (
     ContainerConfig,
     CriError,
     LinuxContainerSecurityContext,
+    Mount,
     MountPropagation,
     NamespaceMode,
     PodSandboxConfig,
@@ -112,7 +113,9 @@ def user(security: LinuxContainerSecurityContext, image: ImageConfig) -> dict[st
     return chosen
 
 
-def mounts(config: ContainerConfig, around: Surroundings) -> list[dict[str, Any]]:
+def mounts(
+    config: ContainerConfig, around: Surroundings, layers: Mapping[str, Sequence[str]] | None = None
+) -> list[dict[str, Any]]:
     """The default file systems, the engine's files, then the pod's volumes, outer directories first."""
     privileged = config.linux.security_context.privileged
     access = "rw" if privileged else "ro"
@@ -143,9 +146,23 @@ def mounts(config: ContainerConfig, around: Surroundings) -> list[dict[str, Any]
     found = [mount for mount in found if mount["destination"] not in taken]
     volumes = sorted(config.mounts, key=lambda mount: len([p for p in mount.container_path.split("/") if p]))
     for volume in volumes:
-        options = ["rbind", _PROPAGATION[volume.propagation], "ro" if volume.readonly else "rw"]
+        if volume.image is not None:
+            found.append(_image_mount(volume, (layers or {})[volume.image.image]))
+            continue
+        access = "rro" if volume.recursive_read_only else "ro" if volume.readonly else "rw"
+        options = ["rbind", _PROPAGATION[volume.propagation], access]
         found.append(_mount(volume.container_path, "bind", volume.host_path, options))
     return found
+
+
+def _image_mount(volume: Mount, layers: Sequence[str]) -> dict[str, Any]:
+    """An image as a volume: its layers, the topmost first, read-only, and nothing in it can be executed.
+
+    The extension `subpath` names a directory in it that is mounted in place of the whole.
+    """
+    made = _mount(volume.container_path, "overlay", "overlay", ["ro", "noexec", "nosuid", "nodev"])
+    made["options"].append("lowerdir=" + ":".join(layers))
+    return {**made, "subpath": volume.image_sub_path} if volume.image_sub_path else made
 
 
 def _mount(destination: str, kind: str, source: str, options: list[str]) -> dict[str, Any]:
@@ -178,6 +195,7 @@ def build(
     cgroup_namespace: bool,
     devices: Sequence[Mapping[str, Any]],
     seccomp: Mapping[str, Any] | None,
+    layers: Mapping[str, Sequence[str]] | None = None,  # of images that are volumes, the topmost first
 ) -> dict[str, Any]:
     """The whole config.json; CriError INVALID_ARGUMENT where the config makes none."""
     security = config.linux.security_context
@@ -206,7 +224,7 @@ def build(
             "rlimits": [],
         },
         "root": {"path": "rootfs", "readonly": security.readonly_rootfs},
-        "mounts": mounts(config, around),
+        "mounts": mounts(config, around, layers),
         "linux": linux,
         "annotations": {
             "io.kubernetes.cri.container-type": "container",

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from pinnace.cri.api import Mount
+from pinnace.cri.api import Image, ImageSpec, Mount
 from pinnace.kubelet.env import ConfigError, expand
 from pinnace.kubelet.runtime_config import propagation
 from pinnace.kubelet.volumes import (
@@ -59,7 +59,7 @@ async def set_up_all(context: VolumeContext, *, only_changing: bool = False) -> 
     volumes = [
         volume
         for volume in context.pod["spec"].get("volumes") or ()
-        if not only_changing or kind_of(volume) in CHANGING
+        if kind_of(volume) != "image" and (not only_changing or kind_of(volume) in CHANGING)
     ]
     results = await asyncio.gather(*(_one(context, volume) for volume in volumes), return_exceptions=True)
     ready: dict[str, Path] = {}
@@ -83,12 +83,30 @@ async def _one(context: VolumeContext, volume: Obj) -> Path:
     return await KINDS[kind](context, volume)
 
 
+def image_volumes(pod: Obj, container: Obj) -> dict[str, Obj]:
+    """What the container mounts of images: `volumes[].image` by the volumes' names."""
+    mounted = {mount["name"] for mount in container.get("volumeMounts") or ()}
+    return {
+        volume["name"]: volume["image"]
+        for volume in pod["spec"].get("volumes") or ()
+        if kind_of(volume) == "image" and volume["name"] in mounted
+    }
+
+
 def container_mounts(
-    pod: Obj, container: Obj, volumes: Mapping[str, Path], envs: Mapping[str, str], pod_dir: Path
+    pod: Obj,
+    container: Obj,
+    volumes: Mapping[str, Path],
+    envs: Mapping[str, str],
+    pod_dir: Path,
+    images: Mapping[str, Image] | None = None,
 ) -> list[Mount]:
-    """The mounts that a container's volumeMounts ask for. Raises ConfigError."""
+    """The mounts that a container's volumeMounts ask for; `images` are those that volumes name. Raises ConfigError."""
     mounts = []
     for index, wanted in enumerate(container.get("volumeMounts") or ()):
+        if images and wanted["name"] in images:
+            mounts.append(_image_mount(wanted, images[wanted["name"]], envs))
+            continue
         source = volumes.get(wanted["name"])
         if source is None:
             raise ConfigError(f'cannot find volume "{wanted["name"]}" to mount into container "{container["name"]}"')
@@ -98,16 +116,31 @@ def container_mounts(
         if subpath:
             target = pod_dir / "volume-subpaths" / wanted["name"] / container["name"] / str(index)
             source = prepare(source, subpath, target, create=True)
-        path = wanted["mountPath"]
         mounts.append(
             Mount(
-                container_path=path if path.startswith("/") else f"/{path}",
+                container_path=_absolute(wanted["mountPath"]),
                 host_path=str(source),
                 readonly=bool(wanted.get("readOnly")) or _read_only(pod, wanted["name"]),
                 propagation=propagation(wanted),
+                recursive_read_only=wanted.get("recursiveReadOnly") in ("Enabled", "IfPossible"),
             )
         )
     return mounts
+
+
+def _image_mount(wanted: Obj, image: Image, envs: Mapping[str, str]) -> Mount:
+    subpath = expand(wanted["subPathExpr"], envs) if wanted.get("subPathExpr") else wanted.get("subPath") or ""
+    return Mount(
+        container_path=_absolute(wanted["mountPath"]),
+        host_path="",
+        readonly=True,
+        image=ImageSpec(image=image.id),
+        image_sub_path=subpath,
+    )
+
+
+def _absolute(path: str) -> str:
+    return path if path.startswith("/") else f"/{path}"
 
 
 def _read_only(pod: Obj, name: str) -> bool:

@@ -10,6 +10,7 @@ import ctypes
 import os
 import shutil
 import stat
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from pinnace.cri.engine.images.locks import locked
 if TYPE_CHECKING:
     from pinnace.cri.engine.images.store import ImageRecord
 
+_VOLUMES = "volumes.json"  # the layers of images that are mounted as volumes
 _PAGE = 4096  # mount(2) takes no more bytes of options
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -75,15 +77,26 @@ class Snapshots:
         self._empty = root / "empty"  # the lower layer of an image without layers
         self._empty.mkdir(exist_ok=True)
 
-    def prepare(self, container_id: str, image: ImageRecord) -> Snapshot:
-        """Make the writable layer, empty; FileExistsError where the container has one."""
+    @property
+    def empty(self) -> Path:
+        """A directory without anything, which is a layer too."""
+        return self._empty
+
+    def prepare(self, container_id: str, image: ImageRecord, volumes: Sequence[ImageRecord] = ()) -> Snapshot:
+        """Make the writable layer, empty; FileExistsError where the container has one.
+
+        `volumes` are other images that the container mounts: their layers are kept as long as it is there.
+        """
         home = self._containers / container_id
         lower = list(reversed(image.layer_dirs)) or [self._empty]
         with locked(self._root / "lease.lock", shared=True):
             home.mkdir(mode=0o700)
             try:
                 (home / "layers.json").write_bytes(orjson.dumps([path.name for path in lower]))
-                for path in lower:
+                mounted = [path for volume in volumes for path in volume.layer_dirs]
+                if mounted:
+                    (home / _VOLUMES).write_bytes(orjson.dumps([path.name for path in mounted]))
+                for path in (*lower, *mounted):
                     if not path.is_dir():
                         raise FileNotFoundError(f"layer {path.name} of image {image.id} is gone")
                 upper, work = home / "fs", home / "work"
@@ -130,12 +143,13 @@ def layers_in_use(root: Path) -> set[str]:
     if containers.is_dir():
         for home in containers.iterdir():
             used.update(_layer_names(home) or ())
+            used.update(_layer_names(home, _VOLUMES) or ())
     return used
 
 
-def _layer_names(home: Path) -> list[str] | None:
+def _layer_names(home: Path, file: str = "layers.json") -> list[str] | None:
     try:
-        names: list[str] = orjson.loads((home / "layers.json").read_bytes())
+        names: list[str] = orjson.loads((home / file).read_bytes())
     except (FileNotFoundError, orjson.JSONDecodeError):
         return None
     return names
