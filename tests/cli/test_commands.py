@@ -102,6 +102,7 @@ BAD_FLAGS = [
     (["kubelet", "--register-with-taints=a=b"], '"a=b" is not KEY=VALUE:EFFECT'),
     (["kubelet", "--register-with-taints=a=b:Never"], "taints[0].effect: Unsupported value"),
     (["kubelet", "--node-ip=here"], '"here" is not an IP address'),
+    (["kubelet", "--node-ip=10.0.0.1,10.0.0.2"], "must contain either a single IP or a dual-stack pair of IPs"),
     (["kubelet", "--port=0"], "0 is not in the range"),
     (["kube-proxy", "--healthz-bind-address=10256"], '"10256" is not ADDRESS:PORT'),
     (["metrics-server", "--requestheader-client-ca-file=/etc/passwd", "--metric-resolution=1s"], "at least 10s"),

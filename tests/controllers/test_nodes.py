@@ -269,6 +269,25 @@ async def test_nodes_get_ranges_of_their_own() -> None:
         await api.until(lambda: ranges().get("late") == "10.244.2.0/24")
 
 
+async def test_nodes_get_a_range_of_each_family() -> None:
+    api = FakeApi()
+    held = ["10.244.0.0/25", "fd00:244::/112"]
+    await api.client.create(NODES, node("old", podCIDR=held[0], podCIDRs=held))
+
+    def make(client: Any, informers: Any) -> NodeIpamController:
+        ranges = ["10.244.0.0/24", "fd00:244::/111"]
+        return NodeIpamController(client, informers, ranges, masks={4: 25, 6: 112})
+
+    async with running(api, make):
+        await api.client.create(NODES, node("new"))
+        await api.until(lambda: (api.find(NODES, "new") or {})["spec"].get("podCIDRs"))
+        spec = (api.find(NODES, "new") or {})["spec"]
+        assert (spec["podCIDR"], spec["podCIDRs"]) == ("10.244.0.128/25", ["10.244.0.128/25", "fd00:244::1:0/112"])
+        await api.client.create(NODES, node("late"))
+        await api.until(lambda: messages(api, "CIDRNotAvailable"))
+        assert "podCIDRs" not in (api.find(NODES, "late") or {})["spec"], "a node has both or none"
+
+
 def test_ranges_of_both_families() -> None:
     small = ClusterRange("10.0.0.0/26")
     assert [small.allocate(), small.allocate()] == ["10.0.0.0/26", None]

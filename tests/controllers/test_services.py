@@ -92,6 +92,39 @@ def test_a_headless_service_without_ports_has_addresses() -> None:
     assert subset["addresses"][0]["hostname"] == "h"
 
 
+def dual(name: str, *ips: str) -> Obj:
+    made = pod(name, ips[0])
+    made["status"]["podIPs"] = [{"ip": ip} for ip in ips]
+    return made
+
+
+def test_a_service_of_both_families_has_slices_of_each() -> None:
+    pods = [dual("a", "10.0.0.1", "fd00::1"), dual("b", "10.0.0.2"), dual("c", "fd00::3", "10.0.0.3")]
+
+    def found(*families: str) -> dict[str, list[str]]:
+        todo = plan(service(), wanted_groups(service(ipFamilies=list(families)), pods, nodes()), [])
+        return {one["addressType"]: sorted(end["addresses"][0] for end in one["endpoints"]) for one in todo.create}
+
+    four, six = ["10.0.0.1", "10.0.0.2", "10.0.0.3"], ["fd00::1", "fd00::3"]
+    assert found("IPv4", "IPv6") == {"IPv4": four, "IPv6": six}
+    assert found("IPv6") == {"IPv6": six}
+
+
+def test_a_second_family_that_goes_takes_its_slices_along() -> None:
+    pods = [dual("a", "10.0.0.1", "fd00::1")]
+    both = plan(service(), wanted_groups(service(ipFamilies=["IPv4", "IPv6"]), pods, nodes()), []).create
+    todo = plan(service(), wanted_groups(service(), pods, nodes()), both)
+    assert [one["addressType"] for one in todo.delete] == ["IPv6"]
+    empty = plan(service(), wanted_groups(service(ipFamilies=["IPv4", "IPv6"]), [], nodes()), [])
+    assert [one["addressType"] for one in empty.create] == ["IPv4", "IPv6"], "each family says that it has none"
+
+
+def test_endpoints_are_of_the_first_family() -> None:
+    pods = [dual("a", "10.0.0.1", "fd00::1"), dual("b", "10.0.0.2")]
+    (subset,) = subsets(service(ipFamilies=["IPv6", "IPv4"]), pods)
+    assert [one["ip"] for one in subset["addresses"]] == ["fd00::1"]
+
+
 def test_slices_carry_conditions_zone_and_labels() -> None:
     pods = [pod("a", "10.0.0.1"), pod("b", "10.0.0.2", ready=False), pod("c", "10.0.0.3", going=True)]
     todo = plan(service(), wanted_groups(service(), pods, nodes()), [])

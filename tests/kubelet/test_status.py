@@ -8,6 +8,7 @@ import pytest
 
 from pinnace.kubelet.compute import Health, restarts
 from pinnace.kubelet.container_status import Report, Waiting
+from pinnace.kubelet.runtime_status import primary_first
 from pinnace.kubelet.status import merge, pod_status, rejected_status, status_patch
 from tests.kubelet.test_compute import box, container, pod, status
 
@@ -53,6 +54,18 @@ def shown(wanted, runtime, before=None, **more):
 )
 def test_phase(wanted, runtime, phase):
     assert shown(wanted, runtime)["phase"] == phase
+
+
+def test_a_pod_has_one_address_of_each_family_its_nodes_first():
+    ips = ["10.0.0.1", "fd00::1", "10.0.0.2"]
+    assert primary_first(ips, "192.0.2.7") == ["10.0.0.1", "fd00::1"]
+    assert primary_first(ips, "2001:db8::7") == ["fd00::1", "10.0.0.1"]
+    assert primary_first(["fd00::1"], "192.0.2.7") == ["fd00::1"]
+
+
+def test_addresses_of_both_families_are_shown():
+    found = shown(pod("a"), status([box(ips=("10.0.0.1", "fd00::1"))], container("a", "RUNNING")))
+    assert (found["podIP"], found["podIPs"]) == ("10.0.0.1", [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}])
 
 
 def test_conditions_of_a_pod_that_starts():

@@ -165,6 +165,14 @@ def _configuration(file: Path | None) -> tuple[dict[str, Any], list[str]]:
         raise click.BadParameter(f"{file}: {error}", param_hint="--config") from None
 
 
+def _node_ips(given: list[str]) -> list[str]:
+    """The node's addresses, the first of the family that its pods have first."""
+    if len(given) > 2 or len({":" in address for address in given}) < len(given):
+        why = "must contain either a single IP or a dual-stack pair of IPs"
+        raise click.BadParameter(why, param_hint="--node-ip")
+    return given or [primary_address()]
+
+
 def _options(flags: dict[str, Any], configured: dict[str, Any]) -> KubeletOptions:
     """The kubelet's options: what flags say, else what the configuration says, else the default."""
     from pinnace.kubelet.options import KubeletOptions
@@ -174,7 +182,7 @@ def _options(flags: dict[str, Any], configured: dict[str, Any]) -> KubeletOption
     if flags["pod_cidr"]:
         chosen["pod_cidr"] = ",".join(flags["pod_cidr"])
     chosen.setdefault("node_ips", [])
-    chosen["node_ips"] = chosen["node_ips"] or [primary_address()]
+    chosen["node_ips"] = _node_ips(chosen["node_ips"])
     chosen.setdefault("pod_logs_dir", Path("/var/log/pods"))
     name = flags["hostname_override"] or host_name()
     if bool(chosen.get("tls_cert_file")) != bool(chosen.get("tls_key_file")):

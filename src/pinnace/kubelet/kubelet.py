@@ -67,7 +67,7 @@ class Kubelet:
         self._nodes = self._factory.informer(NODES, field_selector=f"metadata.name={options.node_name}")
         self._services = self._factory.informer(SERVICES)
         events = EventRecorder(client, "kubelet", options.node_name)
-        cache = RuntimeCache(runtime)
+        cache = RuntimeCache(runtime, options.node_ip)
         self.node = Node(
             options=options,
             client=client,

@@ -6,8 +6,8 @@ annotations, so that a kubelet started anew knows as much as the old one did.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from pinnace.cri.api import (
     ContainerState,
@@ -95,11 +95,19 @@ class PodRuntimeStatus:
         return bool(self.running()) or any(box.state is PodSandboxState.READY for box in self.sandboxes)
 
 
+def primary_first(ips: Sequence[str], node_ip: str) -> list[str]:
+    """A pod's addresses, one of each family, first that of the node's own family."""
+    own = ":" in node_ip
+    first = [ip for ip in ips if (":" in ip) is own][:1]
+    return first + [ip for ip in ips if (":" in ip) is not own][:1]
+
+
 class RuntimeCache:
     """The runtime's state per pod UID; `refresh_*` asks the runtime, everything else answers from memory."""
 
-    def __init__(self, runtime: RuntimeService) -> None:
+    def __init__(self, runtime: RuntimeService, node_ip: str = "") -> None:
         self._runtime = runtime
+        self._node_ip = node_ip
         self.pods: dict[str, PodRuntimeStatus] = {}
         self._owner: dict[str, str] = {}  # container or sandbox id -> pod UID
 
@@ -138,6 +146,7 @@ class RuntimeCache:
                 self.drop(sandbox_id)
                 return
             raise
+        status = replace(status, ips=primary_first(status.ips, self._node_ip))
         pod = self._pod(status.metadata.uid, status.metadata.name, status.metadata.namespace)
         others = [box for box in pod.sandboxes if box.id != sandbox_id]
         pod.sandboxes = sorted([status, *others], key=lambda box: (box.created_at, box.metadata.attempt), reverse=True)
