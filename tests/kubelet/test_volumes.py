@@ -43,7 +43,7 @@ class Volumes:
             pod=pod,
             pods_dir=self.pods_dir,
             facts=facts,
-            fetch=ObjectFetcher(self.api.client).fetch,
+            fetch=ObjectFetcher(self.api.client).fetch_for(pod),
             tokens=Tokens(self.api.client, utc_now),
             client=self.api.client,
         )

@@ -86,7 +86,7 @@ class Node:
             pod=pod,
             pods_dir=self.options.pods_dir,
             facts=self.facts(pod, []),
-            fetch=self.objects.fetch,
+            fetch=self.objects.fetch_for(pod),
             tokens=self.tokens,
             client=self.client,
         )

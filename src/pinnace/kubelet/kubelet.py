@@ -77,7 +77,7 @@ class Kubelet:
             probes=Probes(runtime, self._tell, self._poke),
             events=events,
             statuses=StatusWriter(client, self._api_object),
-            objects=ObjectFetcher(client),
+            objects=ObjectFetcher(client, self._mounted_changed),
             tokens=Tokens(client, utc_now),
             services=self._services.store.list,
             node_object=self.node_object,
@@ -216,6 +216,7 @@ class Kubelet:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.node.objects.close()
         await self.node.probes.close()
         await self.node.statuses.close()
         try:
@@ -263,6 +264,7 @@ class Kubelet:
 
     def _start_worker(self, pod: Obj) -> PodWorker:
         uid = uid_of(pod)
+        self.node.objects.register(pod)
         worker = self.workers[uid] = PodWorker(self.node, pod, self._admit)
         task = self._tasks[uid] = asyncio.create_task(worker.run(), name=f"pod {key_of(pod)}")
         task.add_done_callback(lambda _: self._finished(uid))
@@ -271,6 +273,7 @@ class Kubelet:
     def _finished(self, uid: str) -> None:
         self.workers.pop(uid, None)
         self._tasks.pop(uid, None)
+        self.node.objects.unregister(uid)
         self.node.resizing.forget(uid)
         self.node.resizing.retry()
 
@@ -321,6 +324,12 @@ class Kubelet:
 
     def _tell_pod(self, pod: Obj, kind: str, reason: str, message: str) -> None:
         self.node.events.event(pod, kind, reason, message)
+
+    def _mounted_changed(self, uid: str) -> None:
+        """An object that a pod mounts is another now."""
+        worker = self.workers.get(uid)
+        if worker is not None:
+            worker.refresh()
 
     def _tell(self, pod: Obj, path: str, kind: str, reason: str, message: str) -> None:
         self.node.events.event(pod, kind, reason, message, field_path=path)

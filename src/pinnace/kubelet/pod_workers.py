@@ -70,6 +70,7 @@ class PodWorker:
         self._starter = Starter(node, self._stopping, self._show)
         self._volumes: dict[str, Path] | None = None
         self._volumes_at = 0.0
+        self._volumes_stale = False  # what they are made of is another now
         self._mount_retry = _FIRST_MOUNT_RETRY
         self._evicted: Refusal | None = None
         self._disrupted = ""  # why the node ends the pod before its time
@@ -90,7 +91,7 @@ class PodWorker:
         self.note(pod)
         if is_deleting(pod):
             self._end()
-        self.poke()
+        self.refresh()
 
     def note(self, pod: Obj) -> None:
         """The pod's object is another, though perhaps in nothing that this worker acts upon."""
@@ -120,6 +121,11 @@ class PodWorker:
     async def ended(self) -> None:
         """Wait until none of the pod's containers runs."""
         await self._ended.wait()
+
+    def refresh(self) -> None:
+        """What the pod's volumes are made of changed."""
+        self._volumes_stale = True
+        self.poke()
 
     def poke(self) -> None:
         """Look again: something may have changed."""
@@ -173,6 +179,7 @@ class PodWorker:
         if self.stage is Stage.TERMINATING:
             await self._terminate()
             self.stage = Stage.TERMINATED
+            self._node.objects.unregister(self.uid)
         return await self._clean_up()
 
     def _runtime(self) -> PodRuntimeStatus:
@@ -270,10 +277,11 @@ class PodWorker:
         sync = self._node.options.sync_frequency * random.uniform(0.9, 1.1)
         resized = resize.difference(self.pod, self._node.resizing.actual(self.pod), self._runtime())
         actions = compute_actions(self.pod, self._runtime(), self._node.probes.health, resized.restart)
+        if self._volumes is not None or not actions:
+            await self._refresh_volumes()
         if not actions:
             if not await actuate(self._node, self.pod, resized):
                 return RETRY
-            await self._refresh_volumes()
             return sync
         if actions.kill_pod:
             await kill_pod(self._node, self.pod, grace_period(self.pod))
@@ -347,10 +355,11 @@ class PodWorker:
         return delay
 
     async def _refresh_volumes(self) -> None:
-        """Bring volumes that follow API objects up to date, about once a minute."""
-        age = time.monotonic() - self._volumes_at
-        if not self.pod["spec"].get("volumes") or age < 0.8 * self._node.options.sync_frequency:
+        """Bring volumes that follow API objects up to date: when those change, and about once a minute for tokens."""
+        due = time.monotonic() - self._volumes_at >= 0.8 * self._node.options.sync_frequency
+        if not self.pod["spec"].get("volumes") or not (due or self._volumes_stale):
             return
+        self._volumes_stale = False
         context = self._node.volume_context(self.pod)
         self._volumes_at = time.monotonic()
         try:

@@ -159,9 +159,10 @@ class Starter:
 
     async def _pull_secrets(self, pod: Obj) -> list[Obj]:
         found, missing = [], []
+        fetch = self._node.objects.fetch_for(pod)
         for reference in pod["spec"].get("imagePullSecrets") or ():
             try:
-                found.append(await self._node.objects.fetch("Secret", namespace_of(pod), reference["name"]))
+                found.append(await fetch("Secret", namespace_of(pod), reference["name"]))
             except ApiError:
                 missing.append(reference["name"])
         if missing:
@@ -178,7 +179,7 @@ class Starter:
         verify_non_root(pod, container, image)
         runtime = node.cache.get(uid_of(pod))
         ips = runtime.ips or (node.options.node_ips if pod["spec"].get("hostNetwork") else [])
-        environment = Environment(node.facts(pod, ips), node.objects.fetch, node.service_links(pod))
+        environment = Environment(node.facts(pod, ips), node.objects.fetch_for(pod), node.service_links(pod))
         envs = await unless(self._stopping, environment.build(container))
         pod_dir = node.options.pods_dir / uid_of(pod)
         mounts = container_mounts(pod, container, volumes, envs, pod_dir, images)
