@@ -29,6 +29,7 @@ from pinnace.apiserver.flowcontrol.limiter import Limiter
 from pinnace.apiserver.handlers import watch as watching
 from pinnace.apiserver.impersonation import impersonated, is_impersonation
 from pinnace.apiserver.metrics import Metrics
+from pinnace.apiserver.plain_read import PlainReads
 from pinnace.apiserver.public import PublicPaths
 from pinnace.apiserver.render import JSON_HEADERS, View, render_many, render_one, warning_headers
 from pinnace.apiserver.request_info import RequestInfo, by_name, parse_request, selecting
@@ -65,6 +66,7 @@ class RequestPath:
         self._limiter = limiter
         self._access = Access(lambda: api.authorizer.denied)
         metrics.families += [*self._access.families(), Lifetimes(api.authenticator)]
+        self._plain = PlainReads(api)
         self._parsed: dict[tuple[str, str, bool], RequestInfo] = {}
 
     def handle(self, request: Request) -> AnyResponse | Awaitable[AnyResponse]:
@@ -103,6 +105,10 @@ class RequestPath:
         if self._aggregator.backends and (backend := self._aggregator.find(exchange.info)) is not None:
             return self._finish_other(exchange, self._limiter.run(exchange, backend.pass_on(request, exchange.user)))
         if exchange.info.is_resource:
+            if not request.query and exchange.audit is None:
+                plain = self._plain.answer(request, exchange.info)
+                if plain is not None:
+                    return self._answered(exchange, plain)
             return self._resource(exchange)
         answer = self._public.answer(request, exchange.info)
         if isinstance(answer, Response):
