@@ -16,7 +16,9 @@ from pinnace.client.client import Client
 from pinnace.client.controller import Controller, itself
 from pinnace.client.informer import InformerFactory
 from pinnace.client.store import by_namespace
+from pinnace.controllers.aggregated import aggregated
 from pinnace.controllers.conditions import with_condition
+from pinnace.controllers.pods import is_finished
 from pinnace.controllers.served import Resource, ServedResources
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import (
@@ -33,7 +35,7 @@ from pinnace.machinery.meta import (
 )
 
 _FINALIZER = "kubernetes"
-_LOOK_AGAIN = 1.0  # seconds; content that goes by itself takes about so long
+_LOOK_AGAIN = 1.0  # seconds; content that goes by itself, but for pods, takes about so long
 
 
 def is_active(namespace: Obj) -> bool:
@@ -48,10 +50,12 @@ class Content:
     remaining: Counter[str] = field(default_factory=Counter)  # `pods.`, `deployments.apps`: how many
     finalizers: Counter[str] = field(default_factory=Counter)  # how many objects each finalizer keeps
     failures: list[str] = field(default_factory=list)
+    unknown: dict[str, str] = field(default_factory=dict)  # groups and versions that cannot be asked, and why
+    grace: int = 0  # seconds that the pods among it may take to end
 
     @property
     def empty(self) -> bool:
-        return not self.remaining and not self.failures
+        return not self.remaining and not self.failures and not self.unknown
 
 
 def deletion_conditions(status: Obj, content: Content, now: datetime) -> list[Obj]:
@@ -63,9 +67,16 @@ def deletion_conditions(status: Obj, content: Content, now: datetime) -> list[Ob
 
 
 def _conditions(content: Content) -> Iterable[Obj]:
-    yield _says(
-        "NamespaceDeletionDiscoveryFailure", False, "ResourcesDiscovered", "All resources successfully discovered"
-    )
+    if content.unknown:
+        why = ", ".join(f"{where}: {error}" for where, error in sorted(content.unknown.items()))
+        text = (
+            f"Discovery failed for some groups, {len(content.unknown)} failing: "
+            f"unable to retrieve the complete list of server APIs: {why}"
+        )
+        yield _says("NamespaceDeletionDiscoveryFailure", True, "DiscoveryFailed", text)
+    else:
+        text = "All resources successfully discovered"
+        yield _says("NamespaceDeletionDiscoveryFailure", False, "ResourcesDiscovered", text)
     yield _says(
         "NamespaceDeletionGroupVersionParsingFailure",
         False,
@@ -132,14 +143,15 @@ class NamespaceController(Controller):
             changed = replace_in(namespace, conditions, "status", "conditions")
             namespace = await self.client.update_status(NAMESPACES, changed)
         if not content.empty:
-            return _LOOK_AGAIN
+            return content.grace // 2 + _LOOK_AGAIN  # the last pod that goes is noticed at once
         await self._let_go(namespace)
         return None
 
     async def _empty(self, namespace: str) -> Content:
         """Ask everything in the namespace to go: pods, and when none is left the rest."""
-        content = Content()
-        namespaced = [one for one in self._served.list() if one.namespaced]
+        elsewhere = await aggregated(self.client)
+        content = Content(unknown=elsewhere.failures)
+        namespaced = [*(one for one in self._served.list() if one.namespaced), *elsewhere.resources]
         pods_first = sorted(namespaced, key=lambda one: one.gvr != PODS)
         for resource in pods_first:
             await self._empty_of(resource, namespace, content)
@@ -149,10 +161,9 @@ class NamespaceController(Controller):
 
     async def _empty_of(self, resource: Resource, namespace: str, content: Content) -> None:
         try:
-            found = await self._found(resource, namespace)
-            if not found:
+            if not await self._found(resource, namespace, limit=1):
                 return
-            await self._delete(resource, namespace, found)
+            await self._delete(resource, namespace)
             left = await self._found(resource, namespace)
         except ApiError as error:
             if not error.is_not_found:  # the resource itself may have gone
@@ -162,17 +173,21 @@ class NamespaceController(Controller):
             content.remaining[f"{resource.gvr.resource}.{resource.gvr.group}"] += len(left)
         for obj in left:
             content.finalizers.update(obj["metadata"].get("finalizers") or ())
+        if resource.gvr == PODS:
+            ending = [pod for pod in left if not is_finished(pod)]
+            graces = (get_in(pod, "spec", "terminationGracePeriodSeconds", default=30) for pod in ending)
+            content.grace = max(graces, default=0)
 
-    async def _found(self, resource: Resource, namespace: str) -> list[Obj]:
-        listed = await self.client.list(resource.gvr, namespace)
+    async def _found(self, resource: Resource, namespace: str, *, limit: int = 0) -> list[Obj]:
+        listed = await self.client.list(resource.gvr, namespace, limit=limit)
         items: list[Obj] = listed.get("items") or []
         return items
 
-    async def _delete(self, resource: Resource, namespace: str, found: list[Obj]) -> None:
+    async def _delete(self, resource: Resource, namespace: str) -> None:
         if resource.collection:
             await self.client.delete_collection(resource.gvr, namespace)
             return
-        for obj in found:
+        for obj in await self._found(resource, namespace):
             try:
                 await self.client.delete(
                     resource.gvr, name_of(obj), namespace, uid=uid_of(obj), propagation_policy="Background"

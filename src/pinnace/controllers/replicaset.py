@@ -146,17 +146,22 @@ class ReplicaSetController(Controller):
             self.expectations.forget(key)
             return None
         in_step = self.expectations.satisfied(key)
-        candidates = [pod for pod in claimable(self.pods.store, owner) if not is_finished(pod)]
-        claimed = await claim_all(self.client, self.resource, owner, self.selector_of(owner), PODS, candidates)
-        pods = [pod for pod in claimed if is_active(pod)]
+        candidates = [pod for pod in claimable(self.pods.store, owner) if is_active(pod)]
+        pods = await claim_all(self.client, self.resource, owner, self.selector_of(owner), PODS, candidates)
         difference, error = len(pods) - wanted_replicas(owner), None
         if in_step and not is_deleting(owner):
             error = await self._scale(owner, pods, difference)
-        terminating = len(claimed) - len(pods) if self._counts_terminating else None
-        await self._write_status(owner, status_of(owner, pods, difference, error, utc_now(), terminating))
+        status = status_of(owner, pods, difference, error, utc_now(), self._terminating(owner))
+        await self._write_status(owner, status)
         if error is not None:
             raise error
         return next_available(pods, get_in(owner, "spec", "minReadySeconds", default=0), utc_now())
+
+    def _terminating(self, owner: Obj) -> int | None:
+        if not self._counts_terminating:
+            return None
+        owned = self.pods.store.by_index("claim", uid_of(owner))
+        return sum(is_deleting(pod) and not is_finished(pod) for pod in owned)
 
     async def _scale(self, owner: Obj, pods: list[Obj], difference: int) -> ApiError | None:
         if difference < 0:

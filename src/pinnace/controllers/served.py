@@ -14,7 +14,7 @@ from pinnace.client.informer import Informer, InformerFactory
 from pinnace.controllers.conditions import is_true
 from pinnace.machinery.meta import GVK, GVR, Obj
 
-_NEEDED = {"delete", "list"}
+NEEDED_VERBS = {"delete", "list"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def _builtin(registry: Registry) -> list[Resource]:
     rank = {(group, version): place for group, versions in registry.groups() for place, version in enumerate(versions)}
     for kind in sorted(registry.kinds, key=lambda kind: rank[kind.group, kind.version]):
         verbs = set(kind.verbs)
-        if verbs >= _NEEDED:
+        if verbs >= NEEDED_VERBS:
             resource = Resource(kind.gvr, kind.kind, kind.namespaced, "watch" in verbs, "deletecollection" in verbs)
             found.setdefault((kind.group, kind.plural), resource)
     return list(found.values())
