@@ -31,6 +31,7 @@ from pinnace.cri.api import (
     PodSandbox,
     PodSandboxConfig,
     PodSandboxState,
+    PodSandboxStats,
     PodSandboxStatus,
     RuntimeCondition,
     Version,
@@ -272,6 +273,9 @@ class FakeRuntime:
             if one.state is ContainerState.RUNNING
         ]
 
+    async def list_pod_sandbox_stats(self) -> list[PodSandboxStats]:
+        return []
+
     async def get_container_events(self) -> AsyncIterator[ContainerEvent]:
         queue: asyncio.Queue[ContainerEvent] = asyncio.Queue()
         self._queues.add(queue)
@@ -283,6 +287,9 @@ class FakeRuntime:
 
     async def status(self) -> list[RuntimeCondition]:
         return self.conditions
+
+    async def runtime_config(self) -> str:
+        return "cgroupfs"
 
     async def update_runtime_config(self, pod_cidr: str) -> None:
         self.pod_cidr = pod_cidr
@@ -305,7 +312,8 @@ class FakeRuntime:
         return self.images[image.image].id
 
     async def remove_image(self, image: ImageSpec) -> None:
-        self.images.pop(image.image, None)
+        for name in [name for name, one in self.images.items() if image.image in (name, one.id)]:
+            del self.images[name]
 
     async def image_fs_info(self) -> list[FilesystemUsage]:
         return []

@@ -306,6 +306,34 @@ class ContainerStats:
     process_count: int = 0  # of its cgroup; 0 where the runtime does not tell
 
 
+@dataclass(slots=True, kw_only=True)
+class NetworkInterfaceUsage:
+    """Counters since the interface is there."""
+
+    name: str
+    rx_bytes: int = 0
+    rx_errors: int = 0
+    tx_bytes: int = 0
+    tx_errors: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class PodSandboxStats:
+    """What a pod uses: everything in its cgroup and its network."""
+
+    id: str
+    metadata: PodSandboxMetadata
+    labels: dict[str, str]
+    timestamp: int
+    cpu_usage_core_nano_seconds: int = 0
+    memory_working_set_bytes: int = 0
+    memory_usage_bytes: int = 0
+    memory_rss_bytes: int = 0
+    process_count: int = 0
+    interfaces: list[NetworkInterfaceUsage] = field(default_factory=list)  # the default one first; none: the host's
+    containers: list[ContainerStats] = field(default_factory=list)
+
+
 class ContainerEventType(Enum):
     CREATED = "CONTAINER_CREATED_EVENT"
     STARTED = "CONTAINER_STARTED_EVENT"
@@ -420,12 +448,17 @@ class RuntimeService(Protocol):
 
     async def list_container_stats(self) -> list[ContainerStats]: ...
 
+    async def list_pod_sandbox_stats(self) -> list[PodSandboxStats]: ...
+
     def get_container_events(self) -> AsyncIterator[ContainerEvent]:
-        """Every event from now on."""
+        """Every event from now on. UNIMPLEMENTED where the runtime tells of none, and must be asked."""
 
     async def status(self) -> list[RuntimeCondition]: ...
 
     async def update_runtime_config(self, pod_cidr: str) -> None: ...
+
+    async def runtime_config(self) -> str:
+        """The cgroup driver, `cgroupfs` or `systemd`. UNIMPLEMENTED where the runtime does not tell."""
 
 
 class ImageService(Protocol):

@@ -6,13 +6,10 @@ https://github.com/etcd-io/etcd/blob/main/api/etcdserverpb/rpc.proto and of mvcc
 
 from __future__ import annotations
 
-from typing import Any
-
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from pinnace.machinery.message_table import message_classes
 
 _PACKAGE = "pinnace.etcd"  # of our own: the names of messages do not travel, and another library may bring etcd's
 
-# A message a line, a field a word: name=number:type, where `*` before the type says repeated.
 _MESSAGES = """
 ResponseHeader      revision=3:int64
 KeyValue            key=1:bytes create_revision=2:int64 mod_revision=3:int64 version=4:int64 value=5:bytes
@@ -35,60 +32,23 @@ WatchResponse       header=1:ResponseHeader created=3:bool canceled=4:bool compa
                     cancel_reason=6:string events=11:*Event
 """
 
-_TYPES = {
-    "bool": descriptor_pb2.FieldDescriptorProto.TYPE_BOOL,
-    "bytes": descriptor_pb2.FieldDescriptorProto.TYPE_BYTES,
-    "int32": descriptor_pb2.FieldDescriptorProto.TYPE_INT32,  # enumerations travel as these
-    "int64": descriptor_pb2.FieldDescriptorProto.TYPE_INT64,
-    "string": descriptor_pb2.FieldDescriptorProto.TYPE_STRING,
-}
-
 EVENT_DELETE = 1  # Event.type; 0 is a put
 TARGET_VERSION, TARGET_MOD = 0, 2  # Compare.target; Compare.result is left at 0, equal
 
 
-def _file() -> descriptor_pb2.FileDescriptorProto:
-    file = descriptor_pb2.FileDescriptorProto(name="pinnace/etcd.proto", package=_PACKAGE, syntax="proto3")
-    for line in _MESSAGES.strip().splitlines():
-        words = line.split()
-        message = file.message_type[-1] if line.startswith(" ") else file.message_type.add(name=words.pop(0))
-        for word in words:
-            name, _, rest = word.partition("=")
-            number, _, kind = rest.partition(":")
-            _add_field(message, name, int(number), kind)
-    return file
+_CLASSES = message_classes(_PACKAGE, _MESSAGES)
 
-
-def _add_field(message: Any, name: str, number: int, kind: str) -> None:
-    proto = descriptor_pb2.FieldDescriptorProto
-    label = proto.LABEL_REPEATED if kind.startswith("*") else proto.LABEL_OPTIONAL
-    kind = kind.removeprefix("*")
-    field = message.field.add(name=name, number=number, label=label)
-    if kind in _TYPES:
-        field.type = _TYPES[kind]
-    else:
-        field.type, field.type_name = proto.TYPE_MESSAGE, f".{_PACKAGE}.{kind}"
-
-
-_pool = descriptor_pool.DescriptorPool()
-_pool.AddSerializedFile(_file().SerializeToString())
-
-
-def _message(name: str) -> Any:
-    return message_factory.GetMessageClass(_pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
-
-
-RangeRequest = _message("RangeRequest")
-RangeResponse = _message("RangeResponse")
-PutRequest = _message("PutRequest")
-PutResponse = _message("PutResponse")
-DeleteRangeRequest = _message("DeleteRangeRequest")
-RequestOp = _message("RequestOp")
-Compare = _message("Compare")
-TxnRequest = _message("TxnRequest")
-TxnResponse = _message("TxnResponse")
-CompactionRequest = _message("CompactionRequest")
-CompactionResponse = _message("CompactionResponse")
-WatchCreateRequest = _message("WatchCreateRequest")
-WatchRequest = _message("WatchRequest")
-WatchResponse = _message("WatchResponse")
+RangeRequest = _CLASSES["RangeRequest"]
+RangeResponse = _CLASSES["RangeResponse"]
+PutRequest = _CLASSES["PutRequest"]
+PutResponse = _CLASSES["PutResponse"]
+DeleteRangeRequest = _CLASSES["DeleteRangeRequest"]
+RequestOp = _CLASSES["RequestOp"]
+Compare = _CLASSES["Compare"]
+TxnRequest = _CLASSES["TxnRequest"]
+TxnResponse = _CLASSES["TxnResponse"]
+CompactionRequest = _CLASSES["CompactionRequest"]
+CompactionResponse = _CLASSES["CompactionResponse"]
+WatchCreateRequest = _CLASSES["WatchCreateRequest"]
+WatchRequest = _CLASSES["WatchRequest"]
+WatchResponse = _CLASSES["WatchResponse"]

@@ -33,11 +33,12 @@ from pinnace.cri.api import (
     LinuxContainerResources,
     PodSandbox,
     PodSandboxConfig,
+    PodSandboxStats,
     PodSandboxStatus,
     RuntimeCondition,
     Version,
 )
-from pinnace.cri.engine import procfs
+from pinnace.cri.engine import pod_stats, procfs
 from pinnace.cri.engine.cgroups import Cgroups
 from pinnace.cri.engine.containers import Containers
 from pinnace.cri.engine.images.service import Images
@@ -252,6 +253,15 @@ class Engine:
     async def list_container_stats(self) -> list[ContainerStats]:
         return await self.containers.stats()
 
+    async def list_pod_sandbox_stats(self) -> list[PodSandboxStats]:
+        members: dict[str, list[ContainerStats]] = {}
+        for stats in await self.containers.stats():
+            members.setdefault(self.containers.records[stats.id].sandbox_id, []).append(stats)
+        ready = [record for record in self.sandboxes.records.values() if record.ready]
+        return await asyncio.to_thread(
+            lambda: [pod_stats.read(one, self.sandboxes, self.cgroups, members.get(one.id, [])) for one in ready]
+        )
+
     # Sessions.
 
     def _running(self, container_id: str) -> ContainerRecord:
@@ -314,6 +324,9 @@ class Engine:
                 message="" if network else "Network plugin returns error: cni plugin not initialized",
             ),
         ]
+
+    async def runtime_config(self) -> str:
+        return "cgroupfs"
 
     async def update_runtime_config(self, pod_cidr: str) -> None:
         if pod_cidr:

@@ -1,0 +1,274 @@
+"""A container runtime behind a socket: containerd, CRI-O, or whatever else serves CRI v1 (gRPC).
+
+The same services as the embedded engine's. Calls wait as long as a kubelet's do: `request_timeout`, twice that for a
+new sandbox, and longer by what a stop or a command may take; pulls end when they end. A runtime that is gone fails its
+calls with UNAVAILABLE, and is reached again as soon as it is back. Needs `grpcio` and `protobuf` (`pinnace[cri]`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import grpc
+import grpc.aio
+
+from pinnace.cri.api import (
+    AttachRequest,
+    AuthConfig,
+    Container,
+    ContainerConfig,
+    ContainerEvent,
+    ContainerStats,
+    ContainerStatus,
+    CriError,
+    ExecRequest,
+    ExecSyncResponse,
+    FilesystemUsage,
+    Image,
+    ImageSpec,
+    LinuxContainerResources,
+    PodSandbox,
+    PodSandboxConfig,
+    PodSandboxStats,
+    PodSandboxStatus,
+    RuntimeCondition,
+    Version,
+)
+from pinnace.cri.v1.convert import from_message, to_message
+from pinnace.cri.v1.messages import IMAGE_METHODS, IMAGE_SERVICE, RUNTIME_METHODS, RUNTIME_SERVICE, message_class
+
+REQUEST_TIMEOUT = 120.0  # seconds; KubeletConfiguration's runtimeRequestTimeout
+MAX_MESSAGE = 16 * 1024 * 1024  # bytes, as kubelets allow
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_send_message_length", MAX_MESSAGE),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.enable_retries", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+def parse_endpoint(endpoint: str) -> str:
+    """gRPC's name of `unix:///run/containerd/containerd.sock`, of that path alone or of `tcp://host:port`.
+
+    Raises ValueError.
+    """
+    if endpoint.startswith("/"):
+        return f"unix://{endpoint}"
+    parts = urlsplit(endpoint)
+    if parts.scheme == "unix" and parts.path and not parts.netloc:
+        return f"unix://{parts.path}"
+    if parts.scheme == "tcp" and parts.netloc:
+        return parts.netloc
+    raise ValueError(f'"{endpoint}" is neither unix:///PATH nor tcp://HOST:PORT')
+
+
+def _serialize(message: Any) -> bytes:
+    data: bytes = message.SerializeToString()
+    return data
+
+
+class _Service:
+    """The methods of one service at an endpoint. Made in the event loop that calls them."""
+
+    def __init__(self, endpoint: str, service: str, methods: tuple[str, ...], request_timeout: float) -> None:
+        self._target = parse_endpoint(endpoint)
+        self._timeout = request_timeout
+        self._channel = grpc.aio.insecure_channel(self._target, options=_OPTIONS)
+        self._calls = {
+            method: self._channel.unary_unary(
+                f"/{service}/{method}",
+                request_serializer=_serialize,
+                response_deserializer=message_class(f"{method}Response").FromString,
+            )
+            for method in methods
+        }
+
+    async def close(self) -> None:
+        """End the calls under way and the connection."""
+        await self._channel.close()
+
+    async def _call(self, method: str, *, timeout: float | None = 0, **fields: Any) -> Any:
+        """Call with these fields of the request. `timeout`: seconds, 0 the usual ones, None without end."""
+        request = message_class(f"{method}Request")(**fields)
+        return await self._send(method, request, self._timeout if timeout == 0 else timeout)
+
+    async def _send(self, method: str, request: Any, timeout: float | None) -> Any:
+        try:
+            return await self._calls[method](request, timeout=timeout)
+        except grpc.aio.AioRpcError as error:
+            raise self._error(error) from None
+
+    def _error(self, error: grpc.aio.AioRpcError) -> CriError:
+        details = error.details() or ""
+        if error.code() is grpc.StatusCode.UNAVAILABLE and self._target.startswith("unix://"):
+            reason = "no such file or directory" if "No such file" in details else "connection refused"
+            if "onnect" in details:
+                dialed = self._target.removeprefix("unix://")
+                what = f"transport: Error while dialing: dial unix {dialed}: connect: {reason}"
+                details = f'connection error: desc = "{what}"'
+        return CriError(error.code().name, details)
+
+
+class RemoteRuntimeService(_Service):
+    """`RuntimeService` at an endpoint."""
+
+    def __init__(self, endpoint: str, request_timeout: float = REQUEST_TIMEOUT) -> None:
+        super().__init__(endpoint, RUNTIME_SERVICE, RUNTIME_METHODS, request_timeout)
+        self._events = self._channel.unary_stream(
+            f"/{RUNTIME_SERVICE}/GetContainerEvents",
+            request_serializer=_serialize,
+            response_deserializer=message_class("ContainerEventResponse").FromString,
+        )
+
+    async def version(self) -> Version:
+        return from_message(Version, await self._call("Version", version="0.1.0"))
+
+    async def status(self) -> list[RuntimeCondition]:
+        answer = await self._call("Status")
+        return [from_message(RuntimeCondition, one) for one in answer.status.conditions]
+
+    async def runtime_config(self) -> str:
+        driver = message_class("LinuxRuntimeConfiguration").DESCRIPTOR.fields_by_name["cgroup_driver"].enum_type
+        answer = await self._call("RuntimeConfig")
+        if not answer.HasField("linux"):
+            raise CriError("UNIMPLEMENTED", "the runtime does not tell its cgroup driver")
+        name: str = driver.values_by_number[answer.linux.cgroup_driver].name
+        return name.lower()
+
+    async def update_runtime_config(self, pod_cidr: str) -> None:
+        network = message_class("NetworkConfig")(pod_cidr=pod_cidr)
+        await self._call("UpdateRuntimeConfig", runtime_config=message_class("RuntimeConfig")(network_config=network))
+
+    # Sandboxes.
+
+    async def run_pod_sandbox(self, config: PodSandboxConfig, runtime_handler: str = "") -> str:
+        answer = await self._call(
+            "RunPodSandbox", timeout=2 * self._timeout, config=to_message(config), runtime_handler=runtime_handler
+        )
+        identity: str = answer.pod_sandbox_id
+        return identity
+
+    async def stop_pod_sandbox(self, pod_sandbox_id: str) -> None:
+        await self._call("StopPodSandbox", pod_sandbox_id=pod_sandbox_id)
+
+    async def remove_pod_sandbox(self, pod_sandbox_id: str) -> None:
+        await self._call("RemovePodSandbox", pod_sandbox_id=pod_sandbox_id)
+
+    async def pod_sandbox_status(self, pod_sandbox_id: str) -> PodSandboxStatus:
+        answer = await self._call("PodSandboxStatus", pod_sandbox_id=pod_sandbox_id)
+        return from_message(PodSandboxStatus, answer.status)
+
+    async def list_pod_sandbox(self) -> list[PodSandbox]:
+        return [from_message(PodSandbox, one) for one in (await self._call("ListPodSandbox")).items]
+
+    # Containers.
+
+    async def create_container(
+        self, pod_sandbox_id: str, config: ContainerConfig, sandbox_config: PodSandboxConfig
+    ) -> str:
+        answer = await self._call(
+            "CreateContainer",
+            pod_sandbox_id=pod_sandbox_id,
+            config=to_message(config),
+            sandbox_config=to_message(sandbox_config),
+        )
+        identity: str = answer.container_id
+        return identity
+
+    async def start_container(self, container_id: str) -> None:
+        await self._call("StartContainer", container_id=container_id)
+
+    async def stop_container(self, container_id: str, timeout: int) -> None:
+        request = message_class("StopContainerRequest")(container_id=container_id, timeout=timeout)
+        await self._send("StopContainer", request, self._timeout + timeout)
+
+    async def remove_container(self, container_id: str) -> None:
+        await self._call("RemoveContainer", container_id=container_id)
+
+    async def list_containers(self) -> list[Container]:
+        return [from_message(Container, one) for one in (await self._call("ListContainers")).containers]
+
+    async def container_status(self, container_id: str) -> ContainerStatus:
+        answer = await self._call("ContainerStatus", container_id=container_id)
+        return from_message(ContainerStatus, answer.status)
+
+    async def update_container_resources(self, container_id: str, linux: LinuxContainerResources) -> None:
+        await self._call("UpdateContainerResources", container_id=container_id, linux=to_message(linux))
+
+    async def reopen_container_log(self, container_id: str) -> None:
+        await self._call("ReopenContainerLog", container_id=container_id)
+
+    # Sessions.
+
+    async def exec_sync(self, container_id: str, cmd: list[str], timeout: float = 0) -> ExecSyncResponse:
+        seconds = math.ceil(timeout)
+        request = message_class("ExecSyncRequest")(container_id=container_id, cmd=cmd, timeout=seconds)
+        answer = await self._send("ExecSync", request, self._timeout + seconds if seconds else None)
+        return from_message(ExecSyncResponse, answer)
+
+    async def exec(self, request: ExecRequest) -> str:
+        url: str = (await self._send("Exec", to_message(request), self._timeout)).url
+        return url
+
+    async def attach(self, request: AttachRequest) -> str:
+        url: str = (await self._send("Attach", to_message(request), self._timeout)).url
+        return url
+
+    async def port_forward(self, pod_sandbox_id: str, ports: list[int]) -> str:
+        url: str = (await self._call("PortForward", pod_sandbox_id=pod_sandbox_id, port=ports)).url
+        return url
+
+    # Statistics and events.
+
+    async def list_container_stats(self) -> list[ContainerStats]:
+        return [from_message(ContainerStats, one) for one in (await self._call("ListContainerStats")).stats]
+
+    async def list_pod_sandbox_stats(self) -> list[PodSandboxStats]:
+        return [from_message(PodSandboxStats, one) for one in (await self._call("ListPodSandboxStats")).stats]
+
+    async def get_container_events(self) -> AsyncIterator[ContainerEvent]:
+        call = self._events(message_class("GetEventsRequest")())
+        try:
+            async for event in call:
+                yield from_message(ContainerEvent, event)
+        except grpc.aio.AioRpcError as error:
+            raise self._error(error) from None
+        except asyncio.CancelledError:
+            if not call.cancelled():
+                raise
+            raise CriError("CANCELLED", "the connection to the runtime was closed") from None
+        finally:
+            call.cancel()
+
+
+class RemoteImageService(_Service):
+    """`ImageService` at an endpoint, a runtime's own or another."""
+
+    def __init__(self, endpoint: str, request_timeout: float = REQUEST_TIMEOUT) -> None:
+        super().__init__(endpoint, IMAGE_SERVICE, IMAGE_METHODS, request_timeout)
+
+    async def list_images(self) -> list[Image]:
+        return [from_message(Image, one) for one in (await self._call("ListImages")).images]
+
+    async def image_status(self, image: ImageSpec) -> Image | None:
+        answer = await self._call("ImageStatus", image=to_message(image))
+        return from_message(Image, answer.image) if answer.HasField("image") else None
+
+    async def pull_image(self, image: ImageSpec, auth: AuthConfig | None = None) -> str:
+        given = to_message(auth) if auth is not None else None
+        reference: str = (await self._call("PullImage", timeout=None, image=to_message(image), auth=given)).image_ref
+        return reference
+
+    async def remove_image(self, image: ImageSpec) -> None:
+        await self._call("RemoveImage", image=to_message(image))
+
+    async def image_fs_info(self) -> list[FilesystemUsage]:
+        return [from_message(FilesystemUsage, one) for one in (await self._call("ImageFsInfo")).image_filesystems]
