@@ -25,7 +25,7 @@ from pinnace.machinery.meta import GVR, Obj, controller_of, key_of, namespace_of
 
 _log = structlog.get_logger()
 
-REST = 4.0  # times what a decision took
+REST = 9.0  # times what a decision took: one key takes a tenth of the loop at most
 LEAST_REST, LONGEST_REST = 0.005, 0.25  # seconds
 
 KeysOf = Callable[[Obj], Iterable[str]]

@@ -64,11 +64,12 @@ def status_of(
     `terminating` how many are on their way out, None where the API has no place for it."""
     template_labels = get_in(owner, "spec", "template", "metadata", "labels", default={})
     min_ready = get_in(owner, "spec", "minReadySeconds", default=0)
+    ready = [pod for pod in pods if is_ready(pod)]
     counts = {
         "replicas": len(pods),
         "fullyLabeledReplicas": sum(template_labels.items() <= labels_of(pod).items() for pod in pods),
-        "readyReplicas": sum(map(is_ready, pods)),
-        "availableReplicas": sum(is_available(pod, min_ready, now) for pod in pods),
+        "readyReplicas": len(ready),
+        "availableReplicas": sum(is_available(pod, min_ready, now) for pod in ready) if min_ready else len(ready),
         "observedGeneration": owner["metadata"].get("generation", 0),
     }
     status: Obj = {name: count for name, count in counts.items() if count or name == "replicas"}
@@ -101,6 +102,8 @@ def _conditions(owner: Obj, difference: int, error: ApiError | None, now: dateti
 
 def next_available(pods: Iterable[Obj], min_ready_seconds: int, now: datetime) -> float | None:
     """Seconds until the next ready pod becomes available, if one is waiting for that."""
+    if not min_ready_seconds:
+        return None
     waits = [available_in(pod, min_ready_seconds, now) for pod in pods if is_ready(pod)]
     return min((wait for wait in waits if wait > 0), default=None)
 
