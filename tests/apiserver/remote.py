@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import ssl
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from aiohttp import web
 from pinnace.machinery.meta import Obj
 
 Answer = Callable[[str, Any], Any]
-"""From path and document to the document that is answered, or `(status, document)`."""
+"""From path and document to the document that is answered, or `(status, document)`; perhaps later."""
 
 
 class Remote:
@@ -67,6 +68,8 @@ class Remote:
         text = await request.text()
         document = json.loads(text) if text else None
         answered = self._answer(request.path, document)
+        if inspect.isawaitable(answered):
+            answered = await answered
         status, body = answered if isinstance(answered, tuple) else (200, answered)
         async with self._more:
             self.asked.append(document)

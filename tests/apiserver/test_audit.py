@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -24,7 +25,8 @@ from pinnace.apiserver.request_info import parse_request
 from pinnace.apiserver.server import ApiServer
 from pinnace.machinery.meta import Obj
 from pinnace.store.sqlite import SqliteStore
-from tests.apiserver.conftest import Cluster, config_map, options_for, pod
+from pinnace.wire.http import Peer, Request, Response, StreamingResponse, UpgradeResponse, discard
+from tests.apiserver.conftest import TOKEN, Cluster, config_map, options_for, pod
 from tests.apiserver.hooks import Hooks, add, register
 from tests.apiserver.remote import Remote
 
@@ -392,6 +394,31 @@ def test_a_full_file_is_renamed_and_the_oldest_go(tmp_path: Path) -> None:
     assert (tmp_path / "audit.log").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_part_ends_while_an_older_one_is_still_looked_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tidied: list[datetime] = []
+    first, second_has_ended = threading.Event(), threading.Event()
+
+    def slowly(options: LogOptions, now: datetime) -> None:
+        tidied.append(now)
+        first.set()
+        assert second_has_ended.wait(30)
+
+    monkeypatch.setattr("pinnace.apiserver.audit.log_file.tidy", slowly)
+    file = LogFile(LogOptions(path=str(tmp_path / "audit.log"), max_size=1))
+    half = b"x" * (1 << 19) + b"\n"
+    moments = [NOW + timedelta(seconds=second) for second in range(5)]
+    for moment in moments[:3]:
+        file.write(half, moment)
+        file.write(half, moment)
+        if moment == moments[1]:
+            assert first.wait(30)  # the rest ends parts, and does not wait
+    second_has_ended.set()
+    file.close()
+
+    assert tidied[-1] == NOW + timedelta(seconds=2)
+    assert len(older_parts(tmp_path / "audit.log")) > 2
+
+
 def test_older_parts_are_compressed_and_removed_by_age(tmp_path: Path) -> None:
     options = LogOptions(path=str(tmp_path / "audit.log"), max_age=7, compress=True)
     for day in (1, 20, 30):
@@ -407,7 +434,6 @@ def test_a_disk_that_is_full_loses_events_and_nothing_else() -> None:
 
     assert backend.accept(Event({}, b"{}")) is False
     assert backend.lost == 1
-    assert backend.strict
 
 
 async def test_a_strict_log_that_cannot_be_written_refuses_requests(pki: Path, tmp_path: Path) -> None:
@@ -503,6 +529,111 @@ async def test_a_blocking_webhook_has_the_event_before_the_client_its_answer(pki
             stages = {event["stage"] for asked in remote.asked for event in asked["items"]}
 
     assert stages == {"RequestReceived", "ResponseComplete"}
+
+
+BY_TESTER: Obj = {"rules": [{"level": "Metadata", "users": ["tester", "system:admin"]}]}
+
+
+def webhook_options(file: Path, mode: str) -> AuditOptions:
+    delivery = Delivery(mode=mode)
+    return AuditOptions(webhook=WebhookOptions(config_file=file, initial_backoff=0.01, delivery=delivery))
+
+
+async def test_a_blocking_webhook_has_the_events_of_this_process_before_it_goes_on(pki: Path, tmp_path: Path) -> None:
+    async with Remote(pki, lambda *_: {}) as remote:
+        file = remote.kubeconfig(tmp_path / "webhook.conf")
+        async with audited(pki, tmp_path, BY_TESTER, webhook_options(file, "blocking")) as made:
+            await made.cluster.request("POST", MAPS, config_map("a"), user="system:admin")
+            stages = [asked["items"][0]["stage"] for asked in remote.asked]
+            await made.cluster.refused("POST", MAPS, config_map("a"), user="system:admin")
+            codes = [asked["items"][0].get("responseStatus", {}).get("code") for asked in remote.asked]
+
+    assert stages == ["RequestReceived", "ResponseComplete"]
+    assert codes == [None, 201, None, 409]
+
+
+@pytest.mark.parametrize("status", [400, 503])
+async def test_a_strict_webhook_that_refuses_an_event_has_its_request_refused(
+    status: int, pki: Path, tmp_path: Path
+) -> None:
+    answers: list[Any] = [(status, {})] * 10  # five attempts for each request
+    async with Remote(pki, lambda *_: answers.pop() if answers else {}) as remote:
+        file = remote.kubeconfig(tmp_path / "webhook.conf")
+        async with audited(pki, tmp_path, BY_TESTER, webhook_options(file, "blocking-strict")) as made:
+            refused = await made.cluster.call("POST", MAPS, config_map("a"))
+            own = await made.cluster.refused("POST", MAPS, config_map("a"), user="system:admin")
+            taken = await made.cluster.call("POST", MAPS, config_map("a"))
+            text = (await made.cluster.call("GET", "/metrics")).body.decode()
+
+    assert (refused.status, own.code, taken.status) == (500, 500, 201)
+    assert refused.json["message"] == own.message == "Internal error occurred: failed to store audit event"
+    assert "\napiserver_audit_requests_rejected_total 2\n" in text
+
+
+async def test_a_blocking_webhook_that_loses_events_loses_nothing_else(pki: Path, tmp_path: Path) -> None:
+    async with Remote(pki, lambda *_: (500, {})) as remote:
+        file = remote.kubeconfig(tmp_path / "webhook.conf")
+        async with audited(pki, tmp_path, BY_TESTER, webhook_options(file, "blocking")) as made:
+            taken = await made.cluster.call("POST", MAPS, config_map("a"))
+
+    assert taken.status == 201
+
+
+async def test_a_request_does_not_wait_for_a_blocking_webhook_beyond_its_time(pki: Path, tmp_path: Path) -> None:
+    answering = asyncio.Event()
+
+    async def answer(path: str, document: Any) -> Obj:
+        await answering.wait()
+        return {}
+
+    async with Remote(pki, answer) as remote:
+        audit = webhook_options(remote.kubeconfig(tmp_path / "webhook.conf"), "blocking")
+        async with audited(pki, tmp_path, BY_TESTER, audit, request_timeout=0.2) as made:
+            late = await made.cluster.call("POST", MAPS, config_map("a"))
+            own = await made.cluster.refused("POST", MAPS, config_map("a"), user="system:admin")
+            answering.set()
+
+    assert (late.status, late.json["reason"]) == (504, "Timeout")
+    assert (own.code, own.reason) == (504, "Timeout")
+
+
+async def test_a_stream_that_is_not_sent_is_complete_all_the_same(everything: Audited) -> None:
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    answer = everything.cluster.server.handle(Request("GET", MAPS, "watch=true", headers, b"", Peer("10.0.0.1")))
+    assert isinstance(answer, StreamingResponse)
+
+    discard(answer)
+
+    stages = [event["stage"] for event in everything.events(MAPS, "")]
+    assert stages == ["RequestReceived", "ResponseStarted", "ResponseComplete"]
+
+
+async def test_a_request_whose_client_leaves_while_others_are_asked_is_complete(pki: Path, tmp_path: Path) -> None:
+    asked, left = asyncio.Event(), asyncio.Event()
+
+    async def answer(path: str, document: Any) -> Obj:
+        asked.set()
+        await left.wait()
+        return {}
+
+    async with Remote(pki, answer) as remote:
+        more: dict[str, Any] = {
+            "authorization_modes": ("Webhook",),
+            "authorization_webhook_config_file": remote.kubeconfig(tmp_path / "authorizer.conf"),
+        }
+        async with audited(pki, tmp_path, {"rules": [{"level": "Metadata", "users": ["plain-user"]}]}, **more) as made:
+            request = Request("GET", MAPS, "", {"authorization": "Bearer plain"}, b"", Peer(""))
+            answered = made.cluster.server.handle(request)
+            assert not isinstance(answered, Response | StreamingResponse | UpgradeResponse)
+            task = asyncio.ensure_future(answered)
+            await asyncio.wait_for(asked.wait(), 30)
+            assert request.abandoned is not None
+            request.abandoned()
+            await asyncio.wait_for(task, 30)
+            left.set()
+            (complete,) = made.events(MAPS)
+
+    assert complete["responseStatus"]["code"] == 504
 
 
 async def test_a_webhook_that_is_away_does_not_hold_up_the_server(pki: Path, tmp_path: Path) -> None:

@@ -321,6 +321,19 @@ async def test_stream_ends_when_the_peer_leaves(connect: Connect) -> None:
         assert events == ["closed=True"]
 
 
+async def test_response_that_is_not_sent_is_told(connect: Connect) -> None:
+    unsent = asyncio.Event()
+
+    async def run(_: Writer) -> None:
+        raise AssertionError("nobody reads this")
+
+    async with serving(lambda _: StreamingResponse(run, unsent=unsent.set)) as server:
+        wire = await connect(server)
+        wire.send(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await wire.head()
+        await asyncio.wait_for(unsent.wait(), PATIENCE)
+
+
 async def test_slow_peer_is_cut_off_with_bounded_memory(connect: Connect) -> None:
     limit = 1 << 20
     most = 0

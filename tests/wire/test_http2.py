@@ -116,8 +116,9 @@ async def test_handler_that_fails_is_500_and_the_connection_goes_on() -> None:
 async def test_upgrade_is_told_to_use_http_1() -> None:
     async def run(_: object) -> None: ...
 
-    got = await Pair(lambda _: UpgradeResponse(run)).ask("GET", "/exec")
-    assert got.reset == Code.HTTP_1_1_REQUIRED
+    unsent = asyncio.Event()
+    got = await Pair(lambda _: UpgradeResponse(run, unsent=unsent.set)).ask("GET", "/exec")
+    assert (got.reset, unsent.is_set()) == (Code.HTTP_1_1_REQUIRED, True)
 
 
 async def test_expected_continue_is_sent_before_the_body() -> None:
@@ -353,6 +354,29 @@ async def test_reset_of_a_write_lets_it_finish_unheard() -> None:
     release.set()
     await pair.talk()
     assert finished.is_set()
+    assert not pair.server.busy
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_response_that_is_not_sent_is_told(method: str) -> None:
+    release, unsent = asyncio.Event(), asyncio.Event()
+
+    async def run(_: Writer) -> None:
+        raise AssertionError("nobody reads this")
+
+    async def answer() -> AnyResponse:
+        await release.wait()
+        return StreamingResponse(run, unsent=unsent.set)
+
+    pair = Pair(lambda _: answer())
+    number = pair.request(method, "/")
+    await pair.talk()
+    if method == "GET":
+        pair.client.reset_stream(number, 8)
+        await pair.talk()
+    release.set()
+    await pair.talk()
+    assert unsent.is_set()
     assert not pair.server.busy
 
 

@@ -14,6 +14,8 @@ from pinnace.apiserver.request_info import RequestInfo
 from pinnace.wire.http import Request
 
 if TYPE_CHECKING:
+    import asyncio
+
     from pinnace.apiserver.audit.event import Record
     from pinnace.apiserver.call import Call
     from pinnace.apiserver.flowcontrol.level import Flow
@@ -31,6 +33,7 @@ class Exchange:
     began: float = field(default_factory=time.perf_counter)  # seconds
     call: Call | None = None  # of a request to a resource
     audit: Record | None = None  # of a request that is recorded, until it is answered
+    recording: tuple[asyncio.Future[bool], ...] = ()  # its events that a blocking backend has yet to deliver
     flow: Flow | None = None  # of a request that is classified
     terminated: bool = False  # refused or given up for want of room or time
     panic: str = ""  # what went wrong inside the server

@@ -8,7 +8,7 @@ that of https://kubernetes.io/docs/tasks/access-application-cluster/access-clust
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape, unescape
 from urllib.parse import urlsplit, urlunsplit
 
@@ -71,7 +71,7 @@ class Relinking:
             await run(piecewise)
             piecewise.finish()
 
-        return StreamingResponse(relinked, answer.status, headers)
+        return replace(answer, run=relinked, headers=headers)
 
     def _headers(self, headers: Headers) -> Headers:
         return tuple((name, self.link(value) if name.lower() == "location" else value) for name, value in headers)

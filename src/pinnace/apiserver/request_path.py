@@ -8,6 +8,7 @@ JSON, the other servers of this process (`pinnace.client.transport.LoopbackHandl
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Mapping
+from functools import partial
 from time import perf_counter as clock
 
 import orjson
@@ -71,17 +72,19 @@ class RequestPath:
 
     def handle(self, request: Request) -> AnyResponse | Awaitable[AnyResponse]:
         """Answer one HTTP request."""
+        exchange = Exchange(request)
         if self._auditor is not None and self._auditor.waits:
-            return self._when_recorded(self._auditor, self._handle(request))
-        return self._handle(request)
+            return self._when_recorded(self._auditor, exchange)
+        return self._handle(exchange)
 
-    async def _when_recorded(self, auditor: Auditor, answer: AnyResponse | Awaitable[AnyResponse]) -> AnyResponse:
+    async def _when_recorded(self, auditor: Auditor, exchange: Exchange) -> AnyResponse:
+        """The answer, when a blocking backend has its event."""
+        answer = self._handle(exchange)
         found = answer if isinstance(answer, AnyResponse) else await answer
-        await auditor.settle()
+        await auditor.settle(exchange)
         return found
 
-    def _handle(self, request: Request) -> AnyResponse | Awaitable[AnyResponse]:
-        exchange = Exchange(request)
+    def _handle(self, exchange: Exchange) -> AnyResponse | Awaitable[AnyResponse]:
         try:
             self._admit(exchange)
             return self._dispatch(exchange)
@@ -92,8 +95,10 @@ class RequestPath:
 
     async def _after_asking(self, exchange: Exchange, question: MustAsk) -> AnyResponse:
         """The same for a request whose admission hangs on what another server says."""
+        request = exchange.request
         try:
-            await asking(lambda: self._admit(exchange), question)
+            info = self._info(request.method, request.path, _is_watch(request.query))
+            await self._limiter.in_time(exchange, info, asking(lambda: self._admit(exchange), question))
             answer = self._dispatch(exchange)
             return answer if isinstance(answer, AnyResponse) else await answer
         except Exception as error:
@@ -129,6 +134,8 @@ class RequestPath:
         exchange.info = asked = self._info(request.method, request.path, _is_watch(request.query))
         if self._auditor is not None and is_first:
             self._auditor.begin(exchange)
+            if exchange.recording:
+                raise MustAsk(partial(self._auditor.received, exchange))
         if is_impersonation(request.headers):
             exchange.user = user = impersonated(user, request.headers, self._api.authorizer)
             if exchange.audit is not None:
@@ -267,11 +274,11 @@ class RequestPath:
             await self._admit_own(who, info, params, exchange)
             answer = await self._own(who, info, method, path, params, body, content_type, exchange)
         except ApiError as error:
-            if exchange.audit is not None:
-                self._auditor.done(exchange, error.code, error.to_status())
+            self._auditor.done(exchange, error.code, error.to_status())
+            await self._auditor.settle(exchange)
             raise
-        if exchange.audit is not None:
-            self._auditor.done(exchange, 201 if info.verb == "create" else 200, answer)
+        self._auditor.done(exchange, 201 if info.verb == "create" else 200, answer)
+        await self._auditor.settle(exchange)
         return answer
 
     async def _admit_own(
@@ -280,6 +287,7 @@ class RequestPath:
         """`_admit` for a component of this process; `exchange` is there where requests are recorded."""
         if exchange is not None and self._auditor is not None:
             self._auditor.begin(exchange)
+            await self._auditor.received(exchange)
         asked = self._asked(who, info, params)
 
         def authorize() -> None:
@@ -336,11 +344,11 @@ class RequestPath:
             try:
                 await self._admit_own(who, info, params, exchange)
             except ApiError as error:
-                if exchange.audit is not None:
-                    self._auditor.done(exchange, error.code, error.to_status())
+                self._auditor.done(exchange, error.code, error.to_status())
+                await self._auditor.settle(exchange)
                 raise
-            if exchange.audit is not None:
-                self._auditor.started(exchange)
+            self._auditor.started(exchange)
+            await self._auditor.settle(exchange)
         if self._aggregator.backends and (backend := self._aggregator.find(info)) is not None:
             events = loopback.watch(backend, who, path, params)
         else:
@@ -351,7 +359,7 @@ class RequestPath:
             async for event in events:
                 yield event
         finally:
-            if exchange is not None and exchange.audit is not None and self._auditor is not None:
+            if exchange is not None and self._auditor is not None:
                 self._auditor.done(exchange, 200, None)
 
 

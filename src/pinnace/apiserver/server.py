@@ -123,7 +123,7 @@ class ApiServer:
         self.metrics.families += [*self._limiter.families(), *self.api.admission.families()]
         self.metrics.families += [*self._aggregator.families(), self._handshakes()]
         self._public = PublicPaths(self.api, self.metrics, self._aggregator, self._limiter.control)
-        self._auditor = auditor_of(options.audit, schemas)
+        self._auditor = auditor_of(options.audit, schemas, options.request_timeout)
         if self._auditor is not None:
             from pinnace.apiserver.audit.measures import families
 

@@ -137,6 +137,7 @@ class StreamingResponse:
     status: int = 200
     headers: Headers = ()
     audit_id: str = ""
+    unsent: Callable[[], None] | None = None  # called instead of `run` where there is nobody or no need to send to
 
 
 @dataclass(slots=True)
@@ -147,6 +148,13 @@ class UpgradeResponse:
     headers: Headers = field(default_factory=tuple)
     status: int = 101
     audit_id: str = ""
+    unsent: Callable[[], None] | None = None  # as a `StreamingResponse` has it
+
+
+def discard(response: Response | StreamingResponse | UpgradeResponse) -> None:
+    """Let go of what a response holds whose `run` will not be called."""
+    if not isinstance(response, Response) and response.unsent is not None:
+        response.unsent()
 
 
 AnyResponse = Response | StreamingResponse | UpgradeResponse

@@ -27,6 +27,7 @@ from pinnace.wire.http import (
     Response,
     StreamingResponse,
     UpgradeResponse,
+    discard,
     frame_chunk,
     unframe_chunk,
 )
@@ -470,6 +471,7 @@ class Http1Connection:
             head += b"Transfer-Encoding: chunked\r\n"
         self._channel.write(head + (b"\r\n" if keep_alive else b"Connection: close\r\n\r\n"))
         if incoming.request.method == "HEAD" or self._lost:
+            discard(response)
             return
         self._stream = _ChunkWriter(self._channel, self._settings.slow_peer_bytes, incoming.chunked_ok)
         try:

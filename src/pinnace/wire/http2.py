@@ -16,7 +16,16 @@ from pinnace.wire import http2_frames as frames
 from pinnace.wire.connection import Channel, Settings, plain_error
 from pinnace.wire.heads import BODYLESS
 from pinnace.wire.hpack import CONTINUE, TABLE_BYTES, TABLE_SIZE_0, blocks, encode_audit_id, encode_length
-from pinnace.wire.http import AnyResponse, Handler, Peer, Request, Response, StreamingResponse, UpgradeResponse
+from pinnace.wire.http import (
+    AnyResponse,
+    Handler,
+    Peer,
+    Request,
+    Response,
+    StreamingResponse,
+    UpgradeResponse,
+    discard,
+)
 from pinnace.wire.http2_frames import Code, ConnectionFailure, StreamFailure
 from pinnace.wire.http2_requests import RequestHead, RequestHeads
 from pinnace.wire.http2_sender import Sender, SendStream
@@ -481,10 +490,12 @@ class Http2Connection:
                 except Exception:
                     result = self._failure(request)
             if stream.gone:
+                discard(result)
                 return
             if isinstance(result, StreamingResponse):
                 await self._send_stream(stream, request, result)
             elif isinstance(result, UpgradeResponse):
+                discard(result)
                 self._reset(stream.id, Code.HTTP_1_1_REQUIRED)
             else:
                 self._respond(stream.id, stream, request.method, result)
@@ -530,6 +541,7 @@ class Http2Connection:
         bodyless = request.method == "HEAD" or response.status in BODYLESS
         self._sender.put(frames.headers(stream.id, block, bodyless, self._sender.frame_bytes))
         if bodyless:
+            discard(response)
             self._sent(stream.sending)
             return
         stream.writer = StreamWriter(self._sender, stream.sending, self._settings.slow_peer_bytes, self._cut_off)

@@ -74,7 +74,7 @@ async def http_proxy(
         finally:
             backend.close()
 
-    return StreamingResponse(run, backend.status, fields)
+    return StreamingResponse(run, backend.status, fields, unsent=backend.close)
 
 
 async def upgrade_proxy(
@@ -104,7 +104,7 @@ async def upgrade_proxy(
             backend.close()
             connection.close()
 
-    return UpgradeResponse(run, tuple(backend.headers))
+    return UpgradeResponse(run, tuple(backend.headers), unsent=backend.close)
 
 
 def _forwarded(request: Request, headers: Headers) -> list[tuple[str, str]]:

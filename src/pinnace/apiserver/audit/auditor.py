@@ -6,6 +6,8 @@ https://kubernetes.io/docs/tasks/debug/debug-cluster/audit/.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +23,7 @@ from pinnace.apiserver.audit.event import Record, record_of
 from pinnace.apiserver.audit.options import AuditOptions
 from pinnace.apiserver.audit.policy import COMPLETE, PANIC, RECEIVED, STARTED, Level, Policy, load_policy
 from pinnace.apiserver.authn import User
-from pinnace.apiserver.deadline import is_long_running
+from pinnace.apiserver.deadline import is_long_running, too_late
 from pinnace.apiserver.exchange import Exchange
 from pinnace.machinery import errors
 from pinnace.machinery.meta import Obj, utc_now
@@ -38,7 +40,8 @@ Finish = Callable[[], None]
 class Auditor:
     """`events`, `levels` and `rejected` count since the start."""
 
-    def __init__(self, policy: Policy, backends: Sequence[Backend], schemas: Schemas) -> None:
+    def __init__(self, policy: Policy, backends: Sequence[Backend], schemas: Schemas, seconds: float) -> None:
+        """A request waits for blocking backends until `seconds` after it has come."""
         self.backends = backends
         self.waits = any(backend.waits for backend in backends)  # whether an answer waits until it is recorded
         self.events = 0
@@ -46,27 +49,42 @@ class Auditor:
         self.levels: Counter[str] = Counter()
         self._policy = policy
         self._schemas = schemas
+        self._seconds = seconds
 
     # Steps of a request.
 
     def begin(self, exchange: Exchange) -> None:
-        """The caller is known, and what is asked. Raises 500 where a strict backend cannot record it."""
+        """The caller is known, and what is asked. Raises 500 where a strict backend cannot record it.
+
+        `received` is to be awaited where the exchange is `recording` then.
+        """
         record = self._record(exchange, exchange.user)
         if record is None:
             return
         exchange.audit = record
         record.annotations.update(exchange.user.notes)
-        if not self._emit(record, RECEIVED):
-            exchange.audit = None
-            self.rejected += 1
-            raise errors.internal("failed to store audit event")
+        if not self._emit(exchange, record, RECEIVED):
+            raise self._refusal(exchange)
+
+    async def received(self, exchange: Exchange) -> None:
+        """Wait for the event that `begin` made. Raises what it would, and 504 when the time is up."""
+        recorded = await self.settle(exchange)
+        if recorded is None:
+            raise too_late(exchange.info)
+        if not recorded:
+            raise self._refusal(exchange)
+
+    def _refusal(self, exchange: Exchange) -> errors.ApiError:
+        exchange.audit = None
+        self.rejected += 1
+        return errors.internal("failed to store audit event")
 
     def not_authenticated(self, exchange: Exchange) -> None:
         """The caller's credentials do not hold: one event, when the answer begins."""
         record = self._record(exchange, None)
         if record is not None:
             record.status = {"message": _attempted(exchange.request), "code": 401}
-            self._emit(record, STARTED)
+            self._emit(exchange, record, STARTED)
 
     def _record(self, exchange: Exchange, user: User | None) -> Record | None:
         verdict = self._policy.verdict(user, exchange.info)
@@ -89,14 +107,14 @@ class Auditor:
             return response
         record.status = {"code": response.status}
         if is_long_running(exchange.info):
-            self._emit(record, STARTED)
+            self._emit(exchange, record, STARTED)
         return _followed(response, lambda: self._complete(record, exchange))
 
     def done(self, exchange: Exchange, code: int, document: Obj | None) -> None:
         """A request of this process is answered."""
-        record: Record | None = exchange.audit
-        assert record is not None
-        exchange.audit = None
+        record, exchange.audit = exchange.audit, None
+        if record is None:
+            return
         self._read_request(record, exchange)
         if is_long_running(exchange.info) or document is None or not exchange.info.is_resource:
             record.status = {"code": code}
@@ -107,10 +125,10 @@ class Auditor:
 
     def started(self, exchange: Exchange) -> None:
         """A watch of this process has begun."""
-        record: Record | None = exchange.audit
-        assert record is not None
-        record.status = {"code": 200}
-        self._emit(record, STARTED)
+        record = exchange.audit
+        if record is not None:
+            record.status = {"code": 200}
+            self._emit(exchange, record, STARTED)
 
     # Events.
 
@@ -125,17 +143,23 @@ class Auditor:
         call = exchange.call
         if call is not None and call.annotations:
             record.annotations.update(call.annotations)
-        self._emit(record, PANIC if exchange.panic else COMPLETE)
+        self._emit(exchange, record, PANIC if exchange.panic else COMPLETE)
 
-    def _emit(self, record: Record, stage: str) -> bool:
-        """Whether every strict backend has taken the event."""
+    def _emit(self, exchange: Exchange, record: Record, stage: str) -> bool:
+        """Whether the request may go on, as far as is known: `exchange.recording` tells the rest."""
         if stage in record.verdict.omit_stages:
             return True
         self.events += 1
         document = record.event(stage, utc_now())
         event = Event(document, orjson.dumps(document))
-        taken = [backend.accept(event) or not backend.strict for backend in self.backends]
-        return all(taken)
+        may_go_on = True
+        for backend in self.backends:
+            taken = backend.accept(event)
+            if not isinstance(taken, bool):
+                exchange.recording += (taken,)
+            elif not taken:
+                may_go_on = False
+        return may_go_on
 
     def _read_request(self, record: Record, exchange: Exchange) -> None:
         request, info = exchange.request, exchange.info
@@ -165,10 +189,14 @@ class Auditor:
 
     # The end.
 
-    async def settle(self) -> None:
-        """Wait until the blocking webhook has what it was told."""
-        for backend in self.backends:
-            await backend.settle()
+    async def settle(self, exchange: Exchange) -> bool | None:
+        """Wait until blocking backends have the events of a request; whether it may go on, None when its time is up."""
+        waiting, exchange.recording = exchange.recording, ()
+        if not waiting:
+            return True
+        left = exchange.began + self._seconds - time.perf_counter()
+        settled, late = await asyncio.wait(waiting, timeout=max(left, 0))
+        return None if late else all(each.result() for each in settled)
 
     async def close(self) -> None:
         """Deliver what waits."""
@@ -176,8 +204,11 @@ class Auditor:
             await backend.close()
 
 
-def auditor_of(options: AuditOptions, schemas: Schemas) -> Auditor | None:
-    """What the options ask for; None where nothing is to be recorded. Raises ValueError for files of no use."""
+def auditor_of(options: AuditOptions, schemas: Schemas, seconds: float) -> Auditor | None:
+    """What the options ask for; None where nothing is to be recorded. `seconds` are those a request may take.
+
+    Raises ValueError for files of no use.
+    """
     if options.policy_file is None:
         return None
     policy = load_policy(options.policy_file)
@@ -189,7 +220,7 @@ def auditor_of(options: AuditOptions, schemas: Schemas) -> Auditor | None:
             backends.append(WebhookBackend(options.webhook))
         except ValueError as error:
             raise ValueError(f"initializing audit webhook: {error}") from None
-    return Auditor(policy, backends, schemas) if backends else None
+    return Auditor(policy, backends, schemas, seconds) if backends else None
 
 
 def own_request(method: str, path: str, params: Mapping[str, str], body: Any, content_type: str) -> Request:
@@ -228,7 +259,7 @@ def _content_type(response: Response) -> str:
 
 
 def _followed(response: StreamingResponse | UpgradeResponse, finish: Finish) -> AnyResponse:
-    """The same answer, `finish` called when its end is sent or its client gone."""
+    """The same answer, `finish` called when its end is sent, or its client gone, be it before it began."""
     run: Callable[[Any], Awaitable[None]] = response.run
 
     async def run_and_finish(end: Any) -> None:
@@ -237,4 +268,11 @@ def _followed(response: StreamingResponse | UpgradeResponse, finish: Finish) -> 
         finally:
             finish()
 
-    return replace(response, run=run_and_finish)
+    unsent = response.unsent
+
+    def drop() -> None:
+        finish()
+        if unsent is not None:
+            unsent()
+
+    return replace(response, run=run_and_finish, unsent=drop)

@@ -8,9 +8,10 @@ https://kubernetes.io/docs/tasks/debug/debug-cluster/audit/#audit-backends.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import orjson
 import structlog
@@ -37,52 +38,71 @@ class Event(NamedTuple):
 Write = Callable[[Sequence[Event]], Awaitable[None]]
 
 
-class Backend(Protocol):
-    strict: bool  # whether a request that cannot be recorded is refused
-    waits: bool  # whether an answer is held back until `settle`
-    lost: int  # events
+class Backend(ABC):
+    """Takes events one by one and delivers them: at once, or in batches where `delivery` says so."""
+
     name: str
 
-    def accept(self, event: Event) -> bool:
-        """Take an event; whether it was not lost at once."""
+    def __init__(self, delivery: Delivery) -> None:
+        self.lost = 0  # events
+        self._delivery = delivery
+        self._strict = delivery.mode == "blocking-strict"  # a request that cannot be recorded is refused
+        self._buffer = Buffer(delivery, self._deliver) if delivery.mode == "batch" else None
+        self._complained = False
 
-    async def settle(self) -> None:
-        """Wait until what a blocking backend was given is delivered."""
+    @property
+    def waits(self) -> bool:
+        """Whether requests wait for their events to be delivered."""
+        return False
+
+    def accept(self, event: Event) -> bool | asyncio.Future[bool]:
+        """Take an event; whether its request may go on, known now or once the event is delivered."""
+        fitting = fitted(event, self._delivery)
+        if fitting is None:
+            self._lose(1, "event is too large even after truncating")
+            return not self._strict
+        if self._buffer is None:
+            return self._record(fitting)
+        if not self._buffer.add(fitting):
+            self._lose(1, "audit buffer queue blocked")
+        return True
 
     async def close(self) -> None:
         """Deliver what waits."""
-
-
-class LogBackend:
-    """Lines of a file, at once or in batches."""
-
-    name = "log"
-    waits = False  # a blocking one writes as it accepts
-
-    def __init__(self, options: LogOptions) -> None:
-        self.lost = 0
-        self.strict = options.delivery.mode == "blocking-strict"
-        self._file = LogFile(options)
-        self._line = _json_line if options.format == "json" else _legacy_line
-        self._delivery = options.delivery
-        self._buffer = Buffer(options.delivery, self._deliver) if options.delivery.mode == "batch" else None
-        self._complained = False
-
-    def accept(self, event: Event) -> bool:
-        fitting = fitted(event, self._delivery)
-        if fitting is None:
-            return self._lose(1, "event is too large even after truncating")
-        if self._buffer is not None:
-            return self._buffer.add(fitting) or self._lose(1, "audit buffer queue blocked")
-        return self._write([fitting])
-
-    async def settle(self) -> None:
-        """Everything that was accepted is written."""
-
-    async def close(self) -> None:
         if self._buffer is not None:
             await self._buffer.close()
+
+    @abstractmethod
+    def _record(self, event: Event) -> bool | asyncio.Future[bool]:
+        """`accept` for an event that goes at once."""
+
+    @abstractmethod
+    async def _deliver(self, events: Sequence[Event]) -> None:
+        """Send a batch, or lose it."""
+
+    def _lose(self, count: int, why: str) -> None:
+        self.lost += count
+        if not self._complained:  # a full disk must not fill the log too
+            log.error("Error in audit plugin", plugin=self.name, affected=count, error=why)
+        self._complained = True
+
+
+class LogBackend(Backend):
+    """Lines of a file. A blocking one is written to as it accepts."""
+
+    name = "log"
+
+    def __init__(self, options: LogOptions) -> None:
+        super().__init__(options.delivery)
+        self._file = LogFile(options)
+        self._line = _json_line if options.format == "json" else _legacy_line
+
+    async def close(self) -> None:
+        await super().close()
         await asyncio.to_thread(self._file.close)
+
+    def _record(self, event: Event) -> bool:
+        return self._write([event]) or not self._strict
 
     async def _deliver(self, events: Sequence[Event]) -> None:
         self._write(events)
@@ -91,77 +111,66 @@ class LogBackend:
         try:
             self._file.write(b"".join(map(self._line, events)), utc_now())
         except OSError as error:
-            return self._lose(len(events), str(error))
+            self._lose(len(events), str(error))
+            return False
         self._complained = False
         return True
 
-    def _lose(self, count: int, why: str) -> bool:
-        self.lost += count
-        if not self._complained:  # a full disk must not fill the log too
-            log.error("Error in audit plugin", plugin=self.name, affected=count, error=why)
-        self._complained = True
-        return False
 
-
-class WebhookBackend:
+class WebhookBackend(Backend):
     """EventLists sent to a server that a kubeconfig names."""
 
     name = "webhook"
 
     def __init__(self, options: WebhookOptions) -> None:
+        super().__init__(options.delivery)
         assert options.config_file is not None
-        self.lost = 0
-        self.strict = options.delivery.mode == "blocking-strict"
-        self.waits = options.delivery.mode != "batch"
         self._webhook = KubeconfigWebhook(options.config_file)
-        self._delivery = options.delivery
         self._backoff = options.initial_backoff
-        self._buffer = Buffer(options.delivery, self._send) if options.delivery.mode == "batch" else None
-        self._sending: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Task[bool]] = set()
 
-    def accept(self, event: Event) -> bool:
-        fitting = fitted(event, self._delivery)
-        if fitting is None:
-            return self._lose(1, "event is too large even after truncating")
-        if self._buffer is not None:
-            return self._buffer.add(fitting) or self._lose(1, "audit buffer queue blocked")
-        task = asyncio.create_task(self._send([fitting]))
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
-        return True
-
-    async def settle(self) -> None:
-        if self._sending:
-            await asyncio.wait(list(self._sending))
+    @property
+    def waits(self) -> bool:
+        return self._buffer is None
 
     async def close(self) -> None:
         try:
             async with asyncio.timeout(_CLOSING_SECONDS):
-                if self._buffer is not None:
-                    await self._buffer.close()
-                await self.settle()
+                await super().close()
+                if self._sending:
+                    await asyncio.wait(self._sending)
         except TimeoutError:
             self._lose(len(self._sending), "the webhook has not taken the last events")
         await self._webhook.close()
 
-    async def _send(self, events: Sequence[Event]) -> None:
+    def _record(self, event: Event) -> asyncio.Future[bool]:
+        task = asyncio.create_task(self._send_one(event))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+        return task
+
+    async def _send_one(self, event: Event) -> bool:
+        return await self._send([event]) or not self._strict
+
+    async def _deliver(self, events: Sequence[Event]) -> None:
+        await self._send(events)
+
+    async def _send(self, events: Sequence[Event]) -> bool:
+        """Whether the webhook has them."""
         head = b'{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":['
         body = head + b",".join(event.encoded for event in events) + b"]}"
         pause = self._backoff
         for attempt in range(_RETRIES + 1):
             try:
                 await self._webhook.post(body)
-                return
+                self._complained = False
+                return True
             except CallFailed as error:
-                if attempt == _RETRIES or not error.passing:
+                if attempt == _RETRIES:
                     self._lose(len(events), str(error))
-                    return
+                    return False
             await asyncio.sleep(pause)
             pause *= 1.5
-
-    def _lose(self, count: int, why: str) -> bool:
-        self.lost += count
-        log.error("Error in audit plugin", plugin=self.name, affected=count, error=why)
         return False
 
 

@@ -32,7 +32,9 @@ class LogFile:
         self._limit = (options.max_size or _DEFAULT_MEGABYTES) * _MEGABYTE
         self._file = -1
         self._size = 0
-        self._tidying: threading.Thread | None = None
+        self._lock = threading.Lock()  # of the two that follow
+        self._untidy: datetime | None = None  # when a part ended that nobody has looked after yet
+        self._tidying: threading.Thread | None = None  # while there is something to look after
 
     def write(self, data: bytes, now: datetime) -> None:
         """Append whole lines. Raises OSError, and then nothing of `data` is in the file."""
@@ -58,8 +60,10 @@ class LogFile:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
-        if self._tidying is not None:
-            self._tidying.join()
+        with self._lock:
+            tidying = self._tidying
+        if tidying is not None:
+            tidying.join()
 
     def _open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,10 +75,20 @@ class LogFile:
         self._file = -1
         self._path.rename(_free_name(self._path, now))
         self._open()
-        if self._tidying is not None:
-            self._tidying.join()
-        self._tidying = threading.Thread(target=tidy, args=(self._options, now), name="audit-log")
-        self._tidying.start()
+        with self._lock:
+            self._untidy = now
+            if self._tidying is None:
+                self._tidying = threading.Thread(target=self._tidy, name="audit-log")
+                self._tidying.start()
+
+    def _tidy(self) -> None:
+        while True:
+            with self._lock:
+                now, self._untidy = self._untidy, None
+                if now is None:
+                    self._tidying = None
+                    return
+            tidy(self._options, now)
 
 
 def _free_name(path: Path, now: datetime) -> Path:

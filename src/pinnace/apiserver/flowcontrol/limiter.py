@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pinnace.apiserver.exchange import Exchange
     from pinnace.apiserver.flowcontrol.level import Flow, Tally
     from pinnace.apiserver.options import Options
+    from pinnace.apiserver.request_info import RequestInfo
     from pinnace.apiserver.storage import Storage
 
 T = TypeVar("T")
@@ -87,6 +88,27 @@ class Limiter:
         if self.control is not None and exchange.flow is None and (info.verb == "watch" or not is_long_running(info)):
             exchange.flow = flow = self.control.classify(exchange.user, info)
             flow.tally.classified += 1
+
+    async def in_time(self, exchange: Exchange, info: RequestInfo, work: Coroutine[Any, Any, T]) -> T:
+        """What comes of work that is to be done before the request can be classified.
+
+        Raises what the work raises, 504 when the time is up, and 400 for a timeout that is none.
+        """
+        try:
+            if is_long_running(info):
+                return await work
+            deadline = self._deadlines.begin(exchange.request, seconds_for(exchange.request, info, self._seconds))
+            try:
+                return await work
+            except asyncio.CancelledError:
+                if deadline.was_cause():
+                    exchange.terminated = True
+                    raise too_late(info) from None
+                raise
+            finally:
+                deadline.close()
+        finally:
+            work.close()
 
     async def run(self, exchange: Exchange, work: Coroutine[Any, Any, T]) -> T | AnyResponse:
         """What becomes of the work, which is begun as soon as there is a seat for it, or of the request without one.
