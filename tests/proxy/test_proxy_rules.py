@@ -6,7 +6,7 @@ import pytest
 
 from pinnace.proxy import conntrack
 from pinnace.proxy.endpoints import Choice, Endpoint, choose, endpoints_of
-from pinnace.proxy.nftables import RuleOptions, Ruleset, base, difference, service_rules
+from pinnace.proxy.nftables import RuleOptions, Ruleset, base, difference, for_ipv6, service_rules
 from pinnace.proxy.proxier import snapshot
 from pinnace.proxy.services import service_ports
 
@@ -45,6 +45,48 @@ def test_a_cluster_ip_leads_to_one_of_its_endpoints(make) -> None:
         "add element cluster-ips { 10.96.0.10 }\n"
         "add element service-ips { 10.96.0.10 . tcp . 80 : goto internal-default/web/tcp }\n"
     )
+
+
+def test_a_service_of_both_families_has_rules_of_each(make) -> None:
+    service = make.service(
+        clusterIPs=["10.96.0.10", "fd00::10"], ports=((80, "TCP", 30080),), sessionAffinity="ClientIP"
+    )
+    slices = make.slice("web", "fd00:244::2"), make.slice("web", "10.244.0.2")
+    slices[0]["addressType"] = "IPv6"
+    state = snapshot([service], slices, "n1", ("IPv4", "IPv6"))
+    assert [(port.family, port.cluster_ip, choice.cluster[0].ip) for port, choice in state.items()] == [
+        ("IPv4", "10.96.0.10", "10.244.0.2"),
+        ("IPv6", "fd00::10", "fd00:244::2"),
+    ]
+    six = for_ipv6(OPTIONS, "fd00:244::/56", ("2001:db8::7",))
+    whole = Ruleset()
+    for port, choice in state.items():
+        if port.family == "IPv6":
+            whole.include(service_rules(port, choice, six))
+    text = base(six) + difference(Ruleset(), whole, six)
+    for line in (
+        "table ip6 test {",
+        "map service-ips { type ipv6_addr . inet_proto . inet_service : verdict; }",
+        "set cluster-ips { type ipv6_addr; }",
+        "ip6 daddr { 2001:db8::7 } meta l4proto . th dport vmap @service-node-ports",
+        "meta l4proto tcp dnat to [fd00:244::2]:8080",
+        "ip6 saddr fd00:244::2 jump mark-for-masquerade",
+        "ip6 saddr != fd00:244::/56 jump mark-for-masquerade",
+        "{ type ipv6_addr; flags dynamic,timeout; timeout 10800s; }",
+        "service-ips { fd00::10 . tcp . 80 : goto",
+    ):
+        assert line in text
+    assert "ip saddr" not in text
+    assert "10." not in text.replace("10800s", "")
+
+
+def test_flows_of_the_two_families_are_told_apart(make) -> None:
+    service = make.service(clusterIPs=["10.96.0.10", "fd00::10"], ports=((53, "UDP", 0),))
+    four, six = make.slice("web", "10.244.0.2", protocol="UDP"), make.slice("web", "fd00:244::2", protocol="UDP")
+    six["addressType"] = "IPv6"
+    before = snapshot([service], [four, six], "n1", ("IPv4", "IPv6"))
+    after = snapshot([service], [four], "n1", ("IPv4", "IPv6"))
+    assert conntrack.stale(before, after) == [conntrack.StaleFlows("fd00::10", 53, frozenset(), "IPv6")]
 
 
 def test_a_service_without_endpoints_refuses(make) -> None:

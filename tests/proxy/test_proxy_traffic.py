@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from pinnace.proxy.nftables import RuleOptions
+from pinnace.proxy import proxier
+from pinnace.proxy.nftables import RuleOptions, for_ipv6
 from pinnace.proxy.proxier import Proxier, ProxyOptions
 
 pytestmark = [
@@ -31,6 +32,9 @@ T = TypeVar("T")
 CLONE_NEWNET = 0x40000000
 NODE_IP = "192.0.2.10"
 GATEWAY = "10.244.0.1"
+NODE_IP6 = "2001:db8::10"
+GATEWAY6 = "fd00:244::1"
+HAS_IPV6 = Path("/proc/net/if_inet6").exists()
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -72,10 +76,12 @@ def run(*command: str) -> None:
 class Servers:
     """A TCP and a UDP server on one port: they answer with their name and the address they were asked from."""
 
-    def __init__(self, name: str, port: int, udp_address: str = "") -> None:
+    def __init__(self, name: str, port: int, udp_address: str = "", family: int = socket.AF_INET) -> None:
         self._name = name
-        self._tcp = socket.create_server(("", port))
-        self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._tcp = socket.create_server(("", port), family=family)
+        self._udp = socket.socket(family, socket.SOCK_DGRAM)
+        if family == socket.AF_INET6:
+            self._udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         self._udp.bind((udp_address, port))  # with several addresses, replies must leave from the one asked
         for serve in (self._serve_tcp, self._serve_udp):
             threading.Thread(target=serve, daemon=True).start()
@@ -113,7 +119,8 @@ def fetch(address: str, port: int, timeout: float = 5) -> str:
 
 
 def ask_udp(address: str, port: int, source: socket.socket | None = None) -> str:
-    with source or socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with source or socket.socket(family, socket.SOCK_DGRAM) as asking:
         asking.settimeout(3)
         asking.connect((address, port))
         asking.send(b"?")
@@ -138,6 +145,24 @@ class Network:
         self.node.call(Path("/proc/sys/net/ipv4/ip_forward").write_text, "1")
         for name, place, address in (("one", self.pod1, ""), ("two", self.pod2, ""), ("host", self.node, NODE_IP)):
             stack.callback(place.call(Servers, name, 8080, address).close)
+        if HAS_IPV6:
+            self._add_ipv6(stack)
+
+    def _add_ipv6(self, stack: ExitStack) -> None:
+        """Everybody has an address of the other family, too."""
+        self.node.call(Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text, "1")
+        for place, address, name, gateway in (
+            (self.node, GATEWAY6, "br0", ""),
+            (self.node, NODE_IP6, "eth0", ""),
+            (self.pod1, "fd00:244::2", "eth0", GATEWAY6),
+            (self.pod2, "fd00:244::3", "eth0", GATEWAY6),
+            (self.stranger, "2001:db8::20", "eth0", NODE_IP6),
+        ):
+            place.ip("addr", "add", f"{address}/64", "dev", name, "nodad")
+            if gateway:
+                place.ip("-6", "route", "add", "default", "via", gateway)
+        for name, place in (("one", self.pod1), ("two", self.pod2)):
+            stack.callback(place.call(Servers, name, 8080, "", socket.AF_INET6).close)
 
     def _namespace(self, stack: ExitStack, name: str) -> Namespace:
         made = Namespace(name)
@@ -163,11 +188,14 @@ def network() -> Iterator[Network]:
 class Running:
     """The proxy in a thread of the node, with its own event loop; changes are made there too."""
 
-    def __init__(self, network: Network, api: Any, **rules: Any) -> None:
+    def __init__(self, network: Network, api: Any, *, dual: bool = False, **rules: Any) -> None:
         self._api = api
         self._ready = threading.Event()
         defaults = {"table": "test", "bridge": "br0", "interfaces": ("br0", "eth0"), "cluster_cidr": "10.244.0.0/16"}
-        self._options = ProxyOptions(rules=RuleOptions(**{**defaults, **rules}), service_cidr="10.96.0.0/16")
+        four = RuleOptions(**{**defaults, **rules})
+        six = for_ipv6(four, "fd00:244::/56") if dual else None
+        cidrs = ["10.96.0.0/16", *(["fd00:96::/112"] if dual else [])]
+        self._options = ProxyOptions(rules=four, rules6=six, service_cidrs=cidrs)
         self._done = network.node.submit(asyncio.run, self._main())
         assert self._ready.wait(20)
 
@@ -311,7 +339,7 @@ def test_pods_on_one_bridge_hear_each_other(
     if not BRIDGE_NETFILTER.exists():
         pytest.skip("no br_netfilter")
     if not possible:
-        monkeypatch.setattr("pinnace.proxy.proxier._BRIDGE_NETFILTER", Path("/proc/sys/net/bridge/nosuch"))
+        monkeypatch.setitem(proxier._BRIDGE_NETFILTER, "IPv4", Path("/proc/sys/net/bridge/nosuch"))
     network.node.call(BRIDGE_NETFILTER.write_text, "0")
     running = Running(network, api)
     try:
@@ -387,8 +415,76 @@ def test_rules_that_somebody_flushed_come_back(network: Network, proxy: Running,
     assert network.pod1.call(fetch, "10.96.0.10", 80).startswith("two")
 
 
-def test_nothing_is_left_behind(network: Network, api, make) -> None:
-    running = Running(network, api)
+@pytest.fixture
+def dual(network: Network, api) -> Iterator[Running]:
+    """A proxy of both families."""
+    if not HAS_IPV6:
+        pytest.skip("the kernel has no IPv6")
+    running = Running(network, api, dual=True)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+SIX = "fd00:96::10"
+
+
+def both_families(make, **spec: Any) -> tuple[Any, Any, Any]:
+    """A Service with an address of each family, and the slices behind it."""
+    service = make.service(clusterIPs=["10.96.0.10", SIX], ipFamilies=["IPv4", "IPv6"], **spec)
+    protocol = service["spec"]["ports"][0]["protocol"]
+    four = make.slice("web", "10.244.0.2", "10.244.0.3", protocol=protocol)
+    six = make.slice("web", "fd00:244::2", "fd00:244::3", protocol=protocol)
+    six["metadata"]["name"] += "-6"
+    six["addressType"] = "IPv6"
+    return service, four, six
+
+
+def test_a_service_of_both_families_is_reached_in_each(network: Network, dual: Running, make) -> None:
+    dual.change(*both_families(make, ports=((80, "TCP", 30080),)))
+    for address in ("10.96.0.10", SIX):
+        for place in (network.pod1, network.node):
+            assert {place.call(fetch, address, 80).split()[0] for _ in range(24)} == {"one", "two"}, (place, address)
+    for place, address in ((network.stranger, NODE_IP), (network.stranger, NODE_IP6), (network.pod1, NODE_IP6)):
+        assert place.call(fetch, address, 30080).split()[0] in ("one", "two"), (place.name, address)
+
+
+def test_rules_of_ipv6_do_what_those_of_ipv4_do(network: Network, dual: Running, make) -> None:
+    service, four, six = both_families(make, sessionAffinity="ClientIP", ports=((80, "TCP", 30080),))
+    dual.change(service, four, six)
+    assert len({network.pod1.call(fetch, SIX, 80).split()[0] for _ in range(12)}) == 1
+    six["endpoints"] = six["endpoints"][1:]
+    dual.change(six)
+    assert network.pod1.call(fetch, SIX, 80) == "two fd00:244::2"
+    assert network.pod2.call(fetch, SIX, 80) == f"two {GATEWAY6}"  # hairpin
+    with pytest.raises(ConnectionRefusedError):
+        network.pod1.call(fetch, SIX, 81)
+    dual.change(delete=(six,))
+    for place, address, port in ((network.pod1, SIX, 80), (network.node, SIX, 80), (network.stranger, NODE_IP6, 30080)):
+        with pytest.raises(ConnectionRefusedError):
+            place.call(fetch, address, port)
+    assert network.pod1.call(fetch, "10.96.0.10", 80), "the other family has endpoints still"
+
+
+def test_a_udp_client_of_ipv6_moves_on_when_its_endpoint_leaves(network: Network, dual: Running, make) -> None:
+    service, four, six = both_families(make, ports=((53, "UDP", 0),))
+    one, two = six["endpoints"]
+    dual.change(service, four, {**six, "endpoints": [one]})
+
+    def open_source() -> socket.socket:
+        made = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        made.bind(("", 40054))
+        return made
+
+    assert network.stranger.call(ask_udp, SIX, 53, network.stranger.call(open_source)).startswith("one")
+    dual.change({**six, "endpoints": [two]})
+    assert network.stranger.call(ask_udp, SIX, 53, network.stranger.call(open_source)).startswith("two")
+
+
+@pytest.mark.parametrize("families", [1, 2])
+def test_nothing_is_left_behind(network: Network, api, make, families: int) -> None:
+    running = Running(network, api, dual=families == 2 and HAS_IPV6)
     running.change(make.service(), make.slice("web", "10.244.0.2"))
     running.stop()
     listed = network.node.call(lambda: subprocess.run(["nft", "list", "tables"], capture_output=True, text=True).stdout)

@@ -5,7 +5,8 @@ cluster DNS is a server of its own, which a cluster that `pinnace start` made ha
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,7 +22,7 @@ from pinnace.cli.serving import (
     run,
     verbosity_option,
 )
-from pinnace.cli.values import LISTEN, NAMES, NETWORKS, switch
+from pinnace.cli.values import LISTEN, NAMES, NETWORKS, of_each_family, switch
 from pinnace.cli.versions import feature_gates_option, read_features
 
 if TYPE_CHECKING:
@@ -29,10 +30,18 @@ if TYPE_CHECKING:
     from pinnace.proxy.proxier import ProxyOptions
 
 
+_IPV6 = Path("/proc/net/if_inet6")  # every IPv6 address; not there where the kernel has none
+
+
+def has_ipv6() -> bool:
+    """Whether the kernel has IPv6."""
+    return _IPV6.exists()
+
+
 @click.command("kube-proxy")
 @kubeconfig_option
 @click.option("--hostname-override", default="", help="This node's name.  [default: the host name]")
-@click.option("--cluster-cidr", type=NETWORKS, default="", help="Addresses of pods: others are masqueraded.")
+@click.option("--cluster-cidr", type=NETWORKS, default="", help="Addresses of pods, of one family or both.")
 @click.option("--proxy-mode", default="nftables", show_default=True, help="How traffic is led; only nftables.")
 @click.option(
     "--nodeport-addresses",
@@ -93,20 +102,25 @@ def command(verbosity: int, **flags: Any) -> None:
 
 
 def _options(flags: dict[str, Any], features: FeatureGates) -> ProxyOptions:
-    from pinnace.proxy.nftables import RuleOptions
+    from pinnace.proxy.nftables import RuleOptions, for_ipv6
     from pinnace.proxy.proxier import ProxyOptions
 
     wanted = flags["nodeport_addresses"]
     chosen = _node_port_addresses(wanted)
-    fours = [cidr for cidr in flags["cluster_cidr"] if ":" not in cidr]
+    pods = {":" in cidr: cidr for cidr in of_each_family(flags, "cluster_cidr")}
     rules = RuleOptions(
         bridge=flags["pod_bridge_interface"],
-        cluster_cidr=fours[0] if fours else "",
-        node_ips=tuple(one for one in chosen if not ip_address(one).is_loopback),
+        cluster_cidr=pods.get(False, ""),
+        node_ips=tuple(one for one in chosen if ":" not in one and not ip_address(one).is_loopback),
         localhost_node_ports=not wanted or "127.0.0.1" in chosen,
     )
+    sixes = tuple(one for one in chosen if ":" in one)
     return ProxyOptions(
-        rules=rules, features=features, healthz=flags["healthz_bind_address"], metrics=flags["metrics_bind_address"]
+        rules=rules,
+        rules6=for_ipv6(rules, pods.get(True, ""), sixes) if has_ipv6() else None,
+        features=features,
+        healthz=flags["healthz_bind_address"],
+        metrics=flags["metrics_bind_address"],
     )
 
 
@@ -124,24 +138,27 @@ def _node_port_addresses(wanted: list[str]) -> list[str]:
 
 
 def _local_addresses() -> list[str]:
-    """Every IPv4 address of this host, from the kernel's table of what it delivers to itself."""
-    from pathlib import Path
-
+    """Every address of this host, from the kernel's table of what it delivers to itself, and from that of IPv6."""
     found, address = set(), ""
     for line in Path("/proc/net/fib_trie").read_text().splitlines():
         if "|-- " in line:
             address = line.split()[-1]  # what is known of it follows, a line each
         elif "/32 host LOCAL" in line:
             found.add(address)
+    sixes = [line.split()[0] for line in _IPV6.read_text().splitlines()] if has_ipv6() else []
+    found |= {str(address) for address in map(IPv6Address, map(bytes.fromhex, sixes)) if not address.is_link_local}
     return sorted(found)
 
 
 def _clean_up() -> None:
     import asyncio
 
+    from pinnace.proxy.nftables import RuleOptions, for_ipv6
     from pinnace.proxy.proxier import ApplyError, ProxyOptions, remove_rules
 
+    rules = RuleOptions()
+    options = ProxyOptions(rules=rules, rules6=for_ipv6(rules, "") if has_ipv6() else None)
     try:
-        asyncio.run(remove_rules(ProxyOptions()))
+        asyncio.run(remove_rules(options))
     except ApplyError as error:
         raise click.ClickException(str(error)) from None

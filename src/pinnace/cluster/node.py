@@ -87,7 +87,7 @@ def proxy_options(profile: Profile, config: ProfileConfig) -> ProxyOptions:
         node_ips=(config.node_ip,),
     )
     features = FeatureGates(config.minor, config.feature_gates)
-    return ProxyOptions(rules=rules, features=features, service_cidr=config.service_cidr)
+    return ProxyOptions(rules=rules, features=features, service_cidrs=config.service_cidr.split(","))
 
 
 def metrics_server(profile: Profile, config: ProfileConfig, client: Client) -> MetricsServer:

@@ -131,9 +131,10 @@ def unmount_below(directory: Path) -> None:
 
 
 def _remove_table(name: str) -> None:
-    """Delete an nftables table; one that is not there is deleted already."""
-    script = f"table ip {name}\ndelete table ip {name}\n"
-    subprocess.run(
-        ["nft", "-f", "-"], input=script, text=True, capture_output=True, check=False,
-        env=os.environ | {"PATH": search_path()},
-    )  # fmt: skip
+    """Delete an nftables table of each family; one that is not there is deleted already."""
+    for family in ("ip", "ip6"):
+        script = f"table {family} {name}\ndelete table {family} {name}\n"
+        subprocess.run(
+            ["nft", "-f", "-"], input=script, text=True, capture_output=True, check=False,
+            env=os.environ | {"PATH": search_path()},
+        )  # fmt: skip

@@ -6,6 +6,7 @@ Service had no endpoint at all is stale too: it was let through unchanged, and s
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,16 +30,17 @@ class StaleFlows:
     address: str
     port: int
     endpoints: frozenset[tuple[str, int]]
+    family: str = "IPv4"
 
 
 def stale(old: State, new: State) -> list[StaleFlows]:
     """What to forget when `new` takes the place of `old`."""
-    before = {port.key: (port, choice) for port, choice in old.items() if port.protocol == "udp"}
+    before = {(port.family, port.key): (port, choice) for port, choice in old.items() if port.protocol == "udp"}
     found: list[StaleFlows] = []
     for port, choice in new.items():
         if port.protocol != "udp":
             continue
-        was = before.pop(port.key, None)
+        was = before.pop((port.family, port.key), None)
         kept = _addresses(choice)
         if was is None:
             if kept:
@@ -59,11 +61,11 @@ def _addresses(choice: Choice) -> frozenset[tuple[str, int]]:
 
 def _flows(port: ServicePort, kept: frozenset[tuple[str, int]]) -> list[StaleFlows]:
     flows = [
-        StaleFlows(address, port.port, kept)
+        StaleFlows(address, port.port, kept, port.family)
         for address in (port.cluster_ip, *port.external_ips, *port.load_balancer_ips)
     ]
     if port.node_port:
-        flows.append(StaleFlows("", port.node_port, kept))
+        flows.append(StaleFlows("", port.node_port, kept, port.family))
     return flows
 
 
@@ -72,18 +74,25 @@ def forget(flows: list[StaleFlows]) -> int:
 
     For a thread of its own: pyroute2 runs an event loop inside.
     """
+    families = {flow.family for flow in flows}
+    return sum(_forget([flow for flow in flows if flow.family == family], family) for family in families)
+
+
+def _forget(flows: list[StaleFlows], family: str) -> int:
     from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket
 
     deleted = 0
-    with NFCTSocket() as netlink:
+    number, words = (socket.AF_INET6, "CTA_IP_V6") if family == "IPv6" else (socket.AF_INET, "CTA_IP_V4")
+    with NFCTSocket(nfgen_family=number) as netlink:
         for entry in list(netlink.dump()):
-            original, reply = _tuple(entry, "CTA_TUPLE_ORIG"), _tuple(entry, "CTA_TUPLE_REPLY")
+            original, reply = (_tuple(entry, name, words) for name in ("CTA_TUPLE_ORIG", "CTA_TUPLE_REPLY"))
             if not any(_matches(flow, original, reply) for flow in flows):
                 continue
             try:
                 netlink.entry(
                     "del",
                     tuple_orig=NFCTAttrTuple(
+                        family=number,
                         saddr=original["src"],
                         daddr=original["dst"],
                         proto=_IPPROTO_UDP,
@@ -105,16 +114,16 @@ def _matches(flow: StaleFlows, original: dict[str, Any], reply: dict[str, Any]) 
     return (reply.get("src"), reply.get("sport")) not in flow.endpoints
 
 
-def _tuple(entry: Any, name: str) -> dict[str, Any]:
-    """Addresses and ports of one direction of a flow."""
+def _tuple(entry: Any, name: str, words: str) -> dict[str, Any]:
+    """Addresses and ports of one direction of a flow; `words` is what netlink calls addresses of its family."""
     found: dict[str, Any] = {}
     outer = entry.get_attr(name)
     if outer is None:
         return found
     addresses, protocol = outer.get_attr("CTA_TUPLE_IP"), outer.get_attr("CTA_TUPLE_PROTO")
     if addresses is not None:
-        found["src"] = addresses.get_attr("CTA_IP_V4_SRC")
-        found["dst"] = addresses.get_attr("CTA_IP_V4_DST")
+        found["src"] = addresses.get_attr(f"{words}_SRC")
+        found["dst"] = addresses.get_attr(f"{words}_DST")
     if protocol is not None:
         found["proto"] = protocol.get_attr("CTA_PROTO_NUM")
         found["sport"] = protocol.get_attr("CTA_PROTO_SRC_PORT")

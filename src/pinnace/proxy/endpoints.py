@@ -33,11 +33,13 @@ class Choice:
     local: tuple[Endpoint, ...] = ()
 
 
-def endpoints_of(slices: Iterable[Obj], port_name: str, protocol: str, node_name: str) -> list[Endpoint]:
-    """The IPv4 endpoints behind a port; an address that two slices list counts once, the later slice wins."""
+def endpoints_of(
+    slices: Iterable[Obj], port_name: str, protocol: str, node_name: str, family: str = "IPv4"
+) -> list[Endpoint]:
+    """The endpoints of a family behind a port; an address that two slices list counts once, the later slice wins."""
     found: dict[tuple[str, int], Endpoint] = {}
     for piece in slices:
-        if piece.get("addressType", "IPv4") != "IPv4":
+        if piece.get("addressType", "IPv4") != family:
             continue
         ports = [
             port["port"]
@@ -48,23 +50,25 @@ def endpoints_of(slices: Iterable[Obj], port_name: str, protocol: str, node_name
         ]
         for endpoint in piece.get("endpoints") or ():
             for port in ports:
-                made = _endpoint(endpoint, port, node_name)
+                made = _endpoint(endpoint, port, node_name, family)
                 if made is not None:
                     found[made.ip, made.port] = made
     return sorted(found.values())
 
 
-def _endpoint(endpoint: Obj, port: int, node_name: str) -> Endpoint | None:
+def _endpoint(endpoint: Obj, port: int, node_name: str, family: str) -> Endpoint | None:
     try:
-        address = str(ipaddress.IPv4Address(endpoint["addresses"][0]))
+        address = ipaddress.ip_address(endpoint["addresses"][0])
     except (KeyError, IndexError, ValueError):
         return None  # anybody may write slices; what is no address must not reach a rule
+    if f"IPv{address.version}" != family:
+        return None
     conditions = endpoint.get("conditions") or {}
     ready = conditions.get("ready")
     serving = conditions.get("serving")
     is_ready = True if ready is None else bool(ready)
     return Endpoint(
-        ip=address,
+        ip=str(address),
         port=port,
         local=bool(node_name) and endpoint.get("nodeName") == node_name,
         ready=is_ready,

@@ -35,16 +35,17 @@ class ServiceHealth:
 
 def service_health(services: Iterable[Obj], state: Mapping[ServicePort, Choice]) -> dict[int, ServiceHealth]:
     """Health ports and what they say: one for each Service that has a `healthCheckNodePort`."""
-    local: dict[tuple[str, str], set[str]] = {}
+    local: dict[tuple[str, str], dict[str, set[str]]] = {}  # of each family: a pod has an address of both
     for port, choice in state.items():
-        local.setdefault((port.namespace, port.name), set()).update(endpoint.ip for endpoint in choice.local)
+        families = local.setdefault((port.namespace, port.name), {})
+        families.setdefault(port.family, set()).update(endpoint.ip for endpoint in choice.local)
     found: dict[int, ServiceHealth] = {}
     for service in services:
         spec = service.get("spec") or {}
         number = spec.get("healthCheckNodePort")
         if number and is_ours(service) and spec.get("externalTrafficPolicy") == "Local":
             key = (namespace_of(service), name_of(service))
-            found[number] = ServiceHealth(*key, len(local.get(key, ())))
+            found[number] = ServiceHealth(*key, max(map(len, local.get(key, {}).values()), default=0))
     return found
 
 

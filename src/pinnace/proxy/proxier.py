@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 
 import structlog
@@ -23,7 +24,7 @@ from pinnace.machinery.meta import Obj, labels_of, namespace_of
 from pinnace.proxy import conntrack
 from pinnace.proxy.endpoints import Choice, choose, endpoints_of
 from pinnace.proxy.health import HealthServers, ProxyHealth, service_health
-from pinnace.proxy.nftables import RuleOptions, Ruleset, base, difference, service_rules
+from pinnace.proxy.nftables import MARK, RuleOptions, Ruleset, base, difference, service_rules
 from pinnace.proxy.observing import Observer
 from pinnace.proxy.services import ServicePort, is_ours, service_ports
 from pinnace.wire.server import serve
@@ -33,7 +34,10 @@ _log = structlog.get_logger()
 _SERVICE_LABEL = "kubernetes.io/service-name"
 _RETRY = 1.0  # seconds after the kernel refused a transaction
 _CHECK = 30.0  # seconds between looks whether somebody has flushed our table
-_BRIDGE_NETFILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+_BRIDGE_NETFILTER = {
+    "IPv4": Path("/proc/sys/net/bridge/bridge-nf-call-iptables"),
+    "IPv6": Path("/proc/sys/net/bridge/bridge-nf-call-ip6tables"),
+}
 
 
 class ApplyError(Exception):
@@ -45,15 +49,23 @@ class ProxyOptions:
     """How one node's proxy works."""
 
     rules: RuleOptions = field(default_factory=RuleOptions)
+    rules6: RuleOptions | None = None  # of IPv6; without, Services have no addresses of it here
     features: FeatureGates = field(default_factory=lambda: FeatureGates(NEWEST))
-    service_cidr: str = ""  # given with a bridge: routed there, so that this host reaches cluster IPs without a default
+    service_cidrs: Sequence[str] = ()  # given with a bridge: routed there, so that this host reaches cluster IPs
     min_sync_interval: float = 0.05  # seconds between transactions
     healthz: tuple[str, int] | None = None  # where `/healthz` is served; kube-proxy's port is 10256
     metrics: tuple[str, int] | None = None  # where `/metrics` is served; kube-proxy's port is 10249
     nft: tuple[str, ...] = ("nft",)
 
+    @property
+    def tables(self) -> dict[str, RuleOptions]:
+        """The rules of each family that is served."""
+        return {rules.family.name: rules for rules in (self.rules, self.rules6) if rules is not None}
 
-def snapshot(services: Iterable[Obj], slices: Iterable[Obj], node_name: str) -> dict[ServicePort, Choice]:
+
+def snapshot(
+    services: Iterable[Obj], slices: Iterable[Obj], node_name: str, families: Iterable[str] = ("IPv4",)
+) -> dict[ServicePort, Choice]:
     """Every service port with the endpoints its traffic may go to, in a stable order."""
     by_service: dict[str, list[Obj]] = {}
     for piece in sorted(slices, key=lambda piece: str(piece["metadata"]["name"])):
@@ -61,10 +73,10 @@ def snapshot(services: Iterable[Obj], slices: Iterable[Obj], node_name: str) -> 
             for key in _service_of(piece):
                 by_service.setdefault(key, []).append(piece)
     found: dict[ServicePort, Choice] = {}
-    for service in services:
-        for port in service_ports(service):
+    for service, family in product(services, families):
+        for port in service_ports(service, family):
             pieces = by_service.get(f"{port.namespace}/{port.name}", ())
-            found[port] = choose(endpoints_of(pieces, port.port_name, port.protocol, node_name))
+            found[port] = choose(endpoints_of(pieces, port.port_name, port.protocol, node_name, family))
     return dict(sorted(found.items(), key=lambda item: item[0].key))
 
 
@@ -92,7 +104,7 @@ class Proxier:
         self._changed = asyncio.Event()
         self._state: dict[ServicePort, Choice] = {}  # what the rules in the kernel say
         self._pieces: dict[ServicePort, tuple[Choice, Ruleset]] = {}  # rules made before, to be used again
-        self._applied: Ruleset | None = None  # None: the kernel's table is not ours yet, or in doubt
+        self._applied: dict[str, Ruleset] | None = None  # by family; None: the kernel's are not ours yet, or in doubt
         self._routed = False
         self._closed = self._loopback_settings()  # of interfaces that node ports on 127.0.0.1 still need opened
         self._health = ProxyHealth()
@@ -144,10 +156,10 @@ class Proxier:
         """Put the rules back when another program has flushed them, as firewalls do when they reload."""
         while True:
             await asyncio.sleep(_CHECK)
-            table = self.options.rules.table
-            if not await self._run(*self.options.nft, "list", "chain", "ip", table, "mark-for-masquerade"):
-                self._applied = None
-                self._changed.set()
+            for rules in self.options.tables.values():
+                if not await self._run(*self.options.nft, "list", "chain", *rules.qualified.split(), MARK):
+                    self._applied = None
+                    self._changed.set()
 
     def _touch(self, _: Obj) -> None:
         self._health.changed()
@@ -158,13 +170,15 @@ class Proxier:
 
     async def sync(self) -> None:
         """Make the rules what the informers know now; ApplyError where the kernel refuses."""
-        state = snapshot(self._services.store.list(), self._slices.store.list(), self._node_name)
-        wanted = self._ruleset(state)
-        rules = self.options.rules
-        if self._applied is None:
-            text = base(rules) + difference(Ruleset(), wanted, rules)
-        else:
-            text = difference(self._applied, wanted, rules)
+        tables = self.options.tables
+        state = snapshot(self._services.store.list(), self._slices.store.list(), self._node_name, tables)
+        wanted = self._rulesets(state)
+        text = ""
+        for family, rules in tables.items():
+            if self._applied is None:
+                text += base(rules) + difference(Ruleset(), wanted[family], rules)
+            else:
+                text += difference(self._applied[family], wanted[family], rules)
         if text:
             await self._nft(text)
             _log.debug("rules applied", services=len(state), bytes=len(text))
@@ -179,22 +193,26 @@ class Proxier:
         self._closed = [setting for setting in self._closed if not _write_one(setting)]
         self.synced.set()
 
-    def _ruleset(self, state: Mapping[ServicePort, Choice]) -> Ruleset:
+    def _rulesets(self, state: Mapping[ServicePort, Choice]) -> dict[str, Ruleset]:
+        """The rules of each family."""
         pieces: dict[ServicePort, tuple[Choice, Ruleset]] = {}
-        whole = Ruleset()
+        tables = self.options.tables
+        whole = {family: Ruleset() for family in tables}
         for port, choice in state.items():
             known = self._pieces.get(port)
-            made = known[1] if known and known[0] == choice else service_rules(port, choice, self.options.rules)
+            made = known[1] if known and known[0] == choice else service_rules(port, choice, tables[port.family])
             pieces[port] = choice, made
-            whole.include(made)
+            whole[port.family].include(made)
         self._pieces = pieces
         return whole
 
     async def cleanup(self) -> None:
-        """Take the table, and the route to cluster IPs, away; idempotent."""
+        """Take the tables, and the routes to cluster IPs, away; idempotent."""
         await remove_rules(self.options)
-        if self._routed and self.options.service_cidr and self.options.rules.bridge:
-            await self._run("ip", "route", "del", self.options.service_cidr, "dev", self.options.rules.bridge)
+        bridge = self.options.rules.bridge
+        if self._routed and bridge:
+            for cidr in self.options.service_cidrs:
+                await self._run("ip", _of(cidr), "route", "del", cidr, "dev", bridge)
         self._applied, self._state, self._pieces, self._routed = None, {}, {}, False
 
     # The kernel.
@@ -213,10 +231,14 @@ class Proxier:
 
     async def _route_services(self) -> bool:
         """Lead cluster IPs to the bridge; whether that is settled. The bridge may come later than the proxy."""
-        bridge, cidr = self.options.rules.bridge, self.options.service_cidr
-        if not bridge or not cidr:
+        bridge = self.options.rules.bridge
+        if not bridge:
             return True
-        return await self._run("ip", "route", "replace", cidr, "dev", bridge)
+        settled = [
+            await self._run("ip", _of(cidr), "route", "replace", cidr, "dev", bridge)
+            for cidr in self.options.service_cidrs
+        ]
+        return all(settled)
 
     async def _see_to_bridge(self) -> None:
         """Have bridged packets pass netfilter: else the answer of one pod to another would keep the wrong address.
@@ -225,13 +247,21 @@ class Proxier:
         """
         if not self.options.rules.bridge:
             return
-        if not _BRIDGE_NETFILTER.exists():
+        if not _BRIDGE_NETFILTER["IPv4"].exists():
             await self._run("modprobe", "br_netfilter")
+        rules, rules6 = (
+            self._filtered_or_masqueraded(one) if one is not None else None
+            for one in (self.options.rules, self.options.rules6)
+        )
+        self.options = replace(self.options, rules=rules or self.options.rules, rules6=rules6)
+
+    def _filtered_or_masqueraded(self, rules: RuleOptions) -> RuleOptions:
         try:
-            _BRIDGE_NETFILTER.write_text("1")
+            _BRIDGE_NETFILTER[rules.family.name].write_text("1")
         except OSError as error:
             _log.info("bridged packets pass netfilter by; masquerading instead", error=error.strerror)
-            self.options = replace(self.options, rules=replace(self.options.rules, masquerade_bridged=True))
+            return replace(rules, masquerade_bridged=True)
+        return rules
 
     def _loopback_settings(self) -> list[Path]:
         """What lets packets from 127.0.0.1 leave this host once their destination is rewritten; the table guards it."""
@@ -252,9 +282,9 @@ class Proxier:
 
 
 async def remove_rules(options: ProxyOptions) -> None:
-    """Take a proxy's table away, whether it runs or not. Raises ApplyError."""
-    table = options.rules.table
-    await _apply(options.nft, f"add table ip {table}\ndelete table ip {table}\n")
+    """Take a proxy's tables away, whether it runs or not. Raises ApplyError."""
+    tables = [rules.qualified for rules in options.tables.values()]
+    await _apply(options.nft, "".join(f"add table {table}\ndelete table {table}\n" for table in tables))
 
 
 async def _apply(nft: tuple[str, ...], text: str) -> None:
@@ -267,6 +297,11 @@ async def _apply(nft: tuple[str, ...], text: str) -> None:
     _, errors = await process.communicate(text.encode())
     if process.returncode:
         raise ApplyError(errors.decode(errors="replace").strip()[:2000])
+
+
+def _of(cidr: str) -> str:
+    """The option of ip(8) for a range's family."""
+    return "-6" if ":" in cidr else "-4"
 
 
 def _write_one(setting: Path) -> bool:

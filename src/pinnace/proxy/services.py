@@ -1,4 +1,4 @@
-"""What the proxy needs to know of Services: one `ServicePort` for each port of each Service that has an address.
+"""What the proxy needs to know of Services: a `ServicePort` for each port of each Service, and each of its families.
 
 Pure. https://kubernetes.io/docs/reference/networking/virtual-ips/ specifies what the fields do to traffic.
 """
@@ -6,7 +6,7 @@ Pure. https://kubernetes.io/docs/reference/networking/virtual-ips/ specifies wha
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from pinnace.machinery.meta import Obj, labels_of, name_of, namespace_of
@@ -19,7 +19,7 @@ _DEFAULT_AFFINITY = 10800  # seconds
 
 @dataclass(frozen=True, slots=True)
 class ServicePort:
-    """One port of one Service, IPv4."""
+    """One port of one Service at its address of one family."""
 
     namespace: str
     name: str
@@ -36,8 +36,13 @@ class ServicePort:
     external_local: bool = False  # node port and external addresses: only to endpoints of this node
 
     @property
+    def family(self) -> str:
+        """IPv4 or IPv6."""
+        return "IPv6" if ":" in self.cluster_ip else "IPv4"
+
+    @property
     def key(self) -> str:
-        """`namespace/name/protocol/port name`, unique."""
+        """`namespace/name/protocol/port name`, unique among those of a family."""
         return f"{self.namespace}/{self.name}/{self.protocol}/{self.port_name}"
 
 
@@ -47,40 +52,48 @@ def is_ours(obj: Obj) -> bool:
     return _OTHER_PROXY not in labels and _HEADLESS not in labels
 
 
-def _ipv4(addresses: Iterable[str]) -> tuple[str, ...]:
-    """The IPv4 addresses among these, each once, in order."""
+_ADDRESS: dict[str, Callable[[str], object]] = {"IPv4": ipaddress.IPv4Address, "IPv6": ipaddress.IPv6Address}
+
+
+def _of_family(addresses: Iterable[str], family: str) -> tuple[str, ...]:
+    """The addresses of a family among these, each once, in order."""
     found: dict[str, None] = {}
     for address in addresses:
         try:
-            ipaddress.IPv4Address(address)
+            found[str(_ADDRESS[family](address))] = None
         except ValueError:
             continue
-        found[address] = None
     return tuple(found)
 
 
-def _networks(ranges: Iterable[str]) -> tuple[str, ...]:
-    """The IPv4 networks among these, none within another: sets of intervals must not overlap."""
-    found = []
+def _networks(ranges: Iterable[str], family: str) -> tuple[str, ...]:
+    """The networks of a family among these, none within another: sets of intervals must not overlap."""
+    fours, sixes = [], []
     for text in ranges:
         try:
-            found.append(ipaddress.IPv4Network(text.strip(), strict=False))
+            network = ipaddress.ip_network(text.strip(), strict=False)
         except ValueError:
             continue
-    return tuple(str(network) for network in ipaddress.collapse_addresses(found))
+        if isinstance(network, ipaddress.IPv4Network):
+            fours.append(network)
+        else:
+            sixes.append(network)
+    if family == "IPv4":
+        return tuple(str(network) for network in ipaddress.collapse_addresses(fours))
+    return tuple(str(network) for network in ipaddress.collapse_addresses(sixes))
 
 
-def service_ports(service: Obj) -> list[ServicePort]:
-    """The ports that need rules: none for a Service without an IPv4 cluster IP or served by another proxy."""
+def service_ports(service: Obj, family: str = "IPv4") -> list[ServicePort]:
+    """The ports that need rules: none for a Service without a cluster IP of the family or served by another proxy."""
     spec = service.get("spec") or {}
     if not is_ours(service) or spec.get("type") == "ExternalName":
         return []
-    cluster_ips = _ipv4(spec.get("clusterIPs") or [spec.get("clusterIP") or ""])
+    cluster_ips = _of_family(spec.get("clusterIPs") or [spec.get("clusterIP") or ""], family)
     if not cluster_ips:
         return []
     kind = spec.get("type", "ClusterIP")
     ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
-    balancers = _ipv4(item.get("ip", "") for item in ingress if item.get("ipMode", "VIP") == "VIP")
+    balancers = _of_family((item.get("ip", "") for item in ingress if item.get("ipMode", "VIP") == "VIP"), family)
     return [
         ServicePort(
             namespace=namespace_of(service),
@@ -90,9 +103,9 @@ def service_ports(service: Obj) -> list[ServicePort]:
             cluster_ip=cluster_ips[0],
             port=port["port"],
             node_port=port.get("nodePort", 0) if kind in ("NodePort", "LoadBalancer") else 0,
-            external_ips=_ipv4(spec.get("externalIPs") or ()),
+            external_ips=_of_family(spec.get("externalIPs") or (), family),
             load_balancer_ips=balancers if kind == "LoadBalancer" else (),
-            source_ranges=_networks(spec.get("loadBalancerSourceRanges") or ()),
+            source_ranges=_networks(spec.get("loadBalancerSourceRanges") or (), family),
             affinity_seconds=_affinity_seconds(spec),
             internal_local=spec.get("internalTrafficPolicy") == "Local",
             external_local=spec.get("externalTrafficPolicy") == "Local",
