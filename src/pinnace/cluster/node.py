@@ -40,6 +40,9 @@ from pinnace.proxy.proxier import Proxier, ProxyOptions
 
 _log = structlog.get_logger()
 
+NO_DISK_EVICTIONS = {"memory.available": "100Mi", "nodefs.available": "0%", "imagefs.available": "0%"}
+"""A laptop's disk is mostly full, and the cluster's part of it small: as in minikube, only memory is watched."""
+
 
 def make_engine(profile: Profile, config: ProfileConfig | None) -> Engine:
     """The profile's engine, not started; without a configuration only good for taking it apart."""
@@ -74,6 +77,8 @@ def kubelet_options(profile: Profile, config: ProfileConfig) -> KubeletOptions:
         tls_cert_file=pki / "kubelet.crt",
         tls_key_file=pki / "kubelet.key",
         client_ca_file=pki / "ca.crt",
+        eviction_hard=NO_DISK_EVICTIONS,
+        image_gc_high_threshold_percent=100,
     )
 
 

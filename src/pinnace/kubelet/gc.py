@@ -7,7 +7,8 @@ remove them. Specified by https://kubernetes.io/docs/concepts/architecture/garba
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import structlog
@@ -21,16 +22,42 @@ from pinnace.kubelet.volumes.pod_volumes import tear_down
 _log = structlog.get_logger()
 
 
-def dead_containers(pod: PodRuntimeStatus, keep: int) -> list[ContainerStatus]:
-    """Ended instances beyond the newest so many of each container; the newest of all is what the status shows."""
+def dead_containers(pod: PodRuntimeStatus, keep: int, created_before: int | None = None) -> list[ContainerStatus]:
+    """Ended instances beyond the newest so many of each container; the newest of all is what the status shows.
+
+    `keep` below zero keeps all; `created_before` is in nanoseconds since 1970.
+    """
+    if keep < 0:
+        return []
     dead: list[ContainerStatus] = []
     for name in {container_name(status) for status in pod.containers}:
         instances = pod.instances(name)
         ended = [one for one in instances if one.state in (ContainerState.EXITED, ContainerState.CREATED)]
         if instances and instances[0] in ended:
             ended = ended[1:]
-        dead += ended[keep:]
+        dead += [one for one in ended[keep:] if created_before is None or one.created_at < created_before]
     return dead
+
+
+def beyond_all(pods: Iterable[PodRuntimeStatus], most: int) -> list[ContainerStatus]:
+    """The oldest ended instances where the node has more than `most` of them in all; below zero any number may stay.
+
+    As long as that suffices, each container keeps its newest.
+    """
+    if most < 0:
+        return []
+    ended = [
+        (place, one)
+        for pod in pods
+        for name in {container_name(status) for status in pod.containers}
+        for place, one in enumerate(pod.instances(name))
+        if one.state is ContainerState.EXITED
+    ]
+    surplus = len(ended) - most
+    if surplus <= 0:
+        return []
+    ended.sort(key=lambda placed: (placed[0] == 0, placed[1].created_at))
+    return [one for _, one in ended[:surplus]]
 
 
 def dead_sandboxes(pod: PodRuntimeStatus, removed: Collection[str]) -> list[str]:
@@ -42,22 +69,38 @@ def dead_sandboxes(pod: PodRuntimeStatus, removed: Collection[str]) -> list[str]
 async def collect_pod(node: Node, uid: str) -> None:
     """Remove a pod's old containers, their logs, and sandboxes."""
     pod = node.cache.get(uid)
-    dead = dead_containers(pod, node.options.max_dead_containers_per_container)
+    options = node.options
+    created_before = time.time_ns() - int(options.minimum_container_ttl * 1e9)
+    dead = dead_containers(pod, options.max_dead_containers_per_container, created_before)
     boxes = dead_sandboxes(pod, {status.id for status in dead})
     try:
         for status in dead:
-            await node.runtime.remove_container(status.id)
-            node.cache.drop(status.id)
-            node.messages.forget(status.id)
-            if status.log_path:
-                for path in Path(status.log_path).parent.glob(Path(status.log_path).name + "*"):
-                    path.unlink(missing_ok=True)
-            _remove_message_file(status)
+            await _remove(node, status)
         for box in boxes:
             await node.runtime.remove_pod_sandbox(box)
             node.cache.drop(box)
     except (CriError, OSError) as error:
         _log.warning("cannot remove old containers", uid=uid, error=str(error))
+
+
+async def collect_beyond_all(node: Node) -> None:
+    """Remove the oldest containers where the node has more that ended than it may keep."""
+    for status in beyond_all(node.cache.pods.values(), node.options.max_dead_containers):
+        try:
+            await _remove(node, status)
+        except (CriError, OSError) as error:
+            _log.warning("cannot remove an old container", container=status.id, error=str(error))
+
+
+async def _remove(node: Node, status: ContainerStatus) -> None:
+    """Remove an ended container with its log and its message file."""
+    await node.runtime.remove_container(status.id)
+    node.cache.drop(status.id)
+    node.messages.forget(status.id)
+    if status.log_path:
+        for path in Path(status.log_path).parent.glob(Path(status.log_path).name + "*"):
+            path.unlink(missing_ok=True)
+    _remove_message_file(status)
 
 
 async def collect_ended(node: Node, running: Collection[str]) -> None:

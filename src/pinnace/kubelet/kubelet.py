@@ -368,6 +368,7 @@ class Kubelet:
             for uid, worker in list(self.workers.items()):
                 if worker.stage is Stage.SYNCING:
                     await gc.collect_pod(self.node, uid)
+            await gc.collect_beyond_all(self.node)
             gc.collect_directories(self.node, {*self.workers, *self.node.cache.pods})
             self.node.crashes.collect()
             self.node.resizing.retry()

@@ -65,7 +65,9 @@ class KubeletOptions:
     container_log_max_size: int = 10 * 1024 * 1024
     container_log_max_files: int = 5
     max_container_restart_period: float = 300.0
-    max_dead_containers_per_container: int = 1
+    max_dead_containers_per_container: int = 1  # beside the one that the status shows; below zero: any number
+    max_dead_containers: int = -1  # on the node
+    minimum_container_ttl: float = 0.0
     pods_pids_limit: int = 0
 
     # Where resources are short: signal -> amount, percentage or duration
