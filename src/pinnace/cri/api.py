@@ -89,6 +89,7 @@ class LinuxSandboxSecurityContext:
     run_as_group: int | None = None
     readonly_rootfs: bool = False
     supplemental_groups: list[int] = field(default_factory=list)
+    supplemental_groups_policy: str = "Merge"  # with the groups that the image's user is in; Strict: without
     privileged: bool = False
     seccomp: SecurityProfile | None = None
 
@@ -169,6 +170,12 @@ class Device:
 
 
 @dataclass(slots=True, kw_only=True)
+class HugepageLimit:
+    page_size: str  # 2MB, 1GB
+    limit: int  # bytes
+
+
+@dataclass(slots=True, kw_only=True)
 class LinuxContainerResources:
     cpu_period: int = 0  # microseconds
     cpu_quota: int = 0  # microseconds, 0: no limit
@@ -178,6 +185,7 @@ class LinuxContainerResources:
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
     pids_limit: int = 0
+    hugepage_limits: list[HugepageLimit] = field(default_factory=list)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -190,8 +198,10 @@ class LinuxContainerSecurityContext:
     run_as_username: str = ""
     readonly_rootfs: bool = False
     supplemental_groups: list[int] = field(default_factory=list)
+    supplemental_groups_policy: str = "Merge"  # with the groups that the image's user is in; Strict: without
     no_new_privs: bool = False
     seccomp: SecurityProfile | None = None
+    apparmor: SecurityProfile | None = None
     masked_paths: list[str] = field(default_factory=list)
     readonly_paths: list[str] = field(default_factory=list)
 

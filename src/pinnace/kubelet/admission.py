@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from pinnace.kubelet.pods import amount_of, containers, init_containers, is_sidecar, is_static, resource_requests
+from pinnace.kubelet.security import needs_apparmor
 from pinnace.machinery.meta import Obj, get_in, labels_of, name_of
 
 
@@ -19,6 +20,14 @@ class Refusal(NamedTuple):
     reason: str
     message: str  # status.message
     event: str
+
+
+def refuse_apparmor(pod: Obj, *, enabled: bool) -> Refusal | None:
+    """Why the pod cannot run where AppArmor is not `enabled`; None where it asks for none of it."""
+    if enabled or not needs_apparmor(pod):
+        return None
+    text = "Cannot enforce AppArmor: AppArmor is not enabled on the host"
+    return Refusal("AppArmor", f"Pod was rejected: {text}", text)
 
 
 def admit(pod: Obj, others: Iterable[Obj], node: Obj | None) -> Refusal | None:

@@ -28,6 +28,7 @@ from pinnace.kubelet.eviction.thresholds import Pressure, parse_thresholds
 from pinnace.kubelet.image_gc import ImageCollector, ImageGCPolicy
 from pinnace.kubelet.images import ImagePuller
 from pinnace.kubelet.lease import NodeLease
+from pinnace.kubelet.machine_info import has_apparmor
 from pinnace.kubelet.node_status import NodeStatus
 from pinnace.kubelet.objects import ObjectFetcher
 from pinnace.kubelet.options import KubeletOptions
@@ -291,7 +292,8 @@ class Kubelet:
         refusal = self.eviction.admit(pod)
         if refusal is not None:
             return refusal
-        return admission.admit(pod, self._others(uid_of(pod)), self.node_object())
+        refusal = admission.refuse_apparmor(pod, enabled=has_apparmor())
+        return refusal or admission.admit(pod, self._others(uid_of(pod)), self.node_object())
 
     def _others(self, uid: str) -> list[Obj]:
         """The other pods that the node has taken and that have not ended."""

@@ -51,6 +51,11 @@ def read_machine(root: Path) -> Machine:
     )
 
 
+def has_apparmor() -> bool:
+    """Whether the kernel confines processes by AppArmor profiles."""
+    return _read("/sys/module/apparmor/parameters/enabled").startswith("Y")
+
+
 def _total_memory(text: str) -> int:
     for line in text.splitlines():
         if line.startswith("MemTotal:"):

@@ -340,6 +340,7 @@ class NodeStatus:
             "daemonEndpoints": {"kubeletEndpoint": {"Port": self.port}},
             "images": image_list(images),
             "nodeInfo": node_info(self.machine, self._runtime_version, self._options.kubernetes_version),
+            "features": {"supplementalGroupsPolicy": True},
             "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": True, "userNamespaces": False}}],
         }
 

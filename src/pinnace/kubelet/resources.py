@@ -7,7 +7,7 @@ https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/#
 
 from __future__ import annotations
 
-from pinnace.cri.api import ContainerState, ContainerStatus, LinuxContainerResources
+from pinnace.cri.api import ContainerState, ContainerStatus, HugepageLimit, LinuxContainerResources
 from pinnace.kubelet.pods import (
     BEST_EFFORT,
     BURSTABLE,
@@ -82,7 +82,23 @@ def container_resources(pod: Obj, container: Obj, memory_capacity: int, pids_lim
         memory_limit_in_bytes=memory.value() if memory else 0,
         oom_score_adj=oom_score_adj(pod, container, memory_capacity),
         pids_limit=pids_limit,
+        hugepage_limits=huge_page_limits(container),
     )
+
+
+def huge_page_limits(container: Obj) -> list[HugepageLimit]:
+    """What a container may use of huge pages, by the sizes that it asks for."""
+    limits = (container.get("resources") or {}).get("limits") or {}
+    asked = {name: str(text) for name, text in limits.items() if name.startswith("hugepages-")}
+    return [
+        HugepageLimit(page_size=_page_name(name.removeprefix("hugepages-")), limit=Quantity.parse(text).value())
+        for name, text in sorted(asked.items())
+    ]
+
+
+def _page_name(size: str) -> str:
+    """`2Mi` as cgroups call it: `2MB`."""
+    return f"{size.removesuffix('i')}B"
 
 
 def actual_resources(granted: Obj, status: ContainerStatus) -> Obj:

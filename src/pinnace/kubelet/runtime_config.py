@@ -14,6 +14,7 @@ import orjson
 from pinnace.cri.api import (
     ContainerConfig,
     ContainerMetadata,
+    Device,
     DNSConfig,
     Image,
     ImageSpec,
@@ -108,6 +109,7 @@ class Prepared:
     image: Image
     attempt: int
     mounts: list[Mount] = field(default_factory=list)
+    devices: list[Device] = field(default_factory=list)
 
 
 def propagation(mount: Obj) -> MountPropagation:
@@ -127,6 +129,7 @@ def container_config(
         working_dir=container.get("workingDir") or "",
         envs=envs,
         mounts=prepared.mounts,
+        devices=prepared.devices,
         labels={pods.LABEL_CONTAINER_NAME: name, **pod_labels(pod)},
         annotations=container_annotations(pod, container, prepared.attempt),
         log_path=f"{name}/{prepared.attempt}.log",

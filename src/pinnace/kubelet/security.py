@@ -91,6 +91,20 @@ def seccomp(profile: Any, root: Path) -> SecurityProfile:
     return SecurityProfile(profile_type=kind)
 
 
+def apparmor(profile: Any) -> SecurityProfile | None:
+    """An AppArmor profile; None where none is asked for."""
+    kind = (profile or {}).get("type")
+    if not kind:
+        return None
+    return SecurityProfile(profile_type=kind, localhost_ref=(profile or {}).get("localhostProfile") or "")
+
+
+def needs_apparmor(pod: Obj) -> bool:
+    """Whether some container asks to be confined by AppArmor."""
+    asked = [apparmor(effective(pod, container).get("appArmorProfile")) for container in all_containers(pod)]
+    return any(profile is not None and profile.profile_type != "Unconfined" for profile in asked)
+
+
 def supplemental_groups(pod: Obj) -> list[int]:
     """fsGroup, then the groups asked for."""
     shared = pod["spec"].get("securityContext") or {}
@@ -106,6 +120,7 @@ def sandbox_context(pod: Obj, root: Path) -> LinuxSandboxSecurityContext:
         run_as_user=shared.get("runAsUser"),
         run_as_group=shared.get("runAsGroup"),
         supplemental_groups=supplemental_groups(pod),
+        supplemental_groups_policy=shared.get("supplementalGroupsPolicy") or "Merge",
         privileged=any((one.get("securityContext") or {}).get("privileged") for one in all_containers(pod)),
         seccomp=seccomp(shared.get("seccompProfile"), root) if shared.get("seccompProfile") else None,
     )
@@ -127,8 +142,11 @@ def container_context(pod: Obj, container: Obj, image: Image | None, root: Path)
         run_as_group=context.get("runAsGroup"),
         readonly_rootfs=bool(context.get("readOnlyRootFilesystem")),
         supplemental_groups=supplemental_groups(pod),
+        supplemental_groups_policy=(pod["spec"].get("securityContext") or {}).get("supplementalGroupsPolicy")
+        or "Merge",
         no_new_privs=context.get("allowPrivilegeEscalation") is False,
         seccomp=None if privileged else seccomp(context.get("seccompProfile"), root),
+        apparmor=None if privileged else apparmor(context.get("appArmorProfile")),
         masked_paths=[] if unmasked else list(MASKED_PATHS),
         readonly_paths=[] if unmasked else list(READONLY_PATHS),
     )

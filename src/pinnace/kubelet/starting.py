@@ -32,7 +32,7 @@ from pinnace.kubelet.runtime_config import (
 )
 from pinnace.kubelet.runtime_status import restart_count
 from pinnace.kubelet.security import verify_non_root
-from pinnace.kubelet.volumes.pod_volumes import container_mounts, image_volumes
+from pinnace.kubelet.volumes.pod_volumes import container_devices, container_mounts, image_volumes
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, namespace_of, uid_of
 
@@ -187,7 +187,8 @@ class Starter:
         latest = runtime.latest(container["name"])
         shown = _shown_count(node.statuses.shown(pod), container["name"])
         attempt = restart_count(latest) + 1 if latest is not None else shown
-        return Prepared(envs=envs, image=image, attempt=attempt, mounts=mounts)
+        devices = container_devices(pod, container, volumes)
+        return Prepared(envs=envs, image=image, attempt=attempt, mounts=mounts, devices=devices)
 
     def _own_mounts(self, pod: Obj, container: Obj, ips: list[str], taken: set[str]) -> list[Mount]:
         """The hosts file and the file for termination messages."""

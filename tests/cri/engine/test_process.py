@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,18 @@ async def test_no_new_privileges(node: Node) -> None:
     script = "grep NoNewPrivs /proc/self/status"
     assert (await node.sh(script)).split()[1] == "0"
     assert (await node.sh(script, linux=secured(no_new_privs=True))).split()[1] == "1"
+
+
+async def test_a_seccomp_profile_of_a_file_decides(node: Node, tmp_path: Path) -> None:
+    path = tmp_path / "no-directories.json"
+    names = ["mkdir", "mkdirat"]
+    rules = [{"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": 95}]
+    path.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}))
+    profile = SecurityProfile(profile_type="Localhost", localhost_ref=str(path))
+
+    output = await node.sh("mkdir /tmp/x 2>&1; grep Seccomp: /proc/self/status", linux=secured(seccomp=profile))
+
+    assert output == "mkdir: can't create directory '/tmp/x': Operation not supported\nSeccomp:\t2\n"
 
 
 async def test_the_runtime_default_seccomp_profile_refuses_namespaces_and_mounts(node: Node) -> None:

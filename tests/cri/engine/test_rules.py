@@ -268,11 +268,6 @@ def test_a_capability_releases_its_calls() -> None:
     assert (released["keyctl"], released["unshare"], released["clone3"]) == (errno.EPERM, 0, errno.EINVAL)
 
 
-def test_a_localhost_profile_is_refused_in_words() -> None:
-    with pytest.raises(CriError, match="seccomp profile type Localhost is not supported"):
-        seccomp.profile(SecurityProfile(profile_type="Localhost", localhost_ref="x.json"), [])
-
-
 @pytest.mark.root
 def test_the_device_program_is_accepted_and_decides(tmp_path: Path) -> None:
     """On the version 2 hierarchy, where device rules are a program: /dev/null opens, a disk does not."""

@@ -51,7 +51,6 @@ PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
 PR_SET_NAME = 15
-PR_SET_SECCOMP = 22
 PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
@@ -67,6 +66,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _MACHINE = os.uname().machine
 _PIVOT_ROOT = {"x86_64": 155}.get(_MACHINE, 41)
 _BPF = {"x86_64": 321}.get(_MACHINE, 280)
+_SECCOMP = {"x86_64": 317}.get(_MACHINE, 277)
 _OPEN_TREE = 428
 _MOVE_MOUNT = 429
 _OPENAT2 = 437
@@ -195,12 +195,12 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
     _check(_libc.capset(header, data))
 
 
-def set_seccomp_filter(program: bytes) -> None:
-    """Install a classic BPF program (8 bytes an instruction) as this thread's seccomp filter."""
+def set_seccomp_filter(program: bytes, flags: int = 0) -> None:
+    """Install a classic BPF program (8 bytes an instruction) as this thread's seccomp filter; flags as seccomp(2)."""
     buffer = ctypes.create_string_buffer(program, len(program))
     sock_fprog = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer))
     pointer = ctypes.create_string_buffer(sock_fprog, len(sock_fprog))
-    prctl(PR_SET_SECCOMP, 2, ctypes.addressof(pointer))
+    _check(_libc.syscall(ctypes.c_long(_SECCOMP), ctypes.c_uint(1), ctypes.c_uint(flags), pointer))
 
 
 def bpf(command: int, attributes: bytes) -> int:

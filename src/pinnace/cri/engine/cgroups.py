@@ -18,8 +18,8 @@ from pathlib import Path
 
 from pinnace.cri.api import LinuxContainerResources
 
-_V1_CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "pids")
-_V2_CONTROLLERS = ("cpu", "cpuset", "memory", "pids")
+_V1_CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "pids", "hugetlb")
+_V2_CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "hugetlb")
 
 # What every container may do: make any node, use the harmless ones and its terminals.
 DEVICE_RULES = (
@@ -161,6 +161,7 @@ class Cgroups:
         pids = self.directory("pids", path)
         if pids and resources.pids_limit:
             _write(f"{pids}/pids.max", resources.pids_limit if resources.pids_limit > 0 else "max")
+        self._limit_huge_pages(self.directory("hugetlb", path), "limit_in_bytes", resources)
         cpuset = self.directory("cpuset", path)
         if cpuset and resources.cpuset_cpus:
             _write(f"{cpuset}/cpuset.cpus", resources.cpuset_cpus)
@@ -175,6 +176,14 @@ class Cgroups:
         for name in names:
             if os.path.exists(f"{memory}/{name}"):
                 _write(f"{memory}/{name}", limit)
+
+    @staticmethod
+    def _limit_huge_pages(directory: str, file: str, resources: LinuxContainerResources) -> None:
+        """Where the kernel has the controller and pages of the size."""
+        for one in resources.hugepage_limits:
+            path = f"{directory}/hugetlb.{one.page_size}.{file}"
+            if directory and os.path.exists(path):
+                _write(path, one.limit)
 
     def _limit_v2(self, path: str, resources: LinuxContainerResources) -> None:
         directory = f"{self._mount}/{self._relative(path)}"
@@ -195,6 +204,7 @@ class Cgroups:
             _write(f"{directory}/cpuset.cpus", resources.cpuset_cpus)
         if resources.cpuset_mems:
             _write(f"{directory}/cpuset.mems", resources.cpuset_mems)
+        self._limit_huge_pages(directory, "max", resources)
 
     def allow_devices(self, path: str, rules: list[str]) -> None:
         """Allow only these devices (`c 1:3 rwm`); an empty list allows all."""

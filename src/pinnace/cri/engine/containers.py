@@ -34,7 +34,7 @@ from pinnace.cri.api import (
     NamespaceMode,
 )
 from pinnace.cri.engine import cgroups as cgroup_rules
-from pinnace.cri.engine import image_volumes, seccomp, spec
+from pinnace.cri.engine import image_volumes, propagation, seccomp, spec
 from pinnace.cri.engine.cgroups import Cgroups
 from pinnace.cri.engine.images.snapshots import Snapshots
 from pinnace.cri.engine.images.store import ImageRecord, ImageStore
@@ -191,6 +191,9 @@ class Containers:
         return record.id
 
     def _prepare(self, record: ContainerRecord, image: ImageRecord, bundle: Path, document: dict[str, Any]) -> None:
+        problem = propagation.problem(record.config.mounts, Path("/proc/self/mountinfo").read_text())
+        if problem:
+            raise CriError("UNKNOWN", f"failed to generate container spec: {problem}")
         volumes = image_volumes.images(record.config.mounts, self._images)
         self._snapshots.prepare(record.id, image, list(volumes.values()))
         for mount in record.config.mounts:

@@ -94,7 +94,7 @@ def resolve_user(user: dict[str, Any], root: str = "/") -> tuple[int, int, list[
     if gid is None:
         gid = int(entry[3]) if entry and entry[3].isdigit() else 0
     extra = list(user.get("additionalGids") or [])
-    if entry:
+    if entry and not user.get("strict"):
         member_of = [int(e[2]) for e in groups if len(e) >= 4 and e[2].isdigit() and entry[0] in e[3].split(",")]
         extra += [number for number in member_of if number not in extra]
     return uid, gid, extra, (entry[5] if entry else "/") or "/"
@@ -113,6 +113,17 @@ def set_rlimits(limits: list[dict[str, Any]]) -> None:
             ceiling = resource.getrlimit(kind)[1]
             hard = ceiling if ceiling != resource.RLIM_INFINITY and hard > ceiling else hard
             resource.setrlimit(kind, (min(soft, hard), hard))
+
+
+def confine(profile: str) -> None:
+    """Have the next execve enter an AppArmor profile, which must be loaded. Raises OSError."""
+    for path in ("/proc/self/attr/apparmor/exec", "/proc/self/attr/exec"):
+        try:
+            with open(path, "w") as file:
+                file.write(f"exec {profile}")
+        except FileNotFoundError:
+            continue
+        return
 
 
 def set_oom_score(value: int | None) -> None:

@@ -209,14 +209,14 @@ def _write_sysctl(name: str, value: str) -> None:
         raise LaunchError(f"write sysctl key {name}: open {path}: {(error.strerror or '').lower()}") from None
 
 
-def _seccomp_program(spec: Spec) -> bytes:
-    """The container's filter; compiled while this package's files are still in sight."""
+def _seccomp_program(spec: Spec) -> tuple[bytes, int]:
+    """The container's filter and its flags; compiled while this package's files are still in sight."""
     profile = spec["linux"].get("seccomp")
     if not profile:
-        return b""
+        return b"", 0
     from pinnace.cri.engine import seccomp
 
-    return seccomp.compile_filter(profile)
+    return seccomp.compile_filter(profile), seccomp.flags(profile)
 
 
 def _enter_namespaces(spec: Spec) -> None:
@@ -312,7 +312,7 @@ def find_executable(name: str, path: str, cwd: str) -> str:
 
 def _finish(
     channel: socket.socket,
-    program: bytes,
+    seccomp: tuple[bytes, int],
     process: Spec,
     who: tuple[int, int, list[int]],
     executable: str,
@@ -320,10 +320,11 @@ def _finish(
 ) -> None:
     """The last steps, none of which may touch the host: limits, identity, filter, execve."""
     uid, gid, groups = who
+    program, flags = seccomp
     identity.set_rlimits(process.get("rlimits") or [])
     no_new_privileges = bool(process.get("noNewPrivileges"))
     if program and not no_new_privileges:
-        sys_.set_seccomp_filter(program)  # needs CAP_SYS_ADMIN, which is about to go
+        sys_.set_seccomp_filter(program, flags)  # needs CAP_SYS_ADMIN, which is about to go
     cwd = process.get("cwd") or "/"
     identity.become(uid, gid, groups, process.get("capabilities") or {})
     try:
@@ -332,10 +333,16 @@ def _finish(
         raise LaunchError(
             f'chdir to cwd ("{cwd}") set in config.json failed: {(error.strerror or "").lower()}'
         ) from None
+    if process.get("apparmorProfile"):
+        try:
+            identity.confine(process["apparmorProfile"])
+        except OSError as error:
+            why = f"apparmor failed to apply profile: {(error.strerror or '').lower()}"
+            raise LaunchError(f"unable to apply apparmor profile: {why}") from None
     if no_new_privileges:
         sys_.prctl(sys_.PR_SET_NO_NEW_PRIVS, 1)
         if program:
-            sys_.set_seccomp_filter(program)
+            sys_.set_seccomp_filter(program, flags)
     try:
         os.execve(executable, process["args"], environment)
     except OSError as error:

@@ -1,35 +1,23 @@
-"""Seccomp profiles: the RuntimeDefault one, and their translation to classic BPF.
+"""Seccomp profiles: the RuntimeDefault one, those of files, and their translation to classic BPF.
 
 RuntimeDefault refuses what containerd's and Docker's default profiles refuse (key rings, kernel modules, mounts, new
 namespaces, clocks, BPF, …), each call released by the capability that is meant for it. Profiles have the OCI runtime
-specification's form ("Linux seccomp"); the program is that of seccomp(2). Calls are named in a table of the ones that
-profiles here refuse, for x86_64 and arm64.
+specification's form ("Linux seccomp"); the program is that of seccomp(2), on x86_64 and arm64. As with libseccomp, an
+unconditional rule for a call overrides those with conditions, and rules that only repeat the default do nothing.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import struct
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pinnace.cri.engine.seccomp_calls import numbers
 
 if TYPE_CHECKING:
     from pinnace.cri.api import SecurityProfile
-
-_CALLS = (  # noqa: SIM905  (name:x86_64:arm64)
-    "_sysctl:156:- acct:163:89 add_key:248:217 bpf:321:280 chroot:161:51 clock_adjtime:305:266 "
-    "clock_settime:227:112 clone:56:220 clone3:435:435 create_module:174:- delete_module:176:106 "
-    "fanotify_init:300:262 finit_module:313:273 fsconfig:431:431 fsmount:432:432 fsopen:430:430 fspick:433:433 "
-    "get_kernel_syms:177:- get_mempolicy:239:236 init_module:175:105 io_uring_enter:426:426 "
-    "io_uring_register:427:427 io_uring_setup:425:425 ioperm:173:- iopl:172:- kcmp:312:272 "
-    "kexec_file_load:320:294 kexec_load:246:104 keyctl:250:219 lookup_dcookie:212:18 mbind:237:235 "
-    "migrate_pages:256:238 mount:165:40 mount_setattr:442:442 move_mount:429:429 move_pages:279:239 "
-    "nfsservctl:180:42 open_by_handle_at:304:265 open_tree:428:428 perf_event_open:298:241 personality:135:92 "
-    "pidfd_getfd:438:438 pivot_root:155:41 process_madvise:440:440 query_module:178:- quotactl:179:60 "
-    "quotactl_fd:443:443 reboot:169:142 request_key:249:218 set_mempolicy:238:237 set_mempolicy_home_node:450:450 "
-    "setdomainname:171:162 sethostname:170:161 setns:308:268 settimeofday:164:170 socket:41:198 swapoff:168:225 "
-    "swapon:167:224 sysfs:139:- syslog:103:116 umount2:166:39 unshare:272:97 uselib:134:- userfaultfd:323:282 "
-    "ustat:136:- vhangup:153:58 "
-).split()
 
 # The calls refused to a container that lacks the capability; the first ones to every container.
 _REFUSED = {
@@ -62,14 +50,21 @@ _AF_ALG, _AF_VSOCK = 38, 40
 _EPERM, _ENOSYS = 1, 38
 _MACHINE = os.uname().machine
 _ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-_ALLOW, _ERRNO, _KILL, _LOG, _TRAP = 0x7FFF0000, 0x00050000, 0x80000000, 0x7FFC0000, 0x00030000
+_ERRNO, _TRACE = 0x00050000, 0x7FF00000
 _ACTIONS = {
-    "SCMP_ACT_ALLOW": _ALLOW,
+    "SCMP_ACT_ALLOW": 0x7FFF0000,
     "SCMP_ACT_ERRNO": _ERRNO,
-    "SCMP_ACT_KILL": _KILL,
-    "SCMP_ACT_KILL_PROCESS": _KILL,
-    "SCMP_ACT_LOG": _LOG,
-    "SCMP_ACT_TRAP": _TRAP,
+    "SCMP_ACT_KILL": 0x00000000,
+    "SCMP_ACT_KILL_THREAD": 0x00000000,
+    "SCMP_ACT_KILL_PROCESS": 0x80000000,
+    "SCMP_ACT_LOG": 0x7FFC0000,
+    "SCMP_ACT_TRACE": _TRACE,
+    "SCMP_ACT_TRAP": 0x00030000,
+}
+_FLAGS = {
+    "SECCOMP_FILTER_FLAG_TSYNC": 1,
+    "SECCOMP_FILTER_FLAG_LOG": 2,
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
 }
 
 Rule = dict[str, Any]
@@ -79,11 +74,48 @@ def profile(asked: SecurityProfile | None, capabilities: list[str]) -> dict[str,
     """The OCI profile for what the pod asks; None for Unconfined. CriError where it cannot be had."""
     if asked is None or asked.profile_type == "Unconfined":
         return None
-    if asked.profile_type != "RuntimeDefault":
-        from pinnace.cri.api import CriError
+    if asked.profile_type == "RuntimeDefault":
+        return runtime_default(set(capabilities))
+    return read_profile(Path(asked.localhost_ref))
 
-        raise CriError("UNIMPLEMENTED", f"seccomp profile type {asked.profile_type} is not supported by this runtime")
-    return runtime_default(set(capabilities))
+
+def read_profile(path: Path) -> dict[str, Any]:
+    """A profile from its file. CriError in containerd's words where it is not there, or is none."""
+    from pinnace.cri.api import CriError
+
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        why = f"open {path}: {(error.strerror or '').lower()}"
+        raise CriError("UNKNOWN", f'cannot load seccomp profile "{path}": {why}') from None
+    except ValueError as error:
+        raise CriError("UNKNOWN", f'decoding seccomp profile failed "{path}": {error}') from None
+    problem = check_profile(found)
+    if problem:
+        raise CriError("UNKNOWN", f'decoding seccomp profile failed "{path}": {problem}')
+    return dict(found)
+
+
+def check_profile(found: Any) -> str:
+    """What is wrong with a profile; empty for a good one."""
+    if not isinstance(found, dict) or not isinstance(found.get("syscalls") or [], list):
+        return "it is not a profile"
+    rules = found.get("syscalls") or []
+    for action in (found.get("defaultAction"), *(rule.get("action") for rule in rules)):
+        if action not in _ACTIONS:
+            return f"invalid seccomp action: {action or ''}"
+    for rule in rules:
+        if not isinstance(rule.get("names"), list):
+            return "a rule names no system calls"
+        for argument in rule.get("args") or []:
+            if argument.get("op") not in _OPERATORS:
+                return f"invalid seccomp operator: {argument.get('op') or ''}"
+            if not 0 <= argument.get("index", -1) < 6:
+                return f"invalid seccomp argument index: {argument.get('index')}"
+    for flag in found.get("flags") or []:
+        if flag not in _FLAGS:
+            return f"seccomp flag {flag} is not supported"
+    return ""
 
 
 def runtime_default(capabilities: set[str]) -> dict[str, Any]:
@@ -104,9 +136,8 @@ def runtime_default(capabilities: set[str]) -> dict[str, Any]:
             for flag in _NAMESPACE_FLAGS
         ]
     rules += [_refuse("socket", {"index": 0, "value": family, "op": "SCMP_CMP_EQ"}) for family in (_AF_ALG, _AF_VSOCK)]
-    rules.append(
-        _refuse("personality", *({"index": 0, "value": value, "op": "SCMP_CMP_NE"} for value in _PERSONALITIES))
-    )
+    others = [{"index": 0, "value": value, "op": "SCMP_CMP_NE"} for value in _PERSONALITIES]
+    rules.append({**_refuse("personality", *others), "every": True})
     return {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}
 
 
@@ -114,25 +145,32 @@ def _refuse(name: str, *arguments: dict[str, Any]) -> Rule:
     return {"names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": _EPERM, "args": list(arguments)}
 
 
-def numbers() -> dict[str, int]:
-    """This machine's system call numbers of the table's names; names it does not have are left out."""
-    column = 1 if _MACHINE == "x86_64" else 2
-    rows = [row.split(":") for row in _CALLS]
-    return {row[0]: int(row[column]) for row in rows if row[column] != "-"}
-
-
 def _instruction(code: int, k: int, jump_true: int = 0, jump_false: int = 0) -> bytes:
     return struct.pack("<HBBI", code, jump_true, jump_false, k)
 
 
-_LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
+_LOAD, _EQUAL, _GREATER, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x25, 0x35, 0x54, 0x06
+_OPERATORS = {
+    "SCMP_CMP_EQ",
+    "SCMP_CMP_NE",
+    "SCMP_CMP_LT",
+    "SCMP_CMP_LE",
+    "SCMP_CMP_GE",
+    "SCMP_CMP_GT",
+    "SCMP_CMP_MASKED_EQ",
+}
+
+
+def flags(profile_: dict[str, Any]) -> int:
+    """The flags of seccomp(2) that a profile asks for; speculation is allowed where it asks for none, as by runc."""
+    asked = profile_.get("flags")
+    return sum(_FLAGS[flag] for flag in set(asked)) if asked is not None else _FLAGS["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]
 
 
 def compile_filter(profile_: dict[str, Any]) -> bytes:
     """A BPF program for a profile; empty on a machine whose call numbers are not known here."""
     if _MACHINE not in _ARCH:
         return b""
-    known = numbers()
     program = [
         _instruction(_LOAD, 4),
         _instruction(_EQUAL, _ARCH[_MACHINE], 1, 0),
@@ -141,41 +179,98 @@ def compile_filter(profile_: dict[str, Any]) -> bytes:
     ]
     if _MACHINE == "x86_64":
         program += [_instruction(_AT_LEAST, 0x40000000, 0, 1), _instruction(_RETURN, _ERRNO | _ENOSYS)]  # x32
-    for rule in profile_.get("syscalls") or []:
-        verdict = _verdict(rule["action"], rule.get("errnoRet", _EPERM))
-        for name in rule["names"]:
-            if name in known:
-                program += _rule(known[name], rule.get("args") or [], verdict)
-    program.append(_instruction(_RETURN, _verdict(profile_["defaultAction"], profile_.get("defaultErrnoRet", _EPERM))))
+    default = _verdict(profile_["defaultAction"], profile_.get("defaultErrnoRet"))
+    for number, rules in _by_call(profile_, default).items():
+        program += _call(number, rules)
+    program.append(_instruction(_RETURN, default))
     return b"".join(program)
 
 
-def _verdict(action: str, errno: int) -> int:
-    value = _ACTIONS[action]
-    return value | errno if value == _ERRNO else value
-
-
-def _rule(number: int, arguments: list[dict[str, Any]], verdict: int) -> list[bytes]:
-    """`if nr == number and every argument condition holds: return verdict`, falling through otherwise."""
-    if not arguments:
-        return [_instruction(_EQUAL, number, 0, 1), _instruction(_RETURN, verdict)]
-    # Only the low words are compared: the arguments filtered here are ints and flags of 32 bits.
-    conditions: list[list[tuple[int, int, bool]]] = []  # (code, operand, leave the rule when it is true)
-    for argument in arguments:
-        load = (_LOAD, 16 + 8 * argument["index"], False)
-        value = argument["value"] & 0xFFFFFFFF
-        if argument["op"] == "SCMP_CMP_MASKED_EQ":
-            wanted = argument.get("valueTwo", 0) & 0xFFFFFFFF
-            conditions.append([load, (_AND, value, False), (_EQUAL, wanted, False)])
-        else:
-            conditions.append([load, (_EQUAL, value, argument["op"] == "SCMP_CMP_NE")])
-    steps = [step for condition in conditions for step in condition]
-    body: list[bytes] = []
-    for index, (code, operand, inverted) in enumerate(steps):
-        if code != _EQUAL:
-            body.append(_instruction(code, operand))
+def _by_call(profile_: dict[str, Any], default: int) -> dict[int, list[tuple[list[Rule], int]]]:
+    """For every call its rules, each as conditions and verdict, in the order in which they are tried."""
+    known = numbers()
+    found: dict[int, list[tuple[list[Rule], int]]] = {}
+    for rule in profile_.get("syscalls") or []:
+        verdict = _verdict(rule["action"], rule.get("errnoRet"))
+        if verdict == default:
             continue
-        out = len(steps) - index  # over the rest and the return, to where the number is loaded again
-        body.append(_instruction(code, operand, out if inverted else 0, 0 if inverted else out))
-    body.append(_instruction(_RETURN, verdict))
-    return [_instruction(_EQUAL, number, 0, len(body) + 1), *body, _instruction(_LOAD, 0)]
+        for name in rule["names"]:
+            if name in known:
+                entries = found.setdefault(known[name], [])
+                entries += [(conditions, verdict) for conditions in _alternatives(rule)]
+    for number, entries in found.items():
+        always = next((entry for entry in entries if not entry[0]), None)
+        if always is not None:
+            found[number] = [always]
+    return found
+
+
+def _alternatives(rule: Rule) -> list[list[Rule]]:
+    """Conditions of which all must hold; those on one argument that is named twice are alternatives, as for runc.
+
+    The extension `every` makes them hold together all the same.
+    """
+    arguments = rule.get("args") or []
+    indexes = [argument["index"] for argument in arguments]
+    if len(set(indexes)) == len(indexes) or rule.get("every"):
+        return [arguments]
+    return [[argument] for argument in arguments]
+
+
+def _verdict(action: str, errno: int | None) -> int:
+    value = _ACTIONS[action]
+    return value | (_EPERM if errno is None else errno) if value in (_ERRNO, _TRACE) else value
+
+
+def _call(number: int, rules: list[tuple[list[Rule], int]]) -> list[bytes]:
+    """`if nr == number`, then the first rule whose conditions hold returns its verdict; falls through otherwise."""
+    body: list[bytes] = []
+    for conditions, verdict in rules:
+        body += _rule(conditions, verdict)
+    if len(body) < 250:  # a jump leads over 255 instructions at most
+        reload = [_instruction(_LOAD, 0)] if rules[-1][0] else []
+        return [_instruction(_EQUAL, number, 0, len(body) + len(reload)), *body, *reload]
+    return [part for rule in rules for part in _call(number, [rule])]
+
+
+def _rule(conditions: list[Rule], verdict: int) -> list[bytes]:
+    """`if every condition holds: return verdict`; the accumulator is lost where there are conditions."""
+    body = [_instruction(_RETURN, verdict)]
+    for condition in reversed(conditions):
+        body = _condition(condition, len(body)) + body
+    return body
+
+
+def _condition(argument: Rule, out: int) -> list[bytes]:
+    """Falls through where the condition holds, else leaps over `out` instructions more; 64 bits in two halves."""
+    low, high = 16 + 8 * argument["index"], 20 + 8 * argument["index"]
+    value, operator = int(argument["value"]) & _LONG, argument["op"]
+    if operator == "SCMP_CMP_MASKED_EQ":
+        wanted = int(argument.get("valueTwo") or 0) & _LONG
+        return [
+            _instruction(_LOAD, high),
+            _instruction(_AND, value >> 32),
+            _instruction(_EQUAL, wanted >> 32, 0, out + 3),
+            _instruction(_LOAD, low),
+            _instruction(_AND, value & _INT),
+            _instruction(_EQUAL, wanted & _INT, 0, out),
+        ]
+    top, bottom = value >> 32, value & _INT
+    if operator == "SCMP_CMP_EQ":
+        decide = [_instruction(_EQUAL, top, 0, out + 2), _instruction(_LOAD, low), _instruction(_EQUAL, bottom, 0, out)]
+    elif operator == "SCMP_CMP_NE":
+        decide = [_instruction(_EQUAL, top, 0, 2), _instruction(_LOAD, low), _instruction(_EQUAL, bottom, out, 0)]
+    else:
+        code = _GREATER if operator in ("SCMP_CMP_GT", "SCMP_CMP_LE") else _AT_LEAST
+        above = operator in ("SCMP_CMP_GT", "SCMP_CMP_GE")
+        if_true, if_false = (0, out) if above else (out, 0)
+        decide = [
+            _instruction(_GREATER, top, if_true + 3, 0),
+            _instruction(_EQUAL, top, 0, if_false + 2),
+            _instruction(_LOAD, low),
+            _instruction(code, bottom, if_true, if_false),
+        ]
+    return [_instruction(_LOAD, high), *decide]
+
+
+_INT, _LONG = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF

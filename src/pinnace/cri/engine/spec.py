@@ -1,8 +1,9 @@
 """From CRI's container config and an image's config to an OCI runtime-spec `config.json`; pure.
 
-The result is what runc or crun would be given, with one extension: `process.user.username` names a user to look up in
-the container's own /etc/passwd where the pod gives no number. Defaults (capabilities, mounts)
-are those containerd gives a Kubernetes container. https://github.com/opencontainers/runtime-spec is the format.
+The result is what runc or crun would be given, with extensions: `process.user.username` names a user to look up in the
+container's own /etc/passwd where the pod gives no number, and `process.user.strict` keeps that user's other groups out.
+Defaults (capabilities, mounts) are those containerd gives a Kubernetes container.
+https://github.com/opencontainers/runtime-spec is the format.
 """
 
 from __future__ import annotations
@@ -110,6 +111,8 @@ def user(security: LinuxContainerSecurityContext, image: ImageConfig) -> dict[st
     if security.run_as_group is not None:
         chosen["gid"] = security.run_as_group
     chosen["additionalGids"] = list(security.supplemental_groups)
+    if security.supplemental_groups_policy == "Strict":
+        chosen["strict"] = True
     return chosen
 
 
@@ -210,6 +213,7 @@ def build(
     }
     if seccomp and not security.privileged:
         linux["seccomp"] = dict(seccomp)
+    confined = security.apparmor is not None and security.apparmor.profile_type == "Localhost"
     return {
         "ociVersion": "1.1.0",
         "process": {
@@ -222,6 +226,7 @@ def build(
             "noNewPrivileges": security.no_new_privs,
             "oomScoreAdj": oom_score_adj,
             "rlimits": [],
+            **({"apparmorProfile": security.apparmor.localhost_ref} if security.apparmor and confined else {}),
         },
         "root": {"path": "rootfs", "readonly": security.readonly_rootfs},
         "mounts": mounts(config, around, layers),

@@ -37,6 +37,11 @@ def mount_tmpfs(target: Path, size: int = 0) -> None:
     mount("tmpfs", target, "tmpfs", 0, f"size={size}" if size else "")
 
 
+def mount_huge_pages(target: Path, page_size: int) -> None:
+    """An empty hugetlbfs of pages of so many bytes at an existing directory."""
+    mount("nodev", target, "hugetlbfs", 0, f"pagesize={page_size}")
+
+
 def bind(source: str, target: Path) -> None:
     mount(source, target, "none", MS_BIND)
 

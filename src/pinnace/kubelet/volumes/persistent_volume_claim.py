@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pinnace.apis.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES
+from pinnace.kubelet.pods import all_containers
 from pinnace.kubelet.volumes.context import VolumeContext, VolumeError
 from pinnace.kubelet.volumes.host_path import check_host_path
 from pinnace.kubelet.volumes.ownership import give_to_group
@@ -33,7 +34,13 @@ async def set_up(context: VolumeContext, volume: Obj) -> Path:
         persistent = await context.client.get(PERSISTENT_VOLUMES, bound)
     except ApiError as error:
         raise VolumeError(f"failed to fetch PVC from API server: {error.message}") from error
+    mode = persistent["spec"].get("volumeMode") or "Filesystem"
+    wanted, field = ("Block", "volumeDevices") if _is_device(context.pod, volume) else ("Filesystem", "volumeMounts")
+    if mode != wanted:
+        raise VolumeError(f"volume {volume['name']} has volumeMode {mode}, but is specified in {field}")
     path = _path(persistent)
+    if mode == "Block":
+        return path
     group = context.fs_group
     if group is not None and persistent["spec"].get("local"):
         policy = get_in(context.pod, "spec", "securityContext", "fsGroupChangePolicy")
@@ -42,6 +49,14 @@ async def set_up(context: VolumeContext, volume: Obj) -> Path:
         except OSError as error:
             raise VolumeError(f"applyFSGroup failed for vol {name_of(persistent)}: {error}") from error
     return path
+
+
+def _is_device(pod: Obj, volume: Obj) -> bool:
+    return any(
+        device["name"] == volume["name"]
+        for container in all_containers(pod)
+        for device in container.get("volumeDevices") or ()
+    )
 
 
 def _path(persistent: Obj) -> Path:

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from pinnace.cri.api import Image, ImageSpec, Mount
+from pinnace.cri.api import Device, Image, ImageSpec, Mount
 from pinnace.kubelet.env import ConfigError, expand
 from pinnace.kubelet.runtime_config import propagation
 from pinnace.kubelet.volumes import (
@@ -126,6 +126,19 @@ def container_mounts(
             )
         )
     return mounts
+
+
+def container_devices(pod: Obj, container: Obj, volumes: Mapping[str, Path]) -> list[Device]:
+    """The block devices that a container's volumeDevices ask for. Raises ConfigError."""
+    devices = []
+    for wanted in container.get("volumeDevices") or ():
+        source = volumes.get(wanted["name"])
+        if source is None:
+            raise ConfigError(f'cannot find volume "{wanted["name"]}" to pass into container "{container["name"]}"')
+        permissions = "r" if _read_only(pod, wanted["name"]) else "mrw"
+        path = _absolute(wanted["devicePath"])
+        devices.append(Device(container_path=path, host_path=str(source), permissions=permissions))
+    return devices
 
 
 def _image_mount(wanted: Obj, image: Image, envs: Mapping[str, str]) -> Mount:
