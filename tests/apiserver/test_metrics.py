@@ -122,6 +122,7 @@ async def _look_who_came_in(cluster: Cluster) -> None:
         ({}, 200),
         ({"Authorization": "Bearer nobody"}, 401),
         ({"Authorization": "Bearer plain"}, 403),
+        ({"Authorization": "Bearer plain", "Impersonate-User": "tester"}, 403),  # which is no attempt at the request
     ):
         assert (await cluster.call("GET", MAPS, headers=headers)).status == code
     found = await told(cluster)
@@ -130,9 +131,9 @@ async def _look_who_came_in(cluster: Cluster) -> None:
         return found[name, labels(**pairs)] - before.get((name, labels(**pairs)), 0)
 
     # The request that asks has come in, too, when it is answered.
-    assert grown("authentication_attempts_total", result="success") == 3
+    assert grown("authentication_attempts_total", result="success") == 4
     assert grown("authentication_attempts_total", result="failure") == 1
-    assert grown("authenticated_user_requests_total", username="other") == 3
+    assert grown("authenticated_user_requests_total", username="other") == 4
     assert grown("authentication_duration_seconds_count", result="failure") == 1
     assert grown("authorization_attempts_total", result="allowed") == 2
     assert grown("authorization_attempts_total", result="no-opinion") == 1

@@ -30,11 +30,12 @@ class Access:
         self._users: dict[str, int] = {}
         self._authentication = {result: _empty() for result in ("success", "failure")}
         self._authorization = {result: _empty() for result in ("allowed", "refused", "error")}
-        self._known = self._authentication["success"]
+        self._successes = self._authentication["success"]
         self._allowed = self._authorization["allowed"]
 
     def allowed(self, user: str, began: float, known: float, asked: float) -> None:
         """Somebody may; the moments at which the request came, its author was known, and the question was put."""
+        # What `known` does, without the call.
         users = self._users
         try:
             users[user] += 1
@@ -42,7 +43,7 @@ class Access:
             if len(users) >= MOST:
                 self._users = users = dict(self._by_kind())
             users[user] = 1
-        spent, found = known - began, self._known
+        spent, found = known - began, self._successes
         found[0] += spent
         found[1 if spent <= QUICK else 1 + bisect_left(SECONDS, spent)] += 1
         spent, found = clock() - asked, self._allowed
@@ -53,12 +54,16 @@ class Access:
         """Credentials that do not hold."""
         _note(self._authentication["failure"], clock() - began)
 
-    def refused(self, user: str, began: float, known: float, asked: float, code: int) -> None:
-        """Somebody may not, or that could not be told, with this code."""
+    def known(self, user: str, began: float, known: float) -> None:
+        """Somebody's credentials hold; the question what they may is never put, or on its own."""
         if user not in self._users and len(self._users) >= MOST:
             self._users = dict(self._by_kind())
         self._users[user] = self._users.get(user, 0) + 1
-        _note(self._known, known - began)
+        _note(self._successes, known - began)
+
+    def refused(self, user: str, began: float, known: float, asked: float, code: int) -> None:
+        """Somebody may not, or that could not be told, with this code."""
+        self.known(user, began, known)
         _note(self._authorization["refused" if code == _FORBIDDEN else "error"], clock() - asked)
 
     def _by_kind(self) -> Iterable[tuple[str, int]]:

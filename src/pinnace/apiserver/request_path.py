@@ -136,11 +136,15 @@ class RequestPath:
             self._auditor.begin(exchange)
             if exchange.recording:
                 raise MustAsk(partial(self._auditor.received, exchange))
-        if is_impersonation(request.headers):
-            exchange.user = user = impersonated(user, request.headers, self._api.authorizer)
-            if exchange.audit is not None:
-                exchange.audit.impersonated = user
-        self._limiter.admit(exchange)
+        try:
+            if is_impersonation(request.headers):
+                exchange.user = user = impersonated(user, request.headers, self._api.authorizer)
+                if exchange.audit is not None:
+                    exchange.audit.impersonated = user
+            self._limiter.admit(exchange)
+        except ApiError:
+            self._access.known(name, exchange.began, known)
+            raise
         if "metadata.name" in request.query:
             asked = by_name(asked, request.params().get("fieldSelector", ""))
         if "elector=" in request.query and self._api.authorizer.reads_selectors(user):

@@ -139,6 +139,20 @@ async def test_a_schema_without_its_level_dangles(cluster: Cluster) -> None:
     assert found["status"]["conditions"][0]["reason"] == "Found"
 
 
+async def test_a_schema_that_is_gone_is_counted_no_more(pki: Path, store: Store) -> None:
+    async with running(pki, store) as cluster:
+        await cluster.request("POST", FLOW_SCHEMAS.path(), schema("mine", "workload-low", "plain-user"))
+        await cluster.call("GET", MAPS, headers=PLAIN)
+        control = cluster.server._limiter.control
+        assert control is not None
+        was_counted = ("workload-low", "mine") in control.tallies
+        await cluster.request("DELETE", FLOW_SCHEMAS.path("", "mine"))
+        await cluster.call("GET", MAPS, headers=PLAIN)
+
+    assert was_counted
+    assert ("workload-low", "mine") not in control.tallies
+
+
 async def test_responses_say_how_a_request_was_classified(cluster: Cluster) -> None:
     """[sig-api-machinery] API priority and fairness should ensure that requests can be classified by adding FlowSchema
     and PriorityLevelConfiguration."""

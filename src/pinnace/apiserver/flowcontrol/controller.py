@@ -116,6 +116,13 @@ class FlowControl:
             for schema in in_order(self._objects(FLOW_SCHEMAS, SCHEMAS).values())
             if schema["spec"]["priorityLevelConfiguration"]["name"] in self.levels
         ]
+        self._forget()
+
+    def _forget(self) -> None:
+        """Count no more what no schema leads to; what is still on its way is seen to its end."""
+        led = {(each["spec"]["priorityLevelConfiguration"]["name"], each["metadata"]["name"]) for each in self._schemas}
+        for key in [key for key, tally in self.tallies.items() if key not in led and tally.is_idle]:
+            del self.tallies[key]
 
     def _retire(self, level: Level) -> None:
         level.is_quiescing = True

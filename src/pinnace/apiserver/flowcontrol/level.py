@@ -40,6 +40,10 @@ class Tally:
     executed: Durations = field(default_factory=Durations)
 
     @property
+    def is_idle(self) -> bool:
+        return not self.waiting and not self.executing
+
+    @property
     def dispatched(self) -> int:
         return self.classified - self.waiting - self.rejected.total()
 
