@@ -8,7 +8,10 @@ from pinnace.apis.resources import CONTROLLER_REVISIONS, EVENTS, PERSISTENT_VOLU
 from pinnace.apiserver.server import ApiServer
 from pinnace.client.client import Client
 from pinnace.client.transport import STRATEGIC_MERGE_PATCH
+from pinnace.controllers.statefulset import StatefulSetController
 from pinnace.machinery.meta import Obj, labels_of, name_of, uid_of
+from tests.client.fake_api import FakeApi
+from tests.controllers.simulation import messages, pod_status, running
 from tests.controllers.test_manager import managing, node_agent, until
 
 
@@ -124,3 +127,50 @@ async def test_claims_go_with_the_set_if_asked(server: ApiServer, client: Client
             return owners == [uid_of(made)] * 2
 
         await until(client, PERSISTENT_VOLUME_CLAIMS, owned)
+
+
+CLAIM = {
+    "metadata": {"name": "data"},
+    "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+}
+
+
+def stored(**spec: Any) -> Obj:
+    """As the API server would have it."""
+    return stateful_set(1, volumeClaimTemplates=[CLAIM], podManagementPolicy="OrderedReady", **spec)
+
+
+async def test_claims_that_a_waiting_pod_lost_are_made_again() -> None:
+    api = FakeApi()
+    async with running(api, StatefulSetController):
+        await api.client.create(STATEFUL_SETS, stored())
+        await api.until(lambda: api.find(PODS, "default/db-0"))
+        await api.client.delete(PERSISTENT_VOLUME_CLAIMS, "data-db-0", "default")
+        await api.set_status(PODS, "default/db-0", pod_status("Pending"))
+        await api.until(lambda: api.find(PERSISTENT_VOLUME_CLAIMS, "default/data-db-0"))
+
+
+async def test_no_pod_is_made_for_claims_on_their_way_out() -> None:
+    api = FakeApi()
+    held = {**CLAIM, "metadata": {"name": "data-db-0", "namespace": "default", "finalizers": ["example.com/hold"]}}
+    await api.client.create(PERSISTENT_VOLUME_CLAIMS, held)
+    await api.client.delete(PERSISTENT_VOLUME_CLAIMS, "data-db-0", "default")
+    async with running(api, StatefulSetController):
+        await api.client.create(STATEFUL_SETS, stored())
+        said = "create Pod db-0 in StatefulSet db failed error: pvc data-db-0 is being deleted"
+        await api.until(lambda: said in messages(api, "FailedCreate"))
+        assert not api.all(PODS)
+        await api.client.patch(PERSISTENT_VOLUME_CLAIMS, "data-db-0", {"metadata": {"finalizers": None}}, "default")
+        await api.until(lambda: api.find(PODS, "default/db-0"))
+
+
+async def test_an_adopted_pod_gets_the_labels_of_its_place() -> None:
+    api = FakeApi()
+    orphan = {"metadata": {"name": "db-0", "namespace": "default", "labels": {"app": "db"}}, "spec": {"containers": []}}
+    await api.client.create(PODS, {"apiVersion": "v1", "kind": "Pod", **orphan})
+    async with running(api, StatefulSetController):
+        await api.client.create(STATEFUL_SETS, stored())
+        await api.until(lambda: messages(api, "SuccessfulUpdate") == ["update Pod db-0 in StatefulSet db successful"])
+        labels = labels_of(api.find(PODS, "default/db-0") or {})
+        assert labels["statefulset.kubernetes.io/pod-name"] == "db-0"
+        assert labels["apps.kubernetes.io/pod-index"] == "0"

@@ -7,14 +7,14 @@ https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from pinnace.controllers.pods import from_template, is_available, is_finished, is_ready
 from pinnace.controllers.revisions import HASH_LABEL
 from pinnace.controllers.rollout import replicas_of, scaled
-from pinnace.machinery.meta import Obj, get_in, is_deleting, labels_of, name_of, namespace_of, owner_reference
+from pinnace.machinery.meta import Obj, get_in, is_deleting, key_of, labels_of, name_of, namespace_of, owner_reference
 
 REVISION_LABEL = "controller.kubernetes.io/hash"  # of ControllerRevisions
 POD_NAME = "statefulset.kubernetes.io/pod-name"
@@ -59,6 +59,12 @@ def make_claims(stateful_set: Obj, ordinal: int) -> list[Obj]:
             }
         )
     return claims
+
+
+def going_claims(stateful_set: Obj, ordinal: int, find: Callable[[str], Obj | None]) -> list[str]:
+    """Those of a pod's claims that are being deleted: a pod made now would hold on to them. `find` takes a key."""
+    found = [find(key_of(claim)) for claim in make_claims(stateful_set, ordinal)]
+    return [name_of(claim) for claim in found if claim is not None and is_deleting(claim)]
 
 
 def make_pod(stateful_set: Obj, revision: Obj, ordinal: int) -> Obj:

@@ -17,7 +17,7 @@ from pinnace.controllers.ownership import by_claim, claim_all, claimable
 from pinnace.controllers.pods import phase
 from pinnace.controllers.replicaset import next_available
 from pinnace.controllers.revisions import HASH_LABEL, current_revision, delete_surplus, surplus
-from pinnace.controllers.stateful_pods import REVISION_LABEL, Step, ordinal_of
+from pinnace.controllers.stateful_pods import POD_INDEX, POD_NAME, REVISION_LABEL, Step, ordinal_of
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import (
     Obj,
@@ -69,6 +69,7 @@ class StatefulSetController(Controller):
         try:
             if not is_deleting(stateful_set):
                 await self._keep_claims(stateful_set, pods)
+                await self._mend(stateful_set, pods)
                 step = stateful_pods.plan(stateful_set, pods, name_of(update), utc_now())
                 await self._carry_out(stateful_set, step, current, update)
         finally:
@@ -111,13 +112,37 @@ class StatefulSetController(Controller):
             await self._create(stateful_set, stateful_pods.make_pod(stateful_set, revision, ordinal), ordinal)
 
     async def _create(self, stateful_set: Obj, pod: Obj, ordinal: int) -> None:
+        what = f"Pod {name_of(pod)} in StatefulSet {name_of(stateful_set)}"
+        await self._make_claims(stateful_set, name_of(pod), ordinal)
+        going = stateful_pods.going_claims(stateful_set, ordinal, self.claims.store.get)
+        if going:
+            error = ApiError(409, "Conflict", ", ".join(f"pvc {name} is being deleted" for name in going))
+            self.recorder.event(stateful_set, "Warning", "FailedCreate", f"create {what} failed error: {error.message}")
+            raise error
+        await self._try(stateful_set, "Create", what, "successful", self.client.create(PODS, pod))
+
+    async def _make_claims(self, stateful_set: Obj, pod: str, ordinal: int) -> None:
+        """Make those of a pod's claims that are not there."""
         for claim in stateful_pods.make_claims(stateful_set, ordinal):
             if self.claims.store.get(key_of(claim)) is None:
-                what = f"Claim {name_of(claim)} Pod {name_of(pod)} in StatefulSet {name_of(stateful_set)}"
+                what = f"Claim {name_of(claim)} Pod {pod} in StatefulSet {name_of(stateful_set)}"
                 creation = self.client.create(PERSISTENT_VOLUME_CLAIMS, claim)
                 await self._try(stateful_set, "Create", what, "success", creation)
-        what = f"Pod {name_of(pod)} in StatefulSet {name_of(stateful_set)}"
-        await self._try(stateful_set, "Create", what, "successful", self.client.create(PODS, pod))
+
+    async def _mend(self, stateful_set: Obj, pods: Sequence[Obj]) -> None:
+        """Give pods what they lack: those that wait, claims that are gone; those that were adopted, their labels."""
+        for pod in pods:
+            ordinal = ordinal_of(stateful_set, name_of(pod))
+            if ordinal is None or ordinal not in stateful_pods.ordinals(stateful_set) or is_deleting(pod):
+                continue
+            if phase(pod) == "Pending":
+                await self._make_claims(stateful_set, name_of(pod), ordinal)
+            if labels_of(pod).get(POD_NAME) != name_of(pod):
+                what = f"Pod {name_of(pod)} in StatefulSet {name_of(stateful_set)}"
+                labels = {POD_NAME: name_of(pod), POD_INDEX: str(ordinal)}
+                metadata = {"uid": uid_of(pod), "labels": labels}
+                change = self.client.patch(PODS, name_of(pod), {"metadata": metadata}, namespace_of(pod))
+                await self._try(stateful_set, "Update", what, "successful", change)
 
     async def _delete(self, stateful_set: Obj, pod: Obj) -> None:
         what = f"Pod {name_of(pod)} in StatefulSet {name_of(stateful_set)}"
