@@ -32,22 +32,20 @@ def test_the_longest_unused_go_first():
     known.observe([image("a"), image("b"), image("c"), image("d")], {"a", "b", "c"}, 10.0)
     known.observe([image("a"), image("b"), image("c"), image("d")], {"a", "b"}, 20.0)
     known.observe([image("a"), image("b"), image("c"), image("d")], {"a"}, 30.0)
-    assert ids(known.to_free(1000, 30.0, 0.0)) == ["d", "c", "b"]
-    assert ids(known.to_free(15, 30.0, 0.0)) == ["d", "c"]
-    assert ids(known.to_free(0, 30.0, 0.0)) == []
+    assert ids(known.unused(30.0, 0.0)) == ["d", "c", "b"]
 
 
 def test_what_just_came_stays():
     known = Images()
     known.observe([image("old")], (), 0.0)
     known.observe([image("old"), image("new")], (), 100.0)
-    assert ids(known.to_free(1000, 100.0, 60.0)) == ["old"]
+    assert ids(known.unused(100.0, 60.0)) == ["old"]
 
 
 def test_pinned_images_stay():
     known = Images()
     known.observe([image("a", pinned=True), image("b")], (), 0.0)
-    assert ids(known.to_free(1000, 10.0, 0.0)) == ["b"]
+    assert ids(known.unused(10.0, 0.0)) == ["b"]
     assert ids(known.too_old(1000.0, 10.0)) == ["b"]
 
 
@@ -64,7 +62,7 @@ def test_images_that_are_gone_are_forgotten():
     known.observe([image("a")], (), 0.0)
     known.observe([], (), 1.0)
     known.observe([image("a")], (), 50.0)
-    assert ids(known.to_free(1000, 60.0, 30.0)) == []
+    assert ids(known.unused(60.0, 30.0)) == []
 
 
 def test_containers_name_images_in_many_ways():
@@ -99,18 +97,18 @@ class Collecting:
 
 
 async def test_a_full_disk_loses_what_nobody_uses():
-    one = Collecting(available=1000, used=("sha256:a:1",))
+    one = Collecting(available=0, used=("sha256:a:1",))
     assert await one.collect(0.0) == ["a:1", "b:1", "c:1"]
     assert await one.collect(60.0) == ["a:1"]
     (told,) = one.told
     assert told == (
         "Warning FreeDiskSpaceFailed: Failed to garbage collect required amount of images. "
-        "Attempted to free 1000 bytes, but only found 0 bytes eligible to free."
+        "Attempted to free 2000 bytes, but only found 0 bytes eligible to free."
     )
 
 
 async def test_enough_is_enough():
-    one = Collecting(available=1500)
+    one = Collecting(available=1400)
     await one.collect(0.0)
     assert len(await one.collect(60.0)) == 2
 
@@ -138,7 +136,7 @@ async def test_what_fails_again_is_told():
 
 
 async def test_an_image_that_cannot_be_removed_does_not_stop_the_others():
-    one = Collecting(available=1000)
+    one = Collecting(available=0)
     await one.collect(0.0)
     refused = one.runtime.remove_image
     asked = []

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from math import inf
 
 import structlog
 
@@ -67,17 +68,9 @@ class Images:
             (one for one in self.records.values() if not one.pinned), key=lambda one: (one.last_used, one.detected)
         )
 
-    def to_free(self, size: int, now: float, min_age: float) -> list[ImageRecord]:
-        """Unused images, enough to free so many bytes if there are, none that came in the last `min_age` seconds."""
-        chosen: list[ImageRecord] = []
-        freed = 0
-        for one in self._in_eviction_order():
-            if freed >= size:
-                break
-            if one.last_used < now and now - one.detected >= min_age:
-                chosen.append(one)
-                freed += one.size
-        return chosen
+    def unused(self, now: float, min_age: float) -> list[ImageRecord]:
+        """Images that no container uses, the longest unused first, none that came in the last `min_age` seconds."""
+        return [one for one in self._in_eviction_order() if one.last_used < now and now - one.detected >= min_age]
 
     def too_old(self, now: float, max_age: float) -> list[ImageRecord]:
         """Images that have been unused for longer than `max_age` seconds; 0: none are."""
@@ -153,7 +146,7 @@ class ImageCollector:
         wanted = bytes_to_free(disk.capacity, disk.available, self._policy)
         if not wanted:
             return ""
-        freed = await self._remove(self._known.to_free(wanted, now, self._policy.min_age))
+        freed = await self._remove(self._known.unused(now, self._policy.min_age), wanted)
         if freed >= wanted:
             return ""
         text = "Failed to garbage collect required amount of images. "
@@ -165,7 +158,7 @@ class ImageCollector:
         """Remove every image that no container uses, but for those that just came and soon may be used."""
         now = await self._look()
         if now is not None:
-            await self._remove(self._known.to_free(1 << 63, now, self._policy.min_age))
+            await self._remove(self._known.unused(now, self._policy.min_age))
 
     async def _look(self) -> float | None:
         now = self._clock()
@@ -176,10 +169,12 @@ class ImageCollector:
         self._known.observe(images, image_ids(images, self._used()), now)
         return now
 
-    async def _remove(self, chosen: list[ImageRecord]) -> int:
-        """Bytes that were freed."""
+    async def _remove(self, chosen: list[ImageRecord], enough: float = inf) -> int:
+        """Remove images until so many bytes are free; how many were freed."""
         freed = 0
         for one in chosen:
+            if freed >= enough:
+                break
             try:
                 await self._images.remove_image(ImageSpec(image=one.id))
             except (CriError, OSError) as error:
