@@ -280,6 +280,24 @@ async def test_liveness_probe_restarts(api, runtime, start):
     await api.container("p", lambda one: one.get("restartCount", 0) >= 1)
 
 
+async def test_restarts_are_counted_up(api, runtime, options, start):
+    """Conformance: "Pod liveness probe, using http endpoint, multiple restarts (slow)" """
+    options.max_container_restart_period = 0.01  # in place of minutes
+    runtime.exec_results["alive"] = ExecSyncResponse(stdout=b"dead", stderr=b"", exit_code=1)
+    start()
+    probe = {"exec": {"command": ["alive"]}, "failureThreshold": 1, "periodSeconds": 1}
+    await api.add_pod("p", containers=[{**WEB, "livenessProbe": probe}])
+    seen = [0]
+
+    def restarted(one):
+        if one.get("restartCount", 0) != seen[-1]:
+            seen.append(one["restartCount"])
+        return seen[-1] == 5
+
+    await api.container("p", restarted)
+    assert seen == [0, 1, 2, 3, 4, 5]
+
+
 async def test_readiness_probe_decides_readiness(api, runtime, start):
     runtime.exec_results["ready"] = ExecSyncResponse(stdout=b"not yet", stderr=b"", exit_code=1)
     start()

@@ -132,6 +132,7 @@ def _taint(value: Any) -> Obj:
 
 _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "address": ("address", _text),
+    "allowedUnsafeSysctls": ("allowed_unsafe_sysctls", _list(_text)),
     "authentication.x509.clientCAFile": ("client_ca_file", _path),
     "cgroupRoot": ("cgroup_root", _text),
     "clusterDNS": ("cluster_dns", _list(_text)),

@@ -41,6 +41,11 @@ def expand(text: str, known: Mapping[str, str]) -> str:
     return _REFERENCE.sub(value, text)
 
 
+def referred(text: str) -> set[str]:
+    """The names that a text refers to as `$(NAME)`."""
+    return {match.group(1) for match in _REFERENCE.finditer(text) if match.group(1) is not None}
+
+
 def service_environment(services: Iterable[Obj], namespace: str, enable_links: bool) -> dict[str, str]:
     """Variables for the API server's service and, with service links, for those of the pod's namespace."""
     chosen: dict[str, Obj] = {}

@@ -18,7 +18,7 @@ from pinnace.client.client import Client
 from pinnace.client.events import EventRecorder
 from pinnace.client.informer import InformerFactory
 from pinnace.cri.api import ContainerState, CriError, ImageService, RuntimeService
-from pinnace.kubelet import admission, gc, logs
+from pinnace.kubelet import admission, gc, logs, sysctls
 from pinnace.kubelet.backoff import Backoff
 from pinnace.kubelet.cgroups import CgroupManager
 from pinnace.kubelet.context import Node
@@ -289,7 +289,9 @@ class Kubelet:
         self._mirrors_due.set()
 
     def _admit(self, pod: Obj) -> admission.Refusal | None:
+        options = self.options
         refusal = self.eviction.admit(pod)
+        refusal = refusal or sysctls.forbidden(pod, options.minor, options.allowed_unsafe_sysctls)
         if refusal is not None:
             return refusal
         refusal = admission.refuse_apparmor(pod, enabled=has_apparmor())

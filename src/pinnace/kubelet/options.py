@@ -69,6 +69,7 @@ class KubeletOptions:
     max_dead_containers: int = -1  # on the node
     minimum_container_ttl: float = 0.0
     pods_pids_limit: int = 0
+    allowed_unsafe_sysctls: list[str] = field(default_factory=list)  # names, or patterns that end in `*`
 
     # Where resources are short: signal -> amount, percentage or duration
     eviction_hard: Mapping[str, str] = field(default_factory=lambda: DEFAULT_HARD)
@@ -97,7 +98,12 @@ class KubeletOptions:
     @property
     def features(self) -> FeatureGates:
         """The gates of the kubelet's version as they are set."""
-        return FeatureGates(int(self.kubernetes_version.split(".")[1]), self.feature_gates)
+        return FeatureGates(self.minor, self.feature_gates)
+
+    @property
+    def minor(self) -> int:
+        """Of the kubelet's version: 37."""
+        return int(self.kubernetes_version.split(".")[1])
 
     @property
     def node_ip(self) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pinnace.cri.api import Device, Image, ImageSpec, Mount
-from pinnace.kubelet.env import ConfigError, expand
+from pinnace.kubelet.env import ConfigError, expand, referred
 from pinnace.kubelet.runtime_config import propagation
 from pinnace.kubelet.volumes import (
     config_map,
@@ -110,9 +110,7 @@ def container_mounts(
         source = volumes.get(wanted["name"])
         if source is None:
             raise ConfigError(f'cannot find volume "{wanted["name"]}" to mount into container "{container["name"]}"')
-        subpath = wanted.get("subPath") or ""
-        if wanted.get("subPathExpr"):
-            subpath = expand(wanted["subPathExpr"], envs)
+        subpath = _subpath(wanted, envs)
         if subpath:
             target = pod_dir / "volume-subpaths" / wanted["name"] / container["name"] / str(index)
             source = prepare(source, subpath, target, create=True)
@@ -142,14 +140,29 @@ def container_devices(pod: Obj, container: Obj, volumes: Mapping[str, Path]) -> 
 
 
 def _image_mount(wanted: Obj, image: Image, envs: Mapping[str, str]) -> Mount:
-    subpath = expand(wanted["subPathExpr"], envs) if wanted.get("subPathExpr") else wanted.get("subPath") or ""
     return Mount(
         container_path=_absolute(wanted["mountPath"]),
         host_path="",
         readonly=True,
         image=ImageSpec(image=image.id),
-        image_sub_path=subpath,
+        image_sub_path=_subpath(wanted, envs),
     )
+
+
+def _subpath(wanted: Obj, envs: Mapping[str, str]) -> str:
+    """The part of its volume that a volumeMount asks for, "" for all of it. Raises ConfigError."""
+    subpath: str = wanted.get("subPath") or ""
+    if wanted.get("subPathExpr"):
+        subpath = wanted["subPathExpr"]
+        missing = sorted(name for name in referred(subpath) if not envs.get(name))
+        if missing:
+            raise ConfigError(f"missing value for {', '.join(missing)}")
+        subpath = expand(subpath, envs)
+    if subpath.startswith("/"):
+        raise ConfigError(f"error SubPath `{subpath}` must not be an absolute path")
+    if ".." in subpath.split("/"):
+        raise ConfigError(f"unable to provision SubPath `{subpath}`: must not contain '..'")
+    return subpath
 
 
 def _absolute(path: str) -> str:

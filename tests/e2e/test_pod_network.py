@@ -1,0 +1,59 @@
+"""Pods reach each other, and the node reaches them, over TCP and UDP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Cluster
+from tests.e2e.pods import SLEEP, Obj, container, pod
+from tests.e2e.test_pod_inside import shell, start
+
+pytestmark = [pytest.mark.e2e, pytest.mark.root]
+
+# Busybox knows no UDP: the machine's own Perl does, and every Debian has it.
+HOST = ("usr", "lib", "lib64")
+_SERVER = """
+use IO::Socket::INET;
+my $socket = IO::Socket::INET->new(LocalPort => 8081, Proto => "udp") or die;
+while ($socket->recv(my $asked, 100)) { $socket->send($ENV{HOSTNAME}) }
+"""
+_CLIENT = """
+use IO::Socket::INET;
+my $socket = IO::Socket::INET->new(PeerAddr => "%s:8081", Proto => "udp", Timeout => 5) or die;
+$SIG{ALRM} = sub { exit 1 };
+for (1..30) { $socket->send("hostName"); alarm 5; if ($socket->recv(my $said, 100)) { print "$said\\n"; exit 0 } }
+"""
+
+
+def perl(script: str) -> str:
+    return f"/usr/bin/perl -e '{script}'"
+
+
+def with_perl(name: str, script: str, **spec: Any) -> Obj:
+    mounts = [{"name": path, "mountPath": f"/{path}", "readOnly": True} for path in HOST]
+    volumes = [{"name": path, "hostPath": {"path": f"/{path}"}} for path in HOST]
+    return pod(name, container("c", script, volumeMounts=mounts), volumes=volumes, **spec)
+
+
+def test_pods_and_the_node_reach_every_pod(cluster: Cluster, namespace: str) -> None:
+    """Conformance: "Networking, intra pod http", "Networking, intra pod udp", "Networking, intra pod http, from
+    node"
+    """
+    serve = f"mkdir /w; hostname > /w/hostName; {perl(_SERVER)} & exec httpd -f -p 8080 -h /w"
+    servers = ("netserver-0", "netserver-1")
+    start(
+        cluster,
+        namespace,
+        *(with_perl(name, serve) for name in servers),
+        with_perl("test-container-pod", SLEEP),
+        with_perl("host-test-container-pod", SLEEP, hostNetwork=True),
+    )
+    pods = cluster.json("-n", namespace, "get", "pods")["items"]
+    address = {one["metadata"]["name"]: one["status"]["podIP"] for one in pods}
+    for client in ("test-container-pod", "host-test-container-pod"):
+        for server in servers:
+            http = shell(cluster, namespace, client, f"wget -qO- http://{address[server]}:8080/hostName")
+            udp = shell(cluster, namespace, client, perl(_CLIENT % address[server]))
+            assert [http, udp] == [f"{server}\n"] * 2
