@@ -13,7 +13,7 @@ from pinnace.controllers.garbage_collector import Action, GarbageCollector, Owne
 from pinnace.controllers.served import ServedResources
 from pinnace.machinery.meta import GVR, Obj, name_of, owner_reference
 from tests.client.fake_api import FakeApi
-from tests.controllers.simulation import running
+from tests.controllers.simulation import messages, running
 
 
 def make(client: Any, informers: Any) -> GarbageCollector:
@@ -137,6 +137,9 @@ async def test_an_owner_in_another_namespace_does_not_count() -> None:
     await create(api, PODS, "Pod", "mirror", node)
     async with running(api, make):
         await api.until(lambda: [name_of(pod) for pod in api.all(PODS)] == ["mirror"])
+        named = f"[v1/ConfigMap, namespace: other, name: owner, uid: {owner['metadata']['uid']}]"
+        said = f'ownerRef {named} does not exist in namespace "other"'
+        await api.until(lambda: said in messages(api, "OwnerRefInvalidNamespace"))
 
 
 async def test_custom_resources_are_collected_too() -> None:

@@ -11,7 +11,7 @@ import pytest
 from pinnace.apis.core.node_selection import tolerates
 from pinnace.apis.resources import JOBS, LEASES, NODES, PODS
 from pinnace.controllers.node_ipam import ClusterRange, NodeIpamController
-from pinnace.controllers.node_lifecycle import NodeLifecycleController, wanted_taints
+from pinnace.controllers.node_lifecycle import NodeLifecycleController, labels_to_add, wanted_taints
 from pinnace.controllers.podgc import PodGcController, is_out_of_service
 from pinnace.controllers.taint_eviction import TaintEvictionController, evicted_at
 from pinnace.controllers.ttl_after_finished import TtlAfterFinishedController, expires_in
@@ -109,6 +109,37 @@ def test_tolerations(toleration: Obj, expected: bool) -> None:
 def test_pods_go_when_they_tolerate_no_longer(tolerations: list[Obj], seconds: int | None) -> None:
     due = evicted_at({"spec": {"tolerations": tolerations}}, [TAINT], NOW + timedelta(seconds=5))
     assert due == (None if seconds is None else NOW + timedelta(seconds=seconds))
+
+
+STABLE, BETA = "kubernetes.io/os", "beta.kubernetes.io/os"
+
+
+@pytest.mark.parametrize(
+    ("labels", "added"),
+    [
+        ({}, {}),
+        ({STABLE: "linux"}, {BETA: "linux"}),
+        ({STABLE: "linux", BETA: "windows"}, {BETA: "linux"}),
+        ({STABLE: "linux", BETA: "linux"}, {}),
+        ({BETA: "linux"}, {}),
+    ],
+)
+def test_old_labels_follow_stable_ones(labels: dict[str, str], added: dict[str, str]) -> None:
+    assert labels_to_add({"metadata": {"name": "n1", "labels": labels}}) == added
+
+
+async def test_nodes_that_come_and_go_are_told_of() -> None:
+    api = FakeApi()
+    async with running(api, lifecycle):
+        made = node()
+        made["metadata"]["labels"] = {STABLE: "linux"}
+        await api.client.create(NODES, made)
+        said = "Node n1 event: Registered Node n1 in Controller"
+        await api.until(lambda: messages(api, "RegisteredNode") == [said])
+        await api.until(lambda: (api.find(NODES, "n1") or {})["metadata"]["labels"].get(BETA) == "linux")
+        await api.client.delete(NODES, "n1")
+        said = "Node n1 event: Removing Node n1 from Controller"
+        await api.until(lambda: messages(api, "RemovingNode") == [said])
 
 
 async def test_a_silent_node_is_unknown_tainted_and_drained() -> None:

@@ -259,6 +259,7 @@ class GarbageCollector(Controller):
     async def _judge(self, node: Node, obj: Obj) -> None:
         references: list[Obj] = obj["metadata"].get("ownerReferences") or []
         owners = [await self._standing(reference, node) for reference in references]
+        self._report_elsewhere(node, obj, references)
         action = decide(owners, has_dependents=bool(self.graph.dependents(node)))
         if action is Action.DROP_REFERENCES:
             gone = {ref["uid"] for ref, owner in zip(references, owners, strict=True) if owner is not Owner.SOLID}
@@ -268,6 +269,16 @@ class GarbageCollector(Controller):
                 obj = await self._unblock(node, obj)
             policy = "Foreground" if action is Action.DELETE_FOREGROUND else policy_of(obj)
             await self._delete(node, obj, policy)
+
+    def _report_elsewhere(self, node: Node, obj: Obj, references: Iterable[Obj]) -> None:
+        """Tell of owners that are in another namespace, where they cannot own this object."""
+        for reference in references:
+            known = self.graph.nodes.get(reference["uid"])
+            if known is not None and known.namespace not in ("", node.namespace):
+                kind, name = f"{reference['apiVersion']}/{reference['kind']}", reference["name"]
+                owner = f"[{kind}, namespace: {node.namespace}, name: {name}, uid: {reference['uid']}]"
+                said = f'ownerRef {owner} does not exist in namespace "{node.namespace}"'
+                self.recorder.event(obj, "Warning", "OwnerRefInvalidNamespace", said)
 
     async def _standing(self, reference: Obj, node: Node) -> Owner:
         known = self.graph.nodes.get(reference["uid"])

@@ -24,6 +24,7 @@ from pinnace.machinery.meta import (
     format_time,
     get_in,
     is_deleting,
+    labels_of,
     name_of,
     replace_in,
     utc_now,
@@ -47,6 +48,7 @@ _CONDITION_TAINTS = {  # condition -> status -> NoSchedule taint
 _UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 _OURS_NO_SCHEDULE = {key for taints in _CONDITION_TAINTS.values() for key in taints.values()} | {_UNSCHEDULABLE}
 _OURS_NO_EXECUTE = {_NOT_READY, _UNREACHABLE}
+_BETA_LABELS = {f"kubernetes.io/{name}": f"beta.kubernetes.io/{name}" for name in ("arch", "os")}
 _REPORTED = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
 
 # Decisions.
@@ -122,6 +124,13 @@ def _wanted(taint: Obj, schedule: set[str], execute: set[str]) -> bool:
     return taint["key"] in (schedule if taint["effect"] == "NoSchedule" else execute)
 
 
+def labels_to_add(node: Obj) -> dict[str, str]:
+    """The labels of a node's system under the names that they had in beta, as its stable ones have them."""
+    labels = labels_of(node)
+    known = {beta: labels[stable] for stable, beta in _BETA_LABELS.items() if stable in labels}
+    return {beta: value for beta, value in known.items() if labels.get(beta) != value}
+
+
 def node_ready(node: Obj) -> str:
     """`True`, `False` or `Unknown`."""
     found = condition(node, "Ready")
@@ -178,6 +187,7 @@ class NodeLifecycleController(Controller):
     def _hear_node(self, node: Obj) -> None:
         self._heard.setdefault(name_of(node), time.monotonic())
         self._note_readiness(node)
+        self._say(node, "RegisteredNode", f"Registered Node {name_of(node)} in Controller")
 
     def _hear_status(self, old: Obj, new: Obj) -> None:
         if _heartbeats(new) - _heartbeats(old):
@@ -187,6 +197,10 @@ class NodeLifecycleController(Controller):
     def _node_gone(self, node: Obj) -> None:
         self._heard.pop(name_of(node), None)
         self._look_again(self._zones.forget(name_of(node)))
+        self._say(node, "RemovingNode", f"Removing Node {name_of(node)} from Controller")
+
+    def _say(self, node: Obj, reason: str, what: str) -> None:
+        self.recorder.event(node, "Normal", reason, f"Node {name_of(node)} event: {what}")
 
     def _note_readiness(self, node: Obj) -> None:
         """Whether pods are evicted from one node depends on how the others are: look again when that turns."""
@@ -211,6 +225,8 @@ class NodeLifecycleController(Controller):
         left = self._heard.get(key, 0.0) + grace - time.monotonic()
         if left <= 0:
             node = await self._declare_unknown(node)
+        if labels := labels_to_add(node):
+            node = await self.client.patch(NODES, key, {"metadata": {"labels": labels}})
         wait = self._wait_to_evict(node)
         node = await self._write_taints(node, evict=wait == 0.0)
         if node_ready(node) != "True":
