@@ -15,7 +15,8 @@ from pinnace.apis.builtin import NEWEST
 from pinnace.apis.registry import Registry
 from pinnace.apis.resources import DEPLOYMENTS, PODS
 from pinnace.apiserver.admission.matching import rule_matches
-from pinnace.apiserver.admission.webhook_client import CallFailed, endpoint
+from pinnace.apiserver.registered_webhooks import endpoint
+from pinnace.apiserver.webhook_client import CallFailed
 from pinnace.machinery.meta import Obj
 from tests.apiserver.conftest import Cluster, config_map, pod
 from tests.apiserver.hooks import CONFIGURATIONS, Hooks, add, allow, patch, register

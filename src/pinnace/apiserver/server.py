@@ -23,7 +23,6 @@ from pinnace.apiserver.admission import plugins
 from pinnace.apiserver.admission.chain import Chain
 from pinnace.apiserver.admission.configuration import read_admission_configuration
 from pinnace.apiserver.admission.dynamic import dynamic_plugins
-from pinnace.apiserver.admission.webhook_client import WebhookClient
 from pinnace.apiserver.aggregation.aggregator import Aggregator
 from pinnace.apiserver.allocation.repair import Repair
 from pinnace.apiserver.allocation.reservations import Reservations
@@ -45,6 +44,7 @@ from pinnace.apiserver.options import Options
 from pinnace.apiserver.packing import packing
 from pinnace.apiserver.post_start import PostStart, Step
 from pinnace.apiserver.public import PublicPaths
+from pinnace.apiserver.registered_webhooks import RegisteredWebhooks
 from pinnace.apiserver.render import JSON_HEADERS
 from pinnace.apiserver.request_path import RequestPath
 from pinnace.apiserver.storage import Storage
@@ -84,7 +84,7 @@ class ApiServer:
         static = read_token_file(options.token_auth_file) if options.token_auth_file else {}
         self._connections = reloading.Connections()
         verifiers, anonymous = more_verifiers(options, storage, self._connections.authentication)
-        self._webhooks = WebhookClient()  # for conversion
+        self._webhooks = RegisteredWebhooks()  # for conversion
         configurations = read_admission_configuration(options.admission_control_config_file, plugins.NAMES)
         self._reservations = Reservations(options.service_cluster_ip_range, options.service_node_port_range, storage)
         self.api = Api(

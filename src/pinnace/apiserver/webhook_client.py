@@ -7,6 +7,7 @@ https://kubernetes.io/docs/reference/access-authn-authz/webhook/#configuration-f
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,16 +19,40 @@ from pinnace.client.kubeconfig import Connection, KubeconfigError, load
 if TYPE_CHECKING:
     import aiohttp
 
+MOST = 3 << 20  # bytes of an answer
 _SECONDS = 30.0
-_MOST = 3 << 20  # bytes of an answer
+_ATTEMPTS = 5
+_FIRST_PAUSE = 0.5  # seconds; each is half as long again as the one before
+_LONGER = 1.5
+_PASSING = (429, 500, 504)  # statuses of what may be over soon
 
 
 class CallFailed(Exception):
-    """The webhook could not be asked, or answered with an error; `passing` where asking again may help."""
+    """A webhook could not be asked, or did not answer as it must; `passing` where it may when it is asked again."""
 
-    def __init__(self, why: str, *, passing: bool) -> None:
+    def __init__(self, why: str, *, passing: bool = False) -> None:
         super().__init__(why)
         self.passing = passing
+
+
+async def whole(response: aiohttp.ClientResponse, most: int = MOST) -> bytes:
+    """The body of an answer, which comes in pieces. Raises ValueError for one that is too long."""
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > most:
+            raise ValueError(f"the answer is longer than {most} bytes")
+    return bytes(body)
+
+
+def refusal(status: int, body: bytes) -> str:
+    """What is said of an answer that is an error."""
+    if status == 404:
+        return "the server could not find the requested resource"
+    if status >= 500:
+        text = body[:1024].decode(errors="replace").strip() or "unknown"
+        return f'an error on the server ("{text}") has prevented the request from succeeding'
+    return f"the server rejected our request for an unknown reason ({status})"
 
 
 class KubeconfigWebhook:
@@ -40,6 +65,21 @@ class KubeconfigWebhook:
         self._session: aiohttp.ClientSession | None = None
         self._calls = 0  # under way
         self._closed = False
+
+    async def ask(self, body: bytes, pause: float = _FIRST_PAUSE, *, insists: bool = False) -> bytes:
+        """What the webhook answers to a JSON document, asked again where that may help, or anyway if it `insists`.
+
+        `pause` is in seconds, before it is asked for the second time. Raises CallFailed.
+        """
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return await self.post(body)
+            except CallFailed as error:
+                if not (error.passing or insists):
+                    raise
+            await asyncio.sleep(pause)
+            pause *= _LONGER
+        return await self.post(body)
 
     async def post(self, body: bytes) -> bytes:
         """What the webhook answers to a JSON document. Raises CallFailed."""
@@ -58,22 +98,14 @@ class KubeconfigWebhook:
                     server_hostname=self._connection.tls_server_name or None,
                 ) as response,
             ):
-                answer = await response.content.read(_MOST + 1)
-                while len(answer) <= _MOST and not response.content.at_eof():
-                    answer += await response.content.read(_MOST)
-                status = response.status
+                answer = await whole(response)
         except TimeoutError:
-            raise CallFailed(f'Post "{url}": context deadline exceeded', passing=True) from None
+            raise CallFailed(f'Post "{url}": context deadline exceeded') from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise CallFailed(f'Post "{url}": {error or type(error).__name__}', passing=True) from None
-        if len(answer) > _MOST:
-            raise CallFailed(f'Post "{url}": the answer is longer than {_MOST} bytes', passing=False)
-        if not 200 <= status < 300:
-            text = answer[:1024].decode(errors="replace").strip() or "unknown"
-            why = f'an error on the server ("{text}") has prevented the request from succeeding'
-            if status < 500:
-                why = f"the server rejected our request for an unknown reason ({status})"
-            raise CallFailed(why, passing=status >= 500 or status == 429)
+            raise CallFailed(f'Post "{url}": {error or type(error).__name__}', passing=_was_cut(error)) from None
+        if not 200 <= response.status < 300:
+            passing = response.status in _PASSING or "Retry-After" in response.headers
+            raise CallFailed(refusal(response.status, answer), passing=passing)
         return answer
 
     async def close(self) -> None:
@@ -109,6 +141,13 @@ class KubeconfigWebhook:
         if token:
             headers["Authorization"] = f"Bearer {token}"
         return headers
+
+
+def _was_cut(error: Exception) -> bool:
+    """Whether a connection ended under the call: one that was kept may have, when the webhook started anew."""
+    import aiohttp
+
+    return isinstance(error, aiohttp.ServerDisconnectedError) or getattr(error, "errno", None) == errno.ECONNRESET
 
 
 def _connection(kubeconfig: Path) -> Connection:

@@ -7,9 +7,9 @@ from pinnace.apiserver.admission.configuration import Configurations
 from pinnace.apiserver.admission.measures import WebhookMeasures
 from pinnace.apiserver.admission.mutating_policies import MutatingPolicies
 from pinnace.apiserver.admission.policies import ValidatingPolicies
-from pinnace.apiserver.admission.webhook_client import WebhookClient
 from pinnace.apiserver.admission.webhook_credentials import read_credentials
 from pinnace.apiserver.admission.webhooks import MutatingWebhooks, ValidatingWebhooks
+from pinnace.apiserver.registered_webhooks import RegisteredWebhooks
 
 
 def dynamic_plugins(configurations: Configurations) -> dict[str, Plugin]:
@@ -24,5 +24,5 @@ def dynamic_plugins(configurations: Configurations) -> dict[str, Plugin]:
     }
 
 
-def _client(configurations: Configurations, plugin: str) -> WebhookClient:
-    return WebhookClient(read_credentials(configurations, plugin))
+def _client(configurations: Configurations, plugin: str) -> RegisteredWebhooks:
+    return RegisteredWebhooks(read_credentials(configurations, plugin))

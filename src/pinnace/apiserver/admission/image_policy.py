@@ -5,7 +5,6 @@ https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#i
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -27,7 +26,6 @@ _KIND = {"apiVersion": "imagepolicy.k8s.io/v1alpha1", "kind": "ImageReview"}
 _ANNOTATION = ".image-policy.k8s.io/"
 _AUDIT = "imagepolicywebhook.image-policy.k8s.io/"
 _FAILED_OPEN = "alpha.image-policy.k8s.io/failed-open"
-_TRIES = 5
 _ANSWERS = 1024  # remembered
 
 # Of each setting: its unit in seconds, the least and the most that it may be, and what 0 stands for, in seconds.
@@ -143,7 +141,7 @@ class ImagePolicyWebhook(Plugin):
         known = self._answers.get(key)
         if known is not None and known[1] > self._clock():
             return known[0]
-        status = _status_in(await self._ask(orjson.dumps({**_KIND, "spec": spec})))
+        status = _status_in(await self._webhook.ask(orjson.dumps({**_KIND, "spec": spec}), self._backoff))
         seconds = self._allow_seconds if status.get("allowed") else self._deny_seconds
         self._answers.pop(key, None)
         if seconds:
@@ -151,18 +149,6 @@ class ImagePolicyWebhook(Plugin):
             if len(self._answers) > _ANSWERS:
                 self._answers.popitem(last=False)
         return status
-
-    async def _ask(self, body: bytes) -> bytes:
-        pause = self._backoff
-        for _ in range(_TRIES - 1):
-            try:
-                return await self._webhook.post(body)
-            except CallFailed as error:
-                if not error.passing:
-                    raise
-            await asyncio.sleep(pause)
-            pause *= 1.5
-        return await self._webhook.post(body)
 
 
 def review_spec(pod: Obj, namespace: str) -> Obj:
@@ -180,8 +166,8 @@ def _status_in(answer: bytes) -> Obj:
     try:
         document: Any = orjson.loads(answer)
     except ValueError as error:
-        raise CallFailed(f"the answer is no JSON: {error}", passing=False) from None
+        raise CallFailed(f"the answer is no JSON: {error}") from None
     status = document.get("status") if isinstance(document, dict) else None
     if not isinstance(status, dict):
-        raise CallFailed("the answer is no ImageReview with a status", passing=False)
+        raise CallFailed("the answer is no ImageReview with a status")
     return status

@@ -31,8 +31,9 @@ from pinnace.apiserver.admission.measures import (
     WebhookMeasures,
 )
 from pinnace.apiserver.admission.review import review_of, seen_as, taken_back
-from pinnace.apiserver.admission.webhook_client import CallFailed, WebhookClient
 from pinnace.apiserver.decode import own
+from pinnace.apiserver.registered_webhooks import RegisteredWebhooks
+from pinnace.apiserver.webhook_client import CallFailed
 from pinnace.machinery import errors, json_patch
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import GVR, Obj
@@ -97,7 +98,7 @@ class _Webhooks(Plugin):
     kind: str  # as metrics name it
     dynamic = True
 
-    def __init__(self, client: WebhookClient, measures: WebhookMeasures) -> None:
+    def __init__(self, client: RegisteredWebhooks, measures: WebhookMeasures) -> None:
         self.client = client
         self._measures = measures
         self._hooks: PerObject[list[_Hook]] = PerObject(_hooks)

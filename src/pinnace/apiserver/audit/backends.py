@@ -24,7 +24,6 @@ from pinnace.machinery.meta import Obj, utc_now
 log = structlog.get_logger()
 
 _TRUNCATED = "audit.k8s.io/truncated"
-_RETRIES = 4  # after the first attempt, each 1.5 times later than the one before
 _CLOSING_SECONDS = 10.0  # for a webhook to take what is left
 
 
@@ -159,19 +158,13 @@ class WebhookBackend(Backend):
         """Whether the webhook has them."""
         head = b'{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":['
         body = head + b",".join(event.encoded for event in events) + b"]}"
-        pause = self._backoff
-        for attempt in range(_RETRIES + 1):
-            try:
-                await self._webhook.post(body)
-                self._complained = False
-                return True
-            except CallFailed as error:
-                if attempt == _RETRIES:
-                    self._lose(len(events), str(error))
-                    return False
-            await asyncio.sleep(pause)
-            pause *= 1.5
-        return False
+        try:
+            await self._webhook.ask(body, self._backoff, insists=True)
+        except CallFailed as error:
+            self._lose(len(events), str(error))
+            return False
+        self._complained = False
+        return True
 
 
 class Buffer:

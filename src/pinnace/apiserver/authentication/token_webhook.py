@@ -5,7 +5,6 @@ https://kubernetes.io/docs/reference/access-authn-authz/authentication/#webhook-
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from pathlib import Path
 
@@ -20,8 +19,6 @@ from pinnace.machinery.meta import Obj
 log = structlog.get_logger()
 
 VERSIONS = ("v1", "v1beta1")
-_ATTEMPTS = 5
-_FIRST_PAUSE = 0.5  # seconds; each is half as long again as the one before
 
 
 class TokenWebhook:
@@ -44,17 +41,11 @@ class TokenWebhook:
         review: Obj = {"kind": "TokenReview", "apiVersion": version, "metadata": {}, "spec": {"token": token}}
         if self._audiences:
             review["spec"]["audiences"] = list(self._audiences)
-        body, pause = orjson.dumps(review), _FIRST_PAUSE
-        for attempt in range(_ATTEMPTS):
-            try:
-                return self._user(orjson.loads(await self._webhook.post(body))), self._seconds
-            except (CallFailed, ValueError) as error:
-                if attempt + 1 == _ATTEMPTS or not getattr(error, "passing", False):
-                    log.error("Failed to make webhook authenticator request", error=str(error))
-                    return None, 0
-            await asyncio.sleep(pause)
-            pause *= 1.5
-        return None, 0
+        try:
+            return self._user(orjson.loads(await self._webhook.ask(orjson.dumps(review)))), self._seconds
+        except (CallFailed, ValueError) as error:
+            log.error("Failed to make webhook authenticator request", error=str(error))
+            return None, 0
 
     def _user(self, review: object) -> User | None:
         """Who a TokenReview says it is. Raises ValueError for what is none."""

@@ -11,7 +11,8 @@ import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pinnace.apiserver.admission.webhook_client import CallFailed, WebhookClient
+from pinnace.apiserver.registered_webhooks import RegisteredWebhooks
+from pinnace.apiserver.webhook_client import CallFailed
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, parse_api_version
 
@@ -27,7 +28,7 @@ _MUTABLE = ("labels", "annotations")
 class Converter:
     """Asks the webhook of one definition."""
 
-    def __init__(self, webhook: Obj, client: WebhookClient, storage: Storage) -> None:
+    def __init__(self, webhook: Obj, client: RegisteredWebhooks, storage: Storage) -> None:
         self._client = client
         self._storage = storage
         self._hook = {"clientConfig": webhook["clientConfig"], "timeoutSeconds": SECONDS}

@@ -27,8 +27,8 @@ from pinnace.machinery.meta import Obj, format_time, utc_now
 from pinnace.store.contract import RevisionConflict, StoreError
 
 if TYPE_CHECKING:
-    from pinnace.apiserver.admission.webhook_client import WebhookClient
     from pinnace.apiserver.api import Api
+    from pinnace.apiserver.registered_webhooks import RegisteredWebhooks
 
 log = structlog.get_logger()
 _T = TypeVar("_T")
@@ -40,7 +40,7 @@ RETRY_SECONDS = 1.0  # until something that failed is tried again
 class CustomResources:
     """Serves what the definitions in the store define; `begin` when the caches are filled, `stop` at the end."""
 
-    def __init__(self, api: Api, client: WebhookClient) -> None:
+    def __init__(self, api: Api, client: RegisteredWebhooks) -> None:
         self._api = api
         self._client = client
         self._served: dict[str, _Served] = {}  # by the name of the definition
@@ -274,7 +274,7 @@ class _Served:
             version.kind.terminating = terminating
         return True
 
-    def arrange(self, definition: Obj, client: WebhookClient) -> None:
+    def arrange(self, definition: Obj, client: RegisteredWebhooks) -> None:
         """Serve the definition's versions in place of those before."""
         from pinnace.apiserver.customresources.conversion import Converter
         from pinnace.apiserver.customresources.kinds import storage_version, versions_of

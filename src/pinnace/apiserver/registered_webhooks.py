@@ -1,4 +1,6 @@
-"""Calls webhooks over HTTPS: by URL, or at an endpoint of a Service, whose name their certificate must bear.
+"""Calls webhooks that objects register: by URL, or at an endpoint of a Service, whose name their certificate must bear.
+
+Admission and the conversion of custom resources do; webhooks that flags name are called by `webhook_client`.
 
 https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#contacting-the-webhook.
 """
@@ -17,6 +19,7 @@ from pinnace.apis.resources import SERVICES
 from pinnace.apiserver.backends import bracketed, trusting_bundle
 from pinnace.apiserver.endpoints import ready_endpoints, slices_of
 from pinnace.apiserver.storage import Storage
+from pinnace.apiserver.webhook_client import MOST, CallFailed, refusal, whole
 from pinnace.client.https import show_certificate
 from pinnace.client.kubeconfig import Connection
 from pinnace.machinery.meta import Obj
@@ -26,12 +29,7 @@ if TYPE_CHECKING:
 
     from pinnace.apiserver.admission.webhook_credentials import WebhookCredentials
 
-_MOST = 3 << 20  # bytes of an answer
 _CONTEXTS = 100
-
-
-class CallFailed(Exception):
-    """The webhook could not be asked, or did not answer as it must."""
 
 
 class _Target(NamedTuple):
@@ -41,7 +39,7 @@ class _Target(NamedTuple):
     address: tuple[str, int]  # the host and port that it is known by
 
 
-class WebhookClient:
+class RegisteredWebhooks:
     """Keeps connections open between calls; `close` at the end. Nobody's name is shown but where `credentials` say."""
 
     def __init__(self, credentials: WebhookCredentials | None = None) -> None:
@@ -54,7 +52,7 @@ class WebhookClient:
             await self._session.close()
             self._session = None
 
-    async def post(self, webhook: Obj, review: Obj, storage: Storage, most: int = _MOST) -> Any:
+    async def post(self, webhook: Obj, review: Obj, storage: Storage, most: int = MOST) -> Any:
         """The document of at most `most` bytes that the webhook answers `review` with. Raises CallFailed."""
         import aiohttp
 
@@ -72,7 +70,7 @@ class WebhookClient:
                 except aiohttp.ServerDisconnectedError:  # a connection kept from an earlier call, closed meanwhile
                     status, body = await self._exchange(target, review, context, user, most)
             if status != 200:
-                raise CallFailed(f"failed to call webhook: {_refused(status, body)}")
+                raise CallFailed(f"failed to call webhook: {refusal(status, body)}")
             return orjson.loads(body)
         except TimeoutError:
             raise CallFailed(f'failed to call webhook: Post "{shown}": context deadline exceeded') from None
@@ -99,7 +97,7 @@ class WebhookClient:
             server_hostname=target.server_name,
             allow_redirects=False,
         ) as response:
-            return response.status, await _read(response, most)
+            return response.status, await whole(response, most)
 
     def _context(self, bundle: str, user: Connection | None) -> ssl.SSLContext:
         """TLS that trusts the bundle (base64 of PEM), or who the machine trusts. Raises ValueError."""
@@ -114,16 +112,6 @@ class WebhookClient:
                 self._contexts.clear()
             self._contexts[bundle, user] = found
         return found
-
-
-async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
-    """The whole body, which comes in pieces. Raises ValueError for one that is too long."""
-    body = bytearray()
-    async for piece in response.content.iter_any():
-        body += piece
-        if len(body) > most:
-            raise ValueError(f"the answer is longer than {most} bytes")
-    return bytes(body)
 
 
 def _url(config: Obj, seconds: int) -> str:
@@ -165,15 +153,6 @@ def endpoint(storage: Storage, namespace: str, name: str, port: int) -> tuple[st
     if ready:
         return random.choice(ready)
     raise CallFailed(f'failed to call webhook: no endpoints available for service "{name}"')
-
-
-def _refused(status: int, body: bytes) -> str:
-    if status == 404:
-        return "the server could not find the requested resource"
-    text = body.decode(errors="replace").strip()
-    if status >= 500:
-        return f'an error on the server ("{text or "unknown"}") has prevented the request from succeeding'
-    return f"the server rejected our request for an unknown reason ({status})"
 
 
 def _certificate_error(error: Exception) -> str:
