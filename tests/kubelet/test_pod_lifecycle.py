@@ -21,7 +21,7 @@ async def test_pod_runs_and_is_ready(api, runtime, start):
     assert status["hostIP"] == "192.0.2.7"
     (shown,) = status["containerStatuses"]
     assert (shown["ready"], shown["started"], shown["restartCount"]) == (True, True, 0)
-    assert shown["containerID"].startswith("pinnace://c")
+    assert shown["containerID"].startswith("fake://c")
     conditions = {one["type"]: one["status"] for one in status["conditions"]}
     assert conditions == dict.fromkeys(
         ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"), "True"

@@ -56,6 +56,15 @@ def test_qos(resources, expected, parent):
     assert cgroup_parent(pod(*resources), "/x") == f"/x{parent}"
 
 
+def test_systemd_has_a_slice_for_every_step_to_a_pods_cgroup() -> None:
+    one = pod({})
+    named = {**one, "metadata": {**one["metadata"], "uid": "ab-cd"}}
+
+    assert cgroup_parent(named, "", "systemd") == (
+        "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podab_cd.slice"
+    )
+
+
 def test_container_resources():
     burst = pod({"requests": {"cpu": "250m", "memory": "1Gi"}, "limits": {"cpu": "500m", "memory": "2Gi"}})
     found = container_resources(burst, burst["spec"]["containers"][0], 4 << 30)

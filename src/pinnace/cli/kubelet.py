@@ -1,4 +1,4 @@
-"""`pinnace kubelet`: the node agent with the embedded container engine, with the original's flags.
+"""`pinnace kubelet`: the node agent with the original's flags, on the embedded engine or another container runtime.
 
 Neither the service proxy nor cluster DNS is part of it: `pinnace kube-proxy` is the one, and --cluster-dns names the
 other, wherever it runs. Containers belong to the engine's monitor and run on when this process ends.
@@ -6,14 +6,14 @@ other, wherever it runs. Containers belong to the engine's monitor and run on wh
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pinnace.apis.builtin import NEWEST
+from pinnace.cli.container_runtime import DEFAULT_ENDPOINT, ContainerRuntime, choose
 from pinnace.cli.serving import (
     connect,
     connection,
@@ -25,14 +25,12 @@ from pinnace.cli.serving import (
     run,
     verbosity_option,
 )
-from pinnace.cli.values import ADDRESS, ADDRESSES, DIRECTORY, FILE, LABELS, NETWORKS, TAINTS, switch
+from pinnace.cli.values import ADDRESS, ADDRESSES, DIRECTORY, DURATION, FILE, LABELS, NETWORKS, TAINTS, switch
 from pinnace.cli.versions import feature_gates_option, read_features
 
 if TYPE_CHECKING:
-    from pinnace.cri.engine.engine import Engine
     from pinnace.kubelet.options import KubeletOptions
 
-DEFAULT_ENDPOINT = "pinnace:///var/lib/pinnace/engine"
 _PORT = click.IntRange(1, 65535)
 
 # Flags and the options they set; a flag that is not given leaves what --config says, or else the default.
@@ -51,6 +49,7 @@ _FLAGS = {
     "register_node": "register_node",
     "max_pods": "max_pods",
     "cgroup_root": "cgroup_root",
+    "cgroup_driver": "cgroup_driver",
     "resolv_conf": "resolv_conf",
 }
 
@@ -91,7 +90,19 @@ _FLAGS = {
 @click.option("--pod-cidr", type=NETWORKS, help="Addresses of pods here, used while the Node object has none.")
 @click.option(
     "--container-runtime-endpoint",
-    help=f"The container runtime: the embedded engine and its directory.  [default: {DEFAULT_ENDPOINT}]",
+    help="The container runtime: the socket of one that serves CRI v1 (unix:///run/containerd/containerd.sock), or the "
+    f"embedded engine and its directory.  [default: {DEFAULT_ENDPOINT}]",
+)
+@click.option("--image-service-endpoint", help="Where its images are served.  [default: by the container runtime]")
+@click.option(
+    "--runtime-request-timeout",
+    type=DURATION,
+    help="How long its answers are waited for, but for pulls, logs, exec and attach.  [default: 2m0s]",
+)
+@click.option(
+    "--cgroup-driver",
+    type=click.Choice(["cgroupfs", "systemd"]),
+    help="Who makes cgroups, where the container runtime does not say it.  [default: cgroupfs]",
 )
 @feature_gates_option
 @verbosity_option
@@ -99,8 +110,7 @@ def command(verbosity: int, **flags: Any) -> None:
     """Run the node agent alone, in the foreground."""
     require_root("kubelet")
     configured, ignored = _configuration(flags["config"])
-    endpoint = flags["container_runtime_endpoint"] or configured.pop("container_runtime_endpoint", "")
-    directory = _engine_directory(endpoint or DEFAULT_ENDPOINT)
+    wanted = _wanted_runtime(flags, configured)
     features = read_features(flags, NEWEST, configured.pop("feature_gates", None))
     api = connection(flags["kubeconfig"])
     options = _options(flags, {**configured, "feature_gates": features.chosen})
@@ -113,15 +123,14 @@ def command(verbosity: int, **flags: Any) -> None:
         if ignored:
             structlog.get_logger().warning("fields of --config that are not heeded", fields=sorted(ignored))
         client = connect(api, "kubelet")
-        engine = make_engine(directory)
-        await engine.start()
-        kubelet = Kubelet(client, engine, engine, options, engine.cgroups)
+        runtime = await wanted.open()
+        kubelet = Kubelet(client, runtime.runtime, runtime.images, options, runtime.cgroups)
 
         async def serve() -> None:
             try:
                 await kubelet.run()
             finally:
-                await engine.stop()
+                await runtime.close()
                 await client.transport.close()
 
         return serve()
@@ -129,28 +138,20 @@ def command(verbosity: int, **flags: Any) -> None:
     run("kubelet", verbosity, start, features)
 
 
-def make_engine(directory: Path, cluster_cidrs: Sequence[str] = ()) -> Engine:
-    """The engine of a directory, not started. One in another place than the default has names of its own too."""
-    from pinnace.cri.engine.engine import Engine, EngineOptions
-    from pinnace.cri.engine.network import NetworkOptions
-
-    if directory == _engine_directory(DEFAULT_ENDPOINT):
-        network, state = NetworkOptions(cluster_cidrs=cluster_cidrs), Path("/run/pinnace/engine")
-    else:
-        short = f"{zlib.crc32(str(directory).encode()):08x}"
-        network = NetworkOptions(bridge=f"pne-{short}", table=f"pinnace-{short}-engine", cluster_cidrs=cluster_cidrs)
-        state = Path("/run/pinnace") / f"engine-{short}"
-    return Engine(directory, state, EngineOptions(network=network))
-
-
-def _engine_directory(endpoint: str) -> Path:
-    scheme, _, path = endpoint.partition("://")
-    if scheme != "pinnace" or not path.startswith("/"):
-        raise click.BadParameter(
-            f'"{endpoint}" is not offered so far: only the embedded engine is, pinnace:///ITS/DIRECTORY',
-            param_hint="--container-runtime-endpoint",
+def _wanted_runtime(flags: dict[str, Any], configured: dict[str, Any]) -> ContainerRuntime:
+    """The runtime: what flags say, else what the configuration says, else the embedded engine."""
+    chosen = {}
+    for name in ("container_runtime_endpoint", "image_service_endpoint", "runtime_request_timeout"):
+        said = configured.pop(name, None)
+        chosen[name] = flags[name] or said
+    try:
+        return choose(
+            chosen["container_runtime_endpoint"] or DEFAULT_ENDPOINT,
+            chosen["image_service_endpoint"] or "",
+            chosen["runtime_request_timeout"] or 120.0,
         )
-    return Path(path)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--container-runtime-endpoint") from None
 
 
 def _configuration(file: Path | None) -> tuple[dict[str, Any], list[str]]:

@@ -21,7 +21,7 @@ class ConfigurationError(Exception):
 
 
 def read(document: Any) -> tuple[dict[str, Any], list[str]]:
-    """Values by the names of `KubeletOptions`' fields (and `container_runtime_endpoint`), and the fields not heeded.
+    """Values by the names of `KubeletOptions`' fields (and those that say which runtime), and the fields not heeded.
 
     Raises ConfigurationError.
     """
@@ -103,6 +103,12 @@ def _bytes(value: Any) -> int:
     return Quantity.parse(value).value()
 
 
+def _cgroup_driver(value: Any) -> str:
+    if value not in ("cgroupfs", "systemd"):
+        raise ValueError(f"{value!r} is neither cgroupfs nor systemd")
+    return str(value)
+
+
 def _list(convert: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
     def read_list(value: Any) -> list[Any]:
         if not isinstance(value, list):
@@ -134,6 +140,7 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "address": ("address", _text),
     "allowedUnsafeSysctls": ("allowed_unsafe_sysctls", _list(_text)),
     "authentication.x509.clientCAFile": ("client_ca_file", _path),
+    "cgroupDriver": ("cgroup_driver", _cgroup_driver),
     "cgroupRoot": ("cgroup_root", _text),
     "clusterDNS": ("cluster_dns", _list(_text)),
     "clusterDomain": ("cluster_domain", _text),
@@ -143,6 +150,7 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "crashLoopBackOff.maxContainerRestartPeriod": ("max_container_restart_period", _seconds),
     "featureGates": ("feature_gates", _switches),
     "fileCheckFrequency": ("file_check_frequency", _seconds),
+    "imageServiceEndpoint": ("image_service_endpoint", _text),
     "kubeReserved": ("kube_reserved", _amounts),
     "maxParallelImagePulls": ("max_parallel_image_pulls", _integer),
     "maxPods": ("max_pods", _integer),
@@ -157,6 +165,7 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "registerNode": ("register_node", _boolean),
     "registerWithTaints": ("taints", _list(_taint)),
     "resolvConf": ("resolv_conf", _path),
+    "runtimeRequestTimeout": ("runtime_request_timeout", _seconds),
     "serializeImagePulls": ("serialize_image_pulls", _boolean),
     "staticPodPath": ("manifest_dir", _path),
     "syncFrequency": ("sync_frequency", _seconds),

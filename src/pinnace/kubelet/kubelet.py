@@ -38,6 +38,7 @@ from pinnace.kubelet.pod_workers import PodWorker, Stage
 from pinnace.kubelet.pods import is_mirror, is_static
 from pinnace.kubelet.probes import Probes
 from pinnace.kubelet.resizing import Resizing
+from pinnace.kubelet.runtime_health import RuntimeHealth
 from pinnace.kubelet.runtime_status import PodRuntimeStatus, RuntimeCache, container_name
 from pinnace.kubelet.static_pods import Mirrors, StaticPods
 from pinnace.kubelet.status_writer import StatusWriter
@@ -98,9 +99,10 @@ class Kubelet:
         self._mirrors = Mirrors(client, self._mirror_pods, self.node_object)
         self._mirrors_due = asyncio.Event()
         self.pods_known = asyncio.Event()  # set once every pod of the API has its worker
-        self._pleg = Pleg(runtime, cache, self._poke, options.relist_period)
+        health = RuntimeHealth(time.monotonic)
+        self._pleg = Pleg(runtime, cache, health, self._poke, options.relist_period)
         self.node_status = NodeStatus(
-            client, runtime, images, options, events, self.node_object, lambda: self.eviction.conditions
+            client, runtime, images, options, events, self.node_object, health, lambda: self.eviction.conditions
         )
         self.usages = UsageReader(runtime, options)
         self.image_disk = ImageDisk(images, options.root_dir)
@@ -207,10 +209,26 @@ class Kubelet:
         return loops
 
     async def _wait_for_runtime(self) -> None:
+        """Until it answers, and what is its own to say is known."""
         while True:
             if await self._pleg.relist_once():
-                return
+                try:
+                    await self._learn_from_runtime()
+                    return
+                except CriError as error:
+                    _log.warning("runtime does not answer", error=str(error))
             await asyncio.sleep(0.5)
+
+    async def _learn_from_runtime(self) -> None:
+        runtime = self.node.runtime
+        self.options.container_runtime = (await runtime.version()).runtime_name
+        try:
+            self.options.cgroup_driver = await runtime.runtime_config()
+        except CriError as error:
+            if error.code != "UNIMPLEMENTED":
+                raise
+        if self.options.cgroup_driver == "systemd":
+            self.node.cgroups = None  # slices are systemd's: what the runtime does not ask of it is not done
 
     async def _close(self) -> None:
         tasks = list(self._tasks.values())

@@ -17,17 +17,19 @@ from pinnace.apis.resources import NODES
 from pinnace.client.client import Client
 from pinnace.client.events import EventRecorder
 from pinnace.client.transport import STRATEGIC_MERGE_PATCH
-from pinnace.cri.api import CriError, Image, ImageService, RuntimeCondition, RuntimeService
+from pinnace.cri.api import CriError, Image, ImageService, RuntimeService
 from pinnace.kubelet.eviction.thresholds import Amount, Signal, parse_thresholds
 from pinnace.kubelet.machine_info import Machine, node_info, read_machine
 from pinnace.kubelet.options import KubeletOptions
 from pinnace.kubelet.pods import amount_of
+from pinnace.kubelet.runtime_health import RuntimeHealth
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, format_time, get_in, labels_of, utc_now
 
 _log = structlog.get_logger()
 
 MAX_IMAGES = 50
+ANSWER_SECONDS = 5.0  # that the runtime has to tell its status before the node's is written without
 
 # Type, then reason and message where it is False and where it is True
 _PRESSURES = (
@@ -140,24 +142,6 @@ def _binary(size: int) -> str:
     return str(size)
 
 
-def ready_problem(conditions: Iterable[RuntimeCondition] | None) -> str:
-    """Why the node is not ready; empty when it is. None: the runtime does not answer."""
-    if conditions is None:
-        return "container runtime is down"
-    problems = []
-    by_type = {condition.type: condition for condition in conditions}
-    for kind, words in (
-        ("RuntimeReady", "container runtime not ready"),
-        ("NetworkReady", "container runtime network not ready"),
-    ):
-        condition = by_type.get(kind)
-        if condition is None or not condition.status:
-            reason = condition.reason if condition else ""
-            message = condition.message if condition else ""
-            problems.append(f"{words}: {kind}=false reason:{reason} message:{message}")
-    return problems[0] if len(problems) < 2 and problems else f"[{', '.join(problems)}]" if problems else ""
-
-
 def node_conditions(before: Obj, problem: str, now: datetime, pressures: Container[str] = ()) -> list[Obj]:
     """The kubelet's conditions, those of `pressures` True; heartbeats are now, transitions when the status changed."""
     wanted = [
@@ -218,8 +202,10 @@ class NodeStatus:
         options: KubeletOptions,
         events: EventRecorder,
         node: Callable[[], Obj | None],
+        health: RuntimeHealth,
         pressures: Callable[[], Container[str]] = tuple,
     ) -> None:
+        self._health = health
         self._pressures = pressures
         self._client = client
         self._runtime = runtime
@@ -229,6 +215,7 @@ class NodeStatus:
         self._node = node
         self.machine = read_machine(options.root_dir)
         self._runtime_version = ""
+        self._present: list[Image] = []
         self._written: Obj = {}
         self._written_at = 0.0
         self._pod_cidr = ""
@@ -320,29 +307,30 @@ class NodeStatus:
         return ready
 
     async def _status(self, before: Obj) -> Obj:
-        conditions: list[RuntimeCondition] | None
-        images: list[Image] = []
         try:
-            conditions = await self._runtime.status()
-            if not self._runtime_version:
-                version = await self._runtime.version()
-                self._runtime_version = f"{version.runtime_name}://{version.runtime_version}"
-            images = await self._images.list_images()
-        except (CriError, OSError):
-            conditions = None
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._ask_runtime()
+        except (CriError, OSError, TimeoutError) as error:
+            _log.warning("the container runtime does not answer", error=str(error))
         has, gives = capacity(self._options, self.machine)
         addresses = [{"type": "InternalIP", "address": address} for address in self._options.node_ips]
         return {
             "addresses": [*addresses, {"type": "Hostname", "address": self._options.hostname}],
             "allocatable": gives,
             "capacity": has,
-            "conditions": node_conditions(before, ready_problem(conditions), utc_now(), self._pressures()),
+            "conditions": node_conditions(before, self._health.problem(), utc_now(), self._pressures()),
             "daemonEndpoints": {"kubeletEndpoint": {"Port": self.port}},
-            "images": image_list(images),
+            "images": image_list(self._present),
             "nodeInfo": node_info(self.machine, self._runtime_version, self._options.kubernetes_version),
             "features": {"supplementalGroupsPolicy": True},
             "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": True, "userNamespaces": False}}],
         }
+
+    async def _ask_runtime(self) -> None:
+        self._health.answered(await self._runtime.status())
+        version = await self._runtime.version()
+        self._runtime_version = f"{version.runtime_name}://{version.runtime_version}"
+        self._present = await self._images.list_images()
 
     def _tell_changes(self, before: Obj, status: Obj) -> None:
         old = {one["type"]: one["status"] for one in before.get("conditions") or ()}

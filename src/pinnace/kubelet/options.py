@@ -59,7 +59,8 @@ class KubeletOptions:
 
     # Containers
     cgroup_root: str = ""  # a prefix of /kubepods, so that several nodes share one machine
-    container_runtime: str = "pinnace"  # the scheme of containerID
+    cgroup_driver: str = "cgroupfs"  # or systemd; what the runtime says wins
+    container_runtime: str = "pinnace"  # the scheme of containerID; what the runtime says wins
     max_parallel_image_pulls: int = 5
     max_parallel_starts: int = 8  # pods whose containers are being started at the same time
     container_log_max_size: int = 10 * 1024 * 1024

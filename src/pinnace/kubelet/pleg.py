@@ -12,10 +12,12 @@ from collections.abc import Callable
 import structlog
 
 from pinnace.cri.api import ContainerEventType, CriError, RuntimeService
+from pinnace.kubelet.runtime_health import RuntimeHealth
 from pinnace.kubelet.runtime_status import RuntimeCache
 
 _log = structlog.get_logger()
 
+WITHOUT_EVENTS = 1.0  # seconds between relists where the runtime tells no events
 _RETRY = 1.0  # seconds between attempts to reach a runtime that is lost
 
 
@@ -23,12 +25,19 @@ class Pleg:
     """The pod lifecycle event generator; `changed(pod UID)` is called for every change."""
 
     def __init__(
-        self, runtime: RuntimeService, cache: RuntimeCache, changed: Callable[[str], None], relist_period: float
+        self,
+        runtime: RuntimeService,
+        cache: RuntimeCache,
+        health: RuntimeHealth,
+        changed: Callable[[str], None],
+        relist_period: float,
     ) -> None:
         self._runtime = runtime
         self._cache = cache
+        self._health = health
         self._changed = changed
         self._period = relist_period
+        self._sooner = asyncio.Event()  # relist now: the period has become shorter
         self.healthy = False  # whether the last relist worked
 
     async def run(self) -> None:
@@ -44,6 +53,11 @@ class Pleg:
                     await self._take(event.container_id, event.pod_sandbox_id, event.container_event_type)
                     self._changed(event.pod_uid)
             except (CriError, OSError) as error:
+                if isinstance(error, CriError) and error.code == "UNIMPLEMENTED":
+                    _log.info("the runtime tells no events: it is asked instead", every=WITHOUT_EVENTS)
+                    self._period = min(self._period, WITHOUT_EVENTS)
+                    self._sooner.set()
+                    return
                 _log.warning("runtime events ended", error=str(error))
             await asyncio.sleep(_RETRY)
             await self.relist_once()
@@ -58,7 +72,12 @@ class Pleg:
 
     async def _relist(self) -> None:
         while True:
-            await asyncio.sleep(self._period if self.healthy else _RETRY)
+            try:
+                async with asyncio.timeout(self._period if self.healthy else _RETRY):
+                    await self._sooner.wait()
+            except TimeoutError:
+                pass
+            self._sooner.clear()
             await self.relist_once()
 
     async def relist_once(self) -> bool:
@@ -71,6 +90,7 @@ class Pleg:
             self.healthy = False
             return False
         self.healthy = True
+        self._health.listed()
         for uid in changed:
             self._changed(uid)
         return True

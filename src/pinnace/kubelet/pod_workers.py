@@ -33,6 +33,7 @@ from pinnace.kubelet.pods import (
     log_directory,
 )
 from pinnace.kubelet.probes import probe_grace
+from pinnace.kubelet.resources import cgroup_parent
 from pinnace.kubelet.runtime_status import PodRuntimeStatus, container_name
 from pinnace.kubelet.starting import RETRY, SandboxError, Starter, Stopped, create_sandbox, unless
 from pinnace.kubelet.status import disrupted, pod_status, rejected_status
@@ -408,6 +409,8 @@ class PodWorker:
         if not self.gone and not is_static(self.pod):
             await node.statuses.flush(self.pod)
         await remove_pod(node, self.uid)
+        if node.cgroups is not None:
+            node.cgroups.remove_if_empty(cgroup_parent(self.pod, node.options.cgroup_root))
         tear_down(node.options.pods_dir, self.uid)
         _remove_logs(log_directory(node.options.pod_logs_dir, self.pod))
         node.puller.forget(self.uid)

@@ -128,7 +128,11 @@ def _show(listed: Obj, resource: str, amount: int, least: int) -> None:
         listed[resource] = str(Quantity.parse(f"{amount}m" if resource == "cpu" else amount))
 
 
-def cgroup_parent(pod: Obj, root: str) -> str:
-    """`<root>/kubepods[/burstable|/besteffort]/pod<uid>`."""
-    middle = {GUARANTEED: "", BURSTABLE: "/burstable", BEST_EFFORT: "/besteffort"}[qos_class(pod)]
-    return f"{root.rstrip('/')}/kubepods{middle}/pod{uid_of(pod)}"
+def cgroup_parent(pod: Obj, root: str, driver: str = "cgroupfs") -> str:
+    """`<root>/kubepods[/burstable|/besteffort]/pod<uid>`, or the path of the slice that systemd has for it."""
+    middle = {GUARANTEED: [], BURSTABLE: ["burstable"], BEST_EFFORT: ["besteffort"]}[qos_class(pod)]
+    names = [*filter(None, root.split("/")), "kubepods", *middle, f"pod{uid_of(pod)}"]
+    if driver != "systemd":
+        return "/" + "/".join(names)
+    escaped = [name.replace("-", "_") for name in names]
+    return "".join(f"/{'-'.join(escaped[: depth + 1])}.slice" for depth in range(len(escaped)))

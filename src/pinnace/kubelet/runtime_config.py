@@ -78,7 +78,7 @@ def sandbox_config(pod: Obj, attempt: int, options: KubeletOptions, host_dns: DN
         labels={**labels_of(pod), **pod_labels(pod)},
         annotations=dict(annotations_of(pod)),
         linux=LinuxPodSandboxConfig(
-            cgroup_parent=cgroup_parent(pod, options.cgroup_root),
+            cgroup_parent=cgroup_parent(pod, options.cgroup_root, options.cgroup_driver),
             security_context=sandbox_context(pod, options.root_dir),
             sysctls={one["name"]: str(one["value"]) for one in sysctls},
         ),

@@ -151,8 +151,8 @@ def container_context(pod: Obj, container: Obj, image: Image | None, root: Path)
         readonly_paths=[] if unmasked else list(READONLY_PATHS),
     )
     if made.run_as_user is None and image is not None:
-        if image.uid is not None:
-            made.run_as_user = image.uid
-        else:
+        if image.username:
             made.run_as_username = image.username
+        else:
+            made.run_as_user = image.uid or 0  # an image that names nobody means root, and a group needs a user
     return made

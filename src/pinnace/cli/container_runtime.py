@@ -1,0 +1,90 @@
+"""Which container runtime a server of ours uses: the embedded engine of a directory, or one that serves CRI v1.
+
+Endpoints are written as the kubelet's: `unix:///run/containerd/containerd.sock`; the engine's is `pinnace:///DIRECTORY`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pinnace.cri.api import ImageService, RuntimeService
+    from pinnace.cri.engine.cgroups import Cgroups
+    from pinnace.cri.engine.engine import Engine
+
+DEFAULT_DIRECTORY = Path("/var/lib/pinnace/engine")
+DEFAULT_ENDPOINT = f"pinnace://{DEFAULT_DIRECTORY}"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRuntime:
+    """A runtime in use."""
+
+    runtime: RuntimeService
+    images: ImageService
+    cgroups: Cgroups
+    close: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerRuntime:
+    """A runtime that was chosen; one of `directory` and `endpoint` is given."""
+
+    directory: Path | None
+    endpoint: str
+    image_endpoint: str
+    request_timeout: float
+
+    async def open(self) -> OpenRuntime:
+        """Take it into use; another than the embedded engine need not be there yet."""
+        if self.directory is not None:
+            engine = make_engine(self.directory)
+            await engine.start()
+            return OpenRuntime(engine, engine, engine.cgroups, engine.stop)
+        from pinnace.cri.engine.cgroups import Cgroups
+        from pinnace.cri.remote import RemoteImageService, RemoteRuntimeService
+
+        runtime = RemoteRuntimeService(self.endpoint, self.request_timeout)
+        images = RemoteImageService(self.image_endpoint or self.endpoint, self.request_timeout)
+
+        async def close() -> None:
+            await runtime.close()
+            await images.close()
+
+        return OpenRuntime(runtime, images, Cgroups(""), close)
+
+
+def choose(endpoint: str, image_endpoint: str, request_timeout: float) -> ContainerRuntime:
+    """Read the endpoints. Raises ValueError with the user's message."""
+    scheme, _, path = endpoint.partition("://")
+    if scheme == "pinnace":
+        if not path.startswith("/"):
+            raise ValueError(f'"{endpoint}" lacks the directory: pinnace:///ITS/DIRECTORY')
+        if image_endpoint:
+            raise ValueError("the embedded engine has its own images: give no other endpoint for them")
+        return ContainerRuntime(Path(path), "", "", request_timeout)
+    try:
+        from pinnace.cri.remote import parse_endpoint
+    except ImportError as error:
+        raise ValueError(f"a container runtime's socket needs {error.name}: pip install 'pinnace[cri]'") from error
+    for one in filter(None, (endpoint, image_endpoint)):
+        parse_endpoint(one)
+    return ContainerRuntime(None, endpoint, image_endpoint, request_timeout)
+
+
+def make_engine(directory: Path, cluster_cidrs: Sequence[str] = ()) -> Engine:
+    """The engine of a directory, not started. One in another place than the default has names of its own too."""
+    from pinnace.cri.engine.engine import Engine, EngineOptions
+    from pinnace.cri.engine.network import NetworkOptions
+
+    if directory == DEFAULT_DIRECTORY:
+        network, state = NetworkOptions(cluster_cidrs=cluster_cidrs), Path("/run/pinnace/engine")
+    else:
+        short = f"{zlib.crc32(str(directory).encode()):08x}"
+        network = NetworkOptions(bridge=f"pne-{short}", table=f"pinnace-{short}-engine", cluster_cidrs=cluster_cidrs)
+        state = Path("/run/pinnace") / f"engine-{short}"
+    return Engine(directory, state, EngineOptions(network=network))

@@ -1,0 +1,131 @@
+"""A containerd of a test's own: root, state, socket, CNI network and cgroups nobody else has; ended by its pid.
+
+Needs Debian's `containerd`, `runc` and `containernetworking-plugins`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+CNI_PLUGINS = Path("/usr/lib/cni")
+LIMIT = 60.0  # seconds
+
+
+def missing() -> str:
+    """What a machine lacks to run one; empty where it can."""
+    for program in ("containerd", "runc", "ctr"):
+        if shutil.which(program) is None:
+            return f"needs {program}"
+    if not (CNI_PLUGINS / "bridge").exists():
+        return "needs containernetworking-plugins"
+    return "needs root" if os.geteuid() else ""
+
+
+class Containerd:
+    """`start` and `kill` as often as a test likes; `close` leaves nothing."""
+
+    def __init__(self, directory: Path, number: int) -> None:
+        self.directory = directory
+        self.bridge = f"cric{os.getpid() % 100000:05d}{number}"
+        self.subnet = f"10.{160 + os.getpid() % 30}.{number}.0/24"
+        self.run = Path(tempfile.mkdtemp(prefix="cri-", dir="/run"))
+        self.socket = self.run / "containerd.sock"
+        self.endpoint = f"unix://{self.socket}"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log = directory / "containerd.log"
+        self._configure()
+
+    def _configure(self) -> None:
+        network = self.directory / "net.d"
+        network.mkdir(parents=True)
+        bridge = {
+            "type": "bridge",
+            "bridge": self.bridge,
+            "isGateway": True,
+            "ipam": {
+                "type": "host-local",
+                "dataDir": str(self.directory / "ipam"),
+                "ranges": [[{"subnet": self.subnet}]],
+                "routes": [{"dst": "0.0.0.0/0"}],
+            },
+        }
+        document = {"cniVersion": "1.0.0", "name": self.bridge, "plugins": [bridge]}
+        (network / "10-test.conflist").write_text(json.dumps(document))
+        (self.directory / "config.toml").write_text(
+            f"""
+version = 2
+root = "{self.directory}/root"
+state = "{self.run}/state"
+disabled_plugins = ["io.containerd.internal.v1.opt"]
+[grpc]
+address = "{self.socket}"
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "docker.io/library/pause:test"
+restrict_oom_score_adj = true
+disable_apparmor = true
+netns_mounts_under_state_dir = true
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "{CNI_PLUGINS}"
+conf_dir = "{network}"
+"""
+        )
+
+    def start(self) -> None:
+        """Until it answers."""
+        with self.log.open("ab") as log:
+            command = ["containerd", "--config", str(self.directory / "config.toml")]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        deadline = time.monotonic() + LIMIT
+        while self._ctr("version").returncode:
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.05)
+
+    def load(self, archive: Path) -> None:
+        """Images of a docker-archive; what it names `NAME:TAG` is docker.io/library/NAME:TAG here."""
+        loaded = self._ctr("--namespace=k8s.io", "images", "import", str(archive))
+        assert loaded.returncode == 0, loaded.stderr
+
+    def _ctr(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["ctr", f"--address={self.socket}", *words], capture_output=True, text=True, check=False)
+
+    def kill(self) -> None:
+        """SIGKILL: containers run on."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def shims(self) -> list[int]:
+        """The processes that hold its containers."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"containerd-shim" in command[0] and str(self.socket).encode() in command:
+                found.append(int(entry.name))
+        return found
+
+    def close(self) -> None:
+        for pid in self.shims():
+            os.kill(pid, signal.SIGKILL)
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(LIMIT)
+            self.process = None
+        for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+            where = line.split()[1]
+            if where.startswith((f"{self.run}/", f"{self.directory}/")):
+                subprocess.run(["umount", "-l", where], check=False)
+        subprocess.run(["ip", "link", "delete", self.bridge], capture_output=True, check=False)
+        shutil.rmtree(self.run, ignore_errors=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
