@@ -470,8 +470,9 @@ async def test_mutations_that_fail_refuse(cluster: Cluster, change: Obj, told: s
 
 @pytest.mark.parametrize("minor", [30, 34, 37])
 async def test_mutating_policies_work_where_they_are_beta_or_alpha(pki: Path, tmp_path: Path, minor: int) -> None:
-    """Before 1.36 they are served where they are asked for; a minor without them is none the worse."""
-    async with serving(pki, tmp_path / "state.db", minor, EVERYTHING) as cluster:
+    """Before 1.36 they are served where they are asked for and the feature is on; other minors are none the worse."""
+    gates = {"MutatingAdmissionPolicy": True} if minor > 30 else {}
+    async with serving(pki, tmp_path / "state.db", minor, EVERYTHING, gates) as cluster:
         version = {30: "", 34: "v1beta1"}.get(minor, "v1")
         path = f"/apis/admissionregistration.k8s.io/{version}"
         made = mutating("m", applied("Object{data: {'added': 'yes'}}"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,9 +21,11 @@ EVERYTHING = parse_runtime_config("api/all=true", builtin.GROUPS)
 
 
 @asynccontextmanager
-async def serving(pki: Path, state: Path, minor: int, config: RuntimeConfig) -> AsyncIterator[Cluster]:
+async def serving(
+    pki: Path, state: Path, minor: int, config: RuntimeConfig, gates: Mapping[str, bool] | None = None
+) -> AsyncIterator[Cluster]:
     store = SqliteStore.open(state)
-    server = ApiServer(options_for(pki, minor=minor, runtime_config=config), store)
+    server = ApiServer(options_for(pki, minor=minor, runtime_config=config, feature_gates=gates or {}), store)
     try:
         await server.start()
         yield Cluster(server, store, pki)
@@ -47,7 +49,7 @@ async def test_nothing_before_its_time_is_served_unless_asked_for(pki: Path, tmp
 
 @pytest.mark.parametrize("minor", Schemas.minors())
 async def test_all_of_it_can_be_listed_and_explained(pki: Path, tmp_path: Path, minor: int) -> None:
-    async with serving(pki, tmp_path / "state.db", minor, EVERYTHING) as cluster:
+    async with serving(pki, tmp_path / "state.db", minor, EVERYTHING, {"AllAlpha": True, "AllBeta": True}) as cluster:
         for kind in cluster.server.api.registry.kinds:
             if "list" in kind.verbs and kind.group:
                 answer = await cluster.call("GET", f"/apis/{kind.group}/{kind.version}/{kind.plural}")

@@ -262,4 +262,4 @@ KINDS: tuple[Names, ...] = (
     _row("storagemigration.k8s.io/v1", "StorageVersionMigration", "storageversionmigrations", "cs", since=37),
 )
 
-SUBRESOURCE_SINCE = {("pods", "resize"): 33}  # where a path is younger than the oldest minor
+SUBRESOURCE_GATES = {("pods", "resize"): "InPlacePodVerticalScaling"}  # where a feature brought a path

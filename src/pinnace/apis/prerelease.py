@@ -76,6 +76,17 @@ _VERSIONS: tuple[tuple[str, str, int, int], ...] = (
     ("storagemigration.k8s.io/v1alpha1", "StorageVersionMigration", 30, 34),
 )
 
+GATES = {  # kinds that are served only where a feature is on as well
+    ("certificates.k8s.io", "ClusterTrustBundle"): "ClusterTrustBundle",
+    ("certificates.k8s.io", "PodCertificateRequest"): "PodCertificateRequest",
+    ("lifecycle.k8s.io", "EvictionRequest"): "EvictionRequestAPI",
+    ("resource.k8s.io", "ResourcePoolStatusRequest"): "DRAResourcePoolStatus",
+    ("scheduling.k8s.io", "CompositePodGroup"): "CompositePodGroup",
+    ("scheduling.k8s.io", "PodGroup"): "GenericWorkload",
+    ("scheduling.k8s.io", "Workload"): "GenericWorkload",
+    ("storage.k8s.io", "VolumeAttributesClass"): "VolumeAttributesClass",
+}
+
 _NEVER_STABLE: dict[str, Names] = {
     # names of kinds that no minor serves as v1
     kind: Names(group="", version="", kind=kind, plural=plural, namespaced=namespaced, status=status, verbs=ALL_VERBS)

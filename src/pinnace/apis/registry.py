@@ -12,6 +12,7 @@ from functools import cache
 
 from pinnace.apis import builtin, prerelease
 from pinnace.apis.builtin import Names
+from pinnace.apis.disabled_fields import dropping
 from pinnace.apis.kind import Kind, NameRule, Rules, Validate, ValidateUpdate
 from pinnace.apis.metadata import name_is_subdomain, validate_metadata, validate_metadata_update
 from pinnace.apis.prerelease import in_shape
@@ -40,11 +41,11 @@ class Registry:
             raise ValueError(f"Kubernetes 1.{minor} is not known; these are: {known}")
         self.minor = minor
         self.features = FeatureGates(minor, feature_gates or {})
-        served = _served(minor, runtime_config)
+        served = _served(self.features, runtime_config)
         self._builtin_groups = _groups_in_order({(row.group, row.version) for row in served})
         rank = {gv: place for place, gv in enumerate((g, v) for g, versions in self._builtin_groups for v in versions)}
         served.sort(key=lambda row: (rank[row.group, row.version], row.plural))
-        self.builtin: list[Kind] = [_join(row, minor, _stored_version(row, served)) for row in served]
+        self.builtin: list[Kind] = [_join(row, self.features, _stored_version(row, served)) for row in served]
         self.custom: dict[str, tuple[Kind, ...]] = {}  # by the name of the definition
         self.generation = 0  # counts the changes of `custom`
         self._followers: list[Callable[[], None]] = []
@@ -90,15 +91,22 @@ class Registry:
         return [kind for kind in self.kinds if kind.group == group and kind.version == version]
 
 
-def _served(minor: int, config: RuntimeConfig) -> list[Names]:
+def _served(features: FeatureGates, config: RuntimeConfig) -> list[Names]:
     """The rows of the versions that are served."""
+    minor = features.minor
     tables = ((builtin.KINDS, True), (prerelease.KINDS, False))
     return [
         row
         for table, default in tables
         for row in table
-        if row.since <= minor <= row.until and config.serves(row.group, row.version, row.plural, default=default)
+        if row.since <= minor <= row.until
+        and config.serves(row.group, row.version, row.plural, default=default)
+        and _is_on(prerelease.GATES.get((row.group, row.kind)), features)
     ]
+
+
+def _is_on(gate: str | None, features: FeatureGates) -> bool:
+    return gate is None or features.enabled(gate)
 
 
 def _stored_version(row: Names, served: list[Names]) -> str:
@@ -127,8 +135,9 @@ def _with_custom(groups: list[tuple[str, tuple[str, ...]]], custom: list[Kind]) 
     return found + [(group, tuple(sorted(added[group], key=version_order))) for group in sorted(added)]
 
 
-def _join(row: Names, minor: int, stored_version: str) -> Kind:
+def _join(row: Names, features: FeatureGates, stored_version: str) -> Kind:
     """One kind, its validation made whole with that of its metadata."""
+    minor = features.minor
     rules = in_shape(RULES.get((row.group, row.kind), _NO_RULES), GVK(row.group, row.version, row.kind))
     kind = Kind(
         group=row.group,
@@ -145,13 +154,15 @@ def _join(row: Names, minor: int, stored_version: str) -> Kind:
         columns=rules.columns,
         row=rules.row,
         default=rules.default,
-        prepare=rules.prepare,
+        prepare=dropping(row.group, row.kind, features, rules.prepare),
         begin_deletion=rules.begin_deletion,
         selectable_fields=rules.selectable_fields,
         status_leaves=rules.status_leaves,
         stored_fields=rules.stored_fields,
         subresources=tuple(
-            path for path in row.subresources if minor >= builtin.SUBRESOURCE_SINCE.get((row.plural, path.name), 0)
+            path
+            for path in row.subresources
+            if _is_on(builtin.SUBRESOURCE_GATES.get((row.plural, path.name)), features)
         ),
     )
     if kind.is_stored:

@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from pinnace.apis.builtin import NEWEST
 from pinnace.machinery import errors
 from pinnace.machinery.errors import ApiError
+from pinnace.machinery.features import FeatureGates
 from pinnace.wire.http import Request
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ REMEMBERED = 10_000  # credentials
 
 CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
 _USER_ID = "1.3.6.1.4.1.57683.2"  # of a certificate's subject
-_USER_ID_SINCE, _DIGEST_SINCE, _NEWEST = 34, 32, 99  # minors
+_DIGEST_SINCE = 32  # the minor
+_FEATURES = FeatureGates(NEWEST)
 
 AUTHENTICATED = "system:authenticated"
 UNAUTHENTICATED = "system:unauthenticated"
@@ -74,13 +77,13 @@ class Authenticator:
         verifiers: Sequence[TokenVerifier],
         anonymous: Anonymous,
         front_proxies: FrontProxies | None = None,
-        minor: int = _NEWEST,
+        features: FeatureGates = _FEATURES,
     ) -> None:
         self._front_proxies = front_proxies
         self._static = static
         self._verifiers = tuple(verifiers)
         self._anonymous = anonymous
-        self._minor = minor
+        self._features = features
         self._by_header: dict[str, tuple[User, float]] = {}  # Authorization header -> user, believed until
         self._by_certificate: dict[bytes, _Certificate] = {}  # by DER
         self.lifetimes = [0.0] * (len(LIFETIMES) + 2)  # the sum of seconds left, then how many between two bounds
@@ -151,7 +154,7 @@ class Authenticator:
     def _of_certificate(self, der: bytes) -> User | None:
         known = self._by_certificate.get(der)
         if known is None:
-            known = _Certificate(*read_certificate(der, self._minor))
+            known = _Certificate(*read_certificate(der, self._features))
             if len(self._by_certificate) >= REMEMBERED:
                 self.add_up()
                 self._by_certificate.clear()
@@ -201,7 +204,7 @@ class Anonymous:
         return self.enabled and (self.paths is None or path in self.paths)
 
 
-def read_certificate(der: bytes, minor: int = _NEWEST) -> tuple[User, float]:
+def read_certificate(der: bytes, features: FeatureGates = _FEATURES) -> tuple[User, float]:
     """The user a client certificate names (CN, and O as groups), and until when. The wire has verified its chain."""
     from cryptography import x509
     from cryptography.x509.oid import NameOID, ObjectIdentifier
@@ -210,8 +213,12 @@ def read_certificate(der: bytes, minor: int = _NEWEST) -> tuple[User, float]:
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     groups = [str(item.value) for item in certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
     name = str(names[0].value) if names else ""
-    uids = certificate.subject.get_attributes_for_oid(ObjectIdentifier(_USER_ID)) if minor >= _USER_ID_SINCE else []
-    extra = {CREDENTIAL_ID: (f"X509SHA256={hashlib.sha256(der).hexdigest()}",)} if minor >= _DIGEST_SINCE else {}
+    uid = ObjectIdentifier(_USER_ID)
+    has_uid = features.enabled("AllowParsingUserUIDFromCertAuth")
+    uids = certificate.subject.get_attributes_for_oid(uid) if has_uid else []
+    extra = (
+        {CREDENTIAL_ID: (f"X509SHA256={hashlib.sha256(der).hexdigest()}",)} if features.minor >= _DIGEST_SINCE else {}
+    )
     user = User(name, str(uids[0].value) if uids else "", (*groups, AUTHENTICATED), extra)
     return user, certificate.not_valid_after_utc.timestamp()
 

@@ -12,12 +12,13 @@ from typing import NamedTuple, Protocol
 from pinnace.apis.resources import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES
 from pinnace.apiserver.authn import User
 from pinnace.apiserver.cache import CachedObject, Event, Filter, Watcher
-from pinnace.apiserver.node_authorizer import SELECTORS_SINCE, NodeAuthorizer, node_name_of
+from pinnace.apiserver.node_authorizer import NodeAuthorizer, node_name_of
 from pinnace.apiserver.rbac import Policy, RoleKey, namespace_of
 from pinnace.apiserver.request_info import RequestInfo
 from pinnace.apiserver.storage import Storage
 from pinnace.machinery import errors
 from pinnace.machinery.errors import ApiError
+from pinnace.machinery.features import FeatureGates
 from pinnace.machinery.meta import GVR, Obj
 
 MODES = ("AlwaysAllow", "AlwaysDeny", "ABAC", "Webhook", "RBAC", "Node")
@@ -25,7 +26,6 @@ MASTERS = "system:masters"
 
 _PUBLIC = ("/healthz", "/livez", "/readyz", "/version")
 _UPGRADED = ("exec", "attach", "portforward")
-_CREATE_NEEDED = 35  # the minor from which a WebSocket's GET needs the right to create, as a POST does
 
 
 class Opinion(NamedTuple):
@@ -54,11 +54,12 @@ Mode = str | Decider
 class Authorizer:
     """Decides for every request; `start` once the caches are filled."""
 
-    def __init__(self, modes: Sequence[Mode], storage: Storage, minor: int) -> None:
+    def __init__(self, modes: Sequence[Mode], storage: Storage, features: FeatureGates) -> None:
         self.policy = Policy()
-        self.nodes = NodeAuthorizer(storage, minor >= SELECTORS_SINCE)
+        self.nodes = NodeAuthorizer(storage, features.enabled("AuthorizeNodeWithSelectors"))
         self._storage = storage
-        self._minor = minor
+        self._tells_selectors = features.enabled("AuthorizeWithSelectors")
+        self._upgrades_create = features.enabled("AuthorizePodWebsocketUpgradeCreatePermission")
         self._leave: list[Callable[[], None]] = []
         self.denied = 0  # requests that an authorizer refused, instead of having no opinion of them
         self.replace(modes)
@@ -75,7 +76,9 @@ class Authorizer:
 
     def reads_selectors(self, user: User) -> bool:
         """Whether what the user may see can hang on the selectors of a list."""
-        return self._asks_others or (self.nodes.is_strict and node_name_of(user) is not None)
+        return (self._asks_others and self._tells_selectors) or (
+            self.nodes.is_strict and node_name_of(user) is not None
+        )
 
     def start(self) -> None:
         if "RBAC" in self.modes:
@@ -108,7 +111,7 @@ class Authorizer:
                 raise errors.unauthorized()
             return
         allowed, why, error = self._decide(user, info)
-        if allowed and info.verb == "get" and info.subresource in _UPGRADED and self._minor >= _CREATE_NEEDED:
+        if allowed and info.verb == "get" and self._upgrades_create and info.subresource in _UPGRADED:
             info = info._replace(verb="create")
             allowed, why, error = self._decide(user, info)
         if not allowed:

@@ -33,9 +33,15 @@ class Discovery:
     """
 
     def __init__(
-        self, groups: Sequence[tuple[str, Sequence[str]]], kinds: Iterable[Kind], server_address: str = ""
+        self,
+        groups: Sequence[tuple[str, Sequence[str]]],
+        kinds: Iterable[Kind],
+        server_address: str = "",
+        *,
+        storage_hashes: bool = True,
     ) -> None:
         self._groups = groups
+        self._storage_hashes = storage_hashes  # whether resources say what they are stored as
         self._server_address = server_address  # host:port shown to clients in /api
         self._versions: dict[tuple[str, str], list[Kind]] = {}
         for kind in sorted(kinds, key=lambda kind: kind.plural):
@@ -86,11 +92,17 @@ class Discovery:
         return {"kind": "APIGroup", "apiVersion": "v1", **_group(group, versions)}
 
     def _resource_list(self, group: str, version: str) -> Obj:
-        resources = [entry for kind in self._versions.get((group, version), ()) for entry in _resources(kind)]
+        resources = [entry for kind in self._versions.get((group, version), ()) for entry in self._entries(kind)]
         head: Obj = {"kind": "APIResourceList"}
         if group:
             head["apiVersion"] = "v1"
         return {**head, "groupVersion": f"{group}/{version}" if group else version, "resources": resources}
+
+    def _entries(self, kind: Kind) -> list[Obj]:
+        found = _resources(kind)
+        if not self._storage_hashes:
+            found[0].pop("storageVersionHash", None)
+        return found
 
     # The aggregated document.
 

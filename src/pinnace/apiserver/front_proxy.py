@@ -21,10 +21,13 @@ _EXTRA = "x-remote-extra-"
 class FrontProxies:
     """Which certificates are front proxies', and who they speak for."""
 
-    def __init__(self, ca_file: Path, client_ca_file: Path | None, allowed_names: tuple[str, ...]) -> None:
-        """Raises OSError or ValueError for files that cannot be used."""
+    def __init__(
+        self, ca_file: Path, client_ca_file: Path | None, allowed_names: tuple[str, ...], *, tells_uid: bool = True
+    ) -> None:
+        """Raises OSError or ValueError for files that cannot be used; UIDs are believed where `tells_uid`."""
         self._files = (ca_file, client_ca_file)
         self._allowed = allowed_names
+        self._uid_header = "x-remote-uid" if tells_uid else ""
         self._read()
         self._known: dict[bytes, tuple[bool, bool]] = {}
 
@@ -51,7 +54,7 @@ class FrontProxies:
                 extra[key] = (*extra.get(key, ()), *lines_of(value))
         if AUTHENTICATED not in groups:
             groups = (*groups, AUTHENTICATED)
-        return User(name, request.headers.get("x-remote-uid", ""), groups, extra)
+        return User(name, request.headers.get(self._uid_header, ""), groups, extra)
 
     def is_clients_own(self, der: bytes) -> bool:
         """Whether a certificate names its holder: the clients' authority has signed it."""

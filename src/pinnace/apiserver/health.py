@@ -64,9 +64,9 @@ class Hooks:
         self._patience = clock() + grace
         self._done: dict[str, bool] = {}
 
-    def expect(self, *, policy: bool, flows: bool) -> None:
-        """Name what is to run, in order; `policy` and `flows` say whether RBAC and Priority and Fairness are on."""
-        names = (*CACHES, *OBJECTS, *IDENTITY, *(POLICY if policy else ()), *FLOWS, *AGGREGATION)
+    def expect(self, *, policy: bool, flows: bool, identity: bool = True) -> None:
+        """Name what is to run, in order: whether RBAC, Priority and Fairness and the server's own Lease are on."""
+        names = (*CACHES, *OBJECTS, *(IDENTITY if identity else ()), *(POLICY if policy else ()), *FLOWS, *AGGREGATION)
         self._done = dict.fromkeys((name for name in names if flows or name not in _WITHOUT_FLOWS), False)
 
     def done(self, names: Iterable[str]) -> None:

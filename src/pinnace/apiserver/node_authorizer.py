@@ -22,7 +22,6 @@ NODES_GROUP = "system:nodes"
 NODE_PREFIX = "system:node:"
 LEASE_NAMESPACE = "kube-node-lease"
 MIRROR = "kubernetes.io/config.mirror"
-SELECTORS_SINCE = 32  # the minor from which on a kubelet sees but its own node and pods (KEP-4601)
 
 _READ = ("get", "list", "watch")
 _CSI_SECRETS = ("nodePublishSecretRef", "nodeStageSecretRef", "nodeExpandSecretRef", "controllerExpandSecretRef")

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Mapping
 
 import orjson
 
+from pinnace.apis.registry import Registry
 from pinnace.apiserver import health
 from pinnace.apiserver.aggregation.aggregator import Aggregator
 from pinnace.apiserver.aggregation.documents import with_backends
@@ -59,8 +60,12 @@ class PublicPaths:
         """The documents of what is served now."""
         registry = self._api.registry
         if self._discovery is None or self._discovery[0] != registry.generation:
-            self._discovery = registry.generation, Discovery(registry.groups(), registry.kinds, self.server_address)
+            self._discovery = registry.generation, self._discovery_of(registry)
         return self._discovery[1]
+
+    def _discovery_of(self, registry: Registry) -> Discovery:
+        hashes = registry.features.enabled("StorageVersionHash")
+        return Discovery(registry.groups(), registry.kinds, self.server_address, storage_hashes=hashes)
 
     def answer(self, request: Request, info: RequestInfo) -> AnyResponse | Awaitable[AnyResponse]:
         """A path there is not is answered in plain text, as Kubernetes does. Raises 405 for a method other than GET.

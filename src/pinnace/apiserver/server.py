@@ -50,6 +50,7 @@ from pinnace.apiserver.request_path import RequestPath
 from pinnace.apiserver.storage import Storage
 from pinnace.apiserver.tokens import ServiceAccountTokens
 from pinnace.machinery import errors
+from pinnace.machinery.features import FeatureGates
 from pinnace.machinery.meta import GVR, Obj
 from pinnace.machinery.metrics import Collected, Family
 from pinnace.machinery.schema import Schemas
@@ -96,7 +97,7 @@ class ApiServer:
                 plugins.build(
                     options.enable_admission_plugins,
                     options.disable_admission_plugins,
-                    dynamic_plugins(configurations),
+                    dynamic_plugins(configurations, registry.features),
                     configurations,
                 )
             ),
@@ -105,10 +106,10 @@ class ApiServer:
                 static,
                 [tokens, *verifiers],
                 anonymous,
-                _front_proxies(options),
-                schemas.minor,
+                _front_proxies(options, registry.features),
+                registry.features,
             ),
-            authorizer=Authorizer(_modes(options, self._connections.authorization), storage, schemas.minor),
+            authorizer=Authorizer(_modes(options, self._connections.authorization), storage, registry.features),
             tokens=tokens,
             backends=Backends(options, storage),
         )
@@ -130,7 +131,12 @@ class ApiServer:
             self.metrics.families += families(self._auditor)
         self._path = RequestPath(self.api, self._aggregator, self._public, self.metrics, self._limiter, self._auditor)
         self._hooks = self._public.hooks
-        self._hooks.expect(policy=self.api.authorizer.has_rbac, flows=self._limiter.control is not None)
+        self._has_identity = registry.features.enabled("APIServerIdentity")
+        self._hooks.expect(
+            policy=self.api.authorizer.has_rbac,
+            flows=self._limiter.control is not None,
+            identity=self._has_identity,
+        )
         self._addresses: Addresses | None = None  # while the Service `kubernetes` leads to this server
         self._server: Any = None
         self._chores: list[asyncio.Task[None]] = []
@@ -174,11 +180,11 @@ class ApiServer:
         initial = (self._as_server, options.service_cluster_ip_range, self._addresses, self._port)
         post_start = PostStart(self._hooks)
         await post_start.run(Step(health.OBJECTS, partial(bootstrap, *initial)))
-        identity = IdentityLease(self._as_server)
+        identity = IdentityLease(self._as_server) if self._has_identity else None
         await post_start.run(
             Step(health.POLICY, self._ensure_policy),
             Step(health.FLOWS, partial(self._limiter.ensure, self._as_server)),
-            Step(health.IDENTITY, identity.renew),
+            *([Step(health.IDENTITY, identity.renew)] if identity else []),
         )
         await self._aggregator.start()
         self._hooks.done(health.AGGREGATION)
@@ -188,7 +194,7 @@ class ApiServer:
                 self._compact_regularly(),
                 post_start.retry(),
                 keep(*initial),
-                identity.run(),
+                *([identity.run()] if identity else []),
                 packing.tend(),
                 Repair(self._reservations, self._as_server).run(),
                 EventTtl(self.api.storage, options.event_ttl).run(),
@@ -287,11 +293,14 @@ def _modes(options: Options, closing: contextlib.AsyncExitStack) -> Sequence[Mod
     return chain_of(options, closing)
 
 
-def _front_proxies(options: Options) -> FrontProxies | None:
+def _front_proxies(options: Options, features: FeatureGates) -> FrontProxies | None:
     if options.requestheader_client_ca_file is None:
         return None
     return FrontProxies(
-        options.requestheader_client_ca_file, options.client_ca_file, options.requestheader_allowed_names
+        options.requestheader_client_ca_file,
+        options.client_ca_file,
+        options.requestheader_allowed_names,
+        tells_uid=features.enabled("RemoteRequestHeaderUID"),
     )
 
 

@@ -83,6 +83,7 @@ from pinnace.controllers.volume_protection import (
     PvProtectionController,
     VacProtectionController,
 )
+from pinnace.machinery.features import FeatureGates
 
 _log = structlog.get_logger()
 
@@ -132,6 +133,17 @@ CONTROLLERS: dict[str, type[Controller]] = {
     "volumeattributesclass-protection-controller": VacProtectionController,
     # Last, because it watches what others watch anyway.
     "garbage-collector-controller": GarbageCollector,
+}
+
+
+GATES = {  # the features without which some have nothing to do
+    "device-taint-eviction-controller": "DRADeviceTaints",
+    "kube-apiserver-serving-clustertrustbundle-publisher-controller": "ClusterTrustBundle",
+    "podcertificaterequest-cleaner-controller": "PodCertificateRequest",
+    "resourceclaim-controller": "DynamicResourceAllocation",
+    "service-cidr-controller": "MultiCIDRServiceAllocator",
+    "storage-version-migrator-controller": "StorageVersionMigrator",
+    "volumeattributesclass-protection-controller": "VolumeAttributesClass",
 }
 
 
@@ -216,11 +228,13 @@ class ControllerManager:
 
     def _make(self, informers: InformerFactory) -> dict[str, Controller]:
         """The controllers that are selected and have what they need, by name."""
-        given = _arguments(self._options, _registry(self._options), informers)
+        registry = _registry(self._options)
+        given = _arguments(self._options, registry, informers)
         made = {}
         for name, kind in CONTROLLERS.items():
             arguments = given.get(name, {})
-            if selected(name, self._options.controllers) and arguments is not None:
+            wanted = selected(name, self._options.controllers) and _is_on(name, registry.features)
+            if wanted and arguments is not None:
                 made[name] = kind(self._client, informers, **arguments)
                 made[name].workers = self._options.workers.get(name, kind.workers)
         return made
@@ -234,6 +248,10 @@ class ControllerManager:
             except Exception:
                 _log.exception("controller failed", controller=name)
             await asyncio.sleep(backoff.next())
+
+
+def _is_on(name: str, features: FeatureGates) -> bool:
+    return name not in GATES or features.enabled(GATES[name])
 
 
 def _registry(options: Options) -> Registry:
@@ -272,7 +290,9 @@ def _arguments(options: Options, registry: Registry, informers: InformerFactory)
         "persistentvolume-binder-controller": {"provisioning": options.provisioning},
         "pod-garbage-collector-controller": {"threshold": options.terminated_pod_gc_threshold},
         "podcertificaterequest-cleaner-controller": {} if registry.by_gvr(POD_CERTIFICATE_REQUESTS) else None,
-        "replicaset-controller": {"counts_terminating": options.kubernetes_minor >= 35},
+        "replicaset-controller": {
+            "counts_terminating": registry.features.enabled("DeploymentReplicaSetTerminatingReplicas")
+        },
         "resourceclaim-controller": {} if registry.by_gvr(RESOURCE_CLAIMS) else None,
         "resourcequota-controller": {"served": served},
         "root-ca-certificate-publisher-controller": {"ca": options.root_ca} if options.root_ca else None,

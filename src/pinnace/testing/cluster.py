@@ -40,7 +40,7 @@ class Cluster:
 
     `controllers` may also name some of them, as kube-controller-manager's `--controllers` does. `nodes` are fake
     (`add_node`), named `node-1` and so on. `version` is like `1.34`, the newest by default; `runtime_config` like
-    `api/all=true`, for alpha and beta versions.
+    `api/all=true`, for alpha and beta versions, `feature_gates` like `AllAlpha=true`.
     """
 
     def __init__(
@@ -51,11 +51,18 @@ class Cluster:
         nodes: int = 0,
         version: str = "",
         runtime_config: str = "",
+        feature_gates: str = "",
         in_process: bool = True,
     ) -> None:
         minor = int(version.removeprefix("v").split(".")[1]) if version else None
         chosen = controllers if isinstance(controllers, bool) else tuple(controllers)
-        self._options = Options(controllers=chosen, scheduler=scheduler, minor=minor, runtime_config=runtime_config)
+        self._options = Options(
+            controllers=chosen,
+            scheduler=scheduler,
+            minor=minor,
+            runtime_config=runtime_config,
+            feature_gates=feature_gates,
+        )
         self._node_count = nodes
         self._in_process = in_process
         self._plane: ControlPlane | None = None

@@ -32,6 +32,7 @@ class Options:
     scheduler: bool = True
     minor: int | None = None  # which Kubernetes 1.<minor>; the newest when None
     runtime_config: str = ""  # which alpha and beta versions to serve, as --runtime-config takes it
+    feature_gates: str = ""  # as --feature-gates takes them, for every server
     service_cluster_ip_range: str = "10.96.0.0/16"
     pod_cidr: str = "10.244.0.0/16"
 
@@ -72,7 +73,10 @@ class ControlPlane:
         if self._options.scheduler:
             from pinnace.scheduler.scheduler import Scheduler
 
-            self._run("scheduler", Scheduler(self.client("system:kube-scheduler")).run())
+            self._run(
+                "scheduler",
+                Scheduler(self.client("system:kube-scheduler"), features=self.server.api.registry.features).run(),
+            )
         if self._options.makes_service_accounts:
             await self._default_service_account()
         return self.server.addresses[0][1]
@@ -118,8 +122,14 @@ class ControlPlane:
             requestheader_client_ca_file=pki / "front-proxy-ca.crt",
             requestheader_allowed_names=("front-proxy-client",),
             minor=self._options.minor,
+            feature_gates=self._feature_gates(),
             runtime_config=parse_runtime_config(self._options.runtime_config, GROUPS),
         )
+
+    def _feature_gates(self) -> dict[str, bool]:
+        from pinnace.machinery.features import parse_feature_gates
+
+        return parse_feature_gates(self._options.feature_gates)
 
     def _controllers(self) -> Coroutine[Any, Any, None]:
         from pinnace.controllers.manager import ControllerManager
@@ -130,6 +140,7 @@ class ControlPlane:
             self._directory,
             controllers=("*",) if chosen is True else chosen or (),
             cluster_cidrs=[self._options.pod_cidr],
+            feature_gates=self._feature_gates(),
         )
         if self._options.minor is not None:
             options.kubernetes_minor = self._options.minor

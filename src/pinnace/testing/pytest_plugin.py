@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "pinnace(controllers=True, scheduler=True, nodes=0, version='', runtime_config='', in_process=True): "
+        "pinnace(controllers=True, scheduler=True, nodes=0, version='', runtime_config='', feature_gates='', "
+        "in_process=True): "
         "the cluster that the fixture `pinnace` starts for this test",
     )
 

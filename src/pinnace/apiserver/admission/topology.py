@@ -1,6 +1,6 @@
 """PodTopologyLabels: a pod carries the zone and region of its node, for the downward API to tell its containers.
 
-KEP-4742; on by default since 1.35.
+KEP-4742; where PodTopologyLabelsAdmission is on, as it is from 1.35.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pinnace.apiserver.api import Api
 
 _LABELS = ("topology.kubernetes.io/zone", "topology.kubernetes.io/region")
-_SINCE = 35
 
 
 class PodTopologyLabels(Plugin):
@@ -37,7 +36,7 @@ def topology_labels(api: Api, node: str) -> dict[str, str]:
     from pinnace.apiserver.admission.plugins import is_on
 
     options = api.options
-    if not node or api.registry.minor < _SINCE:
+    if not node or not api.registry.features.enabled("PodTopologyLabelsAdmission"):
         return {}
     if not is_on("PodTopologyLabels", options.enable_admission_plugins, options.disable_admission_plugins):
         return {}

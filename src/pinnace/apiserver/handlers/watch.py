@@ -60,6 +60,9 @@ class Plan:
             causes.append(errors.field_forbidden("resourceVersionMatch", why))
         elif match != "NotOlderThan":
             causes.append(errors.not_supported("resourceVersionMatch", match, ["NotOlderThan"]))
+        if wanted and not self.call.api.registry.features.enabled("WatchList"):
+            why = "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"
+            causes.append(errors.field_forbidden("sendInitialEvents", why))
         if wanted in ("true", "1") and not self.bookmarks:
             why = "sendInitialEvents requires setting allowWatchBookmarks to true"
             causes.append(errors.field_forbidden("sendInitialEvents", why))
