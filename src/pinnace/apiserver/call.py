@@ -16,7 +16,7 @@ from pinnace.apiserver.authn import User
 from pinnace.apiserver.cache import CachedObject, ResourceCache
 from pinnace.apiserver.request_info import RequestInfo
 from pinnace.machinery import errors
-from pinnace.machinery.meta import Obj
+from pinnace.machinery.meta import GVR, Obj
 from pinnace.wire.http import AnyResponse, Request
 
 if TYPE_CHECKING:
@@ -98,6 +98,17 @@ class Call:
         if found is None:
             raise errors.not_found(self.kind.plural, self.info.name, self.kind.group)
         return found
+
+
+def call_of(api: Api, user: User, info: RequestInfo, params: Mapping[str, str], request: Request | None = None) -> Call:
+    """The call that a request to a resource is. Raises 404 for a resource that is not served."""
+    kind = api.registry.by_gvr(GVR(info.group, info.version, info.resource))
+    if kind is None:
+        raise errors.no_such_path()
+    call = Call(api, user, info, kind, params, request)
+    if kind.deprecation:
+        call.warnings.append(kind.deprecation)
+    return call
 
 
 @dataclass(slots=True)

@@ -1,43 +1,40 @@
 """The path that every request takes.
 
 Authentication, then what is asked, then whether it is allowed, then the handler. Reads are answered at once, inside the
-call that delivered the request; writes and watches are coroutines. The same path serves HTTP and, without TLS, HTTP and
-JSON, the other servers of this process (`pinnace.client.transport.LoopbackHandler`).
+call that delivered the request; writes and watches are coroutines. `loopback_path` is the same path for the other
+servers of this process.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import Awaitable
 from functools import partial
 from time import perf_counter as clock
 
-import orjson
 import structlog
 
-from pinnace.apiserver import freshness, negotiate, routes
+from pinnace.apiserver import negotiate, routes
 from pinnace.apiserver.access_measures import Access, Lifetimes
-from pinnace.apiserver.aggregation import loopback
 from pinnace.apiserver.aggregation.aggregator import Aggregator
 from pinnace.apiserver.api import Api
 from pinnace.apiserver.asking import MustAsk, asking
-from pinnace.apiserver.audit.auditor import Auditor, note_decision, own_request
+from pinnace.apiserver.audit.auditor import Auditor, note_decision
 from pinnace.apiserver.audit.event import id_of
-from pinnace.apiserver.authn import User, loopback_user
-from pinnace.apiserver.call import Call, Many, One, Result, shown
+from pinnace.apiserver.call import Call, Many, One, Result, call_of
 from pinnace.apiserver.compression import compressed
 from pinnace.apiserver.exchange import UNKNOWN, Exchange
 from pinnace.apiserver.flowcontrol.limiter import Limiter
 from pinnace.apiserver.handlers import watch as watching
 from pinnace.apiserver.impersonation import impersonated, is_impersonation
+from pinnace.apiserver.loopback_path import LoopbackPath
 from pinnace.apiserver.metrics import Metrics
 from pinnace.apiserver.plain_read import PlainReads
 from pinnace.apiserver.public import PublicPaths
-from pinnace.apiserver.render import JSON_HEADERS, View, render_many, render_one, warning_headers
+from pinnace.apiserver.render import JSON_HEADERS, render_many, render_one, warning_headers
 from pinnace.apiserver.request_info import RequestInfo, by_name, parse_request, selecting
 from pinnace.machinery import errors
 from pinnace.machinery.errors import ApiError
-from pinnace.machinery.meta import GVR, Obj
-from pinnace.wire.http import AnyResponse, Peer, Request, Response, StreamingResponse
+from pinnace.wire.http import AnyResponse, Request, Response, StreamingResponse
 
 log = structlog.get_logger()
 
@@ -68,6 +65,7 @@ class RequestPath:
         self._access = Access(lambda: api.authorizer.denied)
         metrics.families += [*self._access.families(), Lifetimes(api.authenticator)]
         self._plain = PlainReads(api)
+        self.loopback = LoopbackPath(api, aggregator, public, auditor, self._info)
         self._parsed: dict[tuple[str, str, bool], RequestInfo] = {}
 
     def handle(self, request: Request) -> AnyResponse | Awaitable[AnyResponse]:
@@ -162,7 +160,7 @@ class RequestPath:
     def _resource(self, exchange: Exchange) -> AnyResponse | Awaitable[AnyResponse]:
         request, info = exchange.request, exchange.info
         headers = request.headers
-        call = self._call(exchange.user, info, request.params() if request.query else {}, request)
+        call = call_of(self._api, exchange.user, info, request.params() if request.query else {}, request)
         exchange.call = call
         call.content_type = headers.get("content-type", "")
         form = negotiate.format_of(
@@ -172,10 +170,10 @@ class RequestPath:
             variants=call.kind.is_stored,
         ) if info.subresource not in _OWN_FORM else negotiate.PLAIN  # fmt: skip
         if info.verb == "watch":
-            _check_watchable(call)
+            routes.check_watchable(call)
             return self._answered(exchange, watching.watch(call, form))
         if self._api.storage.store.is_shared:
-            return self._finish(exchange, call, form, self._limiter.run(exchange, _when_fresh(call)))
+            return self._finish(exchange, call, form, self._limiter.run(exchange, routes.answer(call)))
         result = routes.find(call.kind, info)(call)
         if isinstance(result, One | Many):
             answer = self._answered(exchange, _rendered(call, result, form))
@@ -202,15 +200,6 @@ class RequestPath:
             return self._answered(exchange, await answer)  # type: ignore[misc] # Response was answered before
         except Exception as error:
             return self._failed(exchange, error)
-
-    def _call(self, user: User, info: RequestInfo, params: Mapping[str, str], request: Request | None) -> Call:
-        kind = self._api.registry.by_gvr(GVR(info.group, info.version, info.resource))
-        if kind is None:
-            raise errors.no_such_path()
-        call = Call(self._api, user, info, kind, params, request)
-        if kind.deprecation:
-            call.warnings.append(kind.deprecation)
-        return call
 
     def _info(self, method: str, path: str, watch: bool) -> RequestInfo:
         key = (method, path, watch)
@@ -251,121 +240,6 @@ class RequestPath:
             headers += warning_headers(warnings)
         return self._answered(exchange, Response(error.code, headers, body))
 
-    # The same path for this process's own servers.
-
-    def _asked(self, user: User, info: RequestInfo, params: Mapping[str, str]) -> RequestInfo:
-        """What authorizers are asked about a request of this process."""
-        asked = by_name(info, params.get("fieldSelector", ""))
-        return selecting(asked, params) if self._api.authorizer.reads_selectors(user) else asked
-
-    async def loopback_request(
-        self,
-        user: str,
-        method: str,
-        path: str,
-        params: Mapping[str, str],
-        body: Obj | list[Obj] | None,
-        content_type: str,
-    ) -> Obj:
-        """One request of a component of this process. What comes back is shared: read-only."""
-        info = self._info(method, path, False)
-        who = loopback_user(user)
-        if self._auditor is None:
-            await self._admit_own(who, info, params, None)
-            return await self._own(who, info, method, path, params, body, content_type, None)
-        exchange = Exchange(own_request(method, path, params, body, content_type), info, who)
-        try:
-            await self._admit_own(who, info, params, exchange)
-            answer = await self._own(who, info, method, path, params, body, content_type, exchange)
-        except ApiError as error:
-            self._auditor.done(exchange, error.code, error.to_status())
-            await self._auditor.settle(exchange)
-            raise
-        self._auditor.done(exchange, 201 if info.verb == "create" else 200, answer)
-        await self._auditor.settle(exchange)
-        return answer
-
-    async def _admit_own(
-        self, who: User, info: RequestInfo, params: Mapping[str, str], exchange: Exchange | None
-    ) -> None:
-        """`_admit` for a component of this process; `exchange` is there where requests are recorded."""
-        if exchange is not None and self._auditor is not None:
-            self._auditor.begin(exchange)
-            await self._auditor.received(exchange)
-        asked = self._asked(who, info, params)
-
-        def authorize() -> None:
-            if exchange is not None and exchange.audit is not None:
-                note_decision(exchange.audit, *self._api.authorizer.explain(who, asked))
-            self._api.authorizer.authorize(who, asked)
-
-        await asking(authorize)
-
-    async def _own(
-        self,
-        who: User,
-        info: RequestInfo,
-        method: str,
-        path: str,
-        params: Mapping[str, str],
-        body: Obj | list[Obj] | None,
-        content_type: str,
-        exchange: Exchange | None,
-    ) -> Obj:
-        if self._aggregator.backends and (backend := self._aggregator.find(info)) is not None:
-            return await loopback.request(backend, who, method, path, params, body, content_type)
-        if not info.is_resource:
-            return await self._loopback_public(method, path, info)
-        call = self._call(who, info, params, None)
-        if exchange is not None:
-            exchange.call = call
-        call.document = body
-        call.content_type = content_type
-        result = await _when_fresh(call)
-        if isinstance(result, One):
-            return shown(call.kind, result.obj) if result.kind is call.kind else result.obj  # type: ignore[return-value]
-        if isinstance(result, Many):
-            return View(call.kind, negotiate.PLAIN).list_object(result)
-        raise errors.bad_request("this path needs a connection of its own")
-
-    async def _loopback_public(self, method: str, path: str, info: RequestInfo) -> Obj:
-        answer = self._public.answer(Request(method, path, "", {}, b"", Peer("")), info)
-        response = answer if isinstance(answer, Response) else await answer  # type: ignore[misc]
-        if response.status == 404:
-            raise errors.no_such_path()
-        document: Obj = orjson.loads(response.body)
-        return document
-
-    async def loopback_watch(self, user: str, path: str, params: Mapping[str, str]) -> AsyncIterator[Obj]:
-        """A watch of a component of this process; raises ApiError where HTTP would send an ERROR event."""
-        info = self._info("GET", path, True)
-        who = loopback_user(user)
-        if self._auditor is None:
-            await self._admit_own(who, info, params, None)
-            exchange = None
-        else:
-            exchange = Exchange(own_request("GET", path, {**params, "watch": "1"}, None, ""), info, who)
-            try:
-                await self._admit_own(who, info, params, exchange)
-            except ApiError as error:
-                self._auditor.done(exchange, error.code, error.to_status())
-                await self._auditor.settle(exchange)
-                raise
-            self._auditor.started(exchange)
-            await self._auditor.settle(exchange)
-        if self._aggregator.backends and (backend := self._aggregator.find(info)) is not None:
-            events = loopback.watch(backend, who, path, params)
-        else:
-            call = self._call(who, info, params, None)
-            _check_watchable(call)
-            events = watching.loopback_watch(call)
-        try:
-            async for event in events:
-                yield event
-        finally:
-            if exchange is not None and self._auditor is not None:
-                self._auditor.done(exchange, 200, None)
-
 
 def _rendered(call: Call, result: Result, form: negotiate.Format) -> AnyResponse:
     include = call.params.get("includeObject", "")
@@ -374,22 +248,6 @@ def _rendered(call: Call, result: Result, form: negotiate.Format) -> AnyResponse
     if isinstance(result, Many):
         return render_many(result, call.kind, form, include, call.warnings)
     return result
-
-
-async def _when_fresh(call: Call) -> Result:
-    """What the handler makes of the call, once the caches may answer it."""
-    await freshness.settle(call)
-    result = routes.find(call.kind, call.info)(call)
-    if isinstance(result, One | Many | Response | StreamingResponse):
-        return result
-    return await result  # type: ignore[no-any-return, misc] # what is left are coroutines
-
-
-def _check_watchable(call: Call) -> None:
-    """Raises 405 for a kind without watches, and what a list of this path would raise."""
-    if "watch" not in call.kind.verbs:
-        raise errors.method_not_allowed()
-    routes.find(call.kind, call.info._replace(verb="list"))
 
 
 def _is_watch(query: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pinnace.apis.kind import Kind
+from pinnace.apiserver import freshness
 from pinnace.apiserver.admission.chain import Attributes
 from pinnace.apiserver.call import Call, Many, One, Result
 from pinnace.apiserver.handlers import apply, connect, create, delete, parts, pods, read, reviews, scale, update
@@ -110,6 +111,22 @@ _ANSWERED: dict[str, Handler] = {  # kinds that are not stored, by name
     "LocalSubjectAccessReview": reviews.review_access,
     "SelfSubjectRulesReview": reviews.review_rules,
 }
+
+
+async def answer(call: Call) -> Result:
+    """What the handler makes of the call, once the caches may answer it."""
+    await freshness.settle(call)
+    result = find(call.kind, call.info)(call)
+    if isinstance(result, One | Many | Response | StreamingResponse):
+        return result
+    return await result  # type: ignore[no-any-return, misc] # what is left are coroutines
+
+
+def check_watchable(call: Call) -> None:
+    """Raises 405 for a kind without watches, and what a list of this path would raise."""
+    if "watch" not in call.kind.verbs:
+        raise errors.method_not_allowed()
+    find(call.kind, call.info._replace(verb="list"))
 
 
 def find(kind: Kind, info: RequestInfo) -> Handler:

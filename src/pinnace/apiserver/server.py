@@ -60,9 +60,6 @@ from pinnace.wire.process_metrics import process_families
 
 log = structlog.get_logger()
 
-PARSED = 20_000  # paths whose meaning is remembered
-_WATCH_WORDS = ("watch=1", "watch=true", "watch=True", "watch=t")
-
 
 class ApiServer:
     """One API server over one store, which stays the caller's to close."""
@@ -278,11 +275,11 @@ class ApiServer:
         content_type: str,
     ) -> Coroutine[Any, Any, Obj]:
         """One request of a component of this process (`pinnace.client.transport.LoopbackHandler`)."""
-        return self._path.loopback_request(user, method, path, params, body, content_type)
+        return self._path.loopback.request(user, method, path, params, body, content_type)
 
     def loopback_watch(self, user: str, path: str, params: Mapping[str, str]) -> AsyncIterator[Obj]:
         """A watch of a component of this process (`pinnace.client.transport.LoopbackHandler`)."""
-        return self._path.loopback_watch(user, path, params)
+        return self._path.loopback.watch(user, path, params)
 
 
 def _modes(options: Options, closing: contextlib.AsyncExitStack) -> Sequence[Mode]:
