@@ -170,6 +170,11 @@ class Device:
 
 
 @dataclass(slots=True, kw_only=True)
+class CDIDevice:
+    name: str  # vendor.com/class=name (https://github.com/cncf-tags/container-device-interface)
+
+
+@dataclass(slots=True, kw_only=True)
 class HugepageLimit:
     page_size: str  # 2MB, 1GB
     limit: int  # bytes
@@ -228,6 +233,7 @@ class ContainerConfig:
     envs: dict[str, str] = field(default_factory=dict)  # in order
     mounts: list[Mount] = field(default_factory=list)
     devices: list[Device] = field(default_factory=list)
+    CDI_devices: list[CDIDevice] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
     log_path: str = ""  # relative to the sandbox's log_directory

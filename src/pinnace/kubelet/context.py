@@ -13,6 +13,7 @@ from pinnace.kubelet.backoff import Backoff
 from pinnace.kubelet.cgroups import CgroupManager
 from pinnace.kubelet.compute import restarts
 from pinnace.kubelet.container_status import Report, Waiting
+from pinnace.kubelet.devices.manager import DeviceManager
 from pinnace.kubelet.env import PodFacts, node_allocatable, service_environment
 from pinnace.kubelet.images import ImagePuller
 from pinnace.kubelet.network_files import parse_resolv_conf
@@ -49,6 +50,7 @@ class Node:
     crashes: Backoff  # of containers that end, by pod and container
     starts: asyncio.Semaphore  # sandboxes being made at the same time
     resizing: Resizing  # the sizes that pods were granted and have
+    devices: DeviceManager
     cgroups: CgroupManager | None = None  # None: pods' cgroups are left to the runtime
     messages: TerminationMessages = field(default_factory=TerminationMessages)
 

@@ -22,6 +22,7 @@ from pinnace.kubelet import admission, gc, logs, sysctls
 from pinnace.kubelet.backoff import Backoff
 from pinnace.kubelet.cgroups import CgroupManager
 from pinnace.kubelet.context import Node
+from pinnace.kubelet.devices.manager import DeviceManager
 from pinnace.kubelet.eviction.manager import EvictionManager
 from pinnace.kubelet.eviction.surroundings import ImageDisk, NodeSurroundings, pods_memory
 from pinnace.kubelet.eviction.thresholds import Pressure, parse_thresholds
@@ -86,6 +87,7 @@ class Kubelet:
             crashes=Backoff(time.time, longest=options.max_container_restart_period),
             starts=asyncio.Semaphore(options.max_parallel_starts),
             resizing=Resizing(options.pods_dir, self._others, self.node_object, self._tell_pod, self._poke),
+            devices=DeviceManager(options.root_dir / "device-plugins", self._devices_changed),
             cgroups=cgroups,
         )
         self.workers: dict[str, PodWorker] = {}
@@ -104,6 +106,7 @@ class Kubelet:
         self.node_status = NodeStatus(
             client, runtime, images, options, events, self.node_object, health, lambda: self.eviction.conditions
         )
+        self.node_status.devices = self.node.devices.capacity
         self.usages = UsageReader(runtime, options)
         self.image_disk = ImageDisk(images, options.root_dir)
         policy = ImageGCPolicy(
@@ -148,6 +151,9 @@ class Kubelet:
             for one in pod.containers:
                 yield from (one.image_id, one.image_ref, one.image.image)
 
+    def _devices_changed(self) -> None:
+        self.node_status.poke()
+
     # What others ask.
 
     def node_object(self) -> Obj | None:
@@ -175,6 +181,7 @@ class Kubelet:
         server = None
         try:
             await self._wait_for_runtime()
+            await self._open_sockets()
             if self._static is not None:
                 self._static.read()
             self._nodes.add_handler(lambda _: self.node_status.poke(), lambda _old, _new: self.node_status.poke())
@@ -230,7 +237,14 @@ class Kubelet:
         if self.options.cgroup_driver == "systemd":
             self.node.cgroups = None  # slices are systemd's: what the runtime does not ask of it is not done
 
+    async def _open_sockets(self) -> None:
+        try:
+            await self.node.devices.open()
+        except OSError as error:
+            _log.warning("device plugins cannot register", error=str(error))
+
     async def _close(self) -> None:
+        await self.node.devices.close()
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -394,6 +408,8 @@ class Kubelet:
             gc.collect_directories(self.node, {*self.workers, *self.node.cache.pods})
             self.node.crashes.collect()
             self.node.resizing.retry()
+            self.node.devices.keep_only(self.workers)
+            self.node.devices.expire(time.monotonic())
             await asyncio.sleep(self.options.housekeeping_period)
 
     async def _keep_from_pressure(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from datetime import datetime
 
 import structlog
@@ -206,6 +206,8 @@ class NodeStatus:
         pressures: Callable[[], Container[str]] = tuple,
     ) -> None:
         self._health = health
+        # Capacity and allocatable of the resources of device plugins.
+        self.devices: Callable[[], Mapping[str, tuple[int, int]]] = dict
         self._pressures = pressures
         self._client = client
         self._runtime = runtime
@@ -299,6 +301,9 @@ class NodeStatus:
             return ready
         patch = {"status": {**status, "addresses": [*status["addresses"], {"$patch": "replace"}]}}
         patch["status"]["allocatable"] = status["allocatable"] | others
+        for part in ("capacity", "allocatable"):
+            gone = set((self._written or {}).get(part) or ()) - set(status[part])
+            patch["status"][part] = patch["status"][part] | dict.fromkeys(gone)
         await self._client.patch(
             NODES, self._options.node_name, patch, content_type=STRATEGIC_MERGE_PATCH, subresource="status"
         )
@@ -313,6 +318,8 @@ class NodeStatus:
         except (CriError, OSError, TimeoutError) as error:
             _log.warning("the container runtime does not answer", error=str(error))
         has, gives = capacity(self._options, self.machine)
+        for name, (there, free) in self.devices().items():
+            has[name], gives[name] = str(there), str(free)
         addresses = [{"type": "InternalIP", "address": address} for address in self._options.node_ips]
         return {
             "addresses": [*addresses, {"type": "Hostname", "address": self._options.hostname}],

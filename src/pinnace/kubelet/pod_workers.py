@@ -23,6 +23,7 @@ from pinnace.kubelet.actuation import actuate, settle
 from pinnace.kubelet.admission import Refusal
 from pinnace.kubelet.compute import Actions, Kill, compute_actions
 from pinnace.kubelet.context import Node
+from pinnace.kubelet.devices.manager import AllocationError
 from pinnace.kubelet.go_words import rpc_error
 from pinnace.kubelet.killing import kill_container, kill_pod, remove_pod
 from pinnace.kubelet.pods import (
@@ -202,7 +203,7 @@ class PodWorker:
     # Syncing.
 
     async def _sync(self) -> float | None:
-        if not self.admitted and not self._try_to_admit():
+        if not self.admitted and not (self._try_to_admit() and await self._take_devices()):
             return 0.0
         self.pod = self._node.resizing.applied(self.asked)
         self._look_after_probes()
@@ -236,6 +237,22 @@ class PodWorker:
             self._node.resizing.admitted(self.pod)
             self.admitted = True
             return True
+        self._reject(refusal)
+        return False
+
+    async def _take_devices(self) -> bool:
+        """Have the pod's devices allocated; whether it can run."""
+        try:
+            await self._node.devices.allocate(self.pod)
+        except AllocationError as error:
+            text = f"Allocate failed due to {error}, which is unexpected"
+            self.admitted = False
+            self._reject(Refusal("UnexpectedAdmissionError", f"Pod was rejected: {text}", text))
+            return False
+        return True
+
+    def _reject(self, refusal: Refusal) -> None:
+        """The node does not take the pod: it is Failed, and nothing of it runs."""
         node = self._node
         node.tell(self.pod, "Warning", refusal.reason, refusal.event)
         before = node.statuses.shown(self.pod)
@@ -245,7 +262,6 @@ class PodWorker:
         self._evicted = refusal
         self._stopping.set()
         self.stage = Stage.TERMINATING
-        return False
 
     def _deadline_left(self, status: Obj) -> float:
         """Seconds until activeDeadlineSeconds are over."""
@@ -393,6 +409,7 @@ class PodWorker:
             finally:
                 self._killing = None
         self._ended.set()
+        node.devices.release(self.uid)
         node.probes.forget_pod(self.uid)
 
     async def _clean_up(self) -> float | None:

@@ -6,12 +6,14 @@ kubelet's own names, which is how a kubelet started anew recognizes what runs.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
 
 from pinnace.cri.api import (
+    CDIDevice,
     ContainerConfig,
     ContainerMetadata,
     Device,
@@ -27,6 +29,7 @@ from pinnace.cri.api import (
     PortMapping,
 )
 from pinnace.kubelet import pods
+from pinnace.kubelet.devices.manager import Held
 from pinnace.kubelet.env import ConfigError, expand
 from pinnace.kubelet.network_files import pod_dns
 from pinnace.kubelet.options import KubeletOptions
@@ -110,6 +113,20 @@ class Prepared:
     attempt: int
     mounts: list[Mount] = field(default_factory=list)
     devices: list[Device] = field(default_factory=list)
+    annotations: dict[str, str] = field(default_factory=dict)
+    cdi_devices: list[str] = field(default_factory=list)
+
+    def hold(self, held: Iterable[Held]) -> None:
+        """Add what the plugins of devices said that a container with them needs; its own variables win."""
+        for one in held:
+            options = one.options
+            self.envs = {**options["envs"], **self.envs}
+            self.annotations.update(options["annotations"])
+            self.cdi_devices += [name for name in options["cdi_devices"] if name not in self.cdi_devices]
+            for inside, outside, readonly in options["mounts"]:
+                self.mounts.append(Mount(container_path=inside, host_path=outside, readonly=readonly))
+            for inside, outside, permissions in options["devices"]:
+                self.devices.append(Device(container_path=inside, host_path=outside, permissions=permissions))
 
 
 def propagation(mount: Obj) -> MountPropagation:
@@ -130,8 +147,9 @@ def container_config(
         envs=envs,
         mounts=prepared.mounts,
         devices=prepared.devices,
+        CDI_devices=[CDIDevice(name=name) for name in prepared.cdi_devices],
         labels={pods.LABEL_CONTAINER_NAME: name, **pod_labels(pod)},
-        annotations=container_annotations(pod, container, prepared.attempt),
+        annotations={**container_annotations(pod, container, prepared.attempt), **prepared.annotations},
         log_path=f"{name}/{prepared.attempt}.log",
         stdin=bool(container.get("stdin")),
         stdin_once=bool(container.get("stdinOnce")),

@@ -16,6 +16,7 @@ from pinnace.cri.api import ContainerState, ContainerStatus, CriError, Image, Mo
 from pinnace.kubelet.cgroups import pod_resources
 from pinnace.kubelet.container_status import Waiting
 from pinnace.kubelet.context import Node
+from pinnace.kubelet.devices.manager import AllocationError
 from pinnace.kubelet.env import ConfigError, Environment
 from pinnace.kubelet.go_words import duration, rpc_error
 from pinnace.kubelet.images import ImageError
@@ -187,8 +188,14 @@ class Starter:
         latest = runtime.latest(container["name"])
         shown = _shown_count(node.statuses.shown(pod), container["name"])
         attempt = restart_count(latest) + 1 if latest is not None else shown
-        devices = container_devices(pod, container, volumes)
-        return Prepared(envs=envs, image=image, attempt=attempt, mounts=mounts, devices=devices)
+        prepared = Prepared(envs=envs, image=image, attempt=attempt, mounts=mounts)
+        prepared.devices = container_devices(pod, container, volumes)
+        try:
+            await node.devices.starting(uid_of(pod), container["name"])
+        except AllocationError as error:
+            raise ConfigError(str(error)) from error
+        prepared.hold(node.devices.held(uid_of(pod), container["name"]).values())
+        return prepared
 
     def _own_mounts(self, pod: Obj, container: Obj, ips: list[str], taken: set[str]) -> list[Mount]:
         """The hosts file and the file for termination messages."""

@@ -33,8 +33,8 @@ from pinnace.cri.api import (
     LinuxContainerResources,
     NamespaceMode,
 )
+from pinnace.cri.engine import cdi, image_volumes, propagation, seccomp, spec
 from pinnace.cri.engine import cgroups as cgroup_rules
-from pinnace.cri.engine import image_volumes, propagation, seccomp, spec
 from pinnace.cri.engine.cgroups import Cgroups
 from pinnace.cri.engine.images.snapshots import Snapshots
 from pinnace.cri.engine.images.store import ImageRecord, ImageStore
@@ -159,6 +159,8 @@ class Containers:
     async def create(self, sandbox: SandboxRecord, config: ContainerConfig) -> str:
         if not sandbox.ready:
             raise CriError("UNKNOWN", f'failed to create container: sandbox "{sandbox.id}" is not ready')
+        if config.CDI_devices:
+            config = cdi.inject(config, cdi.read_specs())
         image = self._images.resolve(config.image.image)
         if image is None:
             raise CriError(

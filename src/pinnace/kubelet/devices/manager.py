@@ -1,0 +1,303 @@
+"""The node's devices: what plugins offer, who holds what, kept over restarts of the kubelet and of plugins.
+
+A resource's capacity is 0 until its plugin has registered (again), and goes five minutes after the plugin did. What
+pods hold is in a checkpoint, so that containers started anew get the same devices without asking.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+import structlog
+
+from pinnace.kubelet.devices.choice import Numa, Unavailable, aligned, candidates, pick
+from pinnace.kubelet.devices.gate import Gate
+from pinnace.kubelet.pods import amount_of, containers, init_containers, is_sidecar
+from pinnace.machinery.meta import Obj, uid_of
+
+if TYPE_CHECKING:
+    from pinnace.kubelet.devices.gate import Server
+    from pinnace.kubelet.devices.plugins import Plugin
+
+_log = structlog.get_logger()
+
+STOP_GRACE = 300.0  # seconds until the resource of a plugin that is gone is gone too
+_SOCKET, _CHECKPOINT = "kubelet.sock", "kubelet_internal_checkpoint"
+
+
+class AllocationError(Exception):
+    """A container cannot have its devices; the text is that of the kubelet's event."""
+
+
+class Held(NamedTuple):
+    """The devices of one resource that a container holds, and what the plugin said it needs for them."""
+
+    ids: list[str]
+    options: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Resource:
+    """What one plugin offers."""
+
+    name: str
+    plugin: Plugin | None = None
+    healthy: dict[str, Numa] = field(default_factory=dict)
+    unhealthy: set[str] = field(default_factory=set)
+    stopped_at: float = 0.0  # when the plugin went; 0: it is there
+    task: asyncio.Task[None] | None = None
+
+
+Key = tuple[str, str]  # pod UID and container
+
+
+class DeviceManager:
+    """`changed` is called when capacity is another; `affinity` says which NUMA nodes a container shall use."""
+
+    def __init__(
+        self,
+        directory: Path,
+        changed: Callable[[], None],
+        affinity: Callable[[str, str], Numa | None] = lambda _uid, _name: None,
+    ) -> None:
+        self._directory = directory
+        self._changed = changed
+        self._affinity = affinity
+        self._resources: dict[str, Resource] = {}
+        self._held: dict[Key, dict[str, Held]] = {}
+        self._gate = Gate(directory / _SOCKET, self._make_server)
+        self._lock = asyncio.Lock()
+
+    # Life.
+
+    async def open(self) -> None:
+        """Let plugins register; sockets of plugins before are removed, which tells those to register anew."""
+        self._load()
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+        for entry in self._directory.iterdir():
+            if entry.name != _CHECKPOINT and not entry.is_dir():
+                entry.unlink(missing_ok=True)
+        await self._gate.open()
+
+    async def close(self) -> None:
+        await self._gate.close()
+        tasks = [resource.task for resource in self._resources.values() if resource.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _make_server(self, socket: Path) -> Server:
+        from pinnace.kubelet.devices.plugins import serve_registration
+
+        server: Server = await serve_registration(socket, self._register)
+        return server
+
+    # Plugins.
+
+    def _register(self, name: str, endpoint: str) -> str:
+        domain, slash, _ = name.partition("/")
+        if not slash or domain.endswith("kubernetes.io") or not domain:
+            return f"the ResourceName {name} is invalid"
+        if "/" in endpoint or not endpoint:
+            return f"the endpoint {endpoint} is invalid"
+        resource = self._resources.setdefault(name, Resource(name))
+        if resource.task is not None:
+            resource.task.cancel()
+        _log.info("a device plugin registered", resource=name, endpoint=endpoint)
+        resource.task = asyncio.ensure_future(self._follow(resource, self._directory / endpoint))
+        return ""
+
+    async def _follow(self, resource: Resource, socket: Path) -> None:
+        """Take in a plugin's lists until it is gone."""
+        from pinnace.kubelet.devices.plugins import Plugin
+
+        plugin = Plugin(socket)
+        try:
+            await plugin.connect()
+            async for devices in plugin.watch():
+                resource.plugin, resource.stopped_at = plugin, 0.0
+                resource.healthy = {name: numa for name, (healthy, numa) in devices.items() if healthy}
+                resource.unhealthy = set(devices) - set(resource.healthy)
+                self._save()
+                self._changed()
+        except Exception as error:
+            _log.info("a device plugin is gone", resource=resource.name, error=str(error))
+        finally:
+            await plugin.close()
+        if resource.plugin is plugin or resource.plugin is None:
+            resource.plugin, resource.stopped_at = None, time.monotonic()
+            resource.unhealthy |= set(resource.healthy)
+            resource.healthy = {}
+            self._changed()
+
+    def expire(self, now: float) -> None:
+        """Forget resources whose plugins went too long ago."""
+        gone = [one.name for one in self._resources.values() if one.stopped_at and now - one.stopped_at > STOP_GRACE]
+        for name in gone:
+            del self._resources[name]
+        if gone:
+            self._save()
+            self._changed()
+
+    def capacity(self) -> dict[str, tuple[int, int]]:
+        """By resource how many devices there are and how many can be given to containers."""
+        return {
+            name: (len(one.healthy) + len(one.unhealthy), len(one.healthy)) for name, one in self._resources.items()
+        }
+
+    def devices(self) -> dict[str, dict[str, Numa]]:
+        """The healthy devices, by resource."""
+        return {name: one.healthy for name, one in self._resources.items()}
+
+    def free(self, resource: str) -> dict[str, Numa]:
+        """The healthy devices that nobody holds."""
+        found = self._resources.get(resource)
+        taken = self._taken(resource)
+        return {name: numa for name, numa in found.healthy.items() if name not in taken} if found else {}
+
+    # Who holds what.
+
+    def manages(self, pod: Obj) -> bool:
+        """Whether some container asks for a resource of a plugin."""
+        return any(self._asked(container) for container in (*init_containers(pod), *containers(pod)))
+
+    def asked(self, container: Obj) -> dict[str, int]:
+        return self._asked(container)
+
+    def _asked(self, container: Obj) -> dict[str, int]:
+        limits = (container.get("resources") or {}).get("limits") or {}
+        return {name: amount_of(name, text) for name, text in limits.items() if name in self._resources}
+
+    def _taken(self, resource: str) -> set[str]:
+        return {device for held in self._held.values() if resource in held for device in held[resource].ids}
+
+    async def allocate(self, pod: Obj) -> None:
+        """Give every container its devices; what init containers held, main ones may have. Raises AllocationError."""
+        if not self.manages(pod):
+            return
+        async with self._lock:
+            reusable: dict[str, set[str]] = {}
+            try:
+                for container in init_containers(pod):
+                    held = await self._give(uid_of(pod), container, reusable)
+                    for resource, one in held.items():
+                        kept = reusable.setdefault(resource, set())
+                        (kept.difference_update if is_sidecar(container) else kept.update)(one.ids)
+                for container in containers(pod):
+                    for resource, one in (await self._give(uid_of(pod), container, reusable)).items():
+                        reusable.get(resource, set()).difference_update(one.ids)
+            except AllocationError:
+                self._drop(uid_of(pod))
+                raise
+            finally:
+                self._save()
+
+    async def _give(self, uid: str, container: Obj, reusable: dict[str, set[str]]) -> dict[str, Held]:
+        held = self._held.setdefault((uid, container["name"]), {})
+        for name, needed in self._asked(container).items():
+            if name in held or needed == 0:
+                continue
+            resource = self._resources[name]
+            try:
+                ids = await self._choose(resource, uid, container["name"], needed, reusable.get(name, set()))
+                if resource.plugin is None:
+                    raise Unavailable(f"endpoint {name} has been stopped")
+                held[name] = Held(ids, await resource.plugin.allocate(ids))
+            except Unavailable as error:
+                raise AllocationError(str(error)) from None
+            except Exception as error:  # whatever gRPC raises: it is not imported here
+                raise AllocationError(_told(error)) from error
+        return held
+
+    async def _choose(self, resource: Resource, uid: str, name: str, needed: int, reusable: set[str]) -> list[str]:
+        taken = self._taken(resource.name)
+        first, free = candidates(resource.name, resource.healthy, taken, reusable, needed)
+        affinity = self._affinity(uid, name)
+        if resource.plugin is not None and resource.plugin.preferred and len(first) < needed:
+            near, _ = aligned(free, resource.healthy, affinity)
+            offered = near if len(first) + len(near) >= needed else free
+            preferred = await resource.plugin.prefer([*first, *offered], first, needed)
+            wished = [one for one in preferred if one in offered]
+            free = [*wished, *(one for one in free if one not in wished)]
+            if len(first) + len(wished) >= needed:
+                return [*first, *wished][:needed]
+        return pick(first, free, resource.healthy, affinity, needed)
+
+    def held(self, uid: str, name: str) -> dict[str, Held]:
+        """What a container holds, by resource."""
+        return self._held.get((uid, name), {})
+
+    async def starting(self, uid: str, name: str) -> None:
+        """Tell plugins that want to know that a container is about to start. Raises AllocationError."""
+        for resource, one in self.held(uid, name).items():
+            found = self._resources.get(resource)
+            if found is not None and found.plugin is not None and found.plugin.pre_start:
+                try:
+                    await found.plugin.starting(one.ids)
+                except Exception as error:
+                    raise AllocationError(
+                        f"device plugin PreStartContainer rpc failed with err: {_told(error)}"
+                    ) from error
+
+    def release(self, uid: str) -> None:
+        """The pod has ended or is gone: others may have its devices."""
+        if self._drop(uid):
+            self._save()
+
+    def _drop(self, uid: str) -> bool:
+        gone = [key for key in self._held if key[0] == uid]
+        for key in gone:
+            del self._held[key]
+        return bool(gone)
+
+    def keep_only(self, uids: Iterable[str]) -> None:
+        """Release what pods hold that are not here any more."""
+        wanted = set(uids)
+        for uid in {uid for uid, _ in self._held} - wanted:
+            self.release(uid)
+
+    # The checkpoint.
+
+    def _save(self) -> None:
+        kept = {
+            "resources": sorted(self._resources),
+            "held": [
+                [uid, name, resource, one.ids, one.options]
+                for (uid, name), held in self._held.items()
+                for resource, one in held.items()
+            ],
+        }
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+            temporary = self._directory / f".{_CHECKPOINT}"
+            temporary.write_bytes(orjson.dumps(kept))
+            temporary.rename(self._directory / _CHECKPOINT)
+        except OSError as error:
+            _log.warning("cannot keep who holds which devices", error=str(error))
+
+    def _load(self) -> None:
+        try:
+            kept = orjson.loads((self._directory / _CHECKPOINT).read_bytes())
+            now = time.monotonic()
+            self._resources = {name: Resource(name, stopped_at=now) for name in kept["resources"]}
+            for uid, name, resource, ids, options in kept["held"]:
+                self._held.setdefault((uid, name), {})[resource] = Held(ids, options)
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            _log.warning("cannot read who holds which devices", error=str(error))
+
+
+def _told(error: Exception) -> str:
+    """`rpc error: code = Unknown desc = …`, of an error of gRPC's."""
+    code, details = getattr(error, "code", None), getattr(error, "details", None)
+    if code is None or details is None:
+        return str(error)
+    words = "".join(word.capitalize() for word in code().name.split("_"))
+    return f"rpc error: code = {words} desc = {details()}"
