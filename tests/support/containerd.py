@@ -14,7 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-CNI_PLUGINS = Path("/usr/lib/cni")
+CNI_PLUGINS = next(
+    (path for path in map(Path, ("/usr/lib/cni", "/opt/cni/bin")) if path.is_dir()), Path("/usr/lib/cni")
+)
 LIMIT = 60.0  # seconds
 
 
@@ -83,17 +85,17 @@ conf_dir = "{network}"
             command = ["containerd", "--config", str(self.directory / "config.toml")]
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         deadline = time.monotonic() + LIMIT
-        while self._ctr("version").returncode:
+        while self.ctr("version").returncode:
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.05)
 
     def load(self, archive: Path) -> None:
         """Images of a docker-archive; what it names `NAME:TAG` is docker.io/library/NAME:TAG here."""
-        loaded = self._ctr("--namespace=k8s.io", "images", "import", str(archive))
+        loaded = self.ctr("--namespace=k8s.io", "images", "import", str(archive))
         assert loaded.returncode == 0, loaded.stderr
 
-    def _ctr(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def ctr(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["ctr", f"--address={self.socket}", *words], capture_output=True, text=True, check=False)
 
     def kill(self) -> None:
@@ -116,8 +118,10 @@ conf_dir = "{network}"
         return found
 
     def close(self) -> None:
-        for pid in self.shims():
-            os.kill(pid, signal.SIGKILL)
+        for shim in self.shims():
+            for child in Path(f"/proc/{shim}/task/{shim}/children").read_text().split():
+                os.kill(int(child), signal.SIGKILL)
+            os.kill(shim, signal.SIGKILL)
         if self.process is not None:
             self.process.terminate()
             self.process.wait(LIMIT)

@@ -112,6 +112,12 @@ class Cgroups:
         """One directory for every hierarchy."""
         return list(dict.fromkeys(f"{base}/{self._relative(path)}" for base in self._hierarchies.values()))
 
+    def _everywhere(self, path: str) -> list[str]:
+        """Its directories also in hierarchies that are not ours to use, where other runtimes make cgroups too."""
+        if self.version == 2:
+            return self.directories(path)
+        return [f"{self._mount}/{name}/{self._relative(path)}" for name in os.listdir(self._mount)]
+
     def create(self, path: str) -> list[str]:
         """Make a cgroup and its missing parents; its directories."""
         for base in dict.fromkeys(self._hierarchies.values()):
@@ -249,7 +255,7 @@ class Cgroups:
         """Remove a cgroup that holds neither processes nor other cgroups; else nothing happens."""
         if not path.strip("/"):
             return
-        for directory in self.directories(path):
+        for directory in self._everywhere(path):
             with contextlib.suppress(OSError):
                 os.rmdir(directory)
 
