@@ -26,11 +26,12 @@ from pinnace.apiserver.configuration import ConfigurationError
 from pinnace.apiserver.server import ApiServer
 from pinnace.machinery.meta import Obj
 from pinnace.store.sqlite import SqliteStore
-from tests.apiserver.conftest import Cluster, options_for, pod
+from tests.apiserver.conftest import TOKEN, Cluster, options_for, pod
 from tests.apiserver.remote import Remote
 
 WHOAMI = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 SELF = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+OWN = "https://kubernetes.default.svc.cluster.local"
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 
 
@@ -53,6 +54,16 @@ async def whoami(cluster: Cluster, token: str) -> Obj | int:
 
 
 # Questions that others must answer.
+
+
+async def reviewed(cluster: Cluster, token: str, *audiences: str) -> Obj:
+    """The status of a TokenReview."""
+    spec = {"token": token, "audiences": list(audiences)}
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
+    found = await cluster.call("POST", "/apis/authentication.k8s.io/v1/tokenreviews", review)
+    assert found.status == 201, found.body
+    status: Obj = found.json["status"]
+    return status
 
 
 async def test_a_step_is_taken_again_until_everything_is_asked_even_where_nothing_is_remembered() -> None:
@@ -135,6 +146,10 @@ async def test_the_oidc_flags_make_users_of_an_issuers_tokens(pki: Path, tmp_pat
                 "groups": ["oidc:blue", AUTHENTICATED],
             }
             assert await whoami(cluster, keys.token(**good, aud="other")) == 401
+            assert (await reviewed(cluster, keys.token(**good)))["audiences"] == [OWN]
+            assert "authenticated" not in await reviewed(
+                cluster, keys.token(**good), "pinnace"
+            )  # which is the issuer's
             assert await whoami(cluster, keys.token(**good, exp=int(time.time()) - 60)) == 401
             assert await whoami(cluster, keys.token(teams=["blue"])) == 401
             forged = Keys()
@@ -314,6 +329,29 @@ async def test_a_webhook_is_asked_for_tokens_that_nobody_knows_and_its_answers_a
     assert remote.asked[0]["apiVersion"] == "authentication.k8s.io/v1"
 
 
+@pytest.mark.parametrize(
+    ("asked", "said", "found"),
+    [
+        ((), None, [OWN]),
+        (("other", OWN), None, [OWN]),
+        (("other",), None, None),
+        (("other", "third"), ["third", "fourth"], ["third"]),
+    ],
+)
+async def test_a_webhook_says_whom_a_token_is_for(
+    asked: tuple[str, ...], said: list[str] | None, found: list[str] | None, pki: Path, tmp_path: Path
+) -> None:
+    status = {"authenticated": True, "user": {"username": "remote"}, **({"audiences": said} if said else {})}
+    async with Remote(pki, lambda *_: {"status": status}) as remote:
+        file = remote.kubeconfig(tmp_path / "webhook.conf")
+        async with serving(pki, tmp_path, authentication_token_webhook_config_file=file) as cluster:
+            answered = await reviewed(cluster, "x", *asked)
+
+    assert remote.asked[0]["spec"]["audiences"] == list(asked or [OWN])
+    assert answered.get("audiences") == found
+    assert answered.get("authenticated", False) is (found is not None)
+
+
 async def test_answers_that_are_not_remembered_are_asked_for_each_time(pki: Path, tmp_path: Path) -> None:
     async with Remote(pki, lambda *_: {"status": {"authenticated": False}}) as remote:
         file = remote.kubeconfig(tmp_path / "webhook.conf")
@@ -392,6 +430,15 @@ async def token_of(cluster: Cluster, **spec: Any) -> Obj:
     found = await cluster.call("POST", f"{ACCOUNT}/token", review)
     assert found.status == 201, found.body
     return {**found.json, "warnings": found.warnings}
+
+
+async def test_a_review_tells_whom_a_token_is_for(cluster: Cluster) -> None:
+    mine = (await token_of(cluster, audiences=["a", "b"]))["status"]["token"]
+
+    assert (await reviewed(cluster, mine, "b", "c"))["audiences"] == ["b"]
+    assert await reviewed(cluster, mine) == {"user": {}, "error": "invalid bearer token"}  # not for this server
+    assert (await reviewed(cluster, TOKEN, "c", OWN))["audiences"] == [OWN]
+    assert "authenticated" not in await reviewed(cluster, TOKEN, "c")
 
 
 async def test_a_pods_token_tells_of_pod_and_node(cluster: Cluster) -> None:

@@ -40,4 +40,4 @@ def test_an_answer_of_another_shape_is_no_user(said: dict[str, object]) -> None:
     webhook = TokenWebhook.__new__(TokenWebhook)
     webhook._audiences = ()
     with pytest.raises(ValueError, match=r"list of texts|no map"):
-        webhook._user({"status": {"authenticated": True, "user": {"username": "ann", **said}}})
+        webhook._known({"status": {"authenticated": True, "user": {"username": "ann", **said}}}, ())

@@ -14,7 +14,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from pinnace.apis.builtin import NEWEST
 from pinnace.machinery import errors
@@ -62,10 +62,22 @@ class User:
 ANONYMOUS = User("system:anonymous", groups=(UNAUTHENTICATED,))
 
 
+Known = tuple[User, tuple[str, ...]]
+"""Whose token it is, and for which of the audiences asked about."""
+
+
 class TokenVerifier(Protocol):
     def verify(self, token: str) -> User | None:
         """Whose token it is; None when it is not one of ours. Raises ApiError for one that is, but does not hold, and
         `asking.MustAsk` where another server must tell first."""
+
+
+@runtime_checkable
+class AudienceVerifier(Protocol):
+    """Knows whom a token is for. Tokens of other verifiers are for this server."""
+
+    def verify_for(self, token: str, audiences: tuple[str, ...]) -> Known | None:
+        """`verify` for a token that is to be for one of `audiences`."""
 
 
 class Authenticator:
@@ -132,6 +144,25 @@ class Authenticator:
                 continue
             if user is not None:
                 return user
+        return None
+
+    def review(self, token: str, audiences: tuple[str, ...], own: tuple[str, ...]) -> Known | None:
+        """Whose bearer token it is that is for one of `audiences`, None for nobody's; `own` are this server's."""
+        for_us = tuple(audience for audience in audiences if audience in own)
+        user = self._static.get(token)
+        if user is not None and for_us:
+            return user, for_us
+        for verifier in self._verifiers:
+            found: Known | None = None
+            try:
+                if isinstance(verifier, AudienceVerifier):
+                    found = verifier.verify_for(token, audiences)
+                elif for_us and (user := verifier.verify(token)) is not None:
+                    found = user, for_us
+            except ApiError:
+                continue
+            if found is not None:
+                return found
         return None
 
     def _of_header(self, header: str) -> User:

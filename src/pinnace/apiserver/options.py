@@ -53,7 +53,7 @@ class Options:
     more_service_account_issuers: tuple[str, ...] = ()  # whose tokens hold too
     service_account_lookup: bool = True  # whether a token holds only while its account is there
     service_account_extend_token_expiration: bool = True  # tokens of pods are good for a year, and noted after an hour
-    api_audiences: tuple[str, ...] = ()  # the issuer when empty
+    api_audiences: tuple[str, ...] = ()  # the issuers when empty
     service_account_max_token_expiration: int = 0  # seconds, 0 for no limit
 
     service_cluster_ip_range: str = "10.96.0.0/12"
@@ -96,3 +96,13 @@ class Options:
     profiling: bool = True  # whether /debug/pprof/ is there
     livez_grace: float = 0.0  # seconds after the start that /livez takes what starts for started
     bookmark_interval: float = 60.0  # seconds between a watch's bookmarks
+
+    @property
+    def issuers(self) -> tuple[str, ...]:
+        """Of service account tokens that hold, the one of those made here first."""
+        return self.service_account_issuer, *self.more_service_account_issuers
+
+    @property
+    def audiences(self) -> tuple[str, ...]:
+        """Whom a token is for that is for this server."""
+        return self.api_audiences or self.issuers

@@ -73,8 +73,8 @@ class ApiServer:
         storage = Storage(store, registry.kinds)
         tokens = ServiceAccountTokens(
             storage,
-            (options.service_account_issuer, *options.more_service_account_issuers),
-            options.api_audiences,
+            options.issuers,
+            options.audiences,
             options.service_account_signing_key_file,
             options.service_account_key_files,
             lookup=options.service_account_lookup,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pinnace.apis.resources import NODES, PODS, SECRETS, SERVICE_ACCOUNTS
-from pinnace.apiserver.authn import AUTHENTICATED, CREDENTIAL_ID, User
+from pinnace.apiserver.authn import AUTHENTICATED, CREDENTIAL_ID, Known, User
 from pinnace.apiserver.storage import Storage
 from pinnace.machinery import errors
 from pinnace.machinery.meta import GVR, Obj
@@ -51,7 +51,7 @@ class ServiceAccountTokens:
         self._storage = storage
         self.issuer = issuers[0]
         self.issuers = issuers
-        self.audiences = audiences or (self.issuer,)
+        self.audiences = audiences
         self._lookup = lookup
         self._private: Any = None
         self._algorithm = ""
@@ -136,15 +136,16 @@ class ServiceAccountTokens:
             return None
         return self._user_of(claims)
 
-    def audiences_of(self, token: str, audiences: tuple[str, ...]) -> list[str]:
-        """Which of `audiences` a token (already verified) is for."""
+    def verify_for(self, token: str, audiences: tuple[str, ...]) -> Known | None:
+        """`verify`, and for which of `audiences` the token is."""
+        user = self.verify(token, audiences)
+        if user is None:
+            return None
         import jwt
 
         claims = jwt.decode(token, options={"verify_signature": False})
-        if claims.get("iss") == _LEGACY:
-            return [audience for audience in audiences if audience in self.audiences]
-        given = claims.get("aud") or []
-        return [audience for audience in audiences if audience in ([given] if isinstance(given, str) else given)]
+        given = self.audiences if claims.get("iss") == _LEGACY else claims.get("aud") or ()
+        return user, tuple(each for each in audiences if each in ([given] if isinstance(given, str) else given))
 
     def _user_of(self, claims: Obj) -> User:
         private = claims.get("kubernetes.io") or {}

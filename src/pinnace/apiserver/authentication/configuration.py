@@ -180,7 +180,7 @@ def _validate_url(url: str, path: str) -> list[Cause]:
 
 def authentication(options: Options) -> Authentication:
     """What the flags ask for. Raises ConfigurationError."""
-    disallowed = (options.service_account_issuer, *options.more_service_account_issuers)
+    disallowed = options.issuers
     if options.authentication_config is None:
         issuer = issuer_of(options.oidc, disallowed) if options.oidc is not None else None
         return Authentication([issuer] if issuer is not None else [])

@@ -12,7 +12,7 @@ import orjson
 import structlog
 
 from pinnace.apiserver.asking import Answers
-from pinnace.apiserver.authn import AUTHENTICATED, User
+from pinnace.apiserver.authn import AUTHENTICATED, Known, User
 from pinnace.apiserver.webhook_client import CallFailed, KubeconfigWebhook
 from pinnace.machinery.meta import Obj
 
@@ -30,33 +30,42 @@ class TokenWebhook:
         self._version = version
         self._seconds = seconds
         self._audiences = audiences
-        self._answers: Answers[bytes, User | None] = Answers()
+        self._answers: Answers[tuple[bytes, tuple[str, ...]], Known | None] = Answers()
 
     def verify(self, token: str) -> User | None:
-        key = hashlib.sha256(token.encode()).digest()  # so that no token is kept
-        return self._answers.get(key, lambda: self._ask(token))
+        found = self.verify_for(token, self._audiences)
+        return found[0] if found is not None else None
 
-    async def _ask(self, token: str) -> tuple[User | None, float]:
+    def verify_for(self, token: str, audiences: tuple[str, ...]) -> Known | None:
+        key = hashlib.sha256(token.encode()).digest(), audiences  # so that no token is kept
+        return self._answers.get(key, lambda: self._ask(token, audiences))
+
+    async def _ask(self, token: str, audiences: tuple[str, ...]) -> tuple[Known | None, float]:
         version = f"authentication.k8s.io/{self._version}"
         review: Obj = {"kind": "TokenReview", "apiVersion": version, "metadata": {}, "spec": {"token": token}}
-        if self._audiences:
-            review["spec"]["audiences"] = list(self._audiences)
+        if audiences:
+            review["spec"]["audiences"] = list(audiences)
         try:
-            return self._user(orjson.loads(await self._webhook.ask(orjson.dumps(review)))), self._seconds
+            answer = orjson.loads(await self._webhook.ask(orjson.dumps(review)))
+            return self._known(answer, audiences), self._seconds
         except (CallFailed, ValueError) as error:
             log.error("Failed to make webhook authenticator request", error=str(error))
             return None, 0
 
-    def _user(self, review: object) -> User | None:
-        """Who a TokenReview says it is. Raises ValueError for what is none."""
+    def _known(self, review: object, audiences: tuple[str, ...]) -> Known | None:
+        """Who a TokenReview says it is; a webhook that says nothing of audiences knows tokens for this server.
+
+        Raises ValueError for what is none.
+        """
         status = review.get("status") if isinstance(review, dict) else None
         if not isinstance(status, dict):
             raise ValueError("the answer is no TokenReview")
         said = status.get("user")
         if not status.get("authenticated") or not isinstance(said, dict):
             return None
-        for_us = _texts(status.get("audiences") or list(self._audiences))
-        if self._audiences and not set(for_us) & set(self._audiences):
+        given = _texts(status.get("audiences") or list(self._audiences))
+        found = tuple(audience for audience in audiences if audience in given)
+        if audiences and not found:
             return None
         told = said.get("extra") or {}
         if not isinstance(told, dict):
@@ -65,7 +74,7 @@ class TokenWebhook:
         groups = _texts(said.get("groups") or [])
         if AUTHENTICATED not in groups:
             groups = (*groups, AUTHENTICATED)
-        return User(str(said.get("username") or ""), str(said.get("uid") or ""), groups, extra)
+        return User(str(said.get("username") or ""), str(said.get("uid") or ""), groups, extra), found
 
     async def close(self) -> None:
         await self._webhook.close()

@@ -33,7 +33,7 @@ def more_verifiers(
             options.authentication_token_webhook_config_file,
             options.authentication_token_webhook_version,
             options.authentication_token_webhook_cache_ttl,
-            options.api_audiences,
+            options.audiences,
         )
         closing.push_async_callback(webhook.close)
         found.append(webhook)
