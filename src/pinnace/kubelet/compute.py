@@ -104,13 +104,13 @@ def compute_actions(pod: Obj, runtime: PodRuntimeStatus, health: HealthOf, resiz
 
 def _with_new_sandbox(pod: Obj, runtime: PodRuntimeStatus, attempt: int) -> Actions:
     actions = Actions(kill_pod=bool(runtime.sandboxes), create_sandbox=True, attempt=attempt)
-    if attempt > 0 and restart_policy(pod) == "Never" and runtime.containers:
+    if attempt > 0 and runtime.containers and not any(_may_run_again(pod, one) for one in containers(pod)):
         actions.create_sandbox = False
         return actions
     start = [
         container["name"]
         for container in containers(pod)
-        if not (restart_policy(pod) == "OnFailure" and _succeeded(runtime.latest(container["name"])))
+        if not _has_ended_for_good(pod, container, runtime.latest(container["name"]))
     ]
     if not start:
         actions.create_sandbox = False
@@ -121,8 +121,22 @@ def _with_new_sandbox(pod: Obj, runtime: PodRuntimeStatus, attempt: int) -> Acti
     return actions
 
 
-def _succeeded(status: ContainerStatus | None) -> bool:
-    return status is not None and status.state is ContainerState.EXITED and status.exit_code == 0
+def _may_run_again(pod: Obj, container: Obj) -> bool:
+    return _policy(pod, container) != "Never" or bool(container.get("restartPolicyRules"))
+
+
+def _has_ended_for_good(pod: Obj, container: Obj, status: ContainerStatus | None) -> bool:
+    """Whether a new sandbox need not run the container: it succeeded, or it is not to be restarted by itself."""
+    if status is None or status.state is not ContainerState.EXITED:
+        return False
+    if status.exit_code == 0 and _policy(pod, container) == "OnFailure":
+        return not restarts(pod, container, 0)
+    return bool(container.get("restartPolicy")) and not restarts(pod, container, status.exit_code)
+
+
+def _policy(pod: Obj, container: Obj) -> str:
+    """The container's restart policy, which wins over the pod's."""
+    return container.get("restartPolicy") or restart_policy(pod)
 
 
 def has_initialized(pod: Obj, runtime: PodRuntimeStatus) -> bool:
@@ -259,7 +273,7 @@ def restarts(pod: Obj, container: Obj, exit_code: int | None) -> bool:
         for rule in container.get("restartPolicyRules") or ():
             if rule.get("action") == "Restart" and _rule_matches(rule.get("exitCodes") or {}, exit_code):
                 return True
-    policy = container.get("restartPolicy") or restart_policy(pod)
+    policy = _policy(pod, container)
     if policy == "Always":
         return True
     if policy == "OnFailure":

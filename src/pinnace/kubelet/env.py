@@ -179,8 +179,15 @@ def data_of(obj: Obj, kind: str) -> dict[str, bytes]:
 class Environment:
     """Builds the environment of one container after the other of a pod."""
 
-    def __init__(self, facts: PodFacts, fetch: Fetch, services: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        facts: PodFacts,
+        fetch: Fetch,
+        services: Mapping[str, str],
+        read_file: Callable[[Obj], str | None] = lambda _reference: None,
+    ) -> None:
         self._facts = facts
+        self._read_file = read_file  # the value of a `fileKeyRef`
         self._fetch = fetch
         self._services = services
 
@@ -221,6 +228,8 @@ class Environment:
             return self._facts.field(source["fieldRef"]["fieldPath"])
         if source.get("resourceFieldRef"):
             return self._facts.resource(source["resourceFieldRef"], container_name)
+        if source.get("fileKeyRef"):
+            return self._read_file(source["fileKeyRef"])
         kind, key = ("Secret", "secretKeyRef") if source.get("secretKeyRef") else ("ConfigMap", "configMapKeyRef")
         reference = source.get(key)
         if not reference:

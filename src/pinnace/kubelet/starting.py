@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pinnace.cri.api import ContainerState, ContainerStatus, CriError, Image, Mount
+from pinnace.kubelet import env_files
 from pinnace.kubelet.cgroups import pod_resources
 from pinnace.kubelet.container_status import Waiting
 from pinnace.kubelet.context import Node
@@ -180,7 +181,12 @@ class Starter:
         verify_non_root(pod, container, image)
         runtime = node.cache.get(uid_of(pod))
         ips = runtime.ips or (node.options.node_ips if pod["spec"].get("hostNetwork") else [])
-        environment = Environment(node.facts(pod, ips), node.objects.fetch_for(pod), node.service_links(pod))
+        environment = Environment(
+            node.facts(pod, ips),
+            node.objects.fetch_for(pod),
+            node.service_links(pod),
+            lambda reference: env_files.variable(reference, volumes),
+        )
         envs = await unless(self._stopping, environment.build(container))
         pod_dir = node.options.pods_dir / uid_of(pod)
         mounts = container_mounts(pod, container, volumes, envs, pod_dir, images)

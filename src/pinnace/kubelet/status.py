@@ -12,8 +12,9 @@ from datetime import datetime
 from typing import Any
 
 from pinnace.cri.api import PodSandboxState
+from pinnace.kubelet.compute import restarts
 from pinnace.kubelet.container_status import Report, container_statuses
-from pinnace.kubelet.pods import init_containers, is_host_network, is_sidecar, qos_class, restart_policy
+from pinnace.kubelet.pods import init_containers, is_host_network, is_sidecar, qos_class
 from pinnace.kubelet.runtime_status import PodRuntimeStatus
 from pinnace.kubelet.termination import share_limit
 from pinnace.machinery.meta import Obj, format_time, uid_of
@@ -84,16 +85,17 @@ def pod_phase(pod: Obj, inits: list[Obj], mains: list[Obj], *, terminating: bool
     """Pending, Running, Succeeded or Failed."""
     by_name = {status["name"]: status for status in inits}
     pending_init = failed_init = pending_sidecars = 0
+    given_up = False  # an init container failed that is not started again
     for container in init_containers(pod):
         status = by_name[container["name"]]
         state = status["state"]
         if is_sidecar(container):
             if not ("running" in state and status["started"]) and not _ended(status):
                 pending_sidecars += 1
-        elif "terminated" in state:
-            failed_init += state["terminated"]["exitCode"] != 0
-        elif _ended(status):
-            failed_init += status["lastState"]["terminated"]["exitCode"] != 0
+        elif "terminated" in state or _ended(status):
+            code = (state.get("terminated") or status["lastState"]["terminated"])["exitCode"]
+            failed_init += code != 0
+            given_up = given_up or (code != 0 and not restarts(pod, container, code))
         else:
             pending_init += 1
     running = waiting = stopped = succeeded = 0
@@ -108,8 +110,7 @@ def pod_phase(pod: Obj, inits: list[Obj], mains: list[Obj], *, terminating: bool
             stopped += 1
         else:
             waiting += 1
-    policy = restart_policy(pod)
-    if failed_init and (policy == "Never" or terminating):
+    if given_up or (failed_init and terminating):
         return "Failed"
     main_began = running + stopped > 0
     if pending_init or (pending_sidecars and not main_began) or (failed_init and not main_began):
@@ -132,12 +133,11 @@ def _stopped_phase(pod: Obj, mains: list[Obj], stopped: int, succeeded: int, *, 
     if terminating:
         return "Succeeded" if stopped == succeeded else "Failed"
     by_name = {container["name"]: container for container in pod["spec"].get("containers") or ()}
-    policies = {by_name[status["name"]].get("restartPolicy") or restart_policy(pod) for status in mains}
-    if "Always" in policies or any(_ended(status) for status in mains):
-        return "Running"
-    if stopped == succeeded:
-        return "Succeeded"
-    return "Failed" if "OnFailure" not in policies else "Running"
+    for status in mains:
+        terminated = status["state"].get("terminated")
+        if terminated is None or restarts(pod, by_name[status["name"]], terminated["exitCode"]):
+            return "Running"
+    return "Succeeded" if stopped == succeeded else "Failed"
 
 
 def conditions(

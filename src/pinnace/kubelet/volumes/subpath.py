@@ -18,7 +18,7 @@ def prepare(volume: Path, subpath: str, target: Path, *, create: bool) -> Path:
     """Bind `volume/subpath` to `target`; the target. Raises ConfigError. `create` makes missing directories."""
     if subpath.startswith("/") or ".." in subpath.split("/"):
         raise ConfigError(f"subPath is not allowed: {subpath}")
-    opened = _open(volume, subpath, create=create)
+    opened = open_below(volume, subpath, create=create)
     try:
         if is_mounted(target):
             unmount(target)
@@ -35,8 +35,8 @@ def prepare(volume: Path, subpath: str, target: Path, *, create: bool) -> Path:
     return target
 
 
-def _open(volume: Path, subpath: str, *, create: bool) -> int:
-    """A descriptor of the file or directory below the volume."""
+def open_below(volume: Path, subpath: str, *, create: bool = False) -> int:
+    """A descriptor (O_PATH) of the file or directory below the volume. Raises ConfigError."""
     root = volume.resolve()
     path = root / subpath
     if create and not path.exists():
