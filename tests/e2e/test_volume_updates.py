@@ -30,7 +30,8 @@ def made(kind: str, name: str, value: str) -> Obj:
 
 def shows(cluster: Cluster, namespace: str, name: str, wanted: dict[str, str]) -> dict[str, str]:
     """What a pod's files hold once that is what is wanted, or at the end of all patience: by path, `-` for no file."""
-    look = "; ".join(f"printf '%s|%s\\n' {path} \"$(cat {path} 2>/dev/null || echo -)\"" for path in wanted)
+    read = "$( (cat {0} 2>/dev/null || echo -) | tr -d '\\n')"
+    look = "; ".join(f"printf '%s|%s\\n' {path} \"{read.format(path)}\"" for path in wanted)
     lines = "\n".join(f"{path}|{text}" for path, text in wanted.items())
     script = f'for i in $(seq {TRIES}); do x=$({look}); [ "$x" = \'{lines}\' ] && break; sleep 0.1; done; echo "$x"'
     said = shell(cluster, namespace, name, script)

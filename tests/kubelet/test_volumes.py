@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 from collections.abc import AsyncIterator
@@ -9,14 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from pinnace.apis.resources import CONFIG_MAPS
+from pinnace.apis.resources import (
+    CLUSTER_TRUST_BUNDLES,
+    CONFIG_MAPS,
+    POD_CERTIFICATE_REQUESTS,
+    SERVICE_ACCOUNTS,
+)
 from pinnace.kubelet.env import ConfigError, PodFacts
 from pinnace.kubelet.objects import ObjectFetcher
 from pinnace.kubelet.volumes.atomic_writer import File, write_payload
 from pinnace.kubelet.volumes.context import VolumeContext, VolumeError
 from pinnace.kubelet.volumes.host_path import check_host_path
 from pinnace.kubelet.volumes.mounts import is_mounted, mounted_below
+from pinnace.kubelet.volumes.pod_certificates import PodCertificates
 from pinnace.kubelet.volumes.pod_volumes import MountErrors, container_mounts, set_up_all, tear_down
 from pinnace.kubelet.volumes.tokens import Tokens
 from pinnace.machinery.meta import utc_now
@@ -30,6 +39,12 @@ class Volumes:
         self.api = api
         self.pods_dir = pods_dir
         self.fs_group: int | None = None
+        self.told: list[str] = []  # events' messages
+        self.changed = asyncio.Event()  # set when a certificate has come
+        node = {"metadata": {"name": "n1", "uid": "n1-uid"}}
+        self.certificates = PodCertificates(
+            api.client, lambda: node, lambda *told: self.told.append(told[-1]), lambda _: self.changed.set(), utc_now
+        )
 
     async def set_up(self, *volumes: dict[str, Any], **spec: Any) -> dict[str, Path]:
         if self.fs_group is not None:
@@ -39,11 +54,14 @@ class Volumes:
             "spec": {"containers": [{"name": "c"}], "volumes": list(volumes), **spec},
         }
         facts = PodFacts(pod, host_ips=[], pod_ips=[], allocatable={})
+        objects = ObjectFetcher(self.api.client)
         context = VolumeContext(
             pod=pod,
             pods_dir=self.pods_dir,
             facts=facts,
-            fetch=ObjectFetcher(self.api.client).fetch_for(pod),
+            fetch=objects.fetch_for(pod),
+            bundles=objects.bundles,
+            certificates=self.certificates,
             tokens=Tokens(self.api.client, utc_now),
             client=self.api.client,
         )
@@ -52,7 +70,9 @@ class Volumes:
 
 @pytest.fixture
 async def volumes(api: NodeApi, tmp_path: Path) -> AsyncIterator[Volumes]:
-    yield Volumes(api, tmp_path / "pods")
+    made = Volumes(api, tmp_path / "pods")
+    yield made
+    await made.certificates.close()
     tear_down(tmp_path / "pods", "u1")
     assert not (tmp_path / "pods" / "u1").exists()
     assert not mounted_below(tmp_path)
@@ -219,3 +239,108 @@ def test_readers_never_see_a_mixture(tmp_path):
     finally:
         os.close(opened)
     assert {(tmp_path / name).read_bytes() for name in "ab"} == {b"2"}
+
+
+def certificate_source(**more: Any) -> dict[str, Any]:
+    source = {"signerName": "example.com/x", "keyType": "ED25519", "credentialBundlePath": "both.pem", **more}
+    return {"name": "v", "projected": {"sources": [{"podCertificate": source}]}}
+
+
+async def ask(volumes: Volumes, volume: dict[str, Any]) -> dict[str, Any]:
+    """The request that a volume makes, which is not ready before that is answered."""
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "default"}}
+    await volumes.api.client.create(SERVICE_ACCOUNTS, account)
+    with pytest.raises(MountErrors, match="credential bundle is not issued yet"):
+        await volumes.set_up(volume)
+    found: list[dict[str, Any]] = await volumes.api.until(lambda: volumes.api.all(POD_CERTIFICATE_REQUESTS))
+    return found[0]
+
+
+async def test_certificates_are_asked_for_and_put_beside_their_keys(volumes: Volumes) -> None:
+    volume = certificate_source(maxExpirationSeconds=3600, userAnnotations={"a/b": "c"}, certificateChainPath="chain")
+    request = await ask(volumes, volume)
+    spec = dict(request["spec"])
+    stub = x509.load_der_x509_csr(base64.b64decode(spec.pop("stubPKCS10Request")))
+    assert stub.is_signature_valid
+    account = volumes.api.find(SERVICE_ACCOUNTS, "default/default")
+    assert account is not None
+    assert spec == {
+        "signerName": "example.com/x",
+        "podName": "p",
+        "podUID": "u1",
+        "serviceAccountName": "default",
+        "serviceAccountUID": account["metadata"]["uid"],
+        "nodeName": "n1",
+        "nodeUID": "n1-uid",
+        "maxExpirationSeconds": 3600,
+        "unverifiedUserAnnotations": {"a/b": "c"},
+    }
+    chain = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    status = {
+        "conditions": [{"type": "Issued", "status": "True"}],
+        "certificateChain": f"junk\n{chain}",
+        "beginRefreshAt": "2099-01-01T00:00:00Z",
+    }
+    await volumes.api.client.update_status(POD_CERTIFICATE_REQUESTS, {**request, "status": status})
+    await volumes.changed.wait()
+    path = (await volumes.set_up(volume))["v"]
+    key, end, rest = (path / "both.pem").read_bytes().partition(b"-----END PRIVATE KEY-----\n")
+    assert rest.decode() == (path / "chain").read_text() == chain
+    loaded = load_pem_private_key(key + end, None)
+    assert loaded.public_key() == stub.public_key()
+
+
+@pytest.mark.parametrize(("kind", "verb"), [("Denied", "was denied"), ("Failed", "failed")])
+async def test_a_refused_certificate_is_not_asked_for_again(volumes: Volumes, kind: str, verb: str) -> None:
+    volume = certificate_source()
+    request = await ask(volumes, volume)
+    status = {"conditions": [{"type": kind, "status": "True", "reason": "No", "message": "never"}]}
+    await volumes.api.client.update_status(POD_CERTIFICATE_REQUESTS, {**request, "status": status})
+    await volumes.changed.wait()
+    why = f'PodCertificateRequest was permanently {kind.lower()}: reason="No" message="never"'
+    for _ in range(2):
+        with pytest.raises(MountErrors, match=why):
+            await volumes.set_up(volume)
+    name = f"default/{request['metadata']['name']}"
+    assert volumes.told == [f'PodCertificateRequest {name} {verb}, reason="No", message="never"']
+    assert len(volumes.api.all(POD_CERTIFICATE_REQUESTS)) == 1
+
+
+def pem(*anchors: str) -> str:
+    return "".join(f"-----BEGIN CERTIFICATE-----\n{one}\n-----END CERTIFICATE-----\n" for one in anchors)
+
+
+async def test_trust_bundles_are_chosen_by_name_or_signer(volumes: Volumes) -> None:
+    for name, signer, version, anchors in (
+        ("plain", "", "", ("CCCC",)),
+        ("s:x:1", "s/x", "1", ("BBBB", "AAAA")),
+        ("s:x:2", "s/x", "2", ("AAAA",)),
+        ("s:y:1", "s/y", "1", ("DDDD",)),
+    ):
+        metadata = {"name": name, "labels": {"v": version}}
+        spec = {"trustBundle": pem(*anchors), "signerName": signer}
+        bundle = {"apiVersion": "certificates.k8s.io/v1", "kind": "ClusterTrustBundle", "metadata": metadata}
+        await volumes.api.client.create(CLUSTER_TRUST_BUNDLES, {**bundle, "spec": spec})
+
+    def volume(**source: Any) -> dict[str, Any]:
+        return {"name": "v", "projected": {"sources": [{"clusterTrustBundle": {**source, "path": "ca.pem"}}]}}
+
+    third = {"signerName": "s/x", "labelSelector": {"matchLabels": {"v": "3"}}}
+    for wanted, holds in (
+        (volume(name="plain"), pem("CCCC")),
+        (volume(signerName="s/x", labelSelector={}), pem("AAAA", "BBBB")),
+        (volume(signerName="s/y", labelSelector={"matchLabels": {"v": "1"}}), pem("DDDD")),
+        (volume(signerName="s/x", optional=True), ""),
+        (volume(**third, optional=True), ""),
+        (volume(name="absent", optional=True), ""),
+    ):
+        path = (await volumes.set_up(wanted))["v"]
+        assert (path / "ca.pem").read_text() == holds
+    none = "combination of signerName and labelSelector matched zero ClusterTrustBundles"
+    for wanted, why in (
+        (volume(name="absent"), 'clustertrustbundle.certificates.k8s.io "absent" not found'),
+        (volume(signerName="s/x"), none),
+        (volume(**third), none),
+    ):
+        with pytest.raises(MountErrors, match=why):
+            await volumes.set_up(wanted)

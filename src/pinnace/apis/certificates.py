@@ -13,6 +13,7 @@ from pinnace.apis.checks import every, needed, one_of, unchanged
 from pinnace.apis.fields import AGE, NAME, NONE, age, column, name, selectable, spec_of, status_of
 from pinnace.apis.kind import Rules
 from pinnace.apis.metadata import name_is_anything
+from pinnace.apis.signers import LONGEST_POD_CERTIFICATE, SHORTEST_POD_CERTIFICATE, signer_errors
 from pinnace.apis.workload import forget_status
 from pinnace.machinery import names
 from pinnace.machinery.duration import human_duration
@@ -61,7 +62,7 @@ def validate(request: Obj) -> list[Cause]:
             errors.append(not_supported(f"spec.usages[{index}]", usage, USAGES))
         if usage in usages[:index]:
             errors.append(duplicate(f"spec.usages[{index}]", usage))
-    errors += _signer(spec.get("signerName") or "", "spec.signerName")
+    errors += signer_errors(spec.get("signerName") or "", "spec.signerName")
     seconds = spec.get("expirationSeconds")
     if seconds is not None and seconds < 600:
         why = "may not specify a duration less than 600 seconds (10 minutes)"
@@ -74,16 +75,6 @@ def _is_pem(encoded: str) -> bool:
         return _BLOCK in base64.b64decode(encoded, validate=True)
     except ValueError:
         return False
-
-
-def _signer(signer: str, path: str) -> list[Cause]:
-    if not signer:
-        return [required(path)]
-    domain, slash, rest = signer.partition("/")
-    if not slash or not rest or "/" in rest:
-        why = 'must be a fully qualified domain and path of the form "example.com/signer-name"'
-        return [invalid_value(path, signer, why)]
-    return every(path, signer, names.is_fully_qualified_domain(domain))
 
 
 def prepare(request: Obj, old: Obj | None) -> None:
@@ -177,7 +168,7 @@ def validate_bundle(bundle: Obj) -> list[Cause]:
         if not given.startswith(prefix):
             why = f"ClusterTrustBundle for signerName {signer} must be named with prefix {prefix}"
             errors.append(invalid_value("metadata.name", given, why))
-        errors += _signer(signer, "spec.signerName")
+        errors += signer_errors(signer, "spec.signerName")
     else:
         errors += every("metadata.name", given, names.is_dns_subdomain(given))
     if "-----BEGIN CERTIFICATE-----" not in (spec.get("trustBundle") or ""):
@@ -204,7 +195,6 @@ CLUSTER_TRUST_BUNDLE = Rules(
 )
 
 _POD_FIELDS = ("podName", "podUID", "serviceAccountName", "serviceAccountUID", "nodeName", "nodeUID")
-_SHORTEST, _LONGEST = 3600, 91 * 24 * 3600  # seconds
 
 
 def default_pod_request(request: Obj) -> None:
@@ -215,11 +205,11 @@ def default_pod_request(request: Obj) -> None:
 
 def validate_pod_request(request: Obj) -> list[Cause]:
     spec = spec_of(request)
-    errors = _signer(spec.get("signerName") or "", "spec.signerName")
+    errors = signer_errors(spec.get("signerName") or "", "spec.signerName")
     errors += [error for key in _POD_FIELDS for error in needed(f"spec.{key}", spec.get(key))]
     seconds = spec.get("maxExpirationSeconds") or 0
-    if not _SHORTEST <= seconds <= _LONGEST:
-        why = f"must be in the range [{_SHORTEST}, {_LONGEST}]"
+    if not SHORTEST_POD_CERTIFICATE <= seconds <= LONGEST_POD_CERTIFICATE:
+        why = f"must be in the range [{SHORTEST_POD_CERTIFICATE}, {LONGEST_POD_CERTIFICATE}]"
         errors.append(invalid_value("spec.maxExpirationSeconds", seconds, why))
     return errors
 

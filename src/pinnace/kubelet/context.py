@@ -26,6 +26,7 @@ from pinnace.kubelet.runtime_status import RuntimeCache
 from pinnace.kubelet.status_writer import StatusWriter
 from pinnace.kubelet.termination import TerminationMessages
 from pinnace.kubelet.volumes.context import VolumeContext
+from pinnace.kubelet.volumes.pod_certificates import PodCertificates
 from pinnace.kubelet.volumes.tokens import Tokens
 from pinnace.machinery.meta import Obj, uid_of, utc_now
 from pinnace.machinery.quantity import Quantity
@@ -45,6 +46,7 @@ class Node:
     statuses: StatusWriter
     objects: ObjectFetcher
     tokens: Tokens
+    certificates: PodCertificates
     services: Callable[[], list[Obj]]  # every Service, for service links
     node_object: Callable[[], Obj | None]  # this node, as the API has it
     crashes: Backoff  # of containers that end, by pod and container
@@ -89,6 +91,8 @@ class Node:
             pods_dir=self.options.pods_dir,
             facts=self.facts(pod, []),
             fetch=self.objects.fetch_for(pod),
+            bundles=self.objects.bundles,
+            certificates=self.certificates,
             tokens=self.tokens,
             client=self.client,
         )

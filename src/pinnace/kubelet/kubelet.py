@@ -43,6 +43,7 @@ from pinnace.kubelet.runtime_health import RuntimeHealth
 from pinnace.kubelet.runtime_status import PodRuntimeStatus, RuntimeCache, container_name
 from pinnace.kubelet.static_pods import Mirrors, StaticPods
 from pinnace.kubelet.status_writer import StatusWriter
+from pinnace.kubelet.volumes.pod_certificates import PodCertificates
 from pinnace.kubelet.volumes.tokens import Tokens
 from pinnace.machinery.meta import Obj, get_in, key_of, name_of, uid_of, utc_now
 
@@ -82,6 +83,7 @@ class Kubelet:
             statuses=StatusWriter(client, self._api_object),
             objects=ObjectFetcher(client, self._mounted_changed),
             tokens=Tokens(client, utc_now),
+            certificates=PodCertificates(client, self.node_object, self._tell_pod, self._mounted_changed, utc_now),
             services=self._services.store.list,
             node_object=self.node_object,
             crashes=Backoff(time.time, longest=options.max_container_restart_period),
@@ -250,6 +252,7 @@ class Kubelet:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.node.objects.close()
+        await self.node.certificates.close()
         await self.node.probes.close()
         await self.node.statuses.close()
         try:
@@ -307,6 +310,7 @@ class Kubelet:
         self.workers.pop(uid, None)
         self._tasks.pop(uid, None)
         self.node.objects.unregister(uid)
+        self.node.certificates.forget(uid)
         self.node.resizing.forget(uid)
         self.node.resizing.retry()
 

@@ -9,6 +9,11 @@ from collections.abc import Callable
 
 from pinnace.apis.checks import amount, every, needed, optional_one_of
 from pinnace.apis.core.container import local_path, no_backsteps, validate_field_ref, validate_resource_ref
+from pinnace.apis.core.credential_projections import (
+    CERTIFICATE_PATHS,
+    validate_pod_certificate,
+    validate_trust_bundle,
+)
 from pinnace.apis.core.persistent_volume_claim import validate_claim_spec
 from pinnace.machinery import names
 from pinnace.machinery.errors import Cause, duplicate, field_forbidden, invalid_value, required
@@ -185,9 +190,11 @@ def _projection(kind: str, settings: Obj, path: str) -> list[Cause]:
         return _downward(settings, path)
     if kind == "serviceAccountToken":
         return _token(settings, path)
-    if kind == "clusterTrustBundle" and settings.get("name") and settings.get("signerName"):
-        return [invalid_value(path, settings, "only one of name and signerName may be used")]
-    return []
+    if kind == "clusterTrustBundle":
+        return validate_trust_bundle(settings, path) + _place(settings, path)
+    return validate_pod_certificate(settings, path) + [
+        error for key in CERTIFICATE_PATHS if settings.get(key) for error in file_path(f"{path}.{key}", settings[key])
+    ]
 
 
 def _token(settings: Obj, path: str) -> list[Cause]:
@@ -200,17 +207,21 @@ def _token(settings: Obj, path: str) -> list[Cause]:
     if seconds is not None and seconds > 1 << 32:
         why = "may not specify a duration larger than 2^32 seconds"
         errors.append(invalid_value(f"{path}.expirationSeconds", seconds, why))
+    return errors + _place(settings, path)
+
+
+def _place(settings: Obj, path: str) -> list[Cause]:
+    """Of the file that a source makes."""
     if not settings.get("path"):
-        return [*errors, required(f"{path}.path")]
-    return errors + file_path(f"{path}.path", settings["path"])
+        return [required(f"{path}.path")]
+    return file_path(f"{path}.path", settings["path"])
 
 
 def _conflicts(settings: Obj, seen: set[str], path: str) -> list[Cause]:
     """Two sources may not write the same file."""
     errors: list[Cause] = []
     files = [item.get("path") for item in settings.get("items") or ()]
-    if settings.get("path"):
-        files.append(settings["path"])
+    files += [settings[key] for key in ("path", *CERTIFICATE_PATHS) if settings.get(key)]
     for file in files:
         if file in seen:
             why = f"conflicting duplicate paths: {file}"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pinnace.client.client import Client
 from pinnace.kubelet.env import Fetch, PodFacts
+from pinnace.kubelet.volumes.pod_certificates import PodCertificates
 from pinnace.kubelet.volumes.tokens import Tokens
 from pinnace.machinery.meta import Obj, uid_of
 
@@ -29,6 +30,8 @@ class VolumeContext:
     facts: PodFacts
     fetch: Fetch
     tokens: Tokens
+    bundles: Callable[[], Awaitable[list[Obj]]]  # every ClusterTrustBundle
+    certificates: PodCertificates
     client: Client
 
     def directory(self, plugin: str, name: str) -> Path:

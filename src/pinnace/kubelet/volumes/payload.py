@@ -79,11 +79,13 @@ def token_owner(pod: Obj) -> int | None:
     return users.pop() if len(users) == 1 else None
 
 
-def token_file(pod: Obj, token: str) -> File:
-    """A token readable by the pod's user or group alone, where there is one."""
+def credential_file(pod: Obj, data: bytes, default_mode: int, owner: int | None = None) -> File:
+    """A credential, readable by the pod's user or group alone where there is one; `owner` is whose it shall be."""
+    if owner is not None:
+        return File(data, 0o600, owner)
     if (pod["spec"].get("securityContext") or {}).get("fsGroup") is not None:
-        return File(token.encode(), 0o600)
+        return File(data, 0o600)
     owner = token_owner(pod)
     if owner is not None:
-        return File(token.encode(), 0o600, owner)
-    return File(token.encode(), DEFAULT_MODE)
+        return File(data, 0o600, owner)
+    return File(data, default_mode)
