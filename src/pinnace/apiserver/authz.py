@@ -47,6 +47,9 @@ class Decider(Protocol):
     def decide(self, user: User, info: RequestInfo) -> Opinion:
         """Raises `asking.MustAsk` where another server must tell first."""
 
+    def rules(self, user: User, namespace: str, /) -> list[Obj] | None:
+        """The user's rules in a namespace and for paths outside the resources, None where nobody can list them."""
+
 
 Mode = str | Decider
 
@@ -165,9 +168,18 @@ class Authorizer:
         if MASTERS in user.groups or "AlwaysAllow" in self.modes:
             everything: Obj = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}
             return [everything], [{"verbs": ["*"], "nonResourceURLs": ["*"]}], ""
-        found = self.policy.rule_objects(user, namespace) if self.has_rbac else []
-        silent = ["node"] if "Node" in self.modes and node_name_of(user) is not None else []
-        silent += [mode.name for mode in self.modes if not isinstance(mode, str)]
+        found: list[Obj] = []
+        silent: list[str] = []
+        for mode in self.modes:
+            if mode == "RBAC":
+                found += self.policy.rule_objects(user, namespace)
+            elif mode == "Node" and node_name_of(user) is not None:
+                silent.append("node")
+            elif not isinstance(mode, str):
+                known = mode.rules(user, namespace)
+                if known is None:
+                    silent.append("webhook")
+                found += known or ()
         partial = [f"{name} authorizer does not support user rule resolution" for name in silent]
         return (
             [rule for rule in found if rule.get("resources")],

@@ -36,6 +36,19 @@ class Abac:
                 return Opinion(True, "")
         return Opinion(None, "No policy matched.")
 
+    def rules(self, user: User, namespace: str) -> list[Obj]:
+        found: list[Obj] = []
+        for policy in self._policies:
+            if not _is_of(policy, user) or (policy.get("namespace") or "") not in ("*", namespace):
+                continue
+            verbs = list(_READS) if policy.get("readonly") else ["*"]
+            resource, path = policy.get("resource"), policy.get("nonResourcePath")
+            if resource:
+                found.append({"verbs": verbs, "apiGroups": [policy.get("apiGroup") or ""], "resources": [resource]})
+            if path:
+                found.append({"verbs": verbs, "nonResourceURLs": [path]})
+        return found
+
 
 def _is_of(policy: Obj, user: User) -> bool:
     """Both the user and the group must fit, as far as they are given; a policy for nobody fits nobody."""

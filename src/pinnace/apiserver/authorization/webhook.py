@@ -71,6 +71,9 @@ class Webhook:
         key = _Key(user.name, user.uid, user.groups, tuple(sorted(user.extra.items())), info)
         return self._answers.get(key, lambda: self._ask(spec or review_spec(user, info)))
 
+    def rules(self, _user: User, _namespace: str) -> list[Obj] | None:
+        return None
+
     def _wants(self, spec: Obj) -> Opinion | None:
         """None where all conditions hold: then the webhook decides."""
         from pinnace.machinery.cel.environment import CelError

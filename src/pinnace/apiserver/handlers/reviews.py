@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from pinnace.apis.authorization import selectors_of, validate_access_review
 from pinnace.apis.resources import NODES, PODS, SECRETS
 from pinnace.apiserver.asking import asking
 from pinnace.apiserver.authn import User
@@ -165,30 +166,11 @@ async def review_access(call: Call) -> One:
     fix_namespace(call, review["metadata"])
     spec = review.get("spec") or {}
     resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
-    causes = []
-    if (resource is None) == (path is None):
-        what = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
-        causes.append(errors.invalid_value("spec.resourceAttributes", resource or {}, what))
-    causes += _selector_causes(resource or {})
-    is_self = call.kind.kind == "SelfSubjectAccessReview"
-    if not is_self and not spec.get("user") and not spec.get("groups"):
-        causes.append(
-            errors.invalid_value("spec.user", spec.get("user", ""), "at least one of user or group must be specified")
-        )
-    if call.kind.kind == "LocalSubjectAccessReview" and resource is not None:
-        wanted = call.info.namespace
-        if resource.get("namespace") != wanted:
-            causes.append(
-                errors.invalid_value(
-                    "spec.resourceAttributes.namespace",
-                    resource.get("namespace", ""),
-                    f"must match metadata.namespace: {wanted}",
-                )
-            )
+    causes = validate_access_review(call.kind.kind, review)
     if causes:
         raise errors.invalid(call.kind.kind, "", causes, call.kind.group)
     user = call.user
-    if not is_self:
+    if call.kind.kind != "SelfSubjectAccessReview":
         extra = {name: tuple(values) for name, values in (spec.get("extra") or {}).items()}
         user = User(spec.get("user", ""), spec.get("uid", ""), tuple(spec.get("groups") or ()), extra)
     asked = _asked_about(resource, path or {})
@@ -203,44 +185,8 @@ def _asked_about(resource: Obj | None, path: Obj) -> RequestInfo:
         return RequestInfo(path.get("verb", ""), path.get("path", ""))
     words = (resource.get(each, "") for each in ("group", "version", "resource", "namespace", "name", "subresource"))
     info = RequestInfo(resource.get("verb", ""), "", True, *words)
-    fields, labels = _selector(resource.get("fieldSelector")), _selector(resource.get("labelSelector"))
+    fields, labels = selectors_of(resource)
     return info._replace(field_selector=fields, label_selector=labels) if fields or labels else info
-
-
-def _selector(attributes: Obj | None) -> str:
-    """A selector that a review asks about, as it would stand in a request."""
-    if not attributes:
-        return ""
-    if attributes.get("rawSelector"):
-        return str(attributes["rawSelector"])
-    return ",".join(map(_term, attributes.get("requirements") or ()))
-
-
-def _term(requirement: Obj) -> str:
-    """`key=value`, `key in (a,b)`, `!key`: one requirement as selectors write it."""
-    key, operator = requirement.get("key", ""), requirement.get("operator")
-    values: list[str] = requirement.get("values") or []
-    if operator in ("Exists", "DoesNotExist"):
-        return f"{'!' * (operator == 'DoesNotExist')}{key}"
-    if len(values) == 1:
-        return f"{key}{'!=' if operator == 'NotIn' else '='}{values[0]}"
-    return f"{key} {'notin' if operator == 'NotIn' else 'in'} ({','.join(values)})"
-
-
-def _selector_causes(resource: Obj) -> list[errors.Cause]:
-    causes = []
-    for name in ("fieldSelector", "labelSelector"):
-        said, path = resource.get(name), f"spec.resourceAttributes.{name}"
-        if said is None:
-            continue
-        raw, requirements = said.get("rawSelector"), said.get("requirements")
-        if raw and requirements:
-            why = "may not specified at the same time as requirements"
-            causes.append(errors.invalid_value(f"{path}.rawSelector", raw, why))
-        if not raw and not requirements:
-            why = f"when {path} is specified, requirements or rawSelector is required"
-            causes.append(errors.required(f"{path}.requirements", why))
-    return causes
 
 
 async def review_rules(call: Call) -> One:
