@@ -19,6 +19,7 @@ from pinnace.cri.v1.messages import IMAGE_METHODS, RUNTIME_METHODS, message_clas
 _NAMES = {api.ContainerEvent: "ContainerEventResponse", api.Version: "VersionResponse"}
 _CHOICES = {
     "protocol": ("TCP", "UDP", "SCTP"),
+    "supplemental_groups_policy": ("Merge", "Strict"),
     "profile_type": ("RuntimeDefault", "Unconfined", "Localhost"),
     "stop_signal": ("", "SIGTERM", "SIGRTMIN+3", "SIGRTMAX-14", "SIGRTMAX"),
 }
