@@ -91,7 +91,8 @@ def _text(selector: Obj, term: Callable[[Obj], str]) -> str:
 
 def _field_term(requirement: Obj) -> str:
     """`key=value`: field selectors know one value, and no existence."""
-    operator, values = requirement.get("operator"), requirement.get("values") or ()
+    operator = requirement.get("operator")
+    values: Sequence[str] = requirement.get("values") or ()
     if operator not in ("In", "NotIn") or len(values) != 1:
         return ""
     return str(FieldRequirement(requirement.get("key", ""), "!=" if operator == "NotIn" else "=", values[0]))
