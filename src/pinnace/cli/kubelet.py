@@ -14,6 +14,7 @@ import click
 
 from pinnace.apis.builtin import NEWEST
 from pinnace.cli.container_runtime import DEFAULT_ENDPOINT, ContainerRuntime, choose
+from pinnace.cli.kubelet_flags import OPTIONS, more_options
 from pinnace.cli.serving import (
     connect,
     connection,
@@ -51,12 +52,16 @@ _FLAGS = {
     "cgroup_root": "cgroup_root",
     "cgroup_driver": "cgroup_driver",
     "resolv_conf": "resolv_conf",
+    **OPTIONS,
 }
 
 
 @click.command("kubelet")
 @kubeconfig_option
 @click.option("--config", type=FILE, help="A KubeletConfiguration (kubelet.config.k8s.io/v1beta1); flags win over it.")
+@click.option(
+    "--config-dir", type=DIRECTORY, help="Directory of files NAME.conf that go over --config, in their order."
+)
 @click.option("--hostname-override", default="", help="This node's name.  [default: the host name]")
 @click.option("--node-ip", type=ADDRESSES, help="The node's address, or one of each family.  [default: the host's]")
 @click.option(
@@ -104,12 +109,13 @@ _FLAGS = {
     type=click.Choice(["cgroupfs", "systemd"]),
     help="Who makes cgroups, where the container runtime does not say it.  [default: cgroupfs]",
 )
+@more_options
 @feature_gates_option
 @verbosity_option
 def command(verbosity: int, **flags: Any) -> None:
     """Run the node agent alone, in the foreground."""
     require_root("kubelet")
-    configured, ignored = _configuration(flags["config"])
+    configured, ignored = _configuration(flags["config"], flags["config_dir"])
     wanted = _wanted_runtime(flags, configured)
     features = read_features(flags, NEWEST, configured.pop("feature_gates", None))
     api = connection(flags["kubeconfig"])
@@ -154,16 +160,22 @@ def _wanted_runtime(flags: dict[str, Any], configured: dict[str, Any]) -> Contai
         raise click.BadParameter(str(error), param_hint="--container-runtime-endpoint") from None
 
 
-def _configuration(file: Path | None) -> tuple[dict[str, Any], list[str]]:
-    if file is None:
+def _configuration(file: Path | None, drop_ins: Path | None) -> tuple[dict[str, Any], list[str]]:
+    """What --config says, and the files of --config-dir over it."""
+    if file is None and drop_ins is None:
         return {}, []
-    from pinnace.kubelet.configuration import ConfigurationError, read
+    from pinnace.kubelet.configuration import ConfigurationError, merge_drop_ins, read
     from pinnace.machinery import yaml
 
+    given = file or drop_ins
     try:
-        return read(yaml.load(file.read_bytes()))
-    except (ConfigurationError, yaml.YamlError) as error:
-        raise click.BadParameter(f"{file}: {error}", param_hint="--config") from None
+        document = yaml.load(file.read_bytes()) if file is not None else {}
+        if drop_ins is not None:
+            files = sorted(one for one in drop_ins.rglob("*.conf") if one.is_file())
+            document = merge_drop_ins(document, [(one.name, yaml.load(one.read_bytes())) for one in files])
+        return read(document)
+    except (ConfigurationError, yaml.YamlError, OSError) as error:
+        raise click.BadParameter(f"{given}: {error}", param_hint="--config") from None
 
 
 def _node_ips(given: list[str]) -> list[str]:
@@ -172,6 +184,21 @@ def _node_ips(given: list[str]) -> list[str]:
         why = "must contain either a single IP or a dual-stack pair of IPs"
         raise click.BadParameter(why, param_hint="--node-ip")
     return given or [primary_address()]
+
+
+def _check(chosen: dict[str, Any]) -> None:
+    """End the program for thresholds that cannot be, and for swap where it must not be."""
+    from pinnace.kubelet.eviction.thresholds import parse_thresholds
+    from pinnace.kubelet.machine_info import has_swap
+
+    names = ("eviction_hard", "eviction_soft", "eviction_soft_grace_period", "eviction_minimum_reclaim")
+    try:
+        parse_thresholds(*(chosen.get(name, {}) for name in names))
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    if chosen.get("fail_swap_on", True) and has_swap():
+        why = "running with swap on is not supported, please disable swap or set --fail-swap-on flag to false"
+        raise click.ClickException(why)
 
 
 def _options(flags: dict[str, Any], configured: dict[str, Any]) -> KubeletOptions:
@@ -185,6 +212,8 @@ def _options(flags: dict[str, Any], configured: dict[str, Any]) -> KubeletOption
     chosen.setdefault("node_ips", [])
     chosen["node_ips"] = _node_ips(chosen["node_ips"])
     chosen.setdefault("pod_logs_dir", Path("/var/log/pods"))
+    chosen.setdefault("healthz_port", 10248)
+    _check(chosen)
     name = flags["hostname_override"] or host_name()
     if bool(chosen.get("tls_cert_file")) != bool(chosen.get("tls_key_file")):
         raise click.BadParameter("give both or none", param_hint="--tls-cert-file, --tls-private-key-file")

@@ -1,18 +1,25 @@
 """Reads a KubeletConfiguration: its fields as `KubeletOptions` has them, and which of them nothing here heeds.
 
-Pure. Fields are specified by https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/.
+Pure. `configuration_shape` knows every field, `configuration_rules` what values may be. Fields are specified by https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from pinnace.kubelet.configuration_rules import validate
+from pinnace.kubelet.configuration_shape import SHAPE
+from pinnace.kubelet.eviction.thresholds import DEFAULT_HARD
+from pinnace.machinery import merge_patch
+from pinnace.machinery.configuration import ConfigurationError as ShapeError
+from pinnace.machinery.configuration import check_shape
 from pinnace.machinery.duration import parse_duration
 from pinnace.machinery.meta import Obj
 from pinnace.machinery.quantity import Quantity
 
+_STRICT = "strict decoding error: "
 _API_VERSION, _KIND = "kubelet.config.k8s.io/v1beta1", "KubeletConfiguration"
 
 
@@ -28,12 +35,17 @@ def read(document: Any) -> tuple[dict[str, Any], list[str]]:
     if not isinstance(document, dict) or (document.get("apiVersion"), document.get("kind")) != (_API_VERSION, _KIND):
         raise ConfigurationError(f"is not a {_KIND} of {_API_VERSION}")
     found: dict[str, Any] = {}
-    ignored: list[str] = []
+    ignored = _unknown(document)
+    wrong = validate(document)
+    if wrong:
+        text = wrong[0] if len(wrong) == 1 else f"[{', '.join(wrong)}]"
+        raise ConfigurationError(f"failed to validate kubelet configuration, error: {text}")
     for path, value in _leaves(document):
         if path in ("apiVersion", "kind") or value is None:
             continue
         if path not in _FIELDS:
-            ignored.append(path)
+            if path not in ignored:
+                ignored.append(path)
             continue
         name, convert = _FIELDS[path]
         try:
@@ -42,6 +54,32 @@ def read(document: Any) -> tuple[dict[str, Any], list[str]]:
             raise ConfigurationError(f"{path}: {error}") from None
     _finish(found)
     return found, ignored
+
+
+def merge_drop_ins(document: Obj, drop_ins: Iterable[tuple[str, Any]]) -> Obj:
+    """The configuration with those of a drop-in directory laid over it, given as (file name, document) in their order.
+
+    Maps are merged, lists are replaced. Raises ConfigurationError.
+    """
+    merged: Obj = document or {"apiVersion": _API_VERSION, "kind": _KIND}
+    for name, drop_in in drop_ins:
+        if not isinstance(drop_in, dict) or (drop_in.get("apiVersion"), drop_in.get("kind")) != (_API_VERSION, _KIND):
+            raise ConfigurationError(f"{name}: is not a {_KIND} of {_API_VERSION}")
+        merged = merge_patch.apply(merged, drop_in)
+    return merged
+
+
+def _unknown(document: Obj) -> list[str]:
+    """Fields that there are not, which a kubelet warns of. Raises ConfigurationError for a value of another type."""
+    try:
+        check_shape(document, SHAPE)
+    except ShapeError as error:
+        if not str(error).startswith(_STRICT):
+            raise ConfigurationError(f"failed to decode: {error}") from None
+        return [
+            part.removeprefix('unknown field "').removesuffix('"') for part in str(error)[len(_STRICT) :].split(", ")
+        ]
+    return []
 
 
 def _leaves(document: Obj, above: str = "") -> Iterator[tuple[str, Any]]:
@@ -56,14 +94,13 @@ def _leaves(document: Obj, above: str = "") -> Iterator[tuple[str, Any]]:
 
 def _finish(found: dict[str, Any]) -> None:
     """What two fields say together."""
-    reserved: dict[str, Quantity] = {}
-    for part in (found.pop("kube_reserved", {}), found.pop("system_reserved", {})):
-        for resource, amount in part.items():
-            reserved[resource] = reserved[resource] + amount if resource in reserved else amount
-    if reserved:
-        found["reserved"] = {resource: str(amount) for resource, amount in reserved.items()}
     if found.pop("serialize_image_pulls", False):
         found.setdefault("max_parallel_image_pulls", 1)
+    if found.pop("merge_default_eviction", False):
+        found["eviction_hard"] = {**DEFAULT_HARD, **found.get("eviction_hard", {})}
+    url_header = found.get("manifest_url_header")
+    if url_header:
+        found["manifest_url_header"] = {name: values for name, values in url_header.items() if values}
 
 
 def _text(value: Any) -> str:
@@ -124,10 +161,28 @@ def _switches(value: Any) -> dict[str, bool]:
     return {name: _boolean(on) for name, on in value.items()}
 
 
-def _amounts(value: Any) -> dict[str, Quantity]:
+def _amounts(value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
         raise TypeError(f"{value!r} is not a map")
-    return {name: Quantity.parse(amount) for name, amount in value.items()}
+    return {name: str(Quantity.parse(amount)) for name, amount in value.items()}
+
+
+def _texts(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r} is not a map")
+    return {name: _text(one) for name, one in value.items()}
+
+
+def _headers(value: Any) -> dict[str, list[str]]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r} is not a map")
+    return {name: _list(_text)(values) for name, values in value.items()}
+
+
+def _priority_grace(value: Any) -> tuple[int, int]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r} is not a priority with its time")
+    return _integer(value.get("priority", 0)), _integer(value.get("shutdownGracePeriodSeconds", 0))
 
 
 def _taint(value: Any) -> Obj:
@@ -139,7 +194,13 @@ def _taint(value: Any) -> Obj:
 _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "address": ("address", _text),
     "allowedUnsafeSysctls": ("allowed_unsafe_sysctls", _list(_text)),
+    "authentication.anonymous.enabled": ("anonymous_auth", _boolean),
+    "authentication.webhook.cacheTTL": ("authentication_cache_ttl", _seconds),
+    "authentication.webhook.enabled": ("authentication_webhook", _boolean),
     "authentication.x509.clientCAFile": ("client_ca_file", _path),
+    "authorization.mode": ("authorization_mode", _text),
+    "authorization.webhook.cacheAuthorizedTTL": ("authorized_cache_ttl", _seconds),
+    "authorization.webhook.cacheUnauthorizedTTL": ("unauthorized_cache_ttl", _seconds),
     "cgroupDriver": ("cgroup_driver", _cgroup_driver),
     "cgroupRoot": ("cgroup_root", _text),
     "clusterDNS": ("cluster_dns", _list(_text)),
@@ -148,34 +209,61 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "containerLogMaxSize": ("container_log_max_size", _bytes),
     "containerRuntimeEndpoint": ("container_runtime_endpoint", _text),
     "crashLoopBackOff.maxContainerRestartPeriod": ("max_container_restart_period", _seconds),
+    "enableDebuggingHandlers": ("enable_debugging_handlers", _boolean),
+    "enableServer": ("enable_server", _boolean),
+    "enableSystemLogHandler": ("enable_system_log_handler", _boolean),
+    "enforceNodeAllocatable": ("enforce_node_allocatable", _list(_text)),
+    "evictionHard": ("eviction_hard", _texts),
+    "evictionMaxPodGracePeriod": ("eviction_max_pod_grace_period", _integer),
+    "evictionMinimumReclaim": ("eviction_minimum_reclaim", _texts),
+    "evictionPressureTransitionPeriod": ("eviction_pressure_transition_period", _seconds),
+    "evictionSoft": ("eviction_soft", _texts),
+    "evictionSoftGracePeriod": ("eviction_soft_grace_period", _texts),
+    "failSwapOn": ("fail_swap_on", _boolean),
     "featureGates": ("feature_gates", _switches),
     "fileCheckFrequency": ("file_check_frequency", _seconds),
+    "healthzBindAddress": ("healthz_bind_address", _text),
+    "healthzPort": ("healthz_port", _integer),
+    "httpCheckFrequency": ("http_check_frequency", _seconds),
+    "imageGCHighThresholdPercent": ("image_gc_high_threshold_percent", _integer),
+    "imageGCLowThresholdPercent": ("image_gc_low_threshold_percent", _integer),
+    "imageMaximumGCAge": ("image_maximum_gc_age", _seconds),
+    "imageMinimumGCAge": ("image_minimum_gc_age", _seconds),
     "imageServiceEndpoint": ("image_service_endpoint", _text),
+    "kernelMemcgNotification": ("kernel_memcg_notification", _boolean),
     "kubeReserved": ("kube_reserved", _amounts),
     "maxParallelImagePulls": ("max_parallel_image_pulls", _integer),
     "maxPods": ("max_pods", _integer),
+    "mergeDefaultEvictionSettings": ("merge_default_eviction", _boolean),
     "nodeLeaseDurationSeconds": ("node_lease_duration", _integer),
     "nodeStatusReportFrequency": ("status_report_frequency", _seconds),
     "nodeStatusUpdateFrequency": ("status_update_frequency", _seconds),
     "podCIDR": ("pod_cidr", _text),
     "podLogsDir": ("pod_logs_dir", _path),
     "podPidsLimit": ("pods_pids_limit", _pids),
+    "podsPerCore": ("pods_per_core", _integer),
     "port": ("port", _integer),
     "providerID": ("provider_id", _text),
     "registerNode": ("register_node", _boolean),
     "registerWithTaints": ("taints", _list(_taint)),
     "resolvConf": ("resolv_conf", _path),
+    "rotateCertificates": ("rotate_certificates", _boolean),
     "runtimeRequestTimeout": ("runtime_request_timeout", _seconds),
     "serializeImagePulls": ("serialize_image_pulls", _boolean),
+    "serverTLSBootstrap": ("server_tls_bootstrap", _boolean),
+    "shutdownGracePeriod": ("shutdown_grace_period", _seconds),
+    "shutdownGracePeriodByPodPriority": ("shutdown_grace_period_by_pod_priority", _list(_priority_grace)),
+    "shutdownGracePeriodCriticalPods": ("shutdown_grace_period_critical_pods", _seconds),
     "staticPodPath": ("manifest_dir", _path),
+    "staticPodURL": ("manifest_url", _text),
+    "staticPodURLHeader": ("manifest_url_header", _headers),
     "syncFrequency": ("sync_frequency", _seconds),
     "systemReserved": ("system_reserved", _amounts),
     "tlsCertFile": ("tls_cert_file", _path),
     "tlsPrivateKeyFile": ("tls_key_file", _path),
 }
-_OUTER = {path.rsplit(".", depth)[0] for path in _FIELDS for depth in range(1, path.count(".") + 1)} | {
-    "authentication.anonymous",
-    "authentication.webhook",
-    "authorization",
+_OUTER = {path for path, shape in SHAPE.items() if isinstance(shape, dict)} | {
+    f"authentication.{name}" for name in SHAPE["authentication"]
 }
+_OUTER.add("authorization.webhook")
 HEEDED = tuple(_FIELDS)

@@ -56,6 +56,12 @@ def has_apparmor() -> bool:
     return _read("/sys/module/apparmor/parameters/enabled").startswith("Y")
 
 
+def has_swap(swaps: str | None = None) -> bool:
+    """Whether /proc/swaps lists any: its first line is a heading, and what is deleted does not count."""
+    lines = (_read("/proc/swaps") if swaps is None else swaps).splitlines()[1:]
+    return any(line.strip() and not line.split()[0].endswith("\\040(deleted)") for line in lines)
+
+
 def _total_memory(text: str) -> int:
     for line in text.splitlines():
         if line.startswith("MemTotal:"):

@@ -98,30 +98,24 @@ def capacity(options: KubeletOptions, machine: Machine) -> tuple[Obj, Obj]:
     has: Obj = {"cpu": str(machine.cpus), "ephemeral-storage": f"{machine.disk // 1024}Ki"}
     has.update({name: _binary(size) for name, size in machine.huge_pages.items()})
     has["memory"] = f"{machine.memory // 1024}Ki"
-    has["pods"] = str(options.max_pods)
+    per_core = options.pods_per_core * machine.cpus
+    has["pods"] = str(min(options.max_pods, per_core) if per_core else options.max_pods)
     has.update(options.capacity)
     gives = dict(has)
     kept_free = {
         one.signal: one.value for one in parse_thresholds(options.eviction_hard, {}, {}, {}, enforce_pods=False)
     }
-    for name, text in options.reserved.items():
-        if name in has and name not in ("memory", "ephemeral-storage", "cpu"):
-            gives[name] = str(max(0, amount_of(name, has[name]) - amount_of(name, text)))
     disk = amount_of("ephemeral-storage", has["ephemeral-storage"])
     disk_kept = kept_free.get(Signal.NODEFS_AVAILABLE, Amount()).of(disk)
-    gives["ephemeral-storage"] = str(max(0, disk - _reserved(options, "ephemeral-storage") - disk_kept))
+    gives["ephemeral-storage"] = str(max(0, disk - options.reserved("ephemeral-storage") - disk_kept))
     memory = amount_of("memory", has["memory"])
     memory_kept = kept_free.get(Signal.MEMORY_AVAILABLE, Amount()).of(memory)
-    left = memory - _reserved(options, "memory") - memory_kept - sum(machine.huge_pages.values())
+    left = memory - options.reserved("memory") - memory_kept - sum(machine.huge_pages.values())
     gives["memory"] = f"{max(0, left) // 1024}Ki"
-    if "cpu" in options.reserved:
-        milli = max(0, amount_of("cpu", has["cpu"]) - _reserved(options, "cpu"))
+    if options.reserved("cpu"):
+        milli = max(0, amount_of("cpu", has["cpu"]) - options.reserved("cpu"))
         gives["cpu"] = f"{milli}m" if milli % 1000 else str(milli // 1000)
     return has, gives
-
-
-def _reserved(options: KubeletOptions, name: str) -> int:
-    return amount_of(name, options.reserved.get(name, "0"))
 
 
 def allocatable_of_others(status: Obj, own: Container[str]) -> dict[str, str | None]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pinnace.kubelet.eviction.thresholds import DEFAULT_HARD
+from pinnace.kubelet.pods import amount_of
 from pinnace.machinery.features import FeatureGates
 from pinnace.machinery.meta import Obj
 
@@ -25,6 +26,8 @@ class KubeletOptions:
     pod_logs_dir: Path  # /var/log/pods
     hostname: str = ""  # the node's host name; node_name unless given
     manifest_dir: Path | None = None  # static pods
+    manifest_url: str = ""  # more of them
+    manifest_url_header: Mapping[str, Sequence[str]] = field(default_factory=dict)
     feature_gates: Mapping[str, bool] = field(default_factory=dict)
     kubernetes_version: str = "v1.37.0"  # what nodeInfo.kubeletVersion says
 
@@ -41,6 +44,19 @@ class KubeletOptions:
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     client_ca_file: Path | None = None
+    rotate_certificates: bool = False
+    server_tls_bootstrap: bool = False
+    anonymous_auth: bool = False
+    authentication_webhook: bool = False  # bearer tokens, by TokenReviews
+    authentication_cache_ttl: float = 120.0
+    authorization_mode: str = "AlwaysAllow"  # or Webhook: SubjectAccessReviews
+    authorized_cache_ttl: float = 300.0
+    unauthorized_cache_ttl: float = 30.0
+    enable_server: bool = True
+    enable_debugging_handlers: bool = True
+    enable_system_log_handler: bool = True
+    healthz_bind_address: str = "127.0.0.1"
+    healthz_port: int = 0  # 0: no such server
 
     # The Node object
     register_node: bool = True
@@ -53,7 +69,10 @@ class KubeletOptions:
     status_report_frequency: float = 300.0
     node_lease_duration: int = 40
     max_pods: int = 110
-    reserved: dict[str, str] = field(default_factory=dict)  # kube-reserved and system-reserved added up
+    pods_per_core: int = 0  # 0: no such limit
+    fail_swap_on: bool = False
+    kube_reserved: Mapping[str, str] = field(default_factory=dict)  # for Kubernetes' own daemons: cpu, memory, …
+    system_reserved: Mapping[str, str] = field(default_factory=dict)  # for the system's
     enforce_node_allocatable: Sequence[str] = ("pods",)
     capacity: dict[str, str] = field(default_factory=dict)  # overrides what the machine has: cpu, memory
 
@@ -85,10 +104,17 @@ class KubeletOptions:
     image_minimum_gc_age: float = 120.0
     image_maximum_gc_age: float = 0.0
 
+    # The node's end: seconds for pods to end in, and what of them is kept for critical ones; 0: none
+    shutdown_grace_period: float = 0.0
+    shutdown_grace_period_critical_pods: float = 0.0
+    shutdown_grace_period_by_pod_priority: Sequence[tuple[int, int]] = ()  # (priority from which on, seconds)
+    shutdown_on_sigterm: bool = False  # take SIGTERM for the node's end where no systemd-logind tells of it
+
     # Rhythms
     sync_frequency: float = 60.0  # a pod is looked at at least this often
     relist_period: float = 60.0  # the runtime is asked for everything at least this often
     file_check_frequency: float = 20.0
+    http_check_frequency: float = 20.0
     housekeeping_period: float = 30.0
     log_check_period: float = 10.0
 
@@ -105,6 +131,10 @@ class KubeletOptions:
     def minor(self) -> int:
         """Of the kubelet's version: 37."""
         return int(self.kubernetes_version.split(".")[1])
+
+    def reserved(self, resource: str) -> int:
+        """What of a resource pods do not get: millicores of cpu, units of anything else."""
+        return sum(amount_of(resource, part.get(resource, "0")) for part in (self.kube_reserved, self.system_reserved))
 
     @property
     def node_ip(self) -> str:

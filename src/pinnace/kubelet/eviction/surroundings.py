@@ -69,7 +69,7 @@ class ImageDisk:
 def pods_memory(options: KubeletOptions, machine: Machine, thresholds: Iterable[Threshold]) -> Observation | None:
     """What all pods may use together, and how much of it must be left; None where nobody limits them."""
     limit = amount_of("memory", capacity(options, machine)[0]["memory"])
-    limit -= amount_of("memory", options.reserved.get("memory", "0"))
+    limit -= options.reserved("memory")
     for one in thresholds:
         if one.signal is Signal.ALLOCATABLE_MEMORY_AVAILABLE:
             more = one.minimum_reclaim.of(limit) if one.minimum_reclaim is not None else 0
