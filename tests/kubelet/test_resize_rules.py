@@ -16,7 +16,7 @@ from pinnace.cri.api import (
 from pinnace.kubelet.allocation import POD, judge, sizes_of, urgency, with_sizes
 from pinnace.kubelet.cgroups import pod_resources
 from pinnace.kubelet.resize import Difference, Step, difference, steps, summary, too_small
-from pinnace.kubelet.resources import actual_resources
+from pinnace.kubelet.resources import actual_resources, container_resources
 from pinnace.kubelet.runtime_status import PodRuntimeStatus
 
 Obj = dict[str, Any]
@@ -249,3 +249,11 @@ def test_a_status_shows_what_a_container_has(granted: Obj, has: Limits, shown: O
     assert actual_resources(granted, status) == shown
     status.state = ContainerState.EXITED
     assert actual_resources(granted, status) == granted
+
+
+def test_a_pods_own_limits_bound_containers_without_any() -> None:
+    of = pod(one("c"), one("d", sized("1", "1Gi", "1", "1Gi")), resources=sized("2", "3Gi", "4", "4Gi"))
+    free, bound = (container_resources(of, container, 8 * GI) for container in of["spec"]["containers"])
+    assert (free.cpu_quota, free.memory_limit_in_bytes, free.cpu_shares) == (400_000, 4 * GI, 2)
+    assert (bound.cpu_quota, bound.memory_limit_in_bytes, bound.cpu_shares) == (100_000, GI, 1024)
+    assert (free.oom_score_adj, bound.oom_score_adj) == (875, 750)  # a share of 1 GiB each, of 8 in all

@@ -128,3 +128,12 @@ async def test_what_failed_is_told_and_tried_again(
     await api.hears("ResizeError: Pod resize error: ")
     del runtime.fail["update_container_resources"]
     await api.until(lambda: shown_cpu(api, "p") == "200m" and not conditions(api, "p"))
+
+
+async def test_a_pod_with_resources_of_its_own_shows_them(api: NodeApi, start: Start) -> None:
+    whole = {"requests": {"cpu": "100m"}, "limits": {"cpu": "200m"}}
+    start()
+    await api.add_pod("p", containers=[{"name": "web", "image": "web:1"}], resources=whole)
+    status = await api.phase("p", "Running")
+    assert (status["resources"], status["allocatedResources"]) == (whole, {"cpu": "100m"})
+    assert status["qosClass"] == "Burstable"

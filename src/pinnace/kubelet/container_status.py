@@ -39,6 +39,7 @@ class Report:
     terminating: bool = False  # the kubelet is stopping the pod: nothing will be restarted
     restarts: Callable[[Obj, ContainerStatus], bool] = lambda _container, _status: False
     tells_images: bool = False  # whether this minor of the API shows what images are mounted as volumes (1.36)
+    tells_pod_resources: bool = False  # whether it shows the resources of the pod as a whole (1.35)
     resizes: list[Obj] = field(default_factory=list)  # the pod's conditions that tell of a resize
 
 

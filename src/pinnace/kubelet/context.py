@@ -112,7 +112,8 @@ class Node:
             scheme=self.options.container_runtime,
             terminating=terminating,
             restarts=lambda container, status: restarts(pod, container, status.exit_code),
-            tells_images=self.options.kubernetes_minor >= 36,
+            tells_pod_resources=self.options.minor >= 35,
+            tells_images=self.options.minor >= 36,
             resizes=self.resizing.conditions(uid_of(pod)),
         )
 

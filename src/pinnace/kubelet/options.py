@@ -142,11 +142,6 @@ class KubeletOptions:
         return self.node_ips[0]
 
     @property
-    def kubernetes_minor(self) -> int:
-        """The minor of the API that the kubelet speaks."""
-        return int(self.kubernetes_version.split(".")[1])
-
-    @property
     def pods_dir(self) -> Path:
         """Where every pod has a directory of its UID."""
         return self.root_dir / "pods"

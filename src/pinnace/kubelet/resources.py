@@ -58,11 +58,22 @@ def oom_score_adj(pod: Obj, container: Obj, memory_capacity: int) -> int:
         return GUARANTEED_OOM
     if quality == BEST_EFFORT:
         return BEST_EFFORT_OOM
-    score = _burstable_score(_memory_request(container), memory_capacity)
+    rest = _shared_request(pod)
+    score = _burstable_score(_memory_request(container) + rest, memory_capacity)
     if any(one["name"] == container["name"] and is_sidecar(one) for one in init_containers(pod)):
         # a sidecar must not die before the containers that it serves
-        score = min(score, *(_burstable_score(_memory_request(one), memory_capacity) for one in containers(pod)))
+        score = min(score, *(_burstable_score(_memory_request(one) + rest, memory_capacity) for one in containers(pod)))
     return score
+
+
+def _shared_request(pod: Obj) -> int:
+    """Every container's share of the memory that the pod requests beyond what its containers do."""
+    whole = _amount(pod["spec"], "requests", "memory")
+    if whole is None:
+        return 0
+    owners = [*containers(pod), *(one for one in init_containers(pod) if is_sidecar(one))]
+    left = whole.value() - sum(_memory_request(one) for one in owners)
+    return max(0, left) // len(owners)
 
 
 def _burstable_score(request: int, capacity: int) -> int:
@@ -70,10 +81,15 @@ def _burstable_score(request: int, capacity: int) -> int:
     return min(999, max(1000 + GUARANTEED_OOM, score))
 
 
+def _limit(pod: Obj, container: Obj, resource: str) -> Quantity | None:
+    """The container's limit, else that of the pod as a whole."""
+    return _amount(container, "limits", resource) or _amount(pod["spec"], "limits", resource)
+
+
 def container_resources(pod: Obj, container: Obj, memory_capacity: int, pids_limit: int = 0) -> LinuxContainerResources:
-    cpu_limit = _amount(container, "limits", "cpu")
-    cpu_request = _amount(container, "requests", "cpu") or cpu_limit
-    memory = _amount(container, "limits", "memory")
+    cpu_limit = _limit(pod, container, "cpu")
+    cpu_request = _amount(container, "requests", "cpu") or _amount(container, "limits", "cpu")
+    memory = _limit(pod, container, "memory")
     quota = cpu_quota(cpu_limit.milli_value()) if cpu_limit else 0
     return LinuxContainerResources(
         cpu_period=CPU_PERIOD if quota else 0,

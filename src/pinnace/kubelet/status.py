@@ -63,6 +63,11 @@ def pod_status(pod: Obj, runtime: PodRuntimeStatus, before: Obj, report: Report)
         status["initContainerStatuses"] = inits
     status["containerStatuses"] = mains
     status["qosClass"] = qos_class(pod)
+    whole = pod["spec"].get("resources")
+    if whole and report.tells_pod_resources and runtime.sandbox is not None:
+        status["resources"] = whole
+        if whole.get("requests"):
+            status["allocatedResources"] = whole["requests"]
     if ephemerals:
         status["ephemeralContainerStatuses"] = ephemerals
     for kept in ("nominatedNodeName", "resourceClaimStatuses", "extendedResourceClaimStatus"):
