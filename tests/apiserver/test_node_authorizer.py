@@ -165,6 +165,50 @@ async def test_a_kubelet_gets_tokens_bound_to_its_pods(guarded: Cluster) -> None
     assert "no relationship found" in await outcome(guarded, "system:node:two", "POST", path, bound)
 
 
+async def test_a_kubelet_asks_for_certificates_of_its_own_pods(guarded: Cluster) -> None:
+    async def uid(path: str) -> str:
+        return str((await guarded.request("GET", path))["metadata"]["uid"])
+
+    path = "/apis/certificates.k8s.io/v1/namespaces/default/podcertificaterequests"
+    right = {
+        "signerName": "example.com/x",
+        "podName": "web",
+        "podUID": await uid(f"{DEFAULT}/pods/web"),
+        "serviceAccountName": "default",
+        "serviceAccountUID": await uid(f"{DEFAULT}/serviceaccounts/default"),
+        "nodeName": "one",
+        "nodeUID": await uid("/api/v1/nodes/one"),
+        "stubPKCS10Request": "AAAA",
+    }
+
+    async def ask(user: str = KUBELET, **wrong: str) -> str:
+        spec = {**right, **wrong}
+        request = {"apiVersion": "certificates.k8s.io/v1", "kind": "PodCertificateRequest", "spec": spec}
+        return await outcome(guarded, user, "POST", path, {**request, "metadata": {"generateName": "req-"}})
+
+    assert await ask() == ""
+    of_pod = 'PodCertificateRequest for pod "default/web"'
+    for answer, why in (
+        (await ask("system:node:two"), 'Spec.NodeName="one", which is not the requesting node "two"'),
+        (await ask(nodeUID="x"), f'{of_pod} names node UID "x", inconsistent with the running node ("'),
+        (
+            await ask(podName="none"),
+            'while retrieving pod "default/none" named in the PodCertificateRequest: pod "none"',
+        ),
+        (await ask(podUID="x"), f'{of_pod} contains pod UID ("x") which differs from running pod "'),
+        (
+            await ask(serviceAccountName="x"),
+            'contains serviceAccountName ("x") that differs from running pod ("default")',
+        ),
+        (await ask(serviceAccountUID="x"), f'{of_pod} names service account UID "x", which differs from the running'),
+        (
+            await ask("system:node:two", nodeName="two", nodeUID=await uid("/api/v1/nodes/two")),
+            'pod "default/web" is not running on node "two" named in the PodCertificateRequest',
+        ),
+    ):
+        assert why in answer
+
+
 async def test_a_kubelet_keeps_its_own_lease(guarded: Cluster) -> None:
     path = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
     mine = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "one"}, "spec": {}}

@@ -57,6 +57,24 @@ def test_the_status_of_a_pod_is_patched(api: Api, namespace: str) -> None:
                 break
 
 
+def test_pods_may_name_inline_volumes_of_csi_drivers(api: Api, namespace: str) -> None:
+    """Conformance: "CSIInlineVolumes should support Pods with inline volumes" """
+    driver = "e2e.example.com"
+    spec = {"attachRequired": False, "podInfoOnMount": True, "volumeLifecycleModes": ["Ephemeral"]}
+    metadata = {"name": driver, "labels": {"test": namespace}}
+    api.create({"apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": metadata, "spec": spec})
+    volume = {"name": "inline", "csi": {"driver": driver, "volumeAttributes": {"size": "1"}, "readOnly": True}}
+    api.create(pod("p", volumes=[volume], schedulingGates=[{"name": "example.com/held"}]), namespace)
+    assert api.get("pods", "p", namespace)["spec"]["volumes"][0] == volume
+    [listed] = api.list("pods", namespace, labels="app=a")
+    assert listed["spec"]["volumes"][0]["csi"]["driver"] == driver
+    patched = api.patch("pods", "p", {"metadata": {"labels": {"patched": "yes"}}}, namespace)
+    assert patched["metadata"]["labels"]["patched"] == "yes"
+    api.delete("pods", "p", namespace)
+    api.wait_until(lambda: not api.list("pods", namespace))
+    api.delete("csidrivers", driver)
+
+
 def test_a_generation_is_a_version_of_the_spec(api: Api, namespace: str) -> None:
     """Conformance: "Pods Generation, updates" """
     made = api.create(pod("p", nodeSelector={"no": "where"}), namespace)

@@ -5,12 +5,12 @@ https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#n
 
 from __future__ import annotations
 
-from pinnace.apis.resources import PODS
+from pinnace.apis.resources import NODES, PODS, SERVICE_ACCOUNTS
 from pinnace.apiserver.admission.chain import Attributes, Plugin
 from pinnace.apiserver.node_authorizer import LEASE_NAMESPACE, MIRROR, named_by, node_name_of
 from pinnace.machinery import errors
 from pinnace.machinery.errors import ApiError
-from pinnace.machinery.meta import annotations_of, get_in, labels_of
+from pinnace.machinery.meta import GVR, Obj, annotations_of, get_in, labels_of, uid_of
 
 _KUBELET_LABELS = frozenset(
     (
@@ -147,7 +147,53 @@ def _check_csi_node(attributes: Attributes, node: str) -> None:
         raise _refused(attributes, "can only access CSINode with the same name as the requesting node")
 
 
+def _check_pod_certificate(attributes: Attributes, node: str) -> None:
+    """A kubelet asks but for pods that run on it, as what they are: otherwise it could be any pod of the cluster."""
+    if attributes.operation != "CREATE" or attributes.subresource:
+        raise _refused(attributes, f"unexpected operation {attributes.operation}")
+    spec = (attributes.obj or {}).get("spec") or {}
+    asked = {key: spec.get(key) or "" for key in ("podName", "podUID", "serviceAccountName", "nodeName", "nodeUID")}
+    if asked["nodeName"] != node:
+        named = f'PodCertificateRequest.Spec.NodeName="{asked["nodeName"]}"'
+        raise _refused(attributes, f'{named}, which is not the requesting node "{node}"')
+    key = f"{attributes.namespace}/{asked['podName']}"
+    pod, this = _known(attributes, PODS, key), _known(attributes, NODES, node)
+    if pod is None:
+        why = f'while retrieving pod "{key}" named in the PodCertificateRequest: pod "{asked["podName"]}" not found'
+        raise _refused(attributes, why)
+    if this is None or uid_of(this) != asked["nodeUID"]:
+        known, said = uid_of(this) if this else "", f'names node UID "{asked["nodeUID"]}"'
+        why = f'PodCertificateRequest for pod "{key}" {said}, inconsistent with the running node ("{known}")'
+        raise _refused(attributes, why)
+    if uid_of(pod) != asked["podUID"]:
+        said = f'contains pod UID ("{asked["podUID"]}") which differs from running pod "{uid_of(pod)}"'
+        raise _refused(attributes, f'PodCertificateRequest for pod "{key}" {said}')
+    if get_in(pod, "spec", "nodeName", default="") != node:
+        raise _refused(attributes, f'pod "{key}" is not running on node "{node}" named in the PodCertificateRequest')
+    if MIRROR in annotations_of(pod):
+        raise _refused(attributes, f'pod "{key}" is a mirror pod')
+    _check_account(attributes, key, spec, get_in(pod, "spec", "serviceAccountName", default=""))
+
+
+def _check_account(attributes: Attributes, pod: str, spec: Obj, runs_as: str) -> None:
+    name, uid = spec.get("serviceAccountName") or "", spec.get("serviceAccountUID") or ""
+    if name != runs_as:
+        said = f'contains serviceAccountName ("{name}") that differs from running pod ("{runs_as}")'
+        raise _refused(attributes, f'PodCertificateRequest for pod "{pod}" {said}')
+    account = _known(attributes, SERVICE_ACCOUNTS, f"{attributes.namespace}/{name}")
+    known = uid_of(account) if account is not None else ""
+    if known != uid:
+        said = f'names service account UID "{uid}", which differs from the running service account ("{known}")'
+        raise _refused(attributes, f'PodCertificateRequest for pod "{pod}" {said}')
+
+
+def _known(attributes: Attributes, resource: GVR, key: str) -> Obj | None:
+    found = attributes.call.api.storage.cache(resource).get(key)
+    return found.obj() if found is not None else None
+
+
 _CHECKS = {
+    ("certificates.k8s.io", "podcertificaterequests"): _check_pod_certificate,
     ("", "nodes"): _check_node,
     ("", "pods"): _check_pod,
     ("coordination.k8s.io", "leases"): _check_lease,
