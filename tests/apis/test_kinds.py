@@ -433,11 +433,38 @@ def test_an_event_is_the_same_in_both_groups() -> None:
     rules = kind_of("events.k8s.io/v1", "Event")
     assert rules.to_storage
     assert rules.from_storage
-    event = made("events.k8s.io/v1", "Event", regarding={"kind": "Pod"}, note="n", reportingController="c")
+    event = made(
+        "events.k8s.io/v1",
+        "Event",
+        regarding={"kind": "Pod"},
+        note="n",
+        reportingController="c",
+        reportingInstance="i",
+        related={"kind": "Node"},
+        action="a",
+        series={"count": 2, "lastObservedTime": "2026-01-01T00:08:00.000000Z"},
+        deprecatedSource={"component": "s"},
+        deprecatedFirstTimestamp="2026-01-01T00:05:00Z",
+        deprecatedLastTimestamp="2026-01-01T00:09:00Z",
+        deprecatedCount=3,
+    )
     stored = rules.to_storage(event)
-    assert stored["involvedObject"] == {"kind": "Pod"}
-    assert stored["message"] == "n"
-    assert stored["apiVersion"] == "v1"
+    assert stored == {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": event["metadata"],
+        "involvedObject": {"kind": "Pod"},
+        "message": "n",
+        "reportingComponent": "c",
+        "reportingInstance": "i",
+        "related": {"kind": "Node"},
+        "action": "a",
+        "series": {"count": 2, "lastObservedTime": "2026-01-01T00:08:00.000000Z"},
+        "source": {"component": "s"},
+        "firstTimestamp": "2026-01-01T00:05:00Z",
+        "lastTimestamp": "2026-01-01T00:09:00Z",
+        "count": 3,
+    }
     assert rules.from_storage(stored) == event
 
 

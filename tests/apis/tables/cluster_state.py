@@ -192,9 +192,15 @@ EVENT = Table(
             ['involvedObject.namespace: Invalid value: "": does not match event.namespace'],
         ),
         (
+            {"metadata.namespace": "kube-system", "involvedObject.namespace": GONE},
+            ['involvedObject.namespace: Invalid value: "": does not match event.namespace'],
+        ),
+        (
             {"eventTime": OCCURRED["eventTime"], "reason": "x" * 129},
             [
                 "reportingComponent: Required value",
+                'reportingComponent: Invalid value: "": name part must be non-empty',
+                f'reportingComponent: Invalid value: "": {NOT_QUALIFIED}',
                 "reportingInstance: Required value",
                 "action: Required value",
                 'reason: Invalid value: "": can have at most 128 characters',
@@ -233,7 +239,18 @@ NEW_EVENT = Table(
         ({"eventTime": GONE}, ["eventTime: Required value"]),
         ({"type": "Some"}, ['type: Invalid value: "": has invalid value: Some']),
         ({"action": GONE}, ["action: Required value"]),
-        ({"reportingController": GONE}, ["reportingController: Required value"]),
+        (
+            {"reportingController": GONE},
+            [
+                "reportingController: Required value",
+                'reportingController: Invalid value: "": name part must be non-empty',
+                f'reportingController: Invalid value: "": {NOT_QUALIFIED}',
+            ],
+        ),
+        (
+            {"metadata.namespace": "x", "regarding.namespace": GONE},
+            ['involvedObject.namespace: Invalid value: "": does not match event.namespace'],
+        ),
         ({"reportingController": "a b"}, [f'reportingController: Invalid value: "a b": {NOT_QUALIFIED}']),
         ({"deprecatedCount": 1}, ['count: Invalid value: "": needs to be unset']),
         (
@@ -244,6 +261,17 @@ NEW_EVENT = Table(
     ],
     updates=[
         ({"series": {"count": 2, "lastObservedTime": "2026-01-01T00:08:00.000000Z"}}, []),
+        (
+            {"series": {"count": 1}},
+            ['series.count: Invalid value: "": should be at least 2', "series.lastObservedTime: Required value"],
+        ),
+        ({"eventTime": "2026-01-01T00:00:00Z"}, []),
+        ({"eventTime": "2026-01-01T01:00:00.0000001+01:00"}, []),
+        (
+            {"eventTime": "2026-01-01T00:00:00.000001Z"},
+            [f'eventTime: Invalid value: "2026-01-01T00:00:00.000001Z": {IMMUTABLE}'],
+        ),
+        ({"deprecatedSource": {"component": "c"}}, [f'source: Invalid value: {{"component":"c"}}: {IMMUTABLE}']),
         ({"reason": "Other"}, [f'reason: Invalid value: "Other": {IMMUTABLE}']),
         ({"note": "other"}, [f'message: Invalid value: "other": {IMMUTABLE}']),
     ],

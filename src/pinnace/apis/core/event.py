@@ -14,7 +14,7 @@ from pinnace.apis.kind import Rules
 from pinnace.machinery import names
 from pinnace.machinery.duration import since
 from pinnace.machinery.errors import Cause, invalid_value, required
-from pinnace.machinery.meta import Obj
+from pinnace.machinery.meta import Obj, parse_time
 
 _SHORT, _LONG = 128, 1024  # characters that reasons and messages may have
 
@@ -50,19 +50,20 @@ def _about(event: Obj) -> Obj:
 
 def validate(event: Obj) -> list[Cause]:
     """What both groups ask of an event; more of one that says when it happened with `eventTime`."""
-    about, namespace = _about(event), event["metadata"].get("namespace") or ""
-    errors: list[Cause] = []
-    given = about.get("namespace") or ""
-    is_right = given == namespace if given else namespace in ("", "default", "kube-system")
-    if not is_right:
-        errors.append(invalid_value("involvedObject.namespace", given, "does not match event.namespace"))
+    given, namespace = _about(event).get("namespace") or "", event["metadata"].get("namespace") or ""
+    if event.get("eventTime"):
+        is_right = bool(given) or namespace in ("default", "kube-system")
+    else:
+        is_right = namespace == given if given else namespace in ("", "default")
+    why = "does not match event.namespace"
+    errors = [] if is_right else [invalid_value("involvedObject.namespace", given, why)]
     return errors + _reported(event) if event.get("eventTime") else errors
 
 
 def _reported(event: Obj) -> list[Cause]:
     by = _either(event, "reportingComponent") or ""
     field = "reportingController" if event.get("apiVersion") != "v1" else "reportingComponent"
-    errors = every(field, by, names.is_qualified_name(by)) if by else [required(field)]
+    errors = ([] if by else [required(field)]) + every(field, by, names.is_qualified_name(by))
     for key in ("reportingInstance", "action", "reason"):
         value = event.get(key) or ""
         if not value:
@@ -104,22 +105,33 @@ _FIXED = (
     ("regarding", "involvedObject"),
     ("reason", "reason"),
     ("note", "message"),
+    ("deprecatedSource", "source"),
     ("deprecatedFirstTimestamp", "firstTimestamp"),
     ("deprecatedLastTimestamp", "lastTimestamp"),
     ("deprecatedCount", "count"),
-    ("reportingInstance", "reportingInstance"),
+    ("type", "type"),
+    ("eventTime", "eventTime"),
     ("action", "action"),
     ("related", "related"),
     ("reportingController", "reportingController"),
-    ("type", "type"),
-    ("eventTime", "eventTime"),
+    ("reportingInstance", "reportingInstance"),
 )
 
 
 def validate_update(new: Obj, old: Obj) -> list[Cause]:
     """For `events.k8s.io/v1`: an event that goes on is a longer series, and nothing else about it changes."""
-    errors = [error for key, shown in _FIXED for error in unchanged(shown, new.get(key), old.get(key))]
-    return errors + _series(new)
+    errors = _series(new) if new.get("series") != old.get("series") else []
+    is_same_moment = _moment(new) == _moment(old)
+    for key, shown in _FIXED:
+        if not (key == "eventTime" and is_same_moment):
+            errors += unchanged(shown, new.get(key), old.get(key))
+    return errors
+
+
+def _moment(event: Obj) -> datetime | None:
+    """When it happened, to the microsecond; finer parts of a second and how it is written do not count."""
+    text = event.get("eventTime")
+    return parse_time(text) if text else None
 
 
 def row(event: Obj, now: datetime) -> list[Any]:
