@@ -15,8 +15,6 @@ import time
 from pathlib import Path
 
 CNI_PLUGINS = Path("/usr/lib/cni" if Path("/usr/lib/cni").is_dir() else "/opt/cni/bin")
-    (path for path in map(Path, ("/usr/lib/cni", "/opt/cni/bin")) if path.is_dir()), Path("/usr/lib/cni")
-)
 LIMIT = 60.0  # seconds
 
 
