@@ -41,10 +41,12 @@ from pinnace.kubelet.probes import Probes
 from pinnace.kubelet.resizing import Resizing
 from pinnace.kubelet.runtime_health import RuntimeHealth
 from pinnace.kubelet.runtime_status import PodRuntimeStatus, RuntimeCache, container_name
+from pinnace.kubelet.shutdown import NodeShutdown
 from pinnace.kubelet.static_pods import Mirrors, StaticPods
 from pinnace.kubelet.status_writer import StatusWriter
 from pinnace.kubelet.volumes.pod_certificates import PodCertificates
 from pinnace.kubelet.volumes.tokens import Tokens
+from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, get_in, key_of, name_of, uid_of, utc_now
 
 _log = structlog.get_logger()
@@ -119,6 +121,10 @@ class Kubelet:
         )
         self._images = ImageCollector(images, policy, self._used_images, self.image_disk.read, self.node_status.tell)
         self.eviction = self._make_eviction()
+        self.shutdown = NodeShutdown(
+            options, self.workers, self.node_status.tell, self.node_status.poke, self.node.statuses.flush
+        )
+        self.node_status.shutting_down = lambda: self.shutdown.problem
         self._lease = NodeLease(client, options.node_name, options.node_lease_duration, self.node_object)
 
     def _make_eviction(self) -> EvictionManager:
@@ -196,10 +202,24 @@ class Kubelet:
             async with asyncio.TaskGroup() as group:
                 for name, work in self._loops():
                     group.create_task(work(), name=f"kubelet {name}")
+        except asyncio.CancelledError:
+            if self.options.shutdown_on_sigterm:
+                await self._shut_down()
+            raise
         finally:
             await self._close()
             if server is not None:
                 await server.close(1.0)
+
+    async def _shut_down(self) -> None:
+        """The process was told to end, and the node goes down with it."""
+        if self.shutdown.enabled:
+            self.shutdown.under_way = True
+            try:
+                await self.node_status.update()
+            except ApiError as error:
+                _log.warning("cannot write node status", error=error.message)
+            await self.shutdown.end_pods()
 
     def _loops(self) -> list[tuple[str, Callable[[], Coroutine[None, None, None]]]]:
         loops: list[tuple[str, Callable[[], Coroutine[None, None, None]]]] = [
@@ -209,6 +229,7 @@ class Kubelet:
             ("housekeeping", self._housekeeping),
             ("images", self._images.run),
             ("eviction", self._keep_from_pressure),
+            ("shutdown", self.shutdown.watch),
             ("logs", self._rotate_logs),
             ("mirrors", self._keep_mirrors),
             ("pods", self._follow_pods),
@@ -326,7 +347,7 @@ class Kubelet:
 
     def _admit(self, pod: Obj) -> admission.Refusal | None:
         options = self.options
-        refusal = self.eviction.admit(pod)
+        refusal = self.shutdown.admit(pod) or self.eviction.admit(pod)
         refusal = refusal or sysctls.forbidden(pod, options.minor, options.allowed_unsafe_sysctls)
         if refusal is not None:
             return refusal

@@ -216,6 +216,7 @@ class NodeStatus:
         self._written_at = 0.0
         self._pod_cidr = ""
         self._wake = asyncio.Event()
+        self.shutting_down: Callable[[], str] = str  # why the node is not ready though its runtime is, or nothing
         self.port = options.advertised_port or options.port
 
     def poke(self) -> None:
@@ -319,13 +320,20 @@ class NodeStatus:
             "addresses": [*addresses, {"type": "Hostname", "address": self._options.hostname}],
             "allocatable": gives,
             "capacity": has,
-            "conditions": node_conditions(before, self._health.problem(), utc_now(), self._pressures()),
+            "conditions": node_conditions(before, self._problem(), utc_now(), self._pressures()),
             "daemonEndpoints": {"kubeletEndpoint": {"Port": self.port}},
             "images": image_list(self._present),
             "nodeInfo": node_info(self.machine, self._runtime_version, self._options.kubernetes_version),
             "features": {"supplementalGroupsPolicy": True},
             "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": True, "userNamespaces": False}}],
         }
+
+    def _problem(self) -> str:
+        """Why the node is not ready."""
+        problem, shutting_down = self._health.problem(), self.shutting_down()
+        if problem and shutting_down:
+            return f"[{problem.removeprefix('[').removesuffix(']')}, {shutting_down}]"
+        return problem or shutting_down
 
     async def _ask_runtime(self) -> None:
         self._health.answered(await self._runtime.status())
