@@ -4,7 +4,7 @@ Whichever version holds the memory controller is used; a hybrid machine is a ver
 are those of the kernel's cgroup-v1 and cgroup-v2 documents; shares become weights as in KEP-2254.
 """
 
-# ruff: noqa: PTH102, PTH106, PTH110, PTH112, PTH120, PTH123
+# ruff: noqa: PTH102, PTH106, PTH110, PTH112, PTH120, PTH123, PTH208
 # Descriptors, mounts and /proc files: `os` is the interface here, and pathlib would cost memory in every container.
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Cgroups:
 
     def _everywhere(self, path: str) -> list[str]:
         """Its directories also in hierarchies that are not ours to use, where other runtimes make cgroups too."""
-        if self.version == 2:
+        if self.version != 1:
             return self.directories(path)
         return [f"{self._mount}/{name}/{self._relative(path)}" for name in os.listdir(self._mount)]
 
