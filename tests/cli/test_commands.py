@@ -103,6 +103,11 @@ BAD_FLAGS = [
     (["kubelet", "--register-with-taints=a=b:Never"], "taints[0].effect: Unsupported value"),
     (["kubelet", "--node-ip=here"], '"here" is not an IP address'),
     (["kubelet", "--node-ip=10.0.0.1,10.0.0.2"], "must contain either a single IP or a dual-stack pair of IPs"),
+    (
+        ["start", "--service-cluster-ip-range=fd00::/112,10.0.0.0/16"],
+        "must be a range of IPv4, or with --ip-family=dual",
+    ),
+    (["start", "--service-cluster-ip-range=10.0.0.0/16", "--ip-family=dual"], "one of IPv4 and one of IPv6"),
     (["kubelet", "--port=0"], "0 is not in the range"),
     (["kube-proxy", "--healthz-bind-address=10256"], '"10256" is not ADDRESS:PORT'),
     (["metrics-server", "--requestheader-client-ca-file=/etc/passwd", "--metric-resolution=1s"], "at least 10s"),
@@ -116,7 +121,7 @@ BAD_FLAGS = [
 def test_a_flag_that_cannot_be_is_one_clear_line(
     arguments: list[str], message: str, tmp_path: Path, kubeconfig: Path
 ) -> None:
-    if "--kubeconfig" not in arguments and arguments[0] != "kube-apiserver":
+    if "--kubeconfig" not in arguments and arguments[0] not in ("kube-apiserver", "start"):
         arguments = [*arguments, f"--kubeconfig={kubeconfig}"]
 
     code, output = run(*arguments)

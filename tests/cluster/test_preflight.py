@@ -68,9 +68,25 @@ def test_the_first_free_networks_are_chosen() -> None:
     first_used = subnets.choose([IPv4Network("192.168.49.0/24")])
     pods_used = subnets.choose([IPv4Network("10.244.7.0/24"), IPv4Network("192.0.2.0/24")])
 
-    assert str(nothing_used.machines) == "192.168.49.0/24"
-    assert str(first_used.machines) == "192.168.58.0/24"
-    assert str(pods_used.pods) == "10.243.0.0/16"
+    assert nothing_used == subnets.Subnets("192.168.49.0/24", "10.244.0.0/16", "10.96.0.0/16")
+    assert first_used.machines == "192.168.58.0/24"
+    assert pods_used.pods == "10.243.0.0/16"
+
+
+def test_networks_of_both_families_are_counted_alike() -> None:
+    found = subnets.choose([IPv4Network("10.244.7.0/24")], dual=True)
+    given = subnets.choose([], dual=True, services="10.3.0.0/24,fd00:3::/112")
+
+    assert found == subnets.Subnets(
+        "192.168.58.0/24,fd00:192:168:58::/64", "10.243.0.0/16,fd00:10:243::/56", "10.97.0.0/16,fd00:10:97::/112"
+    )
+    assert (given.services, given.pods) == ("10.3.0.0/24,fd00:3::/112", "10.244.0.0/16,fd00:10:244::/56")
+    assert subnets.first_address(found.machines) == "192.168.58.1"
+
+
+def test_a_range_of_services_that_is_in_use_is_an_error() -> None:
+    with pytest.raises(ClusterError, match=r"10\.3\.0\.0/16 is in use on this machine"):
+        subnets.choose([IPv4Network("10.3.1.0/24")], services="10.3.0.0/16")
 
 
 def test_no_free_network_is_an_error() -> None:

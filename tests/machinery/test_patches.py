@@ -231,6 +231,12 @@ def containers(*names: str) -> list[dict[str, Any]]:
             {"containers": [{"$patch": "replace"}, {"name": "c"}]},
             {"containers": containers("c")},
         ),
+        # what replaces a list is taken as it is: a node has several addresses of one type
+        (
+            {"containers": containers("a", "b")},
+            {"containers": [{"$patch": "replace"}, {"name": "c", "image": "1"}, {"name": "c", "image": "2"}]},
+            {"containers": [{"name": "c", "image": "1"}, {"name": "c", "image": "2"}]},
+        ),
         # null deletes, plain values replace
         ({"nodeName": "n", "hostname": "h"}, {"nodeName": None}, {"hostname": "h"}),
         ({"hostname": "h"}, {"nodeName": None}, {"hostname": "h"}),

@@ -39,7 +39,7 @@ _METRICS_LABELS = {"k8s-app": "metrics-server", "kubernetes.io/cluster-service":
 
 def cluster_dns_ip(service_cidr: str) -> str:
     """The address pods ask for names: the tenth of the Service range, as kubeadm and minikube choose it."""
-    return str(ip_network(service_cidr)[10])
+    return str(ip_network(service_cidr.split(",")[0])[10])
 
 
 async def ensure_addons(client: Client, config: ProfileConfig, ca: bytes) -> None:

@@ -61,7 +61,7 @@ async def run(profile: Profile, config: ProfileConfig) -> None:
             ControllerOptions.with_keys_of(
                 profile.pki_dir,
                 controllers=("*", "bootstrap-signer-controller", "token-cleaner-controller"),
-                cluster_cidrs=[config.pod_cidr],
+                cluster_cidrs=config.pod_cidr.split(","),
                 kubernetes_minor=config.minor,
                 feature_gates=config.feature_gates,
             ),

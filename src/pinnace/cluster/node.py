@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from ipaddress import ip_network
 from pathlib import Path
 
 import structlog
@@ -35,7 +34,7 @@ from pinnace.machinery.features import FeatureGates
 from pinnace.machinery.meta import get_in
 from pinnace.metrics_server.scraper import Scraper
 from pinnace.metrics_server.server import MetricsServer, ServerOptions
-from pinnace.proxy.nftables import RuleOptions
+from pinnace.proxy.nftables import RuleOptions, for_ipv6
 from pinnace.proxy.proxier import Proxier, ProxyOptions
 
 _log = structlog.get_logger()
@@ -50,7 +49,7 @@ def make_engine(profile: Profile, config: ProfileConfig | None) -> Engine:
         network=NetworkOptions(
             bridge=profile.pod_bridge,
             table=f"{profile.table_prefix}-engine",
-            cluster_cidrs=[config.pod_cidr] if config else [],
+            cluster_cidrs=config.pod_cidr.split(",") if config else [],
         ),
         cgroup_prefix=profile.cgroup_root,
     )
@@ -65,7 +64,7 @@ def kubelet_options(profile: Profile, config: ProfileConfig) -> KubeletOptions:
     pki = profile.pki_dir
     return KubeletOptions(
         node_name=config.node_name,
-        node_ips=[config.node_ip],
+        node_ips=list(config.machine_addresses),
         root_dir=profile.kubelet_dir,
         pod_logs_dir=profile.pod_logs_dir,
         manifest_dir=profile.manifests_dir,
@@ -84,15 +83,22 @@ def kubelet_options(profile: Profile, config: ProfileConfig) -> KubeletOptions:
 
 def proxy_options(profile: Profile, config: ProfileConfig) -> ProxyOptions:
     """The profile's choices as the proxy's options: rules of its own, for its own pods and this host."""
+    pods, *pods6 = config.pod_cidr.split(",")
+    node_ip, *node_ips6 = config.machine_addresses
     rules = RuleOptions(
         table=f"{profile.table_prefix}-proxy",
         bridge=profile.pod_bridge,
         interfaces=(profile.pod_bridge, profile.machine_bridge),
-        cluster_cidr=config.pod_cidr,
-        node_ips=(config.node_ip,),
+        cluster_cidr=pods,
+        node_ips=(node_ip,),
     )
     features = FeatureGates(config.minor, config.feature_gates)
-    return ProxyOptions(rules=rules, features=features, service_cidrs=config.service_cidr.split(","))
+    return ProxyOptions(
+        rules=rules,
+        rules6=for_ipv6(rules, pods6[0], tuple(node_ips6)) if pods6 else None,
+        features=features,
+        service_cidrs=config.service_cidr.split(","),
+    )
 
 
 def metrics_server(profile: Profile, config: ProfileConfig, client: Client) -> MetricsServer:
@@ -181,7 +187,8 @@ def main() -> None:
     profile = from_directory(Path(sys.argv[1]))
     config = profile.load()
     # Before there is an event loop: netlink's synchronous calls run one of their own.
-    ensure_address(profile.machine_bridge, config.node_ip, ip_network(config.machine_cidr).prefixlen)
+    for address, prefix_length in config.machine_addresses.items():
+        ensure_address(profile.machine_bridge, address, prefix_length)
     asyncio.run(run(profile, config))
 
 

@@ -49,6 +49,14 @@ def require_writable_home(home: Path) -> None:
         raise ClusterError(HOME_PERMISSION, f"{home} is not writable: {error.strerror}", advice) from error
 
 
+def require_ipv6() -> None:
+    """What a cluster of both address families needs of the kernel."""
+    if not Path("/proc/net/if_inet6").exists():
+        raise ClusterError(
+            MISSING_FEATURE, "This kernel has no IPv6", "Load it: sudo modprobe ipv6, or leave it at IPv4"
+        )
+
+
 def require_features() -> None:
     """Kernel features and programs without which no pod can run."""
     if "overlay" not in Path("/proc/filesystems").read_text() and not Path("/sys/module/overlay").exists():

@@ -34,7 +34,7 @@ class ProfileConfig:
     kubernetes_version: str  # v1.37.0
     node_name: str
     node_ip: str
-    machine_cidr: str  # the network of the profile's machines
+    machine_cidr: str  # the network of the profile's machines; like the next two, of IPv4, or of both with a comma
     pod_cidr: str
     service_cidr: str
     dns_domain: str
@@ -45,6 +45,14 @@ class ProfileConfig:
     def minor(self) -> int:
         """37 of v1.37.0."""
         return int(self.kubernetes_version.split(".")[1])
+
+    @property
+    def machine_addresses(self) -> dict[str, int]:
+        """The node's addresses with the length of their networks' prefixes, that of IPv4 first."""
+        import ipaddress  # few commands want it
+
+        four, *sixes = (ipaddress.ip_network(cidr) for cidr in self.machine_cidr.split(","))
+        return {self.node_ip: four.prefixlen} | {str(six[1]): six.prefixlen for six in sixes}
 
     @property
     def server_url(self) -> str:

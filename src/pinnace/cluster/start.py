@@ -23,6 +23,7 @@ from pinnace.cluster.reasons import (
     PKI,
     PORT_IN_USE,
     START_FAILED,
+    USAGE,
     ClusterError,
 )
 from pinnace.cluster.supervisor import NOT_NEEDED
@@ -38,6 +39,8 @@ class StartOptions:
     kubernetes_version: str = ""  # empty: the profile's own, or the newest
     api_server_port: int | None = None
     dns_domain: str = "cluster.local"
+    service_cidr: str = ""  # a range, or one of each family; empty: chosen
+    dual_stack: bool = False  # addresses of both families; said by a service_cidr of both, too
     wait_timeout: float = 120.0  # seconds
     keep_context: bool = False  # leave kubectl's current context alone
     feature_gates: dict[str, bool] | None = None  # None: as they are stored
@@ -86,18 +89,23 @@ def _decide(profile: Profile, options: StartOptions) -> ProfileConfig:
             )
         if not running and not guard.processes(profile):
             preflight.choose_port(port)
+        _check_networks(stored, options)
         config = replace(stored, kubernetes_version=version, feature_gates=gates)
     else:
         port = preflight.choose_port(options.api_server_port)
-        free = subnets.choose([*subnets.networks_in_use(), *_networks_of_profiles(profile)])
+        dual = options.dual_stack or "," in options.service_cidr
+        if dual:
+            preflight.require_ipv6()
+        used = [*subnets.networks_in_use(), *_networks_of_profiles(profile)]
+        free = subnets.choose(used, dual=dual, services=options.service_cidr)
         config = ProfileConfig(
             name=profile.name,
             kubernetes_version=version,
             node_name=profile.name.lower(),
-            node_ip=str(free.machines[1]),
-            machine_cidr=str(free.machines),
-            pod_cidr=str(free.pods),
-            service_cidr=str(free.services),
+            node_ip=subnets.first_address(free.machines),
+            machine_cidr=free.machines,
+            pod_cidr=free.pods,
+            service_cidr=free.services,
             dns_domain=options.dns_domain,
             api_server_port=port,
             feature_gates=gates,
@@ -107,6 +115,17 @@ def _decide(profile: Profile, options: StartOptions) -> ProfileConfig:
     return config
 
 
+def _check_networks(stored: ProfileConfig, options: StartOptions) -> None:
+    """Raise ClusterError where other networks are asked for than those that the cluster's objects have addresses of."""
+    asked, there = options.service_cidr, stored.service_cidr
+    if asked not in ("", there) or (options.dual_stack and "," not in there):
+        raise ClusterError(
+            USAGE,
+            f"The cluster's Services have the addresses {there}, which cannot be changed",
+            "Delete the cluster first, or leave --service-cluster-ip-range and --ip-family out",
+        )
+
+
 def _networks_of_profiles(profile: Profile) -> Iterator[IPv4Network]:
     """What the home's other profiles reserve, running or not."""
     for name in list_profiles(profile.home):
@@ -114,7 +133,8 @@ def _networks_of_profiles(profile: Profile) -> Iterator[IPv4Network]:
             other = Profile(name, profile.home).load()
         except ClusterError:
             continue  # a corrupt profile reserves nothing
-        yield from (IPv4Network(cidr) for cidr in (other.machine_cidr, other.pod_cidr, other.service_cidr))
+        cidrs = (other.machine_cidr, other.pod_cidr, other.service_cidr)
+        yield from (IPv4Network(cidr.split(",")[0]) for cidr in cidrs)
 
 
 def _bring_up(profile: Profile, config: ProfileConfig, options: StartOptions, progress: Progress) -> None:

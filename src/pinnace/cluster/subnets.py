@@ -18,30 +18,44 @@ TRIES = 20
 
 @dataclass(frozen=True, slots=True)
 class Subnets:
-    """The three networks of one profile."""
+    """The networks of one profile, each as its configuration has it: a range, or one of each family with a comma."""
 
-    machines: Network
-    pods: Network
-    services: Network
+    machines: str
+    pods: str
+    services: str
 
 
-def choose(used: Iterable[Network]) -> Subnets:
-    """The first free set; raises ClusterError when none of the 20 candidates is free."""
+def choose(used: Iterable[Network], *, dual: bool = False, services: str = "") -> Subnets:
+    """The first free set; raises ClusterError when none of the 20 candidates is free.
+
+    With `dual`, networks of IPv6 as well: unique local ones, that of kind's clusters for pods and Services. `services`
+    are given by who starts the cluster.
+    """
     taken = list(used)
+    own = services.split(",")[0]
+    if own and any(Network(own).overlaps(other) for other in taken):
+        raise ClusterError(NO_SUBNET, f"{own} is in use on this machine", "Choose another --service-cluster-ip-range")
     for number in range(TRIES):
-        candidate = Subnets(
-            machines=Network(f"192.168.{49 + 9 * number}.0/24"),
-            pods=Network(f"10.{244 - number}.0.0/16"),
-            services=Network(f"10.{96 + number}.0.0/16"),
-        )
-        mine = (candidate.machines, candidate.pods, candidate.services)
-        if not any(network.overlaps(other) for network in mine for other in taken):
-            return candidate
+        machine, pod, service = 49 + 9 * number, 244 - number, 96 + number
+        fours = (f"192.168.{machine}.0/24", f"10.{pod}.0.0/16", own or f"10.{service}.0.0/16")
+        if any(Network(cidr).overlaps(other) for cidr in fours for other in taken):
+            continue
+        if not dual:
+            return Subnets(*fours)
+        sixes = [f"fd00:192:168:{machine}::/64", f"fd00:10:{pod}::/56", f"fd00:10:{service}::/112"]
+        if services:
+            sixes[2] = services.split(",")[1]
+        return Subnets(*(f"{four},{six}" for four, six in zip(fours, sixes, strict=True)))
     raise ClusterError(
         NO_SUBNET,
         f"All {TRIES} candidate subnets (192.168.49.0/24 and on) are in use on this machine",
         "Delete a profile that is not needed: pinnace delete -p NAME",
     )
+
+
+def first_address(cidr: str) -> str:
+    """The first address of the first of some networks."""
+    return str(Network(cidr.split(",")[0])[1])
 
 
 def networks_in_use(route_table: Path = Path("/proc/net/route")) -> list[Network]:

@@ -28,7 +28,7 @@ class ClusterNames:
 
 def first_service_ip(service_cidr: str) -> str:
     """The address of the `kubernetes` Service: the first of the range."""
-    return str(ipaddress.ip_network(service_cidr)[1])
+    return str(ipaddress.ip_network(service_cidr.split(",")[0])[1])
 
 
 def apiserver_names(cluster: ClusterNames) -> tuple[str, ...]:

@@ -12,6 +12,8 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+_NODAD = 0x02  # IFA_F_NODAD of linux/if_addr.h
+
 
 def ensure_address(bridge: str, address: str, prefix_length: int) -> None:
     """Make sure that `bridge` exists, is up and has the address; idempotent."""
@@ -24,7 +26,7 @@ def ensure_address(bridge: str, address: str, prefix_length: int) -> None:
         index = _index(netlink, bridge)
         netlink.link("set", index=index, state="up")
         try:
-            netlink.addr("add", index=index, address=address, prefixlen=prefix_length)
+            netlink.addr("add", index=index, address=address, prefixlen=prefix_length, **_unasked(address))
         except NetlinkError as error:
             if error.code != errno.EEXIST:
                 raise
@@ -35,6 +37,11 @@ def remove_link(name: str) -> None:
     with IPRoute() as netlink:
         if netlink.link_lookup(ifname=name):
             netlink.link("del", index=_index(netlink, name))
+
+
+def _unasked(address: str) -> dict[str, int]:
+    """An IPv6 address is ours at once: there is nobody on the bridge to ask whether it is taken."""
+    return {"flags": _NODAD} if ":" in address else {}
 
 
 def _index(netlink: Any, name: str) -> int:

@@ -164,7 +164,8 @@ def _obey_item_directives(before: list[Any], patch: list[Any], key: str) -> tupl
             raise bad_request("merging lists cannot yet be specified in the patch")
         else:
             raise _unknown_directive(directive, item)
-    return ([] if replace else before), additions
+    # A list that replaces is taken as it is, even where items have one key: addresses of a node have few types.
+    return ([_plain(item) for item in additions], []) if replace else (before, additions)
 
 
 def _merge_ordered_lists(merged: Obj, patch: Obj, schema: Schema | None) -> set[str]:
