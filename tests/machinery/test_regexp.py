@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pinnace.machinery.regexp import RegexpError, check_regexp, compile_regexp, matches
+from pinnace.machinery.regexp import RegexpError, find_all, matches
 
 
 @pytest.mark.parametrize(
@@ -28,9 +30,9 @@ from pinnace.machinery.regexp import RegexpError, check_regexp, compile_regexp, 
     ],
 )
 def test_what_is_no_pattern_is_refused_in_the_words_of_go(pattern: str, why: str) -> None:
-    for refuse in (check_regexp, compile_regexp):
+    for refuse in (matches, find_all):
         with pytest.raises(RegexpError) as refused:
-            refuse(pattern)
+            refuse(pattern, "abc")
         assert str(refused.value) == f"error parsing regexp: {why}"
 
 
@@ -58,8 +60,41 @@ def test_no_pattern_backtracks_without_end(pattern: str) -> None:
     assert not matches(pattern, "a" * 5000 + "b")
 
 
-@given(
-    st.text("ab\n.", max_size=8), st.sampled_from(["^a", "b$", "a.b", "(a|b)*a$", "[^a]b", r"\bab\b", "a{2,3}", "^$"])
+@pytest.mark.parametrize(
+    ("pattern", "text", "found"),
+    [
+        ("[a-z]+", "abc 12 de", ["abc", "de"]),
+        ("(a)(b)", "abab", ["ab", "ab"]),
+        ("a|ab", "ab", ["a"]),
+        ("a*", "baaac", ["", "aaa", ""]),
+        ("", "é\u0301", ["", "", ""]),
+        ("é+", "héé é", ["éé", "é"]),
+        ("$", "x\ny", [""]),
+        ("(?i)B.", "abcb\n", ["bc"]),
+        (r"(?<word>\w+)\z", "a bc", ["bc"]),
+        ("x", "abc", []),
+        (r"\x00.", "a\0b\0c", ["\0b", "\0c"]),
+        ("a\0", "a\0b", ["a\0"]),
+        ("\ue000", "\ue000\ue001", ["\ue000"]),
+    ],
 )
-def test_both_engines_agree(text: str, pattern: str) -> None:
-    assert matches(pattern, text) == (compile_regexp(pattern).search(text) is not None)
+def test_what_is_found_is_what_go_finds(pattern: str, text: str, found: list[str]) -> None:
+    assert find_all(pattern, text) == found
+    assert matches(pattern, text) is bool(found)
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\0"])
+def test_a_text_does_not_end_at_a_zero(text: str) -> None:
+    assert matches("b$", text) is text.endswith("b")
+    assert matches("\0", text)
+
+
+@given(
+    st.text("ab\n.\0", max_size=8),
+    st.sampled_from(["^a", "b$", "a.b", "(a|b)*a$", "[^a]b", r"\bab\b", "a{2,3}", "^$", "(a|ab)(b?)"]),
+)
+def test_what_is_found_agrees_with_pythons_engine(text: str, pattern: str) -> None:
+    found = [match[0] for match in re.finditer(pattern.replace("$", r"\Z"), text)]
+
+    assert find_all(pattern, text) == found
+    assert matches(pattern, text) is bool(found)

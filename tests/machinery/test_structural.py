@@ -12,7 +12,6 @@ from pinnace.machinery import structural_rules
 from pinnace.machinery.decoding import DecodeError
 from pinnace.machinery.errors import Cause
 from pinnace.machinery.meta import GVK, Obj, deep_copy
-from pinnace.machinery.regexp import compile_regexp
 from pinnace.machinery.schema import Schemas
 from pinnace.machinery.structural import Structural, compile_structural, prune
 from pinnace.machinery.structural_defaults import default_errors, set_defaults
@@ -469,12 +468,6 @@ def test_formats(format_: str, good: str, bad: str) -> None:
 )
 def test_limits_are_shown_as_go_shows_floats(number: float, shown: str) -> None:
     assert go_float(number) == shown
-
-
-def test_expressions_follow_go() -> None:
-    assert compile_regexp("^[[:alpha:]_]+$").search("ab_")
-    assert not compile_regexp("^a$").search("a\n")
-    assert compile_regexp(r"(?<word>\w+)\z").search("a b")
 
 
 _JSON = st.recursive(
