@@ -185,6 +185,12 @@ def _priority_grace(value: Any) -> tuple[int, int]:
     return _integer(value.get("priority", 0)), _integer(value.get("shutdownGracePeriodSeconds", 0))
 
 
+def _object(value: Any) -> Obj:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r} is not an object")
+    return value
+
+
 def _taint(value: Any) -> Obj:
     if not isinstance(value, dict):
         raise TypeError(f"{value!r} is not a taint")
@@ -208,6 +214,8 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "containerLogMaxFiles": ("container_log_max_files", _integer),
     "containerLogMaxSize": ("container_log_max_size", _bytes),
     "containerRuntimeEndpoint": ("container_runtime_endpoint", _text),
+    "cpuManagerPolicy": ("cpu_manager_policy", _text),
+    "cpuManagerPolicyOptions": ("cpu_manager_policy_options", _texts),
     "crashLoopBackOff.maxContainerRestartPeriod": ("max_container_restart_period", _seconds),
     "enableDebuggingHandlers": ("enable_debugging_handlers", _boolean),
     "enableServer": ("enable_server", _boolean),
@@ -235,6 +243,7 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "maxParallelImagePulls": ("max_parallel_image_pulls", _integer),
     "maxPods": ("max_pods", _integer),
     "mergeDefaultEvictionSettings": ("merge_default_eviction", _boolean),
+    "memoryManagerPolicy": ("memory_manager_policy", _text),
     "nodeLeaseDurationSeconds": ("node_lease_duration", _integer),
     "nodeStatusReportFrequency": ("status_report_frequency", _seconds),
     "nodeStatusUpdateFrequency": ("status_update_frequency", _seconds),
@@ -246,6 +255,8 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "providerID": ("provider_id", _text),
     "registerNode": ("register_node", _boolean),
     "registerWithTaints": ("taints", _list(_taint)),
+    "reservedMemory": ("reserved_memory", _list(_object)),
+    "reservedSystemCPUs": ("reserved_system_cpus", _text),
     "resolvConf": ("resolv_conf", _path),
     "rotateCertificates": ("rotate_certificates", _boolean),
     "runtimeRequestTimeout": ("runtime_request_timeout", _seconds),
@@ -260,6 +271,8 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "syncFrequency": ("sync_frequency", _seconds),
     "systemReserved": ("system_reserved", _amounts),
     "tlsCertFile": ("tls_cert_file", _path),
+    "topologyManagerPolicy": ("topology_manager_policy", _text),
+    "topologyManagerScope": ("topology_manager_scope", _text),
     "tlsPrivateKeyFile": ("tls_key_file", _path),
 }
 _OUTER = {path for path, shape in SHAPE.items() if isinstance(shape, dict)} | {

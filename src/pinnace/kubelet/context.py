@@ -25,6 +25,7 @@ from pinnace.kubelet.resizing import Resizing
 from pinnace.kubelet.runtime_status import RuntimeCache
 from pinnace.kubelet.status_writer import StatusWriter
 from pinnace.kubelet.termination import TerminationMessages
+from pinnace.kubelet.topology.manager import ResourceManagers
 from pinnace.kubelet.volumes.context import VolumeContext
 from pinnace.kubelet.volumes.pod_certificates import PodCertificates
 from pinnace.kubelet.volumes.tokens import Tokens
@@ -53,6 +54,8 @@ class Node:
     starts: asyncio.Semaphore  # sandboxes being made at the same time
     resizing: Resizing  # the sizes that pods were granted and have
     devices: DeviceManager
+    managers: ResourceManagers
+    cpus_changed: Callable[[], None] = lambda: None  # containers may have to run on other CPUs
     cgroups: CgroupManager | None = None  # None: pods' cgroups are left to the runtime
     messages: TerminationMessages = field(default_factory=TerminationMessages)
 

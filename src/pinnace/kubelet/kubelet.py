@@ -44,6 +44,8 @@ from pinnace.kubelet.runtime_status import PodRuntimeStatus, RuntimeCache, conta
 from pinnace.kubelet.shutdown import NodeShutdown
 from pinnace.kubelet.static_pods import Mirrors, StaticPods
 from pinnace.kubelet.status_writer import StatusWriter
+from pinnace.kubelet.topology import configured
+from pinnace.kubelet.topology.rebinding import Rebinding
 from pinnace.kubelet.volumes.pod_certificates import PodCertificates
 from pinnace.kubelet.volumes.tokens import Tokens
 from pinnace.machinery.errors import ApiError
@@ -74,6 +76,9 @@ class Kubelet:
         self._services = self._factory.informer(SERVICES)
         events = EventRecorder(client, "kubelet", options.node_name)
         cache = RuntimeCache(runtime, options.node_ip)
+        devices = DeviceManager(options.root_dir / "device-plugins", self._devices_changed)
+        managers = configured.make(options, devices)
+        self._rebinding = Rebinding(runtime, cache, lambda: managers.cpu)
         self.node = Node(
             options=options,
             client=client,
@@ -90,8 +95,12 @@ class Kubelet:
             node_object=self.node_object,
             crashes=Backoff(time.time, longest=options.max_container_restart_period),
             starts=asyncio.Semaphore(options.max_parallel_starts),
-            resizing=Resizing(options.pods_dir, self._others, self.node_object, self._tell_pod, self._poke),
-            devices=DeviceManager(options.root_dir / "device-plugins", self._devices_changed),
+            resizing=Resizing(
+                options.pods_dir, self._others, self.node_object, self._tell_pod, self._poke, managers.fixed()
+            ),
+            devices=devices,
+            managers=managers,
+            cpus_changed=lambda: self._rebinding.poke(),
             cgroups=cgroups,
         )
         self.workers: dict[str, PodWorker] = {}
@@ -227,6 +236,7 @@ class Kubelet:
             ("node status", self.node_status.run),
             ("lease", self._lease.run),
             ("housekeeping", self._housekeeping),
+            ("CPUs", self._rebind),
             ("images", self._images.run),
             ("eviction", self._keep_from_pressure),
             ("shutdown", self.shutdown.watch),
@@ -259,6 +269,10 @@ class Kubelet:
                 raise
         if self.options.cgroup_driver == "systemd":
             self.node.cgroups = None  # slices are systemd's: what the runtime does not ask of it is not done
+
+    async def _rebind(self) -> None:
+        await self.pods_known.wait()
+        await self._rebinding.run()
 
     async def _open_sockets(self) -> None:
         try:
@@ -433,7 +447,7 @@ class Kubelet:
             gc.collect_directories(self.node, {*self.workers, *self.node.cache.pods})
             self.node.crashes.collect()
             self.node.resizing.retry()
-            self.node.devices.keep_only(self.workers)
+            self.node.managers.keep_only(self.workers)
             self.node.devices.expire(time.monotonic())
             await asyncio.sleep(self.options.housekeeping_period)
 

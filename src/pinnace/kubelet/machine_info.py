@@ -42,7 +42,7 @@ def read_machine(root: Path) -> Machine:
         cpus=os.cpu_count() or 1,
         memory=_total_memory(_read("/proc/meminfo")),
         disk=disk.f_blocks * disk.f_frsize,
-        huge_pages=_huge_pages(Path("/sys/kernel/mm/hugepages")),
+        huge_pages=huge_pages(Path("/sys/kernel/mm/hugepages")),
         kernel_version=platform.release(),
         os_image=_os_image(_read("/etc/os-release")),
         machine_id=_read("/etc/machine-id"),
@@ -76,7 +76,8 @@ def _os_image(text: str) -> str:
     return "Linux"
 
 
-def _huge_pages(directory: Path) -> dict[str, int]:
+def huge_pages(directory: Path) -> dict[str, int]:
+    """Bytes of huge pages by resource (`hugepages-2Mi`), of a directory as the kernel has them."""
     found = {}
     for entry in sorted(directory.glob("hugepages-*kB")):
         kilobytes = int(entry.name.removeprefix("hugepages-").removesuffix("kB"))

@@ -91,6 +91,15 @@ class KubeletOptions:
     pods_pids_limit: int = 0
     allowed_unsafe_sysctls: list[str] = field(default_factory=list)  # names, or patterns that end in `*`
 
+    # CPUs, memory and devices that belong together
+    cpu_manager_policy: str = "none"  # or static
+    cpu_manager_policy_options: Mapping[str, str] = field(default_factory=dict)
+    reserved_system_cpus: str = ""  # a cpuset, in place of as many as are reserved
+    memory_manager_policy: str = "None"  # or Static
+    reserved_memory: Sequence[Obj] = ()  # numaNode and limits
+    topology_manager_policy: str = "none"
+    topology_manager_scope: str = "container"  # or pod
+
     # Where resources are short: signal -> amount, percentage or duration
     eviction_hard: Mapping[str, str] = field(default_factory=lambda: DEFAULT_HARD)
     eviction_soft: Mapping[str, str] = field(default_factory=dict)

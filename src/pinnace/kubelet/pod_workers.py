@@ -23,7 +23,6 @@ from pinnace.kubelet.actuation import actuate, settle
 from pinnace.kubelet.admission import Refusal
 from pinnace.kubelet.compute import Actions, Kill, compute_actions
 from pinnace.kubelet.context import Node
-from pinnace.kubelet.devices.manager import AllocationError
 from pinnace.kubelet.go_words import rpc_error
 from pinnace.kubelet.killing import kill_container, kill_pod, remove_pod
 from pinnace.kubelet.pods import (
@@ -38,6 +37,7 @@ from pinnace.kubelet.resources import cgroup_parent
 from pinnace.kubelet.runtime_status import PodRuntimeStatus, container_name
 from pinnace.kubelet.starting import RETRY, SandboxError, Starter, Stopped, create_sandbox, unless
 from pinnace.kubelet.status import disrupted, pod_status, rejected_status
+from pinnace.kubelet.topology.errors import ManagerError, RefusedError
 from pinnace.kubelet.volumes.pod_volumes import MountErrors, set_up_all, tear_down, unmount_volumes
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, is_deleting, name_of, namespace_of, parse_time, uid_of
@@ -203,7 +203,7 @@ class PodWorker:
     # Syncing.
 
     async def _sync(self) -> float | None:
-        if not self.admitted and not (self._try_to_admit() and await self._take_devices()):
+        if not self.admitted and not (self._try_to_admit() and await self._take_resources()):
             return 0.0
         self.pod = self._node.resizing.applied(self.asked)
         self._look_after_probes()
@@ -240,15 +240,18 @@ class PodWorker:
         self._reject(refusal)
         return False
 
-    async def _take_devices(self) -> bool:
-        """Have the pod's devices allocated; whether it can run."""
+    async def _take_resources(self) -> bool:
+        """Have the pod's CPUs, memory and devices allocated; whether it can run."""
         try:
-            await self._node.devices.allocate(self.pod)
-        except AllocationError as error:
-            text = f"Allocate failed due to {error}, which is unexpected"
+            await self._node.managers.allocate(self.pod)
+        except ManagerError as error:
+            reason, text = "UnexpectedAdmissionError", f"Allocate failed due to {error}, which is unexpected"
+            if isinstance(error, RefusedError):
+                reason, text = error.reason, str(error)
             self.admitted = False
-            self._reject(Refusal("UnexpectedAdmissionError", f"Pod was rejected: {text}", text))
+            self._reject(Refusal(reason, f"Pod was rejected: {text}", text))
             return False
+        self._node.cpus_changed()
         return True
 
     def _reject(self, refusal: Refusal) -> None:
@@ -409,7 +412,8 @@ class PodWorker:
             finally:
                 self._killing = None
         self._ended.set()
-        node.devices.release(self.uid)
+        if node.managers.release(self.uid):
+            node.cpus_changed()
         node.probes.forget_pod(self.uid)
 
     async def _clean_up(self) -> float | None:

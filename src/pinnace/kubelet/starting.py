@@ -17,7 +17,6 @@ from pinnace.kubelet import env_files
 from pinnace.kubelet.cgroups import pod_resources
 from pinnace.kubelet.container_status import Waiting
 from pinnace.kubelet.context import Node
-from pinnace.kubelet.devices.manager import AllocationError
 from pinnace.kubelet.env import ConfigError, Environment
 from pinnace.kubelet.go_words import duration, rpc_error
 from pinnace.kubelet.images import ImageError
@@ -34,6 +33,7 @@ from pinnace.kubelet.runtime_config import (
 )
 from pinnace.kubelet.runtime_status import restart_count
 from pinnace.kubelet.security import verify_non_root
+from pinnace.kubelet.topology.errors import ManagerError
 from pinnace.kubelet.volumes.pod_volumes import container_devices, container_mounts, image_volumes
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, namespace_of, uid_of
@@ -79,7 +79,7 @@ async def create_sandbox(node: Node, pod: Obj, attempt: int) -> None:
         log_directory(node.options.pod_logs_dir, pod).mkdir(parents=True, exist_ok=True)
         if node.cgroups is not None:
             node.cgroups.create(config.linux.cgroup_parent)
-            node.cgroups.limit(config.linux.cgroup_parent, pod_resources(pod))
+            node.cgroups.limit(config.linux.cgroup_parent, node.managers.of_pod(pod, pod_resources(pod)))
         async with node.starts:
             identity = await node.runtime.run_pod_sandbox(config)
         await node.cache.refresh_sandbox(identity)
@@ -198,7 +198,7 @@ class Starter:
         prepared.devices = container_devices(pod, container, volumes)
         try:
             await node.devices.starting(uid_of(pod), container["name"])
-        except AllocationError as error:
+        except ManagerError as error:
             raise ConfigError(str(error)) from error
         prepared.hold(node.devices.held(uid_of(pod), container["name"]).values())
         return prepared
@@ -227,6 +227,7 @@ class Starter:
         if sandbox is None:
             return RETRY
         config = container_config(pod, container, prepared, node.options, node.memory_capacity())
+        node.managers.bind(uid_of(pod), name, config.linux.resources)
         pod_config = sandbox_config(pod, sandbox.metadata.attempt, node.options, node.host_dns())
         log_directory(node.options.pod_logs_dir, pod).joinpath(name).mkdir(parents=True, exist_ok=True)
         try:

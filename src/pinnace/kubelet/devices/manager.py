@@ -19,6 +19,7 @@ import structlog
 from pinnace.kubelet.devices.choice import Numa, Unavailable, aligned, candidates, pick
 from pinnace.kubelet.devices.gate import Gate
 from pinnace.kubelet.pods import amount_of, containers, init_containers, is_sidecar
+from pinnace.kubelet.topology.errors import ManagerError
 from pinnace.machinery.meta import Obj, uid_of
 
 if TYPE_CHECKING:
@@ -29,10 +30,6 @@ _log = structlog.get_logger()
 
 STOP_GRACE = 300.0  # seconds until the resource of a plugin that is gone is gone too
 _SOCKET, _CHECKPOINT = "kubelet.sock", "kubelet_internal_checkpoint"
-
-
-class AllocationError(Exception):
-    """A container cannot have its devices; the text is that of the kubelet's event."""
 
 
 class Held(NamedTuple):
@@ -58,17 +55,16 @@ Key = tuple[str, str]  # pod UID and container
 
 
 class DeviceManager:
-    """`changed` is called when capacity is another; `affinity` says which NUMA nodes a container shall use."""
+    """`changed` is called when capacity is another; `affinity` may say which NUMA nodes a container shall use."""
 
     def __init__(
         self,
         directory: Path,
         changed: Callable[[], None],
-        affinity: Callable[[str, str], Numa | None] = lambda _uid, _name: None,
     ) -> None:
         self._directory = directory
         self._changed = changed
-        self._affinity = affinity
+        self.affinity: Callable[[str, str], Numa | None] = lambda _uid, _name: None
         self._resources: dict[str, Resource] = {}
         self._held: dict[Key, dict[str, Held]] = {}
         self._gate = Gate(directory / _SOCKET, self._make_server)
@@ -177,30 +173,38 @@ class DeviceManager:
     def _taken(self, resource: str) -> set[str]:
         return {device for held in self._held.values() if resource in held for device in held[resource].ids}
 
-    async def allocate(self, pod: Obj) -> None:
-        """Give every container its devices; what init containers held, main ones may have. Raises AllocationError."""
-        if not self.manages(pod):
+    async def allocate(self, pod: Obj, prepare: Callable[[Obj], None] | None = None) -> None:
+        """Give every container its devices; what init containers held, main ones may have. Raises ManagerError.
+
+        `prepare` is called before each container's turn: what it decides, `affinity` tells.
+        """
+        if prepare is None and not self.manages(pod):
             return
+        prepare = prepare or (lambda _container: None)
         async with self._lock:
             reusable: dict[str, set[str]] = {}
             try:
                 for container in init_containers(pod):
+                    prepare(container)
                     held = await self._give(uid_of(pod), container, reusable)
                     for resource, one in held.items():
                         kept = reusable.setdefault(resource, set())
                         (kept.difference_update if is_sidecar(container) else kept.update)(one.ids)
                 for container in containers(pod):
+                    prepare(container)
                     for resource, one in (await self._give(uid_of(pod), container, reusable)).items():
                         reusable.get(resource, set()).difference_update(one.ids)
-            except AllocationError:
+            except ManagerError:
                 self._drop(uid_of(pod))
                 raise
             finally:
-                self._save()
+                if self._resources:
+                    self._save()
 
     async def _give(self, uid: str, container: Obj, reusable: dict[str, set[str]]) -> dict[str, Held]:
-        held = self._held.setdefault((uid, container["name"]), {})
-        for name, needed in self._asked(container).items():
+        asked = self._asked(container)
+        held = self._held.setdefault((uid, container["name"]), {}) if asked else {}
+        for name, needed in asked.items():
             if name in held or needed == 0:
                 continue
             resource = self._resources[name]
@@ -210,15 +214,15 @@ class DeviceManager:
                     raise Unavailable(f"endpoint {name} has been stopped")
                 held[name] = Held(ids, await resource.plugin.allocate(ids))
             except Unavailable as error:
-                raise AllocationError(str(error)) from None
+                raise ManagerError(str(error)) from None
             except Exception as error:  # whatever gRPC raises: it is not imported here
-                raise AllocationError(_told(error)) from error
+                raise ManagerError(_told(error)) from error
         return held
 
     async def _choose(self, resource: Resource, uid: str, name: str, needed: int, reusable: set[str]) -> list[str]:
         taken = self._taken(resource.name)
         first, free = candidates(resource.name, resource.healthy, taken, reusable, needed)
-        affinity = self._affinity(uid, name)
+        affinity = self.affinity(uid, name)
         if resource.plugin is not None and resource.plugin.preferred and len(first) < needed:
             near, _ = aligned(free, resource.healthy, affinity)
             offered = near if len(first) + len(near) >= needed else free
@@ -234,14 +238,14 @@ class DeviceManager:
         return self._held.get((uid, name), {})
 
     async def starting(self, uid: str, name: str) -> None:
-        """Tell plugins that want to know that a container is about to start. Raises AllocationError."""
+        """Tell plugins that want to know that a container is about to start. Raises ManagerError."""
         for resource, one in self.held(uid, name).items():
             found = self._resources.get(resource)
             if found is not None and found.plugin is not None and found.plugin.pre_start:
                 try:
                     await found.plugin.starting(one.ids)
                 except Exception as error:
-                    raise AllocationError(
+                    raise ManagerError(
                         f"device plugin PreStartContainer rpc failed with err: {_told(error)}"
                     ) from error
 
@@ -255,6 +259,10 @@ class DeviceManager:
         for key in gone:
             del self._held[key]
         return bool(gone)
+
+    def owners(self) -> set[str]:
+        """The UIDs of pods that hold devices."""
+        return {uid for uid, _ in self._held}
 
     def keep_only(self, uids: Iterable[str]) -> None:
         """Release what pods hold that are not here any more."""
