@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from pinnace.apis.device_selection import rule_selects
 from pinnace.apis.resources import DEVICE_TAINT_RULES, PODS, RESOURCE_CLAIMS
 from pinnace.controllers.device_taint_eviction import DeviceTaintEvictionController
-from pinnace.controllers.device_taints import Device, evicted_at, published_taints, selects, tolerates
+from pinnace.controllers.device_taints import Device, evicted_at, published_taints, tolerates
 from pinnace.machinery.meta import Obj, format_time
 from tests.client.fake_api import FakeApi
 from tests.controllers.simulation import messages, running
@@ -51,7 +52,11 @@ def claim(*tolerations: Obj, **status: Any) -> Obj:
     ],
 )
 def test_which_devices_a_rule_taints(selector: dict[str, Any], expected: bool) -> None:
-    assert selects(rule(**selector), GPU) is expected
+    assert rule_selects(rule(**selector), *GPU) is expected
+
+
+def test_a_rule_without_selector_taints_nothing() -> None:
+    assert not rule_selects({"spec": {"taint": {}}}, *GPU)
 
 
 @pytest.mark.parametrize(

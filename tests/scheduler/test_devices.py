@@ -1,13 +1,18 @@
-"""Which devices claims get: classes, selectors, counts, alternatives, constraints; a table each."""
+"""Which devices claims get: classes, selectors, counts, alternatives, constraints, shares; a table each."""
 
 from __future__ import annotations
 
+import itertools
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from pinnace.machinery.meta import Obj
-from pinnace.scheduler.devices import Allocator, Inventory, allocated_devices, is_available
+from pinnace.scheduler import device_binding
+from pinnace.scheduler.device_allocation import Allocator, Taken, taken_by
+from pinnace.scheduler.device_amounts import consumption
+from pinnace.scheduler.devices import Inventory, is_available
 
 DRIVER = "gpu.example.com"
 
@@ -42,10 +47,11 @@ def claim(*requests: Obj, constraints: list[Obj] | None = None, **more: Any) -> 
     return {"spec": {"devices": {"requests": list(requests), "constraints": constraints or [], **more}}}
 
 
-def allocated(claims: list[Obj], *slices: Obj, taken: set[Any] | None = None) -> list[list[tuple[str, str]]] | None:
+def allocated(claims: list[Obj], *slices: Obj, taken: Taken | None = None) -> list[list[tuple[str, str]]] | None:
     """Request and device of every result, claim by claim."""
-    devices = Inventory(slices).on("n", {"zone": "a"})
-    found = Allocator(claims, CLASSES, taken or set()).allocate(devices)
+    inventory, taken = Inventory(slices), taken or Taken()
+    left = inventory.counters_left(taken.every)
+    found = Allocator(claims, CLASSES, taken, left).allocate(inventory.on("n", {"zone": "a"}), "n")
     if found is None:
         return None
     return [[(one["request"], one["device"]) for one in each["devices"]["results"]] for each in found]
@@ -108,20 +114,205 @@ def test_allocations(claims: list[Obj], slices: list[Obj], expected: list[list[t
 
 
 def test_what_others_have_is_left_to_them_unless_it_is_only_looked_at() -> None:
-    has: Obj = {"status": {"allocation": {"devices": {"results": [
+    has: Obj = {"devices": {"results": [
         {"driver": DRIVER, "pool": "n", "device": "d1"},
-        {"driver": DRIVER, "pool": "n", "device": "d2", "adminAccess": True}]}}}}  # fmt: skip
-    taken = allocated_devices([has])
-    assert taken == {(DRIVER, "n", "d1")}
+        {"driver": DRIVER, "pool": "n", "device": "d2", "adminAccess": True}]}}  # fmt: skip
+    taken = taken_by([has])
+    assert taken.devices == {(DRIVER, "n", "d1")}
     assert allocated([claim(request())], TWO, taken=taken) == [[("r", "d2")]]
     assert allocated([claim(request(adminAccess=True))], TWO, taken=taken) == [[("r", "d1")]]
+
+
+# Capacity that requests share.
+
+
+def shared(name: str, policy: Obj | None = None, **more: Any) -> Obj:
+    memory = {"value": "8Gi", **({"requestPolicy": policy} if policy else {})}
+    return {"name": name, "allowMultipleAllocations": True, "capacity": {"memory": memory}, **more}
+
+
+def wanting(memory: str, name: str = "r", **more: Any) -> Obj:
+    return request(name, capacity={"requests": {"memory": memory}}, **more)
+
+
+STEPS = {"default": "1Gi", "validRange": {"min": "1Gi", "step": "2Gi", "max": "7Gi"}}
+VALUES = {"default": "2Gi", "validValues": ["2Gi", "4Gi"]}
+
+
+@pytest.mark.parametrize(
+    ("policy", "asked", "granted"),
+    [
+        (None, None, "8Gi"),
+        (None, "3Gi", "3Gi"),
+        (None, "9Gi", None),
+        ({"default": "1Gi"}, None, "1Gi"),
+        ({"default": "1Gi"}, "500Mi", "500Mi"),
+        (STEPS, None, "1Gi"),
+        (STEPS, "100Mi", "1Gi"),
+        (STEPS, "2Gi", "3Gi"),
+        (STEPS, "5Gi", "5Gi"),
+        (STEPS, "8Gi", None),
+        (VALUES, None, "2Gi"),
+        (VALUES, "3Gi", "4Gi"),
+        (VALUES, "4Gi", "4Gi"),
+        (VALUES, "5Gi", None),
+    ],
+)
+def test_what_a_request_takes_of_shared_capacity(policy: Obj | None, asked: str | None, granted: str | None) -> None:
+    found = consumption({"memory": asked} if asked else {}, shared("d", policy)["capacity"], DRIVER)
+    shown = None if found is None else str(found["memory"])
+    assert shown == granted
+
+
+def test_a_capacity_that_a_device_has_not_cannot_be_had() -> None:
+    assert consumption({"cores": "1"}, shared("d")["capacity"], DRIVER) is None
+    assert consumption({f"{DRIVER}/memory": "1Gi"}, shared("d")["capacity"], DRIVER) is not None
+
+
+@pytest.mark.parametrize(
+    ("claims", "devices", "expected"),
+    [
+        ([claim(wanting("4Gi", count=2))], [shared("d")], ["d", "d"]),
+        ([claim(wanting("4Gi", count=3))], [shared("d")], None),
+        ([claim(wanting("5Gi")), claim(wanting("5Gi"))], [shared("d"), shared("e")], ["d", "e"]),
+        ([claim(wanting("5Gi")), claim(wanting("3Gi"))], [shared("d"), shared("e")], ["d", "d"]),
+        ([claim(request()), claim(wanting("1Gi"))], [shared("d"), shared("e")], ["d", "e"]),
+        ([claim(wanting("10Gi"))], [device("d", memory="8Gi"), device("e", memory="16Gi")], ["e"]),
+        ([claim(wanting("1Gi", count=2))], [device("d")], None),
+    ],
+)
+def test_shared_devices_are_given_out_until_they_are_full(
+    claims: list[Obj], devices: list[Obj], expected: list[str] | None
+) -> None:
+    found = allocated(claims, resource_slice(*devices))
+    assert ([one for each in found for _, one in each] if found else None) == expected
+
+
+def test_shares_say_what_they_are_and_count_for_others() -> None:
+    inventory = Inventory([resource_slice(shared("d", STEPS))])
+    ids = (f"share-{number}" for number in itertools.count())
+
+    def allocate(memory: str, taken: Taken) -> list[Obj] | None:
+        allocator = Allocator([claim(wanting(memory))], CLASSES, taken, None, lambda: next(ids))
+        return allocator.allocate(inventory.devices, "n")
+
+    [first] = allocate("4Gi", Taken()) or []
+    assert first["devices"]["results"] == [
+        {
+            "request": "r", "driver": DRIVER, "pool": "n", "device": "d", "shareID": "share-0",
+            "consumedCapacity": {"memory": "5Gi"},
+        }
+    ]  # fmt: skip
+    taken = taken_by([first])
+    assert allocate("4Gi", taken) is None
+    [second] = allocate("3Gi", taken) or []
+    assert second["devices"]["results"][0]["shareID"] == "share-1"
+
+
+# Counters that devices share.
+
+
+def part(name: str, memory: str, **more: Any) -> Obj:
+    needs = [{"counterSet": "gpu-0", "counters": {"memory": {"value": memory}}}]
+    return {"name": name, "consumesCounters": needs, **more}
+
+
+COUNTERS = resource_slice(
+    sharedCounters=[{"name": "gpu-0", "counters": {"memory": {"value": "40Gi"}}}], pool="n", count=2
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "taken", "expected"),
+    [
+        (1, (), ["whole"]),
+        (2, (), ["half-0", "half-1"]),
+        (3, (), None),
+        (1, ("half-0",), ["half-1"]),
+        (2, ("half-0",), None),
+        (1, ("whole",), None),
+    ],
+)
+def test_partitions_of_a_device_share_what_it_has(
+    asked: int, taken: tuple[str, ...], expected: list[str] | None
+) -> None:
+    parts = resource_slice(part("whole", "40Gi"), part("half-0", "20Gi"), part("half-1", "20Gi"), count=2)
+    there = Taken(frozenset((DRIVER, "n", name) for name in taken))
+    found = allocated([claim(request(count=asked))], parts, COUNTERS, taken=there)
+    assert ([one for _, one in found[0]] if found else None) == expected
+
+
+def test_counters_that_nobody_publishes_are_empty() -> None:
+    assert allocated([claim(request())], resource_slice(part("half", "20Gi"))) is None
+
+
+def test_a_shared_partition_takes_its_counters_once() -> None:
+    several = resource_slice({**shared("half"), **part("half", "40Gi")}, count=2)
+    assert allocated([claim(wanting("4Gi", count=2))], several, COUNTERS) == [[("r", "half"), ("r", "half")]]
+
+
+# Where, and with what.
+
+
+def test_a_rule_taints_devices() -> None:
+    rule = {"spec": {"deviceSelector": {"device": "d1"}, "taint": {"key": "broken", "effect": "NoSchedule"}}}
+    inventory = Inventory([TWO], [rule])
+    found = Allocator([claim(request())], CLASSES, Taken()).allocate(inventory.on("n", {})) or []
+    assert [one["device"] for one in found[0]["devices"]["results"]] == ["d2"]
+
+
+def test_devices_that_must_be_attached_say_so_in_the_claim() -> None:
+    conditions: dict[str, Any] = {
+        "bindingConditions": ["attached"],
+        "bindingFailureConditions": ["broken"],
+        "bindsToNode": True,
+    }
+    inventory = Inventory([resource_slice(device("d", **conditions), allNodes=True)])
+    [found] = Allocator([claim(request())], CLASSES, Taken()).allocate(inventory.on("n", {}), "n") or []
+    [result] = found["devices"]["results"]
+    assert (result["bindingConditions"], result["bindingFailureConditions"]) == (["attached"], ["broken"])
+    assert is_available(found, "n", {})
+    assert not is_available(found, "m", {})
+
+
+def reported(*conditions: tuple[str, str], device: str = "d") -> Obj:
+    """A claim for a device that must be attached, and what its driver says of a device."""
+    result = {"driver": DRIVER, "pool": "n", "device": "d", "bindingConditions": ["attached", "up"]}
+    allocation = {
+        "devices": {"results": [{**result, "bindingFailureConditions": ["broken"]}]},
+        "allocationTimestamp": "2026-01-01T00:00:00Z",
+    }
+    said = [{"type": kind, "status": status, "reason": "Why", "message": "so"} for kind, status in conditions]
+    status = [{"driver": DRIVER, "pool": "n", "device": device, "conditions": said}]
+    return {"metadata": {"name": "c"}, "status": {"allocation": allocation, "devices": status}}
+
+
+@pytest.mark.parametrize(
+    ("found", "ready", "failure"),
+    [
+        (reported(), False, ""),
+        (reported(("attached", "True")), False, ""),
+        (reported(("attached", "True"), ("up", "True")), True, ""),
+        (reported(("attached", "True"), ("up", "False")), False, ""),
+        (reported(("attached", "True"), ("up", "True"), device="e"), False, ""),
+        (reported(("broken", "True")), False, 'claim c binding failed: reason=Why, message="so"'),
+        (reported(("broken", "False")), False, ""),
+        ({"metadata": {"name": "c"}, "status": {}}, True, ""),
+    ],
+)
+def test_when_devices_are_ready(found: Obj, ready: bool, failure: str) -> None:
+    assert (device_binding.is_ready(found), device_binding.failure(found)) == (ready, failure)
+    after = datetime(2026, 1, 1, 0, 11, tzinfo=UTC)
+    waits = device_binding.must_wait(found)
+    assert device_binding.is_overdue(found, timedelta(minutes=10), after) is (waits and not ready)
+    assert not device_binding.is_overdue(found, timedelta(minutes=12), after)
 
 
 def test_the_whole_allocation() -> None:
     opaque = {"driver": DRIVER, "parameters": {"mode": "fast"}}
     classes = {"gpu": device_class(config=[{"opaque": opaque}])}
     asked = claim(request(), config=[{"requests": ["r"], "opaque": opaque}])
-    [found] = Allocator([asked], classes, set()).allocate(Inventory([TWO]).on("n", {})) or []
+    [found] = Allocator([asked], classes, Taken()).allocate(Inventory([TWO]).on("n", {})) or []
     assert found == {
         "devices": {
             "results": [{"request": "r", "driver": DRIVER, "pool": "n", "device": "d1"}],

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from pinnace.apis.device_selection import rule_selects
 from pinnace.machinery.meta import Obj, get_in, name_of, parse_time
 
 
@@ -41,16 +42,9 @@ def _pool(one: Obj) -> tuple[str, str]:
     return one["spec"]["driver"], one["spec"]["pool"]["name"]
 
 
-def selects(rule: Obj, device: Device) -> bool:
-    """Whether a DeviceTaintRule is about the device; one that names nothing is about all."""
-    selector = get_in(rule, "spec", "deviceSelector") or {}
-    named = (selector.get("driver"), selector.get("pool"), selector.get("device"))
-    return all(want in (None, "", has) for want, has in zip(named, device, strict=True))
-
-
 def taints_of(device: Device, published: dict[Device, list[Obj]], rules: Iterable[Obj]) -> Iterator[Obj]:
     """The taints of a device that evict."""
-    by_rule = [rule["spec"]["taint"] for rule in rules if selects(rule, device)]
+    by_rule = [rule["spec"]["taint"] for rule in rules if rule_selects(rule, *device)]
     for taint in (*published.get(device, ()), *by_rule):
         if taint.get("effect") == "NoExecute":
             yield taint

@@ -11,6 +11,7 @@ from typing import Any
 
 from pinnace.apis.core.affinity import validate_affinity
 from pinnace.machinery.configuration import ConfigurationError, check_shape, refuse
+from pinnace.machinery.duration import parse_duration
 from pinnace.machinery.errors import (
     Cause,
     duplicate,
@@ -66,6 +67,26 @@ def _preemption(args: Obj) -> tuple[Arguments, list[Cause]]:
         errors.append(invalid_value("minCandidateNodesPercentage", percentage, words))
     found = {"min_candidate_nodes_percentage": percentage, "min_candidate_nodes_absolute": absolute}
     return found, errors
+
+
+def _dynamic_resources(args: Obj) -> tuple[Arguments, list[Cause]]:
+    """The limit of a filter's time is checked and not needed: here the steps of a search are limited."""
+    _, errors = _duration(args, "filterTimeout", 10.0, 0.0, "must be zero or positive")
+    patience, more = _duration(args, "bindingTimeout", 600.0, 1.0, "must be at least 1 second")
+    return {"binding_timeout_seconds": patience}, errors + more
+
+
+def _duration(args: Obj, field: str, default: float, least: float, words: str) -> tuple[float, list[Cause]]:
+    text = args.get(field)
+    if text is None:
+        return default, []
+    try:
+        seconds = parse_duration(text)
+    except ValueError:
+        raise ConfigurationError(
+            f'decoding args for plugin DynamicResources: time: invalid duration "{text}"'
+        ) from None
+    return seconds, [] if seconds >= least else [invalid_value(field, text, words)]
 
 
 def _inter_pod_affinity(args: Obj) -> tuple[Arguments, list[Cause]]:
@@ -193,6 +214,7 @@ def _constraint(constraint: Obj, path: str) -> list[Cause]:
 _Reader = Callable[[Obj], tuple[Arguments, list[Cause]]]
 _KINDS: dict[str, tuple[dict[str, Any], _Reader]] = {
     "DefaultPreemption": ({"minCandidateNodesPercentage": int, "minCandidateNodesAbsolute": int}, _preemption),
+    "DynamicResources": ({"filterTimeout": str, "bindingTimeout": str}, _dynamic_resources),
     "InterPodAffinity": (
         {"hardPodAffinityWeight": int, "ignorePreferredTermsOfExistingPods": bool},
         _inter_pod_affinity,

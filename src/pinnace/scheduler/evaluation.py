@@ -282,7 +282,8 @@ class Evaluator:
 
     def _evaluation(self, shape: PodShape) -> Evaluation:
         rules = self._rules_of(shape)
-        volumes = self._cache.volumes_version if shape.claims or shape.resource_claims else 0
+        versioned = shape.claims or shape.resource_claims or shape.extended
+        volumes = self._cache.volumes_version if versioned else 0
         identity = shape.node_signature, rules.identity, volumes
         evaluation = self._evaluations.get(identity)
         if evaluation is None:

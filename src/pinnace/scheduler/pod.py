@@ -20,6 +20,7 @@ from pinnace.apis.core.pod_holding import holding
 from pinnace.machinery.meta import Obj, parse_time
 from pinnace.machinery.quantity import Quantity
 from pinnace.machinery.selectors import LabelSelector
+from pinnace.scheduler.extended_resources import Request, requests_of
 
 DEFAULT_CPU = 100  # milli; what scoring takes a container to use that requests none
 DEFAULT_MEMORY = 200 << 20
@@ -177,6 +178,7 @@ class PodShape:
     own_claims: frozenset[str] = frozenset()  # those of them that are made for the pod (ephemeral volumes)
     disks: tuple[Disk, ...] = ()  # volumes without a claim that several pods of a node may not share
     resource_claims: tuple[str, ...] = ()  # namespace/name of the ResourceClaims; empty for one not made yet
+    extended: tuple[Request, ...] = ()  # of extended resources, which devices may stand behind
     node_signature: bytes = b""  # what decides about single nodes: everything but namespace and labels
 
 
@@ -269,6 +271,7 @@ def _parse(namespace: str, labels: dict[str, str], spec: Obj) -> PodShape:
             for entry in listed or ()
         ),
         images=tuple(container.get("image", "") for container in containers),
+        extended=requests_of(spec),
     )
 
 

@@ -14,6 +14,7 @@ from pinnace.machinery.configuration import ConfigurationError
 from pinnace.machinery.features import FeatureGates
 from pinnace.scheduler.cache import Cache
 from pinnace.scheduler.configuration import POINTS, Configuration, PluginSet, ProfileConfiguration
+from pinnace.scheduler.extended_resources import Backing
 from pinnace.scheduler.framework import Profile, Rule, ScoreRule, TopologyPlugin
 from pinnace.scheduler.frameworks import ProfileMaker
 from pinnace.scheduler.handle import Handle
@@ -47,6 +48,10 @@ def _alone(kind: Callable[..., Any]) -> PluginMaker:
     return lambda _, **arguments: kind(**arguments)
 
 
+def _fit(handle: Handle, **arguments: Any) -> NodeResourcesFit:
+    return NodeResourcesFit(backing=Backing(handle.objects, lambda: handle.cache.storage_version), **arguments)
+
+
 IN_TREE: Mapping[str, PluginMaker] = {
     "SchedulingGates": _alone(SchedulingGates),
     "PrioritySort": _alone(PrioritySort),
@@ -54,7 +59,7 @@ IN_TREE: Mapping[str, PluginMaker] = {
     "TaintToleration": _alone(TaintToleration),
     "NodeAffinity": _alone(NodeAffinity),
     "NodePorts": _alone(NodePorts),
-    "NodeResourcesFit": _alone(NodeResourcesFit),
+    "NodeResourcesFit": _fit,
     "VolumeRestrictions": VolumeRestrictions,
     "NodeVolumeLimits": NodeVolumeLimits,
     "VolumeBinding": VolumeBinding,
