@@ -29,7 +29,7 @@ class Told:
         self.api = api
         self.now = 0.0
         self.uids: asyncio.Queue[str] = asyncio.Queue()
-        self.objects = ObjectFetcher(api.client, self.uids.put_nowait, lambda: self.now)
+        self.objects = ObjectFetcher(api.client, self.uids.put_nowait, lambda: self.now, follow_after=0.0)
 
     async def read(self, one: Obj, name: str) -> str:
         """The member `key` of a ConfigMap, as the pod gets it."""
@@ -40,6 +40,11 @@ class Told:
         found = self.api.find(CONFIG_MAPS, f"default/{name}")
         assert found is not None
         await self.api.client.update(CONFIG_MAPS, {**found, "data": {"key": value}})
+
+    async def follow(self, name: str) -> None:
+        """Wait until an object is watched."""
+        watched = self.objects._watched["ConfigMap", "default", name]
+        await watched.informer.wait_synced()
 
     async def next(self) -> str:
         async with asyncio.timeout(10):
@@ -81,11 +86,13 @@ async def test_every_pod_that_mounts_an_object_is_told_of_its_change(told: Told)
     for each in (one, two, three):
         told.objects.register(each)
     assert [await told.read(one, "shared"), await told.read(three, "other")] == ["old", "old"]
+    await told.follow("shared")
+    await told.follow("other")
+    told.api.requests.clear()
     await told.write("shared", "new")
     assert {await told.next(), await told.next()} == {"one", "two"}
     assert [await told.read(two, "shared"), told.uids.qsize()] == ["new", 0]
-    asked = [path for method, path in told.api.requests if method == "GET"]
-    assert len(asked) == 2  # one list for each object, however many pods mount it
+    assert [method for method, _ in told.api.requests if method == "GET"] == []
 
 
 async def test_what_is_made_later_and_what_is_deleted_is_told_too(told: Told) -> None:
@@ -93,6 +100,7 @@ async def test_what_is_made_later_and_what_is_deleted_is_told_too(told: Told) ->
     told.objects.register(one)
     with pytest.raises(ApiError, match='configmap "late" not found'):
         await told.read(one, "late")
+    await told.follow("late")
     await told.api.add_config_map("late", key="here")
     assert [await told.next(), await told.read(one, "late")] == ["one", "here"]
     await told.api.client.delete(CONFIG_MAPS, "late", "default")
@@ -101,18 +109,28 @@ async def test_what_is_made_later_and_what_is_deleted_is_told_too(told: Told) ->
         await told.read(one, "late")
 
 
+async def test_what_changes_before_it_is_watched_is_told(told: Told) -> None:
+    await told.api.add_config_map("shared", key="old")
+    one = pod("one", config("shared"))
+    told.objects.register(one)
+    assert await told.read(one, "shared") == "old"
+    await told.write("shared", "new")
+    assert [await told.next(), await told.read(one, "shared")] == ["one", "new"]
+
+
 async def test_nobody_follows_what_no_pod_mounts_any_more(told: Told) -> None:
     await told.api.add_config_map("shared", key="old")
     one, two = pod("one", config("shared")), pod("two", config("shared"))
     told.objects.register(one)
     told.objects.register(two)
     await told.read(one, "shared")
+    await told.follow("shared")
     told.objects.unregister("one")
     await told.write("shared", "new")
     assert await told.next() == "two"
     told.objects.unregister("two")
-    await asyncio.sleep(0)
     await told.write("shared", "newest")
+    told.now += MAX_AGE + 0.1
     assert [await told.read(one, "shared"), told.uids.qsize()] == ["newest", 0]
 
 
@@ -123,6 +141,7 @@ async def test_immutable_objects_are_not_watched(told: Told) -> None:
     one = pod("one", config("fixed"))
     told.objects.register(one)
     assert await told.read(one, "fixed") == "x"
+    await told.follow("fixed")
     await told.write("fixed", "cheated")
     assert [await told.read(one, "fixed"), told.uids.qsize()] == ["x", 0]
 

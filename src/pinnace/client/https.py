@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _CONNECT_SECONDS = 10
 _REQUEST_SECONDS = 75  # the server itself gives up after 60
 _SILENCE_SECONDS = 660  # longer than any watch is asked to last: beyond it the connection is dead
+_TLS_BUFFER = 32 << 10  # bytes that asyncio reserves for each connection: its own choice is eight times as much
 _LONGEST_LINE = 32 << 20  # bytes; ten times the largest object
 
 _REASONS = {
@@ -137,8 +138,11 @@ class HttpsTransport:
     def _open(self) -> aiohttp.ClientSession:
         """The session, made at first use because it belongs to the running loop."""
         if self._session is None:
+            from asyncio import sslproto
+
             import aiohttp
 
+            sslproto.SSLProtocol.max_size = _TLS_BUFFER  # a kubelet may have hundreds of watches
             tls = tls_context(self._connection) if self._connection.server.startswith("https://") else False
             connector = aiohttp.TCPConnector(ssl=tls, limit=0, keepalive_timeout=90, socket_factory=_socket)
             limits = aiohttp.ClientTimeout(total=_REQUEST_SECONDS, sock_connect=_CONNECT_SECONDS)

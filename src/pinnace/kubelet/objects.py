@@ -22,7 +22,7 @@ from pinnace.machinery.errors import ApiError, not_found
 from pinnace.machinery.meta import GVR, Obj, namespace_of, uid_of
 
 MAX_AGE = 2.0  # seconds for which what is not watched is shared
-FIRST_LIST = 1.0  # seconds to wait for a watched object, before it is asked for as if it were not
+FOLLOW_AFTER = 2.0  # seconds until what a pod mounts is watched: many pods do not live as long
 _BUNDLE = "ClusterTrustBundle"
 _Key = tuple[str, str, str]  # kind, namespace, name; neither of the latter for all trust bundles
 _RESOURCES: dict[str, GVR] = {"ConfigMap": CONFIG_MAPS, "Secret": SECRETS, _BUNDLE: CLUSTER_TRUST_BUNDLES}
@@ -33,8 +33,9 @@ class _Watched:
     """An object that pods mount."""
 
     informer: Informer
-    task: asyncio.Task[None]
     users: set[str] = field(default_factory=set)  # UIDs of the pods
+    seen: str | None = None  # the resourceVersion that pods were given before it was watched, "" for none at all
+    task: asyncio.Task[None] | None = None
 
 
 @dataclass(slots=True)
@@ -57,8 +58,10 @@ class ObjectFetcher:
         client: Client,
         changed: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
+        follow_after: float = FOLLOW_AFTER,
     ) -> None:
         self._client = client
+        self._follow_after = follow_after
         self._changed = changed
         self._clock = clock
         self._since: dict[str, float] = {}  # pod UID -> when the pod came: it wants to see nothing older
@@ -82,31 +85,51 @@ class ObjectFetcher:
         for key, watched in list(self._watched.items()):
             watched.users.discard(uid)
             if not watched.users:
-                watched.task.cancel()
+                _end(watched)
                 del self._watched[key]
 
     def _watch(self, key: _Key) -> _Watched:
         kind, namespace, name = key
         selector = f"metadata.name={name}" if name else ""
         informer = Informer(self._client, _RESOURCES[kind], namespace=namespace, field_selector=selector)
-        informer.add_handler(
-            lambda obj: self._tell(key, obj), lambda _, obj: self._tell(key, obj), lambda _: self._tell(key, {})
-        )
-        return _Watched(informer, asyncio.create_task(informer.run(), name=f"watch {kind} {namespace}/{name}"))
+        watched = _Watched(informer)
 
-    def _tell(self, key: _Key, obj: Obj) -> None:
-        watched = self._watched.get(key)
-        if watched is None:
-            return
-        if obj.get("immutable"):
-            watched.task.cancel()
-        if watched.informer.synced:  # before that, nobody has read it
-            for uid in watched.users:
-                self._changed(uid)
+        def tell(obj: Obj) -> None:
+            if informer.synced:
+                self._tell(watched)
+                if obj.get("immutable"):
+                    _end(watched)
+
+        informer.add_handler(tell, lambda _, obj: tell(obj), lambda _: self._tell(watched))
+        watched.task = asyncio.create_task(self._follow(key, watched), name=f"watch {kind} {namespace}/{name}")
+        return watched
+
+    async def _follow(self, key: _Key, watched: _Watched) -> None:
+        """Watch an object, and tell if it is another by now than pods were given."""
+        await asyncio.sleep(self._follow_after)
+        running = asyncio.create_task(watched.informer.run())
+        try:
+            await watched.informer.wait_synced()
+            found = watched.informer.store.get(_store_key(key))
+            self._given(watched, found)
+            if not (found or {}).get("immutable"):
+                await running
+        finally:
+            await end_tasks([running])
+
+    def _given(self, watched: _Watched, obj: Obj | None) -> None:
+        """Pods are given this: those that were given another before want to know."""
+        before, watched.seen = watched.seen, _version(obj)
+        if before not in (None, watched.seen):
+            self._tell(watched)
+
+    def _tell(self, watched: _Watched) -> None:
+        for uid in list(watched.users):
+            self._changed(uid)
 
     async def close(self) -> None:
         watched, self._watched = self._watched, {}
-        await end_tasks(one.task for one in watched.values())
+        await end_tasks(one.task for one in watched.values() if one.task is not None)
 
     # Reading.
 
@@ -120,28 +143,35 @@ class ObjectFetcher:
 
     async def bundles(self) -> list[Obj]:
         """Every ClusterTrustBundle. Raises ApiError."""
-        watched = self._watched.get((_BUNDLE, "", ""))
-        if watched is not None and await _is_synced(watched.informer):
+        key = _BUNDLE, "", ""
+        watched = self._watched.get(key)
+        if watched is not None and watched.informer.synced:
             return watched.informer.store.list()
-        listed = await self._client.list(CLUSTER_TRUST_BUNDLES)
-        items: list[Obj] = listed.get("items") or []
+        if watched is not None:
+            watched.seen = "any"  # so that what changes before they are watched is told
+        items: list[Obj] = (await asyncio.shield(self._reading(key, 0.0))).get("items") or []
         return items
 
     async def _fetch(self, key: _Key, since: float) -> Obj:
         """The object. Raises ApiError; one that is missing is named as the kubelet names it, `configmap "x"`."""
-        kind, namespace, name = key
+        kind, _, name = key
         watched = self._watched.get(key)
-        if watched is not None and await _is_synced(watched.informer):
-            found = watched.informer.store.get(f"{namespace}/{name}")
-            if found is None:
+        if watched is not None and watched.informer.synced:
+            kept = watched.informer.store.get(_store_key(key))
+            if kept is None:
                 raise not_found(kind.lower(), name)
-            return found
+            return kept
         try:
-            return await asyncio.shield(self._reading(key, since))
+            found = await asyncio.shield(self._reading(key, since))
         except ApiError as error:
-            if error.is_not_found:
-                raise not_found(kind.lower(), name) from error
-            raise
+            if not error.is_not_found:
+                raise
+            if watched is not None:
+                self._given(watched, None)
+            raise not_found(kind.lower(), name) from error
+        if watched is not None:
+            self._given(watched, found)
+        return found
 
     def _reading(self, key: _Key, since: float) -> asyncio.Task[Obj]:
         kind, namespace, name = key
@@ -149,7 +179,9 @@ class ObjectFetcher:
         read = self._read.get(key)
         if read is None or read.at < since or now - read.at > MAX_AGE or read.failed:
             self._forget_old(now)
-            task = asyncio.ensure_future(self._client.get(_RESOURCES[kind], name, namespace))
+            resource = _RESOURCES[kind]
+            asked = self._client.get(resource, name, namespace) if name else self._client.list(resource)
+            task = asyncio.ensure_future(asked)
             read = self._read[key] = _Read(now, task)
         return read.task
 
@@ -158,16 +190,17 @@ class ObjectFetcher:
             del self._read[key]
 
 
-async def _is_synced(informer: Informer) -> bool:
-    """Whether the object is known, waiting a moment for it."""
-    if informer.synced:
-        return True
-    try:
-        async with asyncio.timeout(FIRST_LIST):
-            await informer.wait_synced()
-    except TimeoutError:
-        return False
-    return True
+def _end(watched: _Watched) -> None:
+    if watched.task is not None:
+        watched.task.cancel()
+
+
+def _store_key(key: _Key) -> str:
+    return f"{key[1]}/{key[2]}"
+
+
+def _version(obj: Obj | None) -> str:
+    return str(obj["metadata"].get("resourceVersion", "")) if obj is not None else ""
 
 
 def mounted_by(pod: Obj) -> Iterator[_Key]:
