@@ -68,6 +68,7 @@ class Extension:
     asked: list[Request] = field(default_factory=list)
     objects: dict[str, Obj] = field(default_factory=dict)
     broken: bool = False
+    has_v3: bool = True
 
     def handle(self, request: Request) -> AnyResponse:
         self.asked.append(request)
@@ -82,6 +83,8 @@ class Extension:
             return Response(200, JSON, orjson.dumps(document))
         if request.path == "/openapi/v2":
             return Response(200, JSON, orjson.dumps(SWAGGER))
+        if request.path.startswith("/openapi/v3") and not self.has_v3:
+            return Response(404, (), b"404 page not found")
         if request.path == "/openapi/v3":
             url = f"/openapi/v3{GROUP}?hash=ABC"
             return Response(200, JSON, orjson.dumps({"paths": {GROUP[1:]: {"serverRelativeURL": url}}}))
@@ -272,6 +275,28 @@ async def test_openapi_tells_of_it_among_our_own(cluster: Cluster, extension: Ex
     assert f"{POD}_v2".encode() in packed.body
     assert index.json["paths"][GROUP[1:]] == {"serverRelativeURL": f"/openapi/v3{GROUP}?hash=ABC"}
     assert same.status == 304
+
+
+async def test_a_server_without_version_3_of_openapi_has_its_documents_there_too(
+    cluster: Cluster, extension: Extension
+) -> None:
+    extension.has_v3 = False
+    await register(cluster, extension)
+
+    index = (await cluster.call("GET", "/openapi/v3")).json["paths"]
+    url = index[GROUP[1:]]["serverRelativeURL"]
+    found = await cluster.call("GET", url)
+    same = await cluster.call("GET", url, headers={"If-None-Match": found.headers["etag"]})
+
+    assert found.status == 200
+    assert found.headers["etag"].strip('"') in url
+    assert same.status == 304
+    assert found.json["info"] == SWAGGER["info"]
+    answers = found.json["paths"][f"{GROUP}/flunders"]["get"]["responses"]
+    schema = {"$ref": f"#/components/schemas/{FLUNDER}"}
+    assert answers == {"200": {"description": "OK", "content": {"application/json": {"schema": schema}}}}
+    pod = {"$ref": f"#/components/schemas/{POD}"}
+    assert found.json["components"]["schemas"][FLUNDER] == {"type": "object", "properties": {"pod": pod}}
 
 
 async def test_merged_discovery_is_made_once_for_all_who_ask(cluster: Cluster, extension: Extension) -> None:

@@ -86,7 +86,7 @@ class OpenApi:
         other._others = list(others)
         other._names = {**other._custom.names, **self._builtin_names}
         changed = {f"/openapi/v3{kind.gvr.prefix}" for kind in (*self._custom.kinds, *other._custom.kinds)}
-        changed |= {"/openapi/v2", "/openapi/v2+protobuf"}
+        changed |= {"/openapi/v2", "/openapi/v2+protobuf", *self._converted, *other._converted}
         other._packed = {key: packed for key, packed in list(self._packed.items()) if key not in changed}
         for name in ("_served", "_group_versions", "_index"):
             other.__dict__.pop(name, None)
@@ -103,7 +103,7 @@ class OpenApi:
         if path == "/openapi/v2":
             if _wants_protobuf(accept):
                 key, content_type = "/openapi/v2+protobuf", openapi_proto.CONTENT_TYPE
-        elif path not in self._served:
+        elif path not in self._served and path not in self._converted:
             return None
         packed = self._packed.get(key)
         if packed is None:
@@ -127,6 +127,12 @@ class OpenApi:
     def _served(self) -> set[str]:
         return {*self._roots, *self._group_versions}
 
+    @property
+    def _converted(self) -> dict[str, Obj]:
+        """Documents of others that are told here, by their paths; ours come first."""
+        found = {f"/openapi/v3/{name}": obj for one in self._others for name, obj in one.converted.items()}
+        return {path: obj for path, obj in found.items() if path not in self._served}
+
     @cached_property
     def _group_versions(self) -> dict[str, list[Kind]]:
         """Kinds by the path of their group and version's document."""
@@ -139,7 +145,7 @@ class OpenApi:
     def _index(self) -> bytes:
         paths = {
             path.removeprefix("/openapi/v3/"): {"serverRelativeURL": f"{path}?hash={self._etag(path).strip(chr(34))}"}
-            for path in sorted(self._served)
+            for path in sorted({*self._served, *self._converted})
         }
         for one in self._others:
             for name, url in one.urls.items():
@@ -149,7 +155,8 @@ class OpenApi:
     def _etag(self, path: str) -> str:
         """Names the content without building it: a hash of all that it is made from."""
         custom = self._custom.digest(path.removeprefix("/openapi/v3") if path.startswith("/openapi/v3/") else "")
-        others = b"".join(one.digest for one in self._others) if path.removesuffix("+protobuf") in _SHARED else b""
+        told_there = path.removesuffix("+protobuf") in _SHARED or path in self._converted
+        others = b"".join(one.digest for one in self._others) if told_there else b""
         return f'"{hashlib.sha512(self._fingerprint + path.encode() + custom + others).hexdigest().upper()}"'
 
     @cached_property
@@ -173,6 +180,8 @@ class OpenApi:
         root = self._roots.get(key)
         if root is not None:
             return orjson.dumps(self._build_v3([root], [], prose))
+        if key in self._converted:
+            return orjson.dumps(self._converted[key])
         kinds = self._group_versions[key]
         operations = [operation for kind in kinds for operation in operations_of(kind)]
         if not kinds[0].custom:

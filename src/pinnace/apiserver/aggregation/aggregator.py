@@ -92,7 +92,8 @@ class Aggregator:
         if len(parts) == 3 and parts[0] == "apis":
             return self.backends.get((parts[1], parts[2]))
         if len(parts) == 5 and parts[:3] == ["openapi", "v3", "apis"]:
-            return self.backends.get((parts[3], parts[4]))
+            found = self.backends.get((parts[3], parts[4]))
+            return None if found is not None and found.openapi.converted else found
         return None
 
     def told(self) -> list[openapi.Told]:

@@ -2,7 +2,8 @@
 
 Of a server's document for version 2 only the paths of its group and version count, and the definitions these speak of.
 A definition that we have by the same name, but otherwise, is told under the name with `_v2` behind it, as
-kube-aggregator does. Version 3 leaves every document with the server that wrote it; the index says where.
+kube-aggregator does. Version 3 leaves every document with the server that wrote it; the index says where. For a server
+that has none its document of version 2 is told in version 3 here.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import orjson
 
 from pinnace.apiserver import openapi_proto
+from pinnace.apiserver.aggregation import openapi_v3
 from pinnace.machinery.meta import Obj
 
 _SECTIONS = ("definitions", "parameters")
@@ -27,6 +29,7 @@ class Told:
 
     part: Obj = field(default_factory=dict)  # of version 2: paths, definitions, parameters
     urls: dict[str, str] = field(default_factory=dict)  # of version 3: `apis/group/version` -> URL
+    converted: dict[str, Obj] = field(default_factory=dict)  # `apis/group/version` -> what it is instead of at a URL
     digest: bytes = b""
 
 
@@ -35,8 +38,10 @@ NOTHING = Told()
 
 def told(v2: bytes, v3: bytes, group: str, version: str) -> Told:
     """Read a server's documents, empty where it has none; what cannot be read counts for nothing."""
-    part, urls = _part(v2, group, version), _urls(v3, f"apis/{group}/{version}")
-    return Told(part, urls, hashlib.sha512(orjson.dumps([part, urls])).digest())
+    name = f"apis/{group}/{version}"
+    part, urls = _part(v2, group, version), _urls(v3, name)
+    instead = {name: _converted(v2, part)} if part and not urls else {}
+    return Told(part, urls, instead, hashlib.sha512(orjson.dumps([part, urls, instead])).digest())
 
 
 def _part(document: bytes, group: str, version: str) -> Obj:
@@ -52,9 +57,17 @@ def _part(document: bytes, group: str, version: str) -> Obj:
                 part[section][name] = whole[section][name]
                 waiting.extend(_references(part[section][name]))
         openapi_proto.encode(part)
+        openapi_v3.converted({**part, "info": {}})
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
     return part
+
+
+def _converted(document: bytes, part: Obj) -> Obj:
+    """The part in version 3."""
+    whole = orjson.loads(document)
+    about = {name: whole[name] for name in ("consumes", "produces") if name in whole}
+    return openapi_v3.converted({**part, **about, "info": whole.get("info") or {"title": "", "version": ""}})
 
 
 def _urls(index: bytes, name: str) -> dict[str, str]:
