@@ -22,6 +22,7 @@ from pinnace.kubelet import admission, gc, logs, sysctls
 from pinnace.kubelet.backoff import Backoff
 from pinnace.kubelet.cgroups import CgroupManager
 from pinnace.kubelet.context import Node
+from pinnace.kubelet.devices.gate import Gate, Server
 from pinnace.kubelet.devices.manager import DeviceManager
 from pinnace.kubelet.eviction.manager import EvictionManager
 from pinnace.kubelet.eviction.surroundings import ImageDisk, NodeSurroundings, pods_memory
@@ -78,6 +79,7 @@ class Kubelet:
         cache = RuntimeCache(runtime, options.node_ip)
         devices = DeviceManager(options.root_dir / "device-plugins", self._devices_changed)
         managers = configured.make(options, devices)
+        self._pod_resources = Gate(options.root_dir / "pod-resources" / "kubelet.sock", self._serve_pod_resources)
         self._rebinding = Rebinding(runtime, cache, lambda: managers.cpu)
         self.node = Node(
             options=options,
@@ -277,11 +279,22 @@ class Kubelet:
     async def _open_sockets(self) -> None:
         try:
             await self.node.devices.open()
+            await self._pod_resources.open()
         except OSError as error:
             _log.warning("device plugins cannot register", error=str(error))
 
+    async def _serve_pod_resources(self, socket: Path) -> Server:
+        from pinnace.kubelet.devices.pod_resources import serve
+
+        server: Server = await serve(socket, self._running_pods, self.node.managers)
+        return server
+
+    def _running_pods(self) -> list[Obj]:
+        return [one.pod for one in self.workers.values() if one.admitted and one.stage is Stage.SYNCING]
+
     async def _close(self) -> None:
         await self.node.devices.close()
+        await self._pod_resources.close()
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()

@@ -13,6 +13,7 @@ import pytest
 
 from pinnace.apis.resources import NODES
 from pinnace.cri.api import CDIDevice, Device, Mount
+from pinnace.kubelet.devices.messages import POD_RESOURCES, RESOURCES
 from pinnace.kubelet.options import KubeletOptions
 from tests.kubelet.conftest import Start
 from tests.kubelet.fake_runtime import FakeRuntime
@@ -188,3 +189,39 @@ async def test_a_plugin_of_another_version_is_refused(api: NodeApi, start: Start
     assert error.details() == (
         'requested API version "v1alpha1" is not supported by kubelet. Supported version is ["v1beta1"]'
     )
+
+
+async def test_agents_are_told_who_holds_what(
+    api: NodeApi, start: Start, plugin: FakePlugin, options: KubeletOptions
+) -> None:
+    start()
+    await joined(api, plugin)
+    await api.add_pod("p", containers=[using(2)])
+    await api.phase("p", "Running")
+    socket = options.root_dir / "pod-resources" / "kubelet.sock"
+    channel = grpc.aio.insecure_channel(f"unix://{socket}", options=(("grpc.use_local_subchannel_pool", 1),))
+
+    async def ask(method: str, request: str, answer: str, **fields: str) -> Any:
+        call: Any = channel.unary_unary(
+            f"/{POD_RESOURCES}/{method}", lambda message: message.SerializeToString(), RESOURCES[answer].FromString
+        )
+        return await call(RESOURCES[request](**fields), timeout=20)
+
+    try:
+        listed = await ask("List", "ListPodResourcesRequest", "ListPodResourcesResponse")
+        [pod] = listed.pod_resources
+        [container] = pod.containers
+        assert (pod.name, pod.namespace, container.name) == ("p", "default", "web")
+        assert [(one.resource_name, list(one.device_ids), one.topology.nodes[0].ID) for one in container.devices] == [
+            (GPU, ["gpu-0"], 0),
+            (GPU, ["gpu-1"], 1),
+        ]
+        whole = await ask("GetAllocatableResources", "AllocatableResourcesRequest", "AllocatableResourcesResponse")
+        assert [list(one.device_ids) for one in whole.devices] == [["gpu-0"], ["gpu-1"], ["gpu-2"]]
+        names = {"pod_name": "p", "pod_namespace": "default"}
+        one = await ask("Get", "GetPodResourcesRequest", "GetPodResourcesResponse", **names)
+        assert one.pod_resources == pod
+        with pytest.raises(grpc.RpcError):
+            await ask("Get", "GetPodResourcesRequest", "GetPodResourcesResponse", pod_name="q")
+    finally:
+        await channel.close(None)
