@@ -9,7 +9,7 @@ import pytest
 
 from pinnace.apis.resources import CONFIG_MAPS
 from pinnace.kubelet.objects import MAX_AGE, ObjectFetcher, mounted_by
-from pinnace.machinery.errors import ApiError
+from pinnace.machinery.errors import ApiError, unavailable
 from pinnace.machinery.meta import Obj
 from tests.kubelet.node_api import NodeApi
 
@@ -161,3 +161,20 @@ async def test_what_is_read_once_is_shared_but_never_older_than_the_pod(told: To
     await told.write("env", "newest")
     told.now += MAX_AGE + 0.1
     assert await told.read(three, "env") == "newest"
+
+
+async def test_without_a_server_a_pod_gets_what_it_had(told: Told) -> None:
+    await told.api.add_config_map("env", key="old")
+    one, two = pod("one"), pod("two")
+    told.objects.register(one)
+    told.objects.register(two)
+    assert await told.read(one, "env") == "old"
+    told.now += MAX_AGE + 0.1
+    told.api.fail = lambda *_: unavailable("gone")
+    assert await told.read(one, "env") == "old"
+    with pytest.raises(ApiError, match="gone"):
+        await told.read(two, "env")
+    told.api.fail = lambda *_: None
+    await told.api.client.delete(CONFIG_MAPS, "env", "default")
+    with pytest.raises(ApiError, match='configmap "env" not found'):
+        await told.read(one, "env")

@@ -22,6 +22,7 @@ from pinnace.machinery.errors import ApiError, not_found
 from pinnace.machinery.meta import GVR, Obj, namespace_of, uid_of
 
 MAX_AGE = 2.0  # seconds for which what is not watched is shared
+PATIENCE = 2.0  # seconds after which a server that does not answer is taken for gone
 FOLLOW_AFTER = 2.0  # seconds until what a pod mounts is watched: many pods do not live as long
 _BUNDLE = "ClusterTrustBundle"
 _Key = tuple[str, str, str]  # kind, namespace, name; neither of the latter for all trust bundles
@@ -65,6 +66,7 @@ class ObjectFetcher:
         self._changed = changed
         self._clock = clock
         self._since: dict[str, float] = {}  # pod UID -> when the pod came: it wants to see nothing older
+        self._given: dict[str, dict[_Key, Obj]] = {}  # pod UID -> what it was given last: better than nothing
         self._watched: dict[_Key, _Watched] = {}
         self._read: dict[_Key, _Read] = {}
 
@@ -82,6 +84,7 @@ class ObjectFetcher:
     def unregister(self, uid: str) -> None:
         """The pod is gone: what nobody else mounts is not followed any more."""
         self._since.pop(uid, None)
+        self._given.pop(uid, None)
         for key, watched in list(self._watched.items()):
             watched.users.discard(uid)
             if not watched.users:
@@ -111,13 +114,13 @@ class ObjectFetcher:
         try:
             await watched.informer.wait_synced()
             found = watched.informer.store.get(_store_key(key))
-            self._given(watched, found)
+            self._note(watched, found)
             if not (found or {}).get("immutable"):
                 await running
         finally:
             await end_tasks([running])
 
-    def _given(self, watched: _Watched, obj: Obj | None) -> None:
+    def _note(self, watched: _Watched, obj: Obj | None) -> None:
         """Pods are given this: those that were given another before want to know."""
         before, watched.seen = watched.seen, _version(obj)
         if before not in (None, watched.seen):
@@ -134,10 +137,13 @@ class ObjectFetcher:
     # Reading.
 
     def fetch_for(self, pod: Obj) -> Fetch:
-        """What reads for one pod, which never sees less than there was when it came."""
+        """What reads for one pod, which never sees less than there was when it came.
+
+        While the API server is gone, a pod gets what it was given before: its containers can be started again.
+        """
 
         async def fetch(kind: str, namespace: str, name: str) -> Obj:
-            return await self._fetch((kind, namespace, name), self._since.get(uid_of(pod), 0.0))
+            return await self._fetch((kind, namespace, name), uid_of(pod))
 
         return fetch
 
@@ -152,7 +158,7 @@ class ObjectFetcher:
         items: list[Obj] = (await asyncio.shield(self._reading(key, 0.0))).get("items") or []
         return items
 
-    async def _fetch(self, key: _Key, since: float) -> Obj:
+    async def _fetch(self, key: _Key, uid: str) -> Obj:
         """The object. Raises ApiError; one that is missing is named as the kubelet names it, `configmap "x"`."""
         kind, _, name = key
         watched = self._watched.get(key)
@@ -162,15 +168,28 @@ class ObjectFetcher:
                 raise not_found(kind.lower(), name)
             return kept
         try:
-            found = await asyncio.shield(self._reading(key, since))
+            found = await self._read_for(key, uid)
         except ApiError as error:
             if not error.is_not_found:
                 raise
             if watched is not None:
-                self._given(watched, None)
+                self._note(watched, None)
             raise not_found(kind.lower(), name) from error
         if watched is not None:
-            self._given(watched, found)
+            self._note(watched, found)
+        return found
+
+    async def _read_for(self, key: _Key, uid: str) -> Obj:
+        given = self._given.setdefault(uid, {}) if uid in self._since else {}
+        before = given.get(key)
+        try:
+            async with asyncio.timeout(None if before is None else PATIENCE):
+                found = await asyncio.shield(self._reading(key, self._since.get(uid, 0.0)))
+        except (ApiError, TimeoutError) as error:
+            if before is None or (isinstance(error, ApiError) and error.code < 500):
+                raise
+            return before
+        given[key] = found
         return found
 
     def _reading(self, key: _Key, since: float) -> asyncio.Task[Obj]:
