@@ -10,10 +10,18 @@ import pytest
 from pinnace.apis.device_selection import rule_selects
 from pinnace.apis.resources import DEVICE_TAINT_RULES, PODS, RESOURCE_CLAIMS
 from pinnace.controllers.device_taint_eviction import DeviceTaintEvictionController
-from pinnace.controllers.device_taints import Device, evicted_at, published_taints, tolerates
+from pinnace.controllers.device_taints import (
+    Device,
+    evicted_at,
+    pending,
+    progress,
+    published_taints,
+    selected,
+    tolerates,
+)
 from pinnace.machinery.meta import Obj, format_time
 from tests.client.fake_api import FakeApi
-from tests.controllers.simulation import messages, running
+from tests.controllers.simulation import conditions, messages, running
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 GPU = Device("gpu.example.com", "n1", "gpu-0")
@@ -103,6 +111,56 @@ def test_when_users_must_go(owner: Obj, slices: list[Obj], rules: list[Obj], lef
     assert (None if due is None else (due - NOW).total_seconds()) == left
 
 
+def going(*namespaces: str) -> list[Obj]:
+    return [{"metadata": {"name": f"p{number}", "namespace": one}} for number, one in enumerate(namespaces)]
+
+
+@pytest.mark.parametrize(
+    ("effect", "to_go", "evicted", "status", "reason", "message"),
+    [
+        ("NoExecute", [], 0, "False", "NotStarted", ""),
+        ("NoExecute", going("a"), 0, "True", "PodsPendingEviction", "1 pod needs to be evicted in 1 namespace."),
+        (
+            "NoExecute",
+            going("a", "b"),
+            1,
+            "True",
+            "PodsPendingEviction",
+            "2 pods need to be evicted in 2 different namespaces. 1 pod evicted since starting the controller.",
+        ),
+        ("NoExecute", [], 2, "False", "Completed", "2 pods evicted since starting the controller."),
+        ("NoSchedule", [], 0, "False", "OtherEffect", "Eviction only happens for the NoExecute effect."),
+        (
+            "None",
+            going("a"),
+            0,
+            "False",
+            "NoEffect",
+            (
+                "3 published devices selected. 1 allocated device selected. 1 pod would be evicted in 1 namespace if the "
+                "effect was NoExecute. This information will not be updated again. Recreate the DeviceTaintRule to trigger "
+                "an update."
+            ),
+        ),
+    ],
+)
+def test_a_rule_tells_how_far_its_eviction_is(
+    effect: str, to_go: list[Obj], evicted: int, status: str, reason: str, message: str
+) -> None:
+    found = progress(rule({**BAD, "effect": effect}), to_go, evicted, (3, 1), NOW)
+    assert (found["type"], found["status"], found["reason"]) == ("EvictionInProgress", status, reason)
+    assert found["message"] == message
+
+
+def test_which_devices_and_pods_a_rule_is_about() -> None:
+    user = {"metadata": {"name": "user", "namespace": "default", "uid": "u"}}
+    held = claim(reservedFor=[{"resource": "pods", "name": "user", "uid": "u"}])
+    assert selected(rule(), [sliced(), sliced(generation=2)], [held]) == (1, 1)
+    assert pending(rule({**BAD, "effect": "None"}), [held], {"default": [user]}, NOW) == [user]
+    tolerant = claim(FOREVER, reservedFor=[{"resource": "pods", "name": "user", "uid": "u"}])
+    assert pending(rule(), [tolerant], {"default": [user]}, NOW) == []
+
+
 async def test_users_of_a_tainted_device_are_evicted() -> None:
     api = FakeApi()
     for name in ("user", "other"):
@@ -115,6 +173,8 @@ async def test_users_of_a_tainted_device_are_evicted() -> None:
         gone = lambda: "deletionTimestamp" in (api.find(PODS, "default/user") or {})["metadata"]  # noqa: E731
         await api.until(gone)
         await api.until(lambda: "Marking for deletion" in messages(api, "DeviceTaintManagerEviction"))
+        done = ("False", "Completed", "1 pod evicted since starting the controller.")
+        await api.until(lambda: conditions(api.find(DEVICE_TAINT_RULES, "rule")).get("EvictionInProgress") == done)
     (found,) = (api.find(PODS, "default/user") or {})["status"]["conditions"]
     assert (found["type"], found["reason"]) == ("DisruptionTarget", "DeletionByDeviceTaintManager")
     assert "deletionTimestamp" not in (api.find(PODS, "default/other") or {})["metadata"]

@@ -8,7 +8,7 @@ import pytest
 
 from pinnace.apis.resources import PODS, RESOURCE_CLAIM_TEMPLATES, RESOURCE_CLAIMS
 from pinnace.controllers.resourceclaim import FINALIZER, ResourceClaimController, claim_names, is_done, still_reserved
-from pinnace.machinery.meta import Obj, annotations_of, controller_of, labels_of, name_of, uid_of
+from pinnace.machinery.meta import Obj, annotations_of, controller_of, labels_of, name_of, owner_reference, uid_of
 from pinnace.testing import Cluster
 from tests.client.fake_api import FakeApi
 from tests.controllers.simulation import messages, running
@@ -83,6 +83,18 @@ async def test_a_claim_is_made_named_and_deleted() -> None:
         statuses = lambda: (api.all(PODS)[0].get("status") or {}).get("resourceClaimStatuses")  # noqa: E731
         assert await api.until(statuses) == [{"name": "dev", "resourceClaimName": name_of(made)}]
         await api.set_status(PODS, "default/web", {"phase": "Succeeded"})
+        await api.until(lambda: not api.all(RESOURCE_CLAIMS))
+
+
+async def test_a_claim_for_extended_resources_goes_when_its_pod_is_done() -> None:
+    api = FakeApi()
+    owner = await api.client.create(PODS, {**pod(phase="Running"), "spec": {"nodeName": "n"}})
+    metadata: Obj = {"name": "web-extended", "namespace": "default", "ownerReferences": [owner_reference(owner)]}
+    await api.client.create(RESOURCE_CLAIMS, {"kind": "ResourceClaim", "metadata": metadata, "spec": {}})
+    status: Obj = {"phase": "Running", "extendedResourceClaimStatus": {"resourceClaimName": "web-extended"}}
+    async with running(api, ResourceClaimController):
+        await api.set_status(PODS, "default/web", status)
+        await api.set_status(PODS, "default/web", {**status, "phase": "Succeeded"})
         await api.until(lambda: not api.all(RESOURCE_CLAIMS))
 
 

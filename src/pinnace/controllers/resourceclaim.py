@@ -96,6 +96,9 @@ class ResourceClaimController(Controller):
         self.templates = self.watch(RESOURCE_CLAIM_TEMPLATES, self._waiting_for)
 
     def _of_pod(self, pod: Obj) -> Iterable[str]:
+        extended = get_in(pod, "status", "extendedResourceClaimStatus", "resourceClaimName")
+        if extended:  # which the scheduler made
+            yield f"claim:{namespace_of(pod)}/{extended}"
         if pod["spec"].get("resourceClaims"):
             yield f"pod:{key_of(pod)}"
             for name in claim_names(pod).values():
