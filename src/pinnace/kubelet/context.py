@@ -13,6 +13,7 @@ from pinnace.kubelet.backoff import Backoff
 from pinnace.kubelet.cgroups import CgroupManager
 from pinnace.kubelet.compute import restarts
 from pinnace.kubelet.container_status import Report, Waiting
+from pinnace.kubelet.devices.dra import DraManager
 from pinnace.kubelet.devices.manager import DeviceManager
 from pinnace.kubelet.env import PodFacts, node_allocatable, service_environment
 from pinnace.kubelet.images import ImagePuller
@@ -55,6 +56,7 @@ class Node:
     resizing: Resizing  # the sizes that pods were granted and have
     devices: DeviceManager
     managers: ResourceManagers
+    claims: DraManager
     cpus_changed: Callable[[], None] = lambda: None  # containers may have to run on other CPUs
     cgroups: CgroupManager | None = None  # None: pods' cgroups are left to the runtime
     messages: TerminationMessages = field(default_factory=TerminationMessages)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from pinnace.apis.resources import NODES, PODS, SERVICES
+from pinnace.apis.resources import NODES, PODS, RESOURCE_CLAIMS, SERVICES
 from pinnace.client.client import Client
 from pinnace.client.events import EventRecorder
 from pinnace.client.informer import InformerFactory
@@ -22,8 +22,11 @@ from pinnace.kubelet import admission, gc, logs, sysctls
 from pinnace.kubelet.backoff import Backoff
 from pinnace.kubelet.cgroups import CgroupManager
 from pinnace.kubelet.context import Node
+from pinnace.kubelet.devices import dra
+from pinnace.kubelet.devices.dra import DraManager
 from pinnace.kubelet.devices.gate import Gate, Server
 from pinnace.kubelet.devices.manager import DeviceManager
+from pinnace.kubelet.devices.plugin_sockets import PluginSockets
 from pinnace.kubelet.eviction.manager import EvictionManager
 from pinnace.kubelet.eviction.surroundings import ImageDisk, NodeSurroundings, pods_memory
 from pinnace.kubelet.eviction.thresholds import Pressure, parse_thresholds
@@ -102,6 +105,7 @@ class Kubelet:
             ),
             devices=devices,
             managers=managers,
+            claims=DraManager(options.root_dir, lambda namespace, name: client.get(RESOURCE_CLAIMS, name, namespace)),
             cpus_changed=lambda: self._rebinding.poke(),
             cgroups=cgroups,
         )
@@ -239,6 +243,7 @@ class Kubelet:
             ("lease", self._lease.run),
             ("housekeeping", self._housekeeping),
             ("CPUs", self._rebind),
+            ("plugins", self._follow_plugins),
             ("images", self._images.run),
             ("eviction", self._keep_from_pressure),
             ("shutdown", self.shutdown.watch),
@@ -271,6 +276,12 @@ class Kubelet:
                 raise
         if self.options.cgroup_driver == "systemd":
             self.node.cgroups = None  # slices are systemd's: what the runtime does not ask of it is not done
+
+    async def _follow_plugins(self) -> None:
+        try:
+            await PluginSockets(self.options.root_dir / "plugins_registry", {dra.TYPE: self.node.claims}).run()
+        except OSError as error:
+            _log.warning("plugins cannot register", error=str(error))
 
     async def _rebind(self) -> None:
         await self.pods_known.wait()
@@ -461,6 +472,7 @@ class Kubelet:
             self.node.crashes.collect()
             self.node.resizing.retry()
             self.node.managers.keep_only(self.workers)
+            await self.node.claims.keep_only(self.workers)
             self.node.devices.expire(time.monotonic())
             await asyncio.sleep(self.options.housekeeping_period)
 

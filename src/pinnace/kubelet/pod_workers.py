@@ -23,6 +23,7 @@ from pinnace.kubelet.actuation import actuate, settle
 from pinnace.kubelet.admission import Refusal
 from pinnace.kubelet.compute import Actions, Kill, compute_actions
 from pinnace.kubelet.context import Node
+from pinnace.kubelet.devices.dra import PrepareError
 from pinnace.kubelet.go_words import rpc_error
 from pinnace.kubelet.killing import kill_container, kill_pod, remove_pod
 from pinnace.kubelet.pods import (
@@ -254,6 +255,12 @@ class PodWorker:
         self._node.cpus_changed()
         return True
 
+    async def _give_claims_back(self) -> None:
+        try:
+            await self._node.claims.unprepare(self.uid)
+        except PrepareError as error:
+            _log.warning("cannot give devices back", pod=described(self.pod), error=str(error))
+
     def _reject(self, refusal: Refusal) -> None:
         """The node does not take the pod: it is Failed, and nothing of it runs."""
         node = self._node
@@ -319,8 +326,14 @@ class PodWorker:
             return left
         try:
             volumes = await unless(self._stopping, self._mount())
+            if self.pod["spec"].get("resourceClaims"):
+                await unless(self._stopping, self._node.claims.prepare(self.pod))
         except MountErrors as errors:
             return self._mount_failed(errors)
+        except (PrepareError, ApiError) as error:
+            text = f"Failed to prepare dynamic resources: {error}"
+            self._node.tell(self.pod, "Warning", "FailedPrepareDynamicResources", text)
+            return RETRY
         if actions.create_sandbox:
             try:
                 await create_sandbox(self._node, self.pod, actions.attempt)
@@ -412,6 +425,8 @@ class PodWorker:
             finally:
                 self._killing = None
         self._ended.set()
+        if self.pod["spec"].get("resourceClaims"):
+            await self._give_claims_back()
         if node.managers.release(self.uid):
             node.cpus_changed()
         node.probes.forget_pod(self.uid)

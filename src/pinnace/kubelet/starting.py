@@ -200,6 +200,7 @@ class Starter:
             await node.devices.starting(uid_of(pod), container["name"])
         except ManagerError as error:
             raise ConfigError(str(error)) from error
+        prepared.cdi_devices += node.claims.cdi_devices(pod, container)
         prepared.hold(node.devices.held(uid_of(pod), container["name"]).values())
         return prepared
 

@@ -1,0 +1,40 @@
+"""The messages of plugin registration and of drivers of dynamic resources.
+
+Names and numbers are those of https://github.com/kubernetes/kubelet (pluginregistration v1, dra v1 and v1beta1, which
+are alike). Needs `protobuf` (`pinnace[cri]`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pinnace.machinery.message_table import message_classes
+
+SERVICES = {  # by what a driver registers with, the best first
+    "v1.DRAPlugin": "k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin",
+    "v1beta1.DRAPlugin": "k8s.io.kubelet.pkg.apis.dra.v1beta1.DRAPlugin",
+}
+
+_REGISTRATION = """
+PluginInfo  type=1:string name=2:string endpoint=3:string supported_versions=4:*string
+RegistrationStatus  plugin_registered=1:bool error=2:string
+RegistrationStatusResponse
+InfoRequest
+"""
+
+# Maps are lists of entries on the wire.
+_DRA = """
+Claim  namespace=1:string uid=2:string name=3:string
+Device  request_names=1:*string pool_name=2:string device_name=3:string cdi_device_ids=4:*string
+NodePrepareResourceResponse  devices=1:*Device error=2:string
+PreparedEntry  key=1:string value=2:NodePrepareResourceResponse
+NodePrepareResourcesRequest  claims=1:*Claim
+NodePrepareResourcesResponse  claims=1:*PreparedEntry
+NodeUnprepareResourceResponse  error=1:string
+UnpreparedEntry  key=1:string value=2:NodeUnprepareResourceResponse
+NodeUnprepareResourcesRequest  claims=1:*Claim
+NodeUnprepareResourcesResponse  claims=1:*UnpreparedEntry
+"""
+
+REGISTRATION_MESSAGES: dict[str, Any] = message_classes("pluginregistration", _REGISTRATION)
+DRA_MESSAGES: dict[str, Any] = message_classes("dra", _DRA)

@@ -1,0 +1,101 @@
+"""Plugins that leave a socket in `plugins_registry`: they are asked what they are, and told whether that will do.
+
+Drivers of dynamic resources register so, and storage drivers do. A socket that goes takes its plugin along. gRPC is
+imported when there is a socket (https://github.com/kubernetes/kubelet, pluginregistration v1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+
+from pinnace.wire.inotify import DIRECTORY_CHANGES, Watcher
+
+if TYPE_CHECKING:
+    import grpc.aio
+
+_log = structlog.get_logger()
+
+_RESCAN = 60.0  # seconds; changes are told at once
+_AGAIN = 2.0  # seconds until a plugin that did not answer is asked again
+
+
+class Handler(Protocol):
+    """What becomes of the plugins of one type."""
+
+    def problem(self, versions: list[str]) -> str:
+        """Why the plugin cannot be used; empty where it can."""
+
+    def registered(self, name: str, endpoint: str, versions: list[str]) -> None: ...
+
+    def gone(self, name: str) -> None: ...
+
+
+class PluginSockets:
+    """The sockets of one directory; `handlers` by plugin type (`DRAPlugin`)."""
+
+    def __init__(self, directory: Path, handlers: Mapping[str, Handler]) -> None:
+        self._directory = directory
+        self._handlers = handlers
+        self._known: dict[tuple[Path, int], tuple[str, str]] = {}  # socket and inode -> type and name
+
+    async def run(self) -> None:
+        """Follow the directory until cancelled."""
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+        watcher = Watcher()
+        try:
+            watcher.add(self._directory, DIRECTORY_CHANGES)
+            while True:
+                complete = await self._scan()
+                await watcher.wait(_RESCAN if complete else _AGAIN)
+        finally:
+            watcher.close()
+
+    async def _scan(self) -> bool:
+        """Take in what came and went; False where some plugin is to be asked again soon."""
+        present = {(path, path.stat().st_ino) for path in self._directory.glob("*.sock") if path.is_socket()}
+        for key in [key for key in self._known if key not in present]:
+            kind, name = self._known.pop(key)
+            if kind in self._handlers:
+                self._handlers[kind].gone(name)
+        complete = True
+        for key in sorted(present - set(self._known)):
+            try:
+                self._known[key] = await self._ask(key[0])
+            except ImportError:
+                _log.warning('gRPC is not installed: pip install "pinnace[cri]"', socket=str(key[0]))
+                self._known[key] = ("", "")
+            except Exception as error:  # whatever gRPC raises: it is not imported here
+                _log.info("a plugin does not answer", socket=str(key[0]), error=str(error))
+                complete = False
+        return complete
+
+    async def _ask(self, socket: Path) -> tuple[str, str]:
+        import grpc.aio
+
+        from pinnace.kubelet.devices.dra_messages import REGISTRATION_MESSAGES as MESSAGES
+
+        options = (("grpc.use_local_subchannel_pool", 1),)
+        async with grpc.aio.insecure_channel(f"unix://{socket}", options=options) as channel:
+            found = await _call(channel, "GetInfo", MESSAGES["InfoRequest"](), MESSAGES["PluginInfo"])
+            handler = self._handlers.get(found.type)
+            versions = list(found.supported_versions)
+            error = f"no handler registered for plugin type: {found.type} at socket {socket}"
+            if handler is not None:
+                error = handler.problem(versions)
+            status = MESSAGES["RegistrationStatus"](plugin_registered=not error, error=error)
+            await _call(channel, "NotifyRegistrationStatus", status, MESSAGES["RegistrationStatusResponse"])
+        if handler is not None and not error:
+            _log.info("a plugin registered", type=found.type, name=found.name)
+            handler.registered(found.name, found.endpoint or str(socket), versions)
+        return (found.type if not error else "", found.name)
+
+
+async def _call(channel: grpc.aio.Channel, method: str, request: Any, answer: Any) -> Any:
+    call: Any = channel.unary_unary(
+        f"/pluginregistration.Registration/{method}", lambda message: message.SerializeToString(), answer.FromString
+    )
+    return await call(request, timeout=10.0)
