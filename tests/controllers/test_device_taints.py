@@ -137,9 +137,9 @@ def going(*namespaces: str) -> list[Obj]:
             "False",
             "NoEffect",
             (
-                "3 published devices selected. 1 allocated device selected. 1 pod would be evicted in 1 namespace if the "
-                "effect was NoExecute. This information will not be updated again. Recreate the DeviceTaintRule to trigger "
-                "an update."
+                "3 published devices selected. 1 allocated device selected. 1 pod would be evicted in 1 namespace if"
+                " the effect was NoExecute. This information will not be updated again. Recreate the DeviceTaintRule"
+                " to trigger an update."
             ),
         ),
     ],
