@@ -56,6 +56,12 @@ if TYPE_CHECKING:
 )
 @switch("--enable-dynamic-provisioning", default=True, show_default=True, help="Ask provisioners for volumes.")
 @switch(
+    "--enable-hostpath-provisioner",
+    default=False,
+    show_default=True,
+    help="Make volumes in /tmp/hostpath_pv for classes of kubernetes.io/host-path: for tests, on one machine.",
+)
+@switch(
     "--disable-force-detach-on-timeout",
     default=False,
     show_default=True,
@@ -93,6 +99,7 @@ def command(verbosity: int, **flags: Any) -> None:
 
 
 def _options(flags: dict[str, Any], features: FeatureGates) -> Options:
+    from pinnace.controllers.host_path_volumes import IN_TREE
     from pinnace.controllers.manager import Options, known_names
     from pinnace.controllers.selection import canonical
 
@@ -106,6 +113,7 @@ def _options(flags: dict[str, Any], features: FeatureGates) -> Options:
         terminated_pod_gc_threshold=flags["terminated_pod_gc_threshold"],
         mirrored_endpoints=flags["mirroring_max_endpoints_per_subset"],
         provisioning=flags["enable_dynamic_provisioning"],
+        host_path_provisioner=IN_TREE if flags["enable_hostpath_provisioner"] else None,
         force_detach=not flags["disable_force_detach_on_timeout"],
         election=election(flags),
         kubernetes_minor=features.minor,

@@ -1,5 +1,5 @@
 """What every local cluster has besides Kubernetes' own objects: the Services of cluster DNS and of the metrics server,
-and the rights of both.
+and the rights of both; the default StorageClass.
 
 Both run in the node's process. The Service `kube-dns` leads to the one, as pods expect; the APIService
 `v1beta1.metrics.k8s.io` leads to the other through the Service `metrics-server`.
@@ -19,6 +19,7 @@ from pinnace.apis.resources import (
     ENDPOINT_SLICES,
     ENDPOINTS,
     SERVICES,
+    STORAGE_CLASSES,
 )
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import GVR, Obj
@@ -33,6 +34,9 @@ DNS_PORT = 10053
 METRICS_PORT = 10251
 """Where the metrics server listens on the node's address, next to the kubelet."""
 
+LOCAL_PROVISIONER = "k8s.io/minikube-hostpath"
+"""Who makes volumes: minikube's name for it, which manifests and charts know."""
+
 _RBAC = "rbac.authorization.k8s.io"
 _METRICS_LABELS = {"k8s-app": "metrics-server", "kubernetes.io/cluster-service": "true"}
 
@@ -44,7 +48,13 @@ def cluster_dns_ip(service_cidr: str) -> str:
 
 async def ensure_addons(client: Client, config: ProfileConfig, ca: bytes) -> None:
     """Create what is missing and correct what points elsewhere; `ca` is PEM. Raises ApiError."""
-    all_of_them = (*dns_rights(), *dns_objects(config), *metrics_rights(), *metrics_objects(config, ca))
+    all_of_them = (
+        *dns_rights(),
+        *dns_objects(config),
+        *metrics_rights(),
+        *metrics_objects(config, ca),
+        (STORAGE_CLASSES, storage_class()),
+    )
     await asyncio.gather(*(_ensure(client, resource, wanted) for resource, wanted in all_of_them))
 
 
@@ -174,6 +184,20 @@ def metrics_objects(config: ProfileConfig, ca: bytes) -> list[tuple[GVR, Obj]]:
             },
         ),
     ]
+
+
+def storage_class() -> Obj:
+    """The default StorageClass: directories of this machine, which the controllers make (`host_path_volumes`)."""
+    return {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {
+            "name": "standard",
+            "labels": {"addonmanager.kubernetes.io/mode": "EnsureExists"},
+            "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+        },
+        "provisioner": LOCAL_PROVISIONER,
+    }
 
 
 async def _ensure(client: Client, resource: GVR, wanted: Obj) -> None:

@@ -15,9 +15,10 @@ from pinnace.apiserver.server import ApiServer
 from pinnace.client.client import Client
 from pinnace.client.transport import LoopbackTransport
 from pinnace.cluster import process
-from pinnace.cluster.addons import ensure_addons
+from pinnace.cluster.addons import LOCAL_PROVISIONER, ensure_addons
 from pinnace.cluster.marking import keep_marked
 from pinnace.cluster.profile import Profile, ProfileConfig, from_directory
+from pinnace.controllers.host_path_volumes import Provisioner
 from pinnace.controllers.manager import ControllerManager
 from pinnace.controllers.manager import Options as ControllerOptions
 from pinnace.scheduler.scheduler import Scheduler
@@ -62,6 +63,7 @@ async def run(profile: Profile, config: ProfileConfig) -> None:
                 profile.pki_dir,
                 controllers=("*", "bootstrap-signer-controller", "token-cleaner-controller"),
                 cluster_cidrs=config.pod_cidr.split(","),
+                host_path_provisioner=Provisioner(LOCAL_PROVISIONER, profile.volumes_dir),
                 kubernetes_minor=config.minor,
                 feature_gates=config.feature_gates,
             ),

@@ -83,6 +83,7 @@ class Profile:
         self.kubelet_dir = self.directory / "kubelet"
         self.pod_logs_dir = self.directory / "pods"
         self.engine_dir = self.directory / "engine"
+        self.volumes_dir = self.directory / "volumes"
         self.admin_kubeconfig = self.directory / "admin.conf"
         self.manifests_dir = self.directory / "manifests"
         self.hollow_file = self.directory / "hollow.json"

@@ -51,6 +51,7 @@ from pinnace.controllers.endpointslice_mirroring import EndpointSliceMirroringCo
 from pinnace.controllers.ephemeral_volume import EphemeralVolumeController
 from pinnace.controllers.garbage_collector import GarbageCollector
 from pinnace.controllers.horizontalpodautoscaler import HorizontalPodAutoscalerController
+from pinnace.controllers.host_path_volumes import HostPathProvisioner, Provisioner
 from pinnace.controllers.hpa_replicas import Settings as AutoscalerSettings
 from pinnace.controllers.job import JobController
 from pinnace.controllers.namespace import NamespaceController
@@ -102,6 +103,7 @@ CONTROLLERS: dict[str, type[Controller]] = {
     "endpointslice-controller": EndpointSliceController,
     "endpointslice-mirroring-controller": EndpointSliceMirroringController,
     "ephemeral-volume-controller": EphemeralVolumeController,
+    "hostpath-provisioner": HostPathProvisioner,
     "horizontal-pod-autoscaler-controller": HorizontalPodAutoscalerController,
     "job-controller": JobController,
     "kube-apiserver-serving-clustertrustbundle-publisher-controller": ClusterTrustBundlePublisher,
@@ -168,6 +170,7 @@ class Options:
     signing_duration: timedelta = timedelta(days=365)
     mirrored_endpoints: int = 1000  # of each subset
     provisioning: bool = True  # ask provisioners for volumes
+    host_path_provisioner: Provisioner | None = None  # makes volumes of directories of this machine
     force_detach: bool = True  # volumes of lost nodes
     workers: Mapping[str, int] = field(default_factory=dict)  # by controller; others have as many as they see fit
     autoscaling: AutoscalerSettings = field(default_factory=AutoscalerSettings)
@@ -267,6 +270,7 @@ def _arguments(options: Options, registry: Registry, informers: InformerFactory)
         "masks": options.node_mask_sizes,
         "service_cidrs": options.service_cidrs,
     }
+    made_here = options.host_path_provisioner
     tokens = {"private_key": options.service_account_key, "root_ca": options.root_ca}
     signing = {"authorities": options.signing, "duration": options.signing_duration}
     return {
@@ -275,6 +279,7 @@ def _arguments(options: Options, registry: Registry, informers: InformerFactory)
         "disruption-controller": {"served": served},
         "endpointslice-mirroring-controller": {"most": options.mirrored_endpoints},
         "garbage-collector-controller": {"served": served},
+        "hostpath-provisioner": {"provisioner": made_here} if made_here else None,
         "horizontal-pod-autoscaler-controller": {"served": served, "settings": options.autoscaling},
         "kube-apiserver-serving-clustertrustbundle-publisher-controller": (
             {"ca": options.root_ca} if options.root_ca and registry.by_gvr(CLUSTER_TRUST_BUNDLES) else None
@@ -287,7 +292,10 @@ def _arguments(options: Options, registry: Registry, informers: InformerFactory)
             "pace": options.eviction_pace,
         },
         "persistentvolume-attach-detach-controller": {"force_detach": options.force_detach},
-        "persistentvolume-binder-controller": {"provisioning": options.provisioning},
+        "persistentvolume-binder-controller": {
+            "provisioning": options.provisioning,
+            "in_tree": made_here.name if made_here and made_here.is_in_tree else "",
+        },
         "pod-garbage-collector-controller": {"threshold": options.terminated_pod_gc_threshold},
         "podcertificaterequest-cleaner-controller": {} if registry.by_gvr(POD_CERTIFICATE_REQUESTS) else None,
         "replicaset-controller": {

@@ -1,19 +1,23 @@
 """Brings claims and volumes together, asks provisioners for volumes, and reclaims those whose claims are gone.
 
 What fits is decided in `apis/core/volume_binding.py`. A binding is written in four steps (the volume, its phase, the
-claim, its phase), each of which can be taken up where it was left. External provisioners make and destroy volumes.
+claim, its phase), each of which can be taken up where it was left. Provisioners make and destroy volumes; directories
+that were made by hand are deleted here, as the original's plugin for them does.
 Specified by https://kubernetes.io/docs/concepts/storage/persistent-volumes/.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
+from pathlib import Path
 
 from pinnace.apis.core import volume_binding as binding
 from pinnace.apis.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, STORAGE_CLASSES
 from pinnace.client.client import Client
 from pinnace.client.controller import Controller, itself
 from pinnace.client.informer import InformerFactory
+from pinnace.controllers.directories import delete_directory, may_be_deleted
 from pinnace.controllers.pods import is_finished
 from pinnace.controllers.volume_protection import claims_of
 from pinnace.machinery.errors import ApiError
@@ -55,8 +59,11 @@ class PersistentVolumeBinder(Controller):
     component = "persistentvolume-controller"
     workers = 1  # two claims must not choose the same volume
 
-    def __init__(self, client: Client, informers: InformerFactory, *, provisioning: bool = True) -> None:
+    def __init__(
+        self, client: Client, informers: InformerFactory, *, provisioning: bool = True, in_tree: str = ""
+    ) -> None:
         self._provisioning = provisioning
+        self._in_tree = in_tree  # the one provisioner of Kubernetes' own that there is, if it is
         super().__init__(client, informers)
 
     def setup(self) -> None:
@@ -138,13 +145,16 @@ class PersistentVolumeBinder(Controller):
             self.recorder.event(claim, "Warning", "ProvisioningFailed", why)
             return claim
         provisioner = storage_class["provisioner"]
-        if provisioner.startswith("kubernetes.io/"):
+        in_tree = provisioner.startswith("kubernetes.io/")
+        if in_tree and provisioner != self._in_tree:
             why = f"{_NO_PLUGIN} name: {provisioner}"
             self.recorder.event(claim, "Warning", "ProvisioningFailed", why)
             return claim
         told = {binding.PROVISIONER: provisioner, binding.BETA_PROVISIONER: provisioner}
         if not told.items() <= annotations_of(claim).items():
             claim = await self.client.update(PERSISTENT_VOLUME_CLAIMS, binding.with_annotations(claim, told))
+        if in_tree:
+            return claim
         message = (
             f"Waiting for a volume to be created either by the external provisioner '{provisioner}' or manually by the "
             "system administrator. If volume creation is delayed, please verify that the provisioner is running and "
@@ -246,6 +256,9 @@ class PersistentVolumeBinder(Controller):
         if policy == "Delete":
             if binding.PROVISIONED_BY in marks and not marks[binding.PROVISIONED_BY].startswith("kubernetes.io/"):
                 return
+            if path := get_in(volume, "spec", "hostPath", "path"):
+                await self._delete_directory(volume, path)
+                return
             why = f'error getting deleter volume plugin for volume "{name_of(volume)}": {_NO_PLUGIN}'
             await self._fail(volume, "VolumeFailedDelete", why)
         elif policy == "Recycle":
@@ -253,6 +266,22 @@ class PersistentVolumeBinder(Controller):
         else:
             why = "Volume has unrecognized PersistentVolumeReclaimPolicy"
             await self._fail(volume, "VolumeUnknownReclaimPolicy", why)
+
+    async def _delete_directory(self, volume: Obj, path: str) -> None:
+        if not may_be_deleted(path):
+            why = f"host_path deleter only supports /tmp/.+ but received provided {path}"
+            await self._fail(volume, "VolumeFailedDelete", why)
+            return
+        try:
+            await asyncio.to_thread(delete_directory, Path(path))
+        except OSError as error:
+            await self._fail(volume, "VolumeFailedDelete", f"unlinkat {path}: {error.strerror}")
+            return
+        try:
+            await self.client.delete(PERSISTENT_VOLUMES, name_of(volume), uid=uid_of(volume))
+        except ApiError as error:
+            if not error.is_not_found:
+                raise
 
     async def _fail(self, volume: Obj, reason: str, message: str) -> None:
         await self._set_phase(volume, "Failed", message)
