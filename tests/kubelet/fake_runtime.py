@@ -28,6 +28,7 @@ from pinnace.cri.api import (
     ImageSpec,
     LinuxContainerResources,
     NamespaceMode,
+    NetworkInterfaceUsage,
     PodSandbox,
     PodSandboxConfig,
     PodSandboxState,
@@ -246,6 +247,10 @@ class FakeRuntime:
     async def reopen_container_log(self, container_id: str) -> None:
         Path(self.containers[container_id].log_path).touch()
 
+    async def checkpoint_container(self, container_id: str, location: str, timeout: int = 0) -> None:
+        self._call("checkpoint_container", container_id)
+        Path(location).write_bytes(b"state")
+
     async def exec_sync(self, container_id: str, cmd: list[str], timeout: float = 0) -> ExecSyncResponse:
         self._call("exec_sync", *cmd)
         return self.exec_results.get(cmd[0], ExecSyncResponse(stdout=b"", stderr=b"", exit_code=0))
@@ -274,7 +279,22 @@ class FakeRuntime:
         ]
 
     async def list_pod_sandbox_stats(self) -> list[PodSandboxStats]:
-        return []
+        containers = await self.list_container_stats()
+        return [
+            PodSandboxStats(
+                id=box.id,
+                metadata=box.metadata,
+                labels=box.labels,
+                timestamp=time.time_ns(),
+                cpu_usage_core_nano_seconds=3_000_000_000,
+                memory_working_set_bytes=8192,
+                process_count=2,
+                interfaces=[NetworkInterfaceUsage(name="eth0", rx_bytes=10, tx_bytes=20)] if box.ips else [],
+                containers=[one for one in containers if self.box_of[one.id] == box.id],
+            )
+            for box in self.sandboxes.values()
+            if box.state is PodSandboxState.READY
+        ]
 
     async def get_container_events(self) -> AsyncIterator[ContainerEvent]:
         queue: asyncio.Queue[ContainerEvent] = asyncio.Queue()

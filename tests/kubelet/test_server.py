@@ -10,6 +10,7 @@ import orjson
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from pinnace.cri.api import CriError
 from pinnace.kubelet.server import KubeletServer
 from pinnace.wire.http import Peer, Request, Response, StreamingResponse
 
@@ -149,6 +150,15 @@ async def test_pods_and_statistics(running):
     assert orjson.loads((await answer(server, "/runningpods/"))[1])["items"][0]["metadata"]["name"] == "p"
     summary = orjson.loads((await answer(server, "/stats/summary"))[1])
     assert summary["pods"][0]["containers"][0]["memory"]["workingSetBytes"] == 4096
+    assert summary["pods"][0]["network"]["rxBytes"] == 10
+    assert summary["pods"][0]["containers"][0]["logs"]["usedBytes"] > 0
+    assert summary["node"]["fs"]["capacityBytes"] == summary["node"]["runtime"]["imageFs"]["capacityBytes"] > 0
+    assert summary["node"]["systemContainers"][0]["memory"]["workingSetBytes"] == 8192
+    assert 0 < summary["node"]["rlimit"]["curproc"] < summary["node"]["rlimit"]["maxpid"]
+    again = orjson.loads((await answer(server, "/stats/summary"))[1])
+    assert again["pods"][0]["cpu"]["usageNanoCores"] == 0
+    slim = orjson.loads((await answer(server, "/stats/summary", "only_cpu_and_memory=true"))[1])
+    assert slim["pods"][0].keys() == {"podRef", "startTime", "cpu", "memory", "containers"}
     metrics = (await answer(server, "/metrics/resource"))[1].decode()
     assert 'container_cpu_usage_seconds_total{container="web",namespace="default",pod="p"} 2 ' in metrics
     told = {
@@ -159,6 +169,69 @@ async def test_pods_and_statistics(running):
     assert (told["kubelet_running_pods"], told["kubelet_node_name"]) == (1, 1)
     assert told["process_start_time_seconds"] > 0
     assert orjson.loads((await answer(server, "/configz"))[1])["kubeletconfig"]["max_pods"] == 110
+
+
+async def test_what_containers_use_in_the_names_of_cadvisor(running):
+    text = (await answer(running[0], "/metrics/cadvisor"))[1].decode()
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found[(sample.name, sample.labels.get("container"))] = (sample.labels, sample.value)
+    labels, seconds = found["container_cpu_usage_seconds_total", "web"]
+    assert (labels["namespace"], labels["pod"], labels["image"], seconds) == ("default", "p", "web:1", 2)
+    assert labels["id"].startswith("/kubepods/besteffort/pod")
+    assert found["container_memory_working_set_bytes", ""][1] == 8192
+    assert found["container_memory_working_set_bytes", "web"][1] == 4096
+    assert found["container_spec_cpu_shares", "web"][1] == 2
+    assert found["container_network_transmit_bytes_total", ""][1] == 20
+    assert found["container_network_transmit_bytes_total", ""][0]["interface"] == "eth0"
+    assert found["machine_cpu_cores", None][1] >= 1
+
+
+async def test_how_probes_went(running, api):
+    probe = {"exec": {"command": ["true"]}, "periodSeconds": 1}
+    await api.add_pod("q", containers=[{**WEB, "readinessProbe": probe}])
+    await api.container("q", lambda one: one.get("ready"))
+    text = (await answer(running[0], "/metrics/probes"))[1].decode()
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    (sample,) = [one for one in samples if one.labels["pod"] == "q"]
+    assert sample.name == "prober_probe_total"
+    assert (sample.labels["container"], sample.labels["probe_type"]) == ("web", "Readiness")
+    assert (sample.labels["result"], sample.value >= 1) == ("successful", True)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "words"),
+    [
+        ("POST", "/checkpoint/default/p/web", 200, b'{"items":["'),
+        ("GET", "/checkpoint/default/p/web", 405, b"405: Method Not Allowed"),
+        ("POST", "/checkpoint/default/no/web", 404, b"pod does not exist"),
+        ("POST", "/checkpoint/default/p/no", 404, b"container no does not exist"),
+    ],
+)
+async def test_checkpoints(running, options, method, path, status, words):
+    response = await running[0].handle(Request(method, path, "", {}, b"", Peer("192.0.2.9", b"der")))
+    assert response.status == status
+    assert response.body.startswith(words)
+    if status == 200:
+        (made,) = (options.root_dir / "checkpoints").iterdir()
+        assert made.name.startswith("checkpoint-p_default-web-")
+        assert made.read_bytes() == b"state"
+
+
+async def test_a_runtime_that_makes_no_checkpoints(running, runtime):
+    runtime.fail["checkpoint_container"] = CriError("UNIMPLEMENTED", "no")
+    response = await running[0].handle(
+        Request("POST", "/checkpoint/default/p/web", "", {}, b"", Peer("192.0.2.9", b"der"))
+    )
+    assert response.status == 404
+    assert response.body.startswith(b"checkpointing of default/p/web failed (rpc error: code = Unimplemented")
+
+
+async def test_debugging_can_be_turned_off(running, options):
+    options.enable_debugging_handlers = False
+    assert await answer(running[0], "/containerLogs/default/p/web") == (405, b"Debug endpoints are disabled.\n")
+    assert (await answer(running[0], "/pods"))[0] == 200
 
 
 async def test_a_command_to_its_end(running):

@@ -95,6 +95,7 @@ class Site:
         config.write_text(
             "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
             f"podLogsDir: {self.directory}/pods\nport: 1\nmaxPods: 7\n"
+            "authorization:\n  mode: AlwaysAllow\n"
         )
         return self.start(
             "kubelet",

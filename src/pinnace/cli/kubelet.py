@@ -213,6 +213,9 @@ def _options(flags: dict[str, Any], configured: dict[str, Any]) -> KubeletOption
     chosen["node_ips"] = _node_ips(chosen["node_ips"])
     chosen.setdefault("pod_logs_dir", Path("/var/log/pods"))
     chosen.setdefault("healthz_port", 10248)
+    chosen.setdefault("authentication_webhook", True)
+    if flags["config"] or flags["config_dir"]:
+        chosen.setdefault("authorization_mode", "Webhook")
     _check(chosen)
     name = flags["hostname_override"] or host_name()
     if bool(chosen.get("tls_cert_file")) != bool(chosen.get("tls_key_file")):

@@ -49,6 +49,7 @@ def cluster_dns_ip(service_cidr: str) -> str:
 async def ensure_addons(client: Client, config: ProfileConfig, ca: bytes) -> None:
     """Create what is missing and correct what points elsewhere; `ca` is PEM. Raises ApiError."""
     all_of_them = (
+        administrators(),
         *dns_rights(),
         *dns_objects(config),
         *metrics_rights(),
@@ -56,6 +57,14 @@ async def ensure_addons(client: Client, config: ProfileConfig, ca: bytes) -> Non
         (STORAGE_CLASSES, storage_class()),
     )
     await asyncio.gather(*(_ensure(client, resource, wanted) for resource, wanted in all_of_them))
+
+
+def administrators() -> tuple[GVR, Obj]:
+    """kubeadm's binding: by it the API server, whose certificate is of that group, may do anything on nodes."""
+    subject = {"apiGroup": _RBAC, "kind": "Group", "name": "kubeadm:cluster-admins"}
+    reference = {"apiGroup": _RBAC, "kind": "ClusterRole", "name": "cluster-admin"}
+    head: Obj = {"apiVersion": f"{_RBAC}/v1", "metadata": {"name": "kubeadm:cluster-admins"}}
+    return CLUSTER_ROLE_BINDINGS, {**head, "kind": "ClusterRoleBinding", "roleRef": reference, "subjects": [subject]}
 
 
 def dns_rights() -> list[tuple[GVR, Obj]]:

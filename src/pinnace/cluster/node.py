@@ -76,6 +76,8 @@ def kubelet_options(profile: Profile, config: ProfileConfig) -> KubeletOptions:
         tls_cert_file=pki / "kubelet.crt",
         tls_key_file=pki / "kubelet.key",
         client_ca_file=pki / "ca.crt",
+        authentication_webhook=True,
+        authorization_mode="Webhook",
         eviction_hard=NO_DISK_EVICTIONS,
         image_gc_high_threshold_percent=100,
     )

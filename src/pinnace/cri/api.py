@@ -452,6 +452,9 @@ class RuntimeService(Protocol):
     async def reopen_container_log(self, container_id: str) -> None:
         """After a rotation: write on to a new file at the container's log path."""
 
+    async def checkpoint_container(self, container_id: str, location: str, timeout: int = 0) -> None:
+        """Write the state of a running container to an archive. UNIMPLEMENTED where the runtime cannot."""
+
     async def exec_sync(self, container_id: str, cmd: list[str], timeout: float = 0) -> ExecSyncResponse:
         """Run a command to its end; DEADLINE_EXCEEDED after `timeout` seconds (0: no limit)."""
 

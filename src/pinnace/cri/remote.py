@@ -206,6 +206,9 @@ class RemoteRuntimeService(_Service):
     async def reopen_container_log(self, container_id: str) -> None:
         await self._call("ReopenContainerLog", container_id=container_id)
 
+    async def checkpoint_container(self, container_id: str, location: str, timeout: int = 0) -> None:
+        await self._call("CheckpointContainer", container_id=container_id, location=location, timeout=timeout)
+
     # Sessions.
 
     async def exec_sync(self, container_id: str, cmd: list[str], timeout: float = 0) -> ExecSyncResponse:

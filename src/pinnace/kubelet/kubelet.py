@@ -45,9 +45,11 @@ from pinnace.kubelet.probes import Probes
 from pinnace.kubelet.resizing import Resizing
 from pinnace.kubelet.runtime_health import RuntimeHealth
 from pinnace.kubelet.runtime_status import PodRuntimeStatus, RuntimeCache, container_name
+from pinnace.kubelet.server_auth import ServerAuth
 from pinnace.kubelet.shutdown import NodeShutdown
 from pinnace.kubelet.static_pods import Mirrors, StaticPods
 from pinnace.kubelet.status_writer import StatusWriter
+from pinnace.kubelet.summary import Summary
 from pinnace.kubelet.topology import configured
 from pinnace.kubelet.topology.rebinding import Rebinding
 from pinnace.kubelet.volumes.pod_certificates import PodCertificates
@@ -128,6 +130,8 @@ class Kubelet:
         self.node_status.devices = self.node.devices.capacity
         self.usages = UsageReader(runtime, options)
         self.image_disk = ImageDisk(images, options.root_dir)
+        self.summary = Summary(self)
+        self.auth = ServerAuth(client, options)
         policy = ImageGCPolicy(
             high_threshold_percent=options.image_gc_high_threshold_percent,
             low_threshold_percent=options.image_gc_low_threshold_percent,

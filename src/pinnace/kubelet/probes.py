@@ -16,7 +16,8 @@ from pinnace.cri.api import ContainerStatus, RuntimeService
 from pinnace.kubelet.compute import Health
 from pinnace.kubelet.pods import field_path
 from pinnace.kubelet.probe_checks import ProbeError, Result, check
-from pinnace.machinery.meta import Obj, get_in, uid_of
+from pinnace.machinery.meta import Obj, get_in, name_of, namespace_of, uid_of
+from pinnace.machinery.metrics import Counter, Family
 
 _log = structlog.get_logger()
 
@@ -62,6 +63,7 @@ class Probes:
         self._tasks: dict[str, dict[str, asyncio.Task[None]]] = {}  # by container id and kind
         self._started: dict[str, asyncio.Event] = {}
         self._pods: dict[str, set[str]] = {}  # pod UID -> container ids
+        self.results: dict[tuple[str, ...], int] = {}  # pod UID, pod, namespace, container, probe, result -> how often
 
     def ensure(self, pod: Obj, container: Obj, status: ContainerStatus, address: str) -> None:
         """Begin to probe a running container; nothing happens for one that is probed already or has no probes."""
@@ -113,6 +115,7 @@ class Probes:
     def forget_pod(self, uid: str) -> None:
         for identity in self._pods.pop(uid, set()):
             self.forget(identity)
+        self.results = {key: count for key, count in self.results.items() if key[0] != uid}
 
     def keep_only(self, uid: str, alive: set[str]) -> None:
         """Stop probing what no longer runs of a pod."""
@@ -133,11 +136,25 @@ class Probes:
         while True:
             began = time.monotonic()
             result = await self._once(kind, pod, container, status.id, address)
+            self._count(kind, pod, container, result)
             if result is not None:
                 verdict = tally.add(result.ok)
                 if verdict is not None and self._take(kind, uid_of(pod), status.id, verdict):
                     return
             await asyncio.sleep(max(0.0, setting(probe, "periodSeconds") - (time.monotonic() - began)))
+
+    def _count(self, kind: str, pod: Obj, container: Obj, result: Result | None) -> None:
+        word = "unknown" if result is None else "successful" if result.ok else "failed"
+        key = (uid_of(pod), name_of(pod), namespace_of(pod), container["name"], _TITLES[kind], word)
+        self.results[key] = self.results.get(key, 0) + 1
+
+    def families(self) -> list[Family]:
+        """What `/metrics/probes` tells: how often each probe has had which result."""
+        about = "Cumulative number of a liveness, readiness or startup probe for a container by result."
+        names = ("pod_uid", "pod", "namespace", "container", "probe_type", "result")
+        found = Counter("prober_probe_total", about, names)
+        found.values = {key: float(count) for key, count in self.results.items()}
+        return [found]
 
     async def _once(self, kind: str, pod: Obj, container: Obj, container_id: str, address: str) -> Result | None:
         path = field_path(pod, container["name"])

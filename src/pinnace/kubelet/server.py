@@ -1,7 +1,7 @@
 """The node's HTTPS server: health, pods, logs, exec, attach, port-forward, statistics.
 
 Paths are those of the kubelet that API servers and metrics collectors know. Sessions are handed to the runtime's own
-streaming server. Every client needs a certificate of the client authority
+streaming server. Who is let in, `server_auth` knows
 (https://kubernetes.io/docs/reference/access-authn-authz/kubelet-authn-authz/).
 """
 
@@ -16,12 +16,14 @@ from urllib.parse import unquote
 import orjson
 
 from pinnace.cri.api import AttachRequest, ContainerState, ContainerStatus, CriError, ExecRequest
-from pinnace.kubelet import statistics
+from pinnace.kubelet import cadvisor, statistics, summary
+from pinnace.kubelet.go_words import rpc_error
 from pinnace.kubelet.log_reader import LogStream, choose_instance
 from pinnace.kubelet.logs import parse_options
 from pinnace.kubelet.pods import containers, find_container
+from pinnace.machinery import metrics
 from pinnace.machinery.errors import ApiError, bad_request, internal
-from pinnace.machinery.meta import Obj, name_of, namespace_of, uid_of, utc_now
+from pinnace.machinery.meta import Obj, format_time, name_of, namespace_of, uid_of, utc_now
 from pinnace.wire.http import AnyResponse, Request, Response, StreamingResponse
 from pinnace.wire.proxy import BackendError, upgrade_proxy
 from pinnace.wire.server import Server, serve
@@ -61,9 +63,12 @@ class KubeletServer:
 
     async def handle(self, request: Request) -> AnyResponse:
         """One request; errors become their status with a plain text."""
-        if request.peer.certificate is None:
-            return _text("Unauthorized", 401)
+        refusal = await self._kubelet.auth.refusal(request)
+        if refusal is not None:
+            return _text(refusal[1], refusal[0])
         parts = [unquote(part) for part in request.path.strip("/").split("/")]
+        if parts[0] in _DEBUGGING and not self._kubelet.options.enable_debugging_handlers:
+            return _text("Debug endpoints are disabled.\n", 405)
         handler = _ROUTES.get(parts[0]) or _ROUTES.get(request.path.strip("/"))
         if handler is None:
             return _text("404 page not found\n", 404)
@@ -101,18 +106,27 @@ class KubeletServer:
         }
         return _json({"kubeletconfig": shown})
 
-    async def stats(self, _request: Request, parts: list[str]) -> AnyResponse:
+    async def stats(self, request: Request, parts: list[str]) -> AnyResponse:
         if parts[:1] not in ([], ["summary"]):
             raise ApiError(404, "NotFound", "404 page not found")
-        return _json(await statistics.summary(self._kubelet))
+        return _json(await self._summary(request))
 
     async def metrics(self, _request: Request, parts: list[str]) -> AnyResponse:
         headers = (("Content-Type", "text/plain; version=0.0.4; charset=utf-8"),)
         if parts[:1] == ["resource"]:
             return Response(200, headers, (await statistics.resource_metrics(self._kubelet)).encode())
+        if parts[:1] == ["cadvisor"]:
+            return Response(200, headers, (await cadvisor.metrics(self._kubelet)).encode())
+        if parts[:1] == ["probes"]:
+            return Response(200, headers, metrics.text(self._kubelet.node.probes.families()).encode())
         if parts:
-            return Response(200, headers, b"")
+            raise ApiError(404, "NotFound", "404 page not found\n")
         return Response(200, headers, statistics.kubelet_metrics(self._kubelet).encode())
+
+    async def _summary(self, request: Request) -> Obj:
+        found = await self._kubelet.summary.read()
+        only = (request.params().get("only_cpu_and_memory") or "").lower() in ("1", "t", "true")
+        return summary.cpu_and_memory_only(found) if only else found
 
     # Containers.
 
@@ -205,6 +219,30 @@ class KubeletServer:
             output += f"command '{' '.join(command)}' exited with {answer.exit_code}: ".encode()
         return Response(200 if answer.exit_code == 0 else 500, _TEXT, output)
 
+    async def checkpoint(self, request: Request, parts: list[str]) -> AnyResponse:
+        """Write a container's state to an archive below the kubelet's directory; its path as the answer."""
+        if request.method != "POST":
+            return _text("405: Method Not Allowed", 405)
+        if len(parts) != 3:
+            raise ApiError(404, "NotFound", "404 page not found\n")
+        namespace, name, container = parts
+        pod = self._kubelet.find_pod(namespace, name)
+        if pod is None:
+            return _text("pod does not exist", 404)
+        if find_container(pod, container) is None:
+            return _text(f"container {container} does not exist", 404)
+        status = self._running(pod, container)
+        made = f"checkpoint-{name}_{namespace}-{container}-{format_time(utc_now())}.tar"
+        path = self._kubelet.options.root_dir / "checkpoints" / made
+        timeout = int(request.params().get("timeout") or 0)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            await self._kubelet.node.runtime.checkpoint_container(status.id, str(path), timeout)
+        except CriError as error:
+            text = f"checkpointing of {namespace}/{name}/{container} failed ({rpc_error(error)})"
+            return _text(text, 404 if error.code == "UNIMPLEMENTED" else 500)
+        return _json({"items": [str(path)]})
+
 
 def _streams(request: Request) -> tuple[bool, bool, bool, bool]:
     """stdin, stdout, stderr, tty; a terminal has no stderr of its own."""
@@ -220,6 +258,9 @@ def _streams(request: Request) -> tuple[bool, bool, bool, bool]:
     return stdin, stdout, stderr, tty
 
 
+# Kubernetes serves these only while enableDebuggingHandlers is true.
+_DEBUGGING = ("run", "exec", "attach", "portForward", "containerLogs", "runningpods", "checkpoint", "configz")
+
 _ROUTES: dict[str, _Handler] = {
     "healthz": KubeletServer.healthz,
     "pods": KubeletServer.pods,
@@ -232,4 +273,5 @@ _ROUTES: dict[str, _Handler] = {
     "attach": KubeletServer.attach,
     "portForward": KubeletServer.port_forward,
     "run": KubeletServer.run,
+    "checkpoint": KubeletServer.checkpoint,
 }

@@ -250,6 +250,10 @@ class Engine:
     async def reopen_container_log(self, container_id: str) -> None:
         await self.containers.reopen_log(self.containers.get(container_id))
 
+    async def checkpoint_container(self, container_id: str, location: str, timeout: int = 0) -> None:  # noqa: ARG002
+        self.containers.get(container_id)
+        raise CriError("UNIMPLEMENTED", "method CheckpointContainer not implemented")
+
     async def list_container_stats(self) -> list[ContainerStats]:
         return await self.containers.stats()
 

@@ -5,6 +5,7 @@ Implements `Surroundings` of `manager`; decides nothing.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from pinnace.kubelet.eviction import observations
 from pinnace.kubelet.eviction.manager import Eviction
 from pinnace.kubelet.eviction.messages import REASON
 from pinnace.kubelet.eviction.observations import FileSystem, file_system
-from pinnace.kubelet.eviction.ranking import PodUsage
+from pinnace.kubelet.eviction.ranking import Disk, PodUsage
 from pinnace.kubelet.eviction.thresholds import Observation, Observations, Signal, Threshold
 from pinnace.kubelet.image_gc import ImageCollector, Tell
 from pinnace.kubelet.machine_info import Machine
@@ -30,6 +31,8 @@ from pinnace.machinery.meta import Obj, uid_of
 
 _log = structlog.get_logger()
 
+_USAGE_KEPT = 60.0  # seconds
+
 
 class ImageDisk:
     """The file system of images, as the runtime names it; asked once, for the answer may cost a walk of all images."""
@@ -38,6 +41,18 @@ class ImageDisk:
         self._images = images
         self._root_dir = root_dir
         self.path: Path | None = None
+        self._usage: tuple[float, Disk] | None = None
+
+    async def usage(self) -> Disk:
+        """What all images take, as of a minute ago at most: the answer may cost a walk of them."""
+        if self._usage is None or time.monotonic() - self._usage[0] > _USAGE_KEPT:
+            try:
+                found = await self._images.image_fs_info()
+            except (CriError, OSError):
+                found = []
+            used = Disk(sum(one.used_bytes for one in found), sum(one.inodes_used for one in found))
+            self._usage = (time.monotonic(), used)
+        return self._usage[1]
 
     async def find(self) -> Path:
         """A directory on it; the kubelet's own until the runtime answers."""
