@@ -12,6 +12,9 @@ from pinnace.client.client import Client
 from pinnace.machinery.features import FeatureGates
 from pinnace.machinery.meta import GVR, Obj
 from pinnace.wire.http import Peer, Request, Response
+from pinnace.wire.zpages import ZPages
+
+PAGES = ZPages(component="kube-scheduler", features=FeatureGates(37))
 
 
 class Judge:
@@ -29,7 +32,7 @@ class Judge:
 
 async def ask(path: str, token: str = "", query: str = "", *, profiling: bool = True) -> Response:
     headers = {"authorization": f"Bearer {token}"} if token else {}
-    observer = Observer(cast(Client, Judge()), FeatureGates(37, {"AllAlpha": True}), profiling=profiling)
+    observer = Observer(cast(Client, Judge()), PAGES, profiling=profiling)
     answer = await observer.handle(Request("GET", path, query, headers, b"", Peer("")))
     assert isinstance(answer, Response)
     return answer

@@ -168,7 +168,7 @@ async def test_pods_and_statistics(running):
     }
     assert (told["kubelet_running_pods"], told["kubelet_node_name"]) == (1, 1)
     assert told["process_start_time_seconds"] > 0
-    assert orjson.loads((await answer(server, "/configz"))[1])["kubeletconfig"]["max_pods"] == 110
+    assert orjson.loads((await answer(server, "/configz"))[1])["kubeletconfig"]["maxPods"] == 110
 
 
 async def test_what_containers_use_in_the_names_of_cadvisor(running):

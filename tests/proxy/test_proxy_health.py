@@ -11,7 +11,7 @@ from pinnace.machinery.features import FeatureGates
 from pinnace.proxy.health import HealthServers, ProxyHealth, ServiceHealth, service_health
 from pinnace.proxy.observing import Observer
 from pinnace.proxy.proxier import snapshot
-from pinnace.wire.http import Peer, Request
+from pinnace.wire.http import Peer, Request, Response
 
 
 async def get(port: int) -> tuple[int, dict]:
@@ -70,7 +70,9 @@ def test_the_proxy_is_healthy_unless_a_change_waits_too_long() -> None:
 
 def test_the_proxy_tells_of_its_process_and_its_mode() -> None:
     def page(path: str) -> bytes:
-        return Observer(FeatureGates(37)).handle(Request("GET", path, "", {}, b"", Peer(""))).body
+        found = Observer(FeatureGates(37)).handle(Request("GET", path, "", {}, b"", Peer("")))
+        assert isinstance(found, Response)
+        return found.body
 
     told = {family.name for family in text_string_to_metric_families(page("/metrics").decode())}
     assert {"process_cpu_seconds", "process_resident_memory_bytes", "kubernetes_build_info"} <= told

@@ -93,7 +93,9 @@ class Options:
     compaction_interval: float = 300.0  # seconds of history that the store keeps at least; 0 for ever
     event_ttl: float = 3600.0  # seconds that an event is kept after its last write
     shutdown_delay: float = 0.0  # seconds that a server which ends still serves, no longer ready
-    profiling: bool = True  # whether /debug/pprof/ is there
+    profiling: bool = True  # whether /debug/pprof/ and /debug/flags/v are there
+    logs_handler: bool = True  # whether /logs is there
+    flags: Mapping[str, str] = field(default_factory=dict)  # as they were given or are by default, for /flagz
     livez_grace: float = 0.0  # seconds after the start that /livez takes what starts for started
     bookmark_interval: float = 60.0  # seconds between a watch's bookmarks
 

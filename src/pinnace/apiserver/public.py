@@ -26,12 +26,14 @@ from pinnace.store import snapshot
 from pinnace.store.contract import StoreError
 from pinnace.store.snapshot import SERVED_AT
 from pinnace.wire.http import AnyResponse, Request, Response
+from pinnace.wire.zpages import ZPages
 
 _JSON = ("Content-Type", "application/json")
 _TEXT = ("Content-Type", "text/plain; charset=utf-8")
 _STORE_SECONDS = 2.0  # for the store to answer a health check
 _HEALTH = ("healthz", "livez", "readyz")
 _HEADED = ("", "metrics", "openapi")  # the first parts of paths that answer HEAD
+_GATED = (("/flagz", "ComponentFlagz"), ("/statusz", "ComponentStatusz"))
 _METHODS = ("head", "post", "put", "patch", "delete", "options")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -51,6 +53,13 @@ class PublicPaths:
         self._discovery: tuple[int, Discovery] | None = None  # with the registry's generation it was made of
         self._merged: dict[tuple[str, str], Document] = {}  # with registered servers, by path and content type
         self._merged_of = 0, 0
+        self._pages = ZPages(
+            component="kube-apiserver",
+            features=api.registry.features,
+            flags=api.options.flags,
+            paths=("/debug", "/flagz", "/healthz", "/livez", "/metrics", "/readyz", "/version"),
+            debug_flags=api.options.profiling,
+        )
         self.server_address = ""  # host:port where clients are told to find this server
         self.hooks = health.Hooks(time.monotonic, api.options.livez_grace)
         self.ending = False  # whether the server has been told to end
@@ -74,7 +83,8 @@ class PublicPaths:
         """
         path = info.path.rstrip("/") or "/"
         first = path.split("/", 2)[1]
-        allowed = first in _HEALTH or info.verb == "get" or (info.verb == "head" and first in _HEADED)
+        sets = info.verb == "put" and path.startswith("/debug/flags/")
+        allowed = sets or first in _HEALTH or info.verb == "get" or (info.verb == "head" and first in _HEADED)
         if not allowed:
             if info.verb in _METHODS and self._is_served(path, first):
                 raise errors.method_not_allowed()
@@ -87,6 +97,10 @@ class PublicPaths:
             return Response(200, (("Content-Type", metrics.TEXT),), self._metrics.text())
         if first == "openapi":
             return self._open_api(request, path)
+        if (page := self._pages.answer(request)) is not None:
+            return page
+        if first == "logs" and self._api.options.logs_handler:
+            return _log_file(request)
         if path.startswith("/debug/pprof") and self._api.options.profiling:
             from pinnace.wire import profiling
 
@@ -225,11 +239,21 @@ class PublicPaths:
         found += ["/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]
         if self._api.options.profiling:
             found += ["/debug/pprof", "/debug/pprof/cmdline", "/debug/pprof/goroutine", "/debug/pprof/profile"]
+        if self._api.options.logs_handler:
+            found.append("/logs")
+        features = self._api.registry.features
+        found += [path for path, gate in _GATED if features.enabled(gate)]
         for group, versions in self._api.registry.groups():
             if group:
                 found.append(f"/apis/{group}")
             found += [f"/apis/{group}/{version}" if group else f"/api/{version}" for version in versions]
         return sorted(found)
+
+
+async def _log_file(request: Request) -> AnyResponse:
+    from pinnace.wire import log_files
+
+    return log_files.answer(request)
 
 
 def _not_found() -> Response:

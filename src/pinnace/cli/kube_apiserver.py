@@ -9,6 +9,7 @@ import click
 
 from pinnace.cli.apiserver_flags import admission, audit, authentication, authorization, cluster, serving, storage
 from pinnace.cli.serving import run, verbosity_option
+from pinnace.cli.told import told_flags
 
 if TYPE_CHECKING:
     from pinnace.apiserver.options import Options
@@ -67,7 +68,7 @@ def _features(options: Options) -> FeatureGates:
 def _options(flags: dict[str, Any]) -> Options:
     from pinnace.apiserver.options import Options
 
-    told: dict[str, Any] = {}
+    told: dict[str, Any] = {"flags": told_flags()}
     for section in _SECTIONS:
         told |= section.read(flags)
     return Options(**told)

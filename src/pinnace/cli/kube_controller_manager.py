@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pinnace.cli.controller_flags import autoscaling, nodes, signing, workers
+from pinnace.cli.controller_flags import autoscaling, document, nodes, signing, workers
 from pinnace.cli.observing import observed, observing_options
 from pinnace.cli.serving import (
+    client_options,
     connect,
     connection,
     election,
@@ -18,6 +19,7 @@ from pinnace.cli.serving import (
     run,
     verbosity_option,
 )
+from pinnace.cli.told import told_flags
 from pinnace.cli.values import FILE, NAMES, switch
 from pinnace.cli.versions import emulated_version_option, feature_gates_option, read_features, read_minor
 
@@ -70,6 +72,15 @@ if TYPE_CHECKING:
 @autoscaling.options
 @signing.options
 @workers.options
+@click.option("--cluster-name", default="kubernetes", show_default=True, help="What clouds are to call the cluster.")
+@click.option(
+    "--max-endpoints-per-slice",
+    type=click.IntRange(1, 1000),
+    default=100,
+    show_default=True,
+    help="Endpoints of an EndpointSlice at most.",
+)
+@client_options(20, 30)
 @emulated_version_option
 @feature_gates_option
 @election_options("kube-controller-manager")
@@ -78,17 +89,25 @@ if TYPE_CHECKING:
 def command(verbosity: int, **flags: Any) -> None:
     """Run the controllers alone, in the foreground."""
     features = read_features(flags, read_minor(flags))
+    from pinnace.wire.zpages import ZPages
+
+    pages = ZPages(
+        component="kube-controller-manager",
+        features=features,
+        flags=told_flags(),
+        configuration=(document.KEY, lambda: document.configuration(flags)),
+    )
     api = connection(flags["kubeconfig"])
     options = _options(flags, features)
 
     async def start() -> Coroutine[Any, Any, None]:
         from pinnace.controllers.manager import ControllerManager
 
-        client = connect(api, "kube-controller-manager")
+        client = connect(api, "kube-controller-manager", flags)
 
         async def serve() -> None:
             try:
-                async with observed("kube-controller-manager", client, flags, features):
+                async with observed(pages, client, flags):
                     await ControllerManager(client, options).run()
             finally:
                 await client.transport.close()
@@ -111,6 +130,7 @@ def _options(flags: dict[str, Any], features: FeatureGates) -> Options:
         controllers=flags["controllers"],
         root_ca=flags["root_ca_file"].read_text() if flags["root_ca_file"] else "",
         terminated_pod_gc_threshold=flags["terminated_pod_gc_threshold"],
+        endpoints_per_slice=flags["max_endpoints_per_slice"],
         mirrored_endpoints=flags["mirroring_max_endpoints_per_subset"],
         provisioning=flags["enable_dynamic_provisioning"],
         host_path_provisioner=IN_TREE if flags["enable_hostpath_provisioner"] else None,

@@ -22,6 +22,7 @@ from pinnace.cli.serving import (
     run,
     verbosity_option,
 )
+from pinnace.cli.told import told_flags
 from pinnace.cli.values import LISTEN, NAMES, NETWORKS, of_each_family, switch
 from pinnace.cli.versions import feature_gates_option, read_features
 
@@ -71,6 +72,7 @@ def has_ipv6() -> bool:
 )
 @switch("--cleanup", default=False, show_default=True, help="Take all rules away, and end.")
 @feature_gates_option
+@switch("--profiling", default=False, show_default=True, help="Tell at /debug/pprof/ what the proxy is doing.")
 @verbosity_option
 def command(verbosity: int, **flags: Any) -> None:
     """Run the service proxy alone, in the foreground."""
@@ -119,6 +121,8 @@ def _options(flags: dict[str, Any], features: FeatureGates) -> ProxyOptions:
         rules=rules,
         rules6=for_ipv6(rules, pods.get(True, ""), sixes) if has_ipv6() else None,
         features=features,
+        profiling=flags["profiling"],
+        flags=told_flags(),
         healthz=flags["healthz_bind_address"],
         metrics=flags["metrics_bind_address"],
     )

@@ -26,6 +26,7 @@ from pinnace.cli.serving import (
     run,
     verbosity_option,
 )
+from pinnace.cli.told import told_flags
 from pinnace.cli.values import ADDRESS, ADDRESSES, DIRECTORY, DURATION, FILE, LABELS, NETWORKS, TAINTS, switch
 from pinnace.cli.versions import feature_gates_option, read_features
 
@@ -119,7 +120,7 @@ def command(verbosity: int, **flags: Any) -> None:
     wanted = _wanted_runtime(flags, configured)
     features = read_features(flags, NEWEST, configured.pop("feature_gates", None))
     api = connection(flags["kubeconfig"])
-    options = _options(flags, {**configured, "feature_gates": features.chosen})
+    options = _options(flags, {**configured, "feature_gates": features.chosen, "flags": told_flags()})
 
     async def start() -> Coroutine[Any, Any, None]:
         import structlog

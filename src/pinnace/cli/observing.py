@@ -1,4 +1,5 @@
-"""What kube-controller-manager and kube-scheduler serve of themselves: health, /metrics, /debug/pprof/.
+"""What kube-controller-manager and kube-scheduler serve of themselves: health, /metrics, /configz, /debug/pprof/ and
+the pages of `wire.zpages`.
 
 Health is for everybody; who asks for more shows a bearer token, which the API server judges, as it does whether its
 bearer may. https://kubernetes.io/docs/reference/using-api/health-checks/
@@ -18,11 +19,12 @@ from pinnace.cli.values import FILE, Decorator, switch
 
 if TYPE_CHECKING:
     from pinnace.client.client import Client
-    from pinnace.machinery.features import FeatureGates
     from pinnace.machinery.metrics import Family
     from pinnace.wire.http import AnyResponse, Request, Response
+    from pinnace.wire.zpages import ZPages
 
 _HEALTH = ("healthz", "livez", "readyz")
+_PATHS = ("/configz", "/debug", "/flagz", "/healthz", "/livez", "/metrics", "/readyz", "/statusz")
 _TEXT = (("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff"))
 
 
@@ -61,7 +63,7 @@ def observing_options(port: int) -> Callable[[Callable[..., Any]], Callable[...,
 
 @contextlib.asynccontextmanager
 async def observed(
-    name: str, client: Client, flags: dict[str, Any], features: FeatureGates, families: Iterable[Family] = ()
+    pages: ZPages, client: Client, flags: dict[str, Any], families: Iterable[Family] = ()
 ) -> AsyncIterator[None]:
     """Serve what the flags ask for meanwhile; `families` are its own. Raises OSError for a port that is taken."""
     if not flags["secure_port"]:
@@ -74,8 +76,8 @@ async def observed(
     if bool(files[0]) != bool(files[1]):
         raise click.BadParameter("give both or none", param_hint="--tls-cert-file, --tls-private-key-file")
     if not files[0]:
-        files = own_certificate(flags["cert_dir"], name, flags["bind_address"])
-    observer = Observer(client, features, families, profiling=flags["profiling"])
+        files = own_certificate(flags["cert_dir"], pages.component, flags["bind_address"])
+    observer = Observer(client, pages, families, profiling=flags["profiling"])
     address = (flags["bind_address"], flags["secure_port"])
     server = await serve(observer.handle, [address], TlsConfig(files[0], files[1], None, ("http/1.1",)))
     try:
@@ -88,13 +90,17 @@ class Observer:
     """Answers for a server that acts through `client`."""
 
     def __init__(
-        self, client: Client, features: FeatureGates, families: Iterable[Family] = (), *, profiling: bool = False
+        self, client: Client, pages: ZPages, families: Iterable[Family] = (), *, profiling: bool = False
     ) -> None:
         from pinnace.client import measures
         from pinnace.wire.process_metrics import process_families
 
         self._client = client
         self._profiling = profiling
+        self._pages = pages
+        pages.paths = _PATHS
+        pages.debug_flags = profiling
+        features = pages.features
         process = process_families(f"v1.{features.minor}.0", features.table())
         self._families = [*process, *measures.families(), *families]
 
@@ -117,7 +123,8 @@ class Observer:
             return refused
         if request.path == "/metrics":
             return Response(200, (("Content-Type", metrics.TEXT),), metrics.text(self._families).encode())
-        return await self._profile(request) or Response(404, _TEXT, b"404 page not found\n")
+        found = self._pages.answer(request) or await self._profile(request)
+        return found or Response(404, _TEXT, b"404 page not found\n")
 
     async def _profile(self, request: Request) -> Response | None:
         from pinnace.wire import profiling

@@ -9,6 +9,8 @@ import click
 from click.core import ParameterSource
 
 if TYPE_CHECKING:
+    from pinnace.machinery.features import FeatureGates
+    from pinnace.machinery.meta import Obj
     from pinnace.scheduler.configuration import Configuration
 
 _ELECTION = {  # fields of `leaderElection`, and their flags
@@ -18,6 +20,11 @@ _ELECTION = {  # fields of `leaderElection`, and their flags
     "retryPeriod": "leader_elect_retry_period",
     "resourceName": "leader_elect_resource_name",
     "resourceNamespace": "leader_elect_resource_namespace",
+}
+_CLIENT = {  # fields of `clientConnection`, and their flags
+    "qps": "kube_api_qps",
+    "burst": "kube_api_burst",
+    "contentType": "kube_api_content_type",
 }
 _SECONDS = ("leaseDuration", "renewDeadline", "retryPeriod")
 
@@ -55,6 +62,31 @@ def with_file(flags: dict[str, Any], configuration: Configuration) -> dict[str, 
         except ValueError as error:
             raise click.ClickException(f"leaderElection.{field}: {error}") from None
     return found
+
+
+def complete(flags: dict[str, Any], configuration: Configuration, features: FeatureGates) -> Obj:
+    """The whole configuration: the file's, what flags say instead, and the defaults."""
+    from pinnace.machinery.duration import go_duration
+    from pinnace.scheduler import defaults
+
+    election = {
+        field: go_duration(flags[flag]) if field in _SECONDS else flags[flag] for field, flag in _ELECTION.items()
+    }
+    client: Obj = {"kubeconfig": str(flags["kubeconfig"] or "")}
+    client |= {field: flags[flag] for field, flag in _CLIENT.items() if _given(flag)}
+    return defaults.complete(
+        configuration.document, features, client=client, election=election, profiling=flags["profiling"]
+    )
+
+
+def write(path: Path, document: Obj) -> None:
+    """As YAML. Ends the program where it cannot."""
+    from pinnace.machinery import yaml
+
+    try:
+        path.write_text(yaml.dump(dict(sorted(document.items()))))
+    except OSError as error:
+        raise click.ClickException(f"{path}: {error.strerror}") from None
 
 
 def _given(flag: str) -> bool:

@@ -7,7 +7,7 @@ it cannot go on without: its kubeconfig, its port, its leadership.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,12 +121,39 @@ def connection(kubeconfig: Path | None) -> Connection:
     return found
 
 
-def connect(to: Connection, component: str) -> Client:
-    """A client of the API server; to be called in the event loop."""
+def client_options(qps: int, burst: int) -> Decorator:
+    """The flags of how a server asks the API server; the numbers are those of the original, to name them."""
+    options: list[Decorator] = [
+        click.option(
+            "--kube-api-qps", type=float, help=f"Requests a second at most.  [default: no limit; {qps} in the original]"
+        ),
+        click.option("--kube-api-burst", type=int, default=burst, show_default=True, help="At once, after a rest."),
+        click.option(
+            "--kube-api-content-type",
+            default="application/vnd.kubernetes.protobuf",
+            show_default=True,
+            help="Taken for the original's sake; JSON is what is sent.",
+        ),
+    ]
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def connect(to: Connection, component: str, flags: Mapping[str, Any] | None = None) -> Client:
+    """A client of the API server, within the limits of `client_options`; to be called in the event loop."""
     from pinnace.client.client import Client
     from pinnace.client.https import HttpsTransport
+    from pinnace.client.throttle import Throttle
 
-    return Client(HttpsTransport(to, user_agent=f"{component}/v{__version__} pinnace"))  # it becomes the field manager
+    qps, burst = (flags or {}).get("kube_api_qps"), (flags or {}).get("kube_api_burst")
+    throttle = Throttle(qps, burst or 1) if qps and qps > 0 else None
+    agent = f"{component}/v{__version__} pinnace"  # its beginning becomes the field manager
+    return Client(HttpsTransport(to, user_agent=agent, throttle=throttle))
 
 
 def own_certificate(directory: Path, name: str, *addresses: str) -> tuple[Path, Path]:

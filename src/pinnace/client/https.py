@@ -20,6 +20,7 @@ import orjson
 
 from pinnace.client.kubeconfig import Connection
 from pinnace.client.measures import LOST, REQUEST_SECONDS, REQUESTS
+from pinnace.client.throttle import Throttle
 from pinnace.client.transport import JSON, Params
 from pinnace.machinery.errors import ApiError, timeout, unavailable
 from pinnace.machinery.meta import Obj
@@ -54,10 +55,13 @@ _REASONS = {
 class HttpsTransport:
     """Requests to one API server as one user; belongs to one event loop."""
 
-    def __init__(self, connection: Connection, *, user_agent: str = "pinnace") -> None:
+    def __init__(
+        self, connection: Connection, *, user_agent: str = "pinnace", throttle: Throttle | None = None
+    ) -> None:
         self._connection = connection
         self._user_agent = user_agent
         self._host = connection.server.partition("://")[2].partition("/")[0]
+        self._throttle = throttle
         self._session: aiohttp.ClientSession | None = None
         self._token = _TokenFile(connection.token_file) if connection.token_file else None
 
@@ -84,6 +88,8 @@ class HttpsTransport:
     async def watch(self, path: str, params: Params) -> AsyncIterator[Obj]:
         import aiohttp
 
+        if self._throttle is not None:
+            await self._throttle.turn()
         limits = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENCE_SECONDS)
         code = LOST
         try:
@@ -114,6 +120,8 @@ class HttpsTransport:
     ) -> bytes:
         import aiohttp
 
+        if self._throttle is not None:
+            await self._throttle.turn()
         headers = self._headers()
         if data is not None:
             headers["Content-Type"] = content_type

@@ -11,7 +11,6 @@ import gc
 import os
 import signal
 import socket
-import sys
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
@@ -48,22 +47,9 @@ def inherited_sockets() -> list[socket.socket]:
 
 def configure_logging(verbosity: int) -> None:
     """One line a fact on standard error: warnings and news, with `-v 2` and above also what helps to debug."""
-    import logging
+    from pinnace.wire import verbosity as logs
 
-    import structlog
-
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbosity >= 2 else logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=True,
-    )
+    logs.configure_logging(verbosity)
 
 
 def calm_collector() -> None:

@@ -1,4 +1,4 @@
-"""Writes the EndpointSlices of every Service that selects pods, at most 100 endpoints in each, changing as few as it can.
+"""Writes the EndpointSlices of every Service that selects pods, so many endpoints in each, changing as few as it can.
 
 Specified by https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/. `plan` decides, the controller writes.
 """  # noqa: E501 - the address
@@ -9,7 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from pinnace.apis.resources import ENDPOINT_SLICES, NODES, PODS, SERVICES
+from pinnace.client.client import Client
 from pinnace.client.controller import Controller, itself
+from pinnace.client.informer import InformerFactory
 from pinnace.client.store import ObjectStore, by_namespace
 from pinnace.controllers.expectations import Expectations
 from pinnace.controllers.pods import is_ready
@@ -46,7 +48,7 @@ SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 MANAGER = "endpointslice-controller.k8s.io"
 _ZONE = "topology.kubernetes.io/zone"
-_MAX_ENDPOINTS = 100
+MOST_ENDPOINTS = 100  # of a slice
 
 _Group = tuple[str, tuple[tuple[tuple[str, object], ...], ...]]
 """What all endpoints of one slice share: address family and ports."""
@@ -99,8 +101,14 @@ def wanted_groups(service: Obj, pods: Iterable[Obj], nodes: ObjectStore) -> dict
     return groups
 
 
-def plan(service: Obj, wanted: dict[_Group, list[Obj]], slices: Iterable[Obj], trigger_time: str = "") -> Plan:
-    """How to get from the slices there are to the endpoints there should be."""
+def plan(
+    service: Obj,
+    wanted: dict[_Group, list[Obj]],
+    slices: Iterable[Obj],
+    trigger_time: str = "",
+    most: int = MOST_ENDPOINTS,
+) -> Plan:
+    """How to get from the slices there are to the endpoints there should be, no more than `most` in each."""
     result = Plan()
     existing: dict[_Group, list[Obj]] = {}
     for one in slices:
@@ -110,7 +118,7 @@ def plan(service: Obj, wanted: dict[_Group, list[Obj]], slices: Iterable[Obj], t
         else:
             result.delete.append(one)
     for group, endpoints in wanted.items():
-        _plan_group(service, group, endpoints, existing.get(group, []), trigger_time, result)
+        _plan_group(service, group, endpoints, existing.get(group, []), trigger_time, most, result)
     return result
 
 
@@ -120,7 +128,13 @@ def _group_of(one: Obj) -> _Group:
 
 
 def _plan_group(
-    service: Obj, group: _Group, endpoints: Sequence[Obj], slices: Sequence[Obj], trigger_time: str, result: Plan
+    service: Obj,
+    group: _Group,
+    endpoints: Sequence[Obj],
+    slices: Sequence[Obj],
+    trigger_time: str,
+    most: int,
+    result: Plan,
 ) -> None:
     missing = {_identity(one): one for one in endpoints}
     kept: list[tuple[Obj, list[Obj]]] = []
@@ -128,7 +142,7 @@ def _plan_group(
         stay = [missing.pop(key) for old in one.get("endpoints") or () if (key := _identity(old)) in missing]
         kept.append((one, stay))
     rest = list(missing.values())
-    _fill(kept, rest)
+    _fill(kept, rest, most)
     if not any(stay for _, stay in kept) and not rest and kept:
         result.delete += [one for one, _ in kept[1:]]  # one stays, to say that there is no endpoint
         kept = kept[:1]
@@ -139,18 +153,18 @@ def _plan_group(
             _note_update(service, one, stay, trigger_time, result)
         else:
             result.delete.append(one)
-    for start in range(0, len(rest), _MAX_ENDPOINTS) if rest or slices else (0,):
-        result.create.append(new_slice(service, group, rest[start : start + _MAX_ENDPOINTS], trigger_time))
+    for start in range(0, len(rest), most) if rest or slices else (0,):
+        result.create.append(new_slice(service, group, rest[start : start + most], trigger_time))
 
 
-def _fill(kept: list[tuple[Obj, list[Obj]]], rest: list[Obj]) -> None:
+def _fill(kept: list[tuple[Obj, list[Obj]]], rest: list[Obj], most: int) -> None:
     """Put what has no place yet where there is room: first in slices that are written anyway, then in the fullest."""
 
     def changes(entry: tuple[Obj, list[Obj]]) -> bool:
         return (entry[0].get("endpoints") or []) != entry[1]
 
     for _, stay in sorted(kept, key=lambda entry: (not changes(entry), -len(entry[1]))):
-        room = _MAX_ENDPOINTS - len(stay)
+        room = max(0, most - len(stay))
         stay += rest[:room]
         del rest[:room]
 
@@ -216,6 +230,10 @@ class EndpointSliceController(Controller):
     name = "endpointslice-controller"
     component = "endpoint-slice-controller"
 
+    def __init__(self, client: Client, informers: InformerFactory, most: int = MOST_ENDPOINTS) -> None:
+        self._most = most
+        super().__init__(client, informers)
+
     def setup(self) -> None:
         self._times = TriggerTimes()
         self.services = self.watch(SERVICES, itself)
@@ -238,7 +256,8 @@ class EndpointSliceController(Controller):
         pods = selected_pods(service, self.pods.store)
         slices = [one for one in self.slices.store.by_index("service", key) if not is_deleting(one)]
         trigger_time = self._times.next(key, service, pods)
-        await self._write(service, plan(service, wanted_groups(service, pods, self.nodes.store), slices, trigger_time))
+        groups = wanted_groups(service, pods, self.nodes.store)
+        await self._write(service, plan(service, groups, slices, trigger_time, self._most))
 
     async def _write(self, service: Obj, todo: Plan) -> None:
         try:

@@ -168,6 +168,7 @@ class Options:
     terminated_pod_gc_threshold: int = 12500
     signing: Mapping[str, KeyPair] = field(default_factory=dict)  # by signer; requests to others are not signed
     signing_duration: timedelta = timedelta(days=365)
+    endpoints_per_slice: int = 100
     mirrored_endpoints: int = 1000  # of each subset
     provisioning: bool = True  # ask provisioners for volumes
     host_path_provisioner: Provisioner | None = None  # makes volumes of directories of this machine
@@ -277,6 +278,7 @@ def _arguments(options: Options, registry: Registry, informers: InformerFactory)
         "certificatesigningrequest-signing-controller": signing if options.signing else None,
         "device-taint-eviction-controller": {} if registry.by_gvr(DEVICE_TAINT_RULES) else None,
         "disruption-controller": {"served": served},
+        "endpointslice-controller": {"most": options.endpoints_per_slice},
         "endpointslice-mirroring-controller": {"most": options.mirrored_endpoints},
         "garbage-collector-controller": {"served": served},
         "hostpath-provisioner": {"provisioner": made_here} if made_here else None,

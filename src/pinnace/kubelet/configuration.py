@@ -43,11 +43,11 @@ def read(document: Any) -> tuple[dict[str, Any], list[str]]:
     for path, value in _leaves(document):
         if path in ("apiVersion", "kind") or value is None:
             continue
-        if path not in _FIELDS:
+        if path not in FIELDS:
             if path not in ignored:
                 ignored.append(path)
             continue
-        name, convert = _FIELDS[path]
+        name, convert = FIELDS[path]
         try:
             found[name] = convert(value)
         except (ValueError, TypeError) as error:
@@ -86,7 +86,7 @@ def _leaves(document: Obj, above: str = "") -> Iterator[tuple[str, Any]]:
     """Every field with its path; what is in a known field, or in none, is not looked into."""
     for name, value in document.items():
         path = f"{above}{name}"
-        if isinstance(value, dict) and path not in _FIELDS and path in _OUTER:
+        if isinstance(value, dict) and path not in FIELDS and path in _OUTER:
             yield from _leaves(value, f"{path}.")
         else:
             yield path, value
@@ -197,7 +197,7 @@ def _taint(value: Any) -> Obj:
     return value
 
 
-_FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "address": ("address", _text),
     "allowedUnsafeSysctls": ("allowed_unsafe_sysctls", _list(_text)),
     "authentication.anonymous.enabled": ("anonymous_auth", _boolean),
@@ -217,7 +217,9 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "cpuManagerPolicy": ("cpu_manager_policy", _text),
     "cpuManagerPolicyOptions": ("cpu_manager_policy_options", _texts),
     "crashLoopBackOff.maxContainerRestartPeriod": ("max_container_restart_period", _seconds),
+    "enableDebugFlagsHandler": ("debug_flags", _boolean),
     "enableDebuggingHandlers": ("enable_debugging_handlers", _boolean),
+    "enableProfilingHandler": ("profiling", _boolean),
     "enableServer": ("enable_server", _boolean),
     "enableSystemLogHandler": ("enable_system_log_handler", _boolean),
     "enforceNodeAllocatable": ("enforce_node_allocatable", _list(_text)),
@@ -279,4 +281,4 @@ _OUTER = {path for path, shape in SHAPE.items() if isinstance(shape, dict)} | {
     f"authentication.{name}" for name in SHAPE["authentication"]
 }
 _OUTER.add("authorization.webhook")
-HEEDED = tuple(_FIELDS)
+HEEDED = tuple(FIELDS)

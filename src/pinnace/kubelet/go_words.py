@@ -6,32 +6,9 @@ Pure (https://pkg.go.dev/time#Duration.String, https://pkg.go.dev/google.golang.
 from __future__ import annotations
 
 from pinnace.cri.api import CriError
+from pinnace.machinery.duration import go_duration as duration
 
-
-def duration(seconds: float, digits: int = 9) -> str:
-    """`1.5s`, `250ms`, `2m0s`, `1h0m5s`; cut to `digits` decimals of a second."""
-    if seconds < 0:
-        return "-" + duration(-seconds, digits)
-    unit = 10 ** (9 - digits)
-    nanoseconds = round(seconds * 1e9) // unit * unit
-    if nanoseconds == 0:
-        return "0s"
-    for limit, scale, name in ((1_000, 1, "ns"), (1_000_000, 1_000, "µs"), (1_000_000_000, 1_000_000, "ms")):
-        if nanoseconds < limit:
-            return _decimal(nanoseconds, scale) + name
-    hours, rest = divmod(nanoseconds, 3_600_000_000_000)
-    minutes, rest = divmod(rest, 60_000_000_000)
-    text = _decimal(rest, 1_000_000_000) + "s"
-    if hours:
-        return f"{hours}h{minutes}m{text}"
-    return f"{minutes}m{text}" if minutes else text
-
-
-def _decimal(value: int, scale: int) -> str:
-    whole, part = divmod(value, scale)
-    if not part:
-        return str(whole)
-    return f"{whole}." + str(part).rjust(len(str(scale)) - 1, "0").rstrip("0")
+__all__ = ("aggregate", "duration", "rpc_error")
 
 
 def rpc_error(error: CriError) -> str:

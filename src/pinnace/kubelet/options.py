@@ -44,6 +44,9 @@ class KubeletOptions:
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     client_ca_file: Path | None = None
+    profiling: bool = True  # whether /debug/pprof/ is there
+    debug_flags: bool = True  # whether /debug/flags/v is
+    flags: Mapping[str, str] = field(default_factory=dict)  # as they were given or are by default, for /flagz
     rotate_certificates: bool = False
     server_tls_bootstrap: bool = False
     anonymous_auth: bool = False

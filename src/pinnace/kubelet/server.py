@@ -8,7 +8,6 @@ streaming server. Who is let in, `server_auth` knows
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -17,6 +16,7 @@ import orjson
 
 from pinnace.cri.api import AttachRequest, ContainerState, ContainerStatus, CriError, ExecRequest
 from pinnace.kubelet import cadvisor, statistics, summary
+from pinnace.kubelet.configz import configuration
 from pinnace.kubelet.go_words import rpc_error
 from pinnace.kubelet.log_reader import LogStream, choose_instance
 from pinnace.kubelet.logs import parse_options
@@ -24,10 +24,12 @@ from pinnace.kubelet.pods import containers, find_container
 from pinnace.machinery import metrics
 from pinnace.machinery.errors import ApiError, bad_request, internal
 from pinnace.machinery.meta import Obj, format_time, name_of, namespace_of, uid_of, utc_now
+from pinnace.wire import log_files, profiling
 from pinnace.wire.http import AnyResponse, Request, Response, StreamingResponse
 from pinnace.wire.proxy import BackendError, upgrade_proxy
 from pinnace.wire.server import Server, serve
 from pinnace.wire.tls import TlsConfig
+from pinnace.wire.zpages import ZPages
 
 if TYPE_CHECKING:
     from pinnace.kubelet.kubelet import Kubelet
@@ -60,6 +62,15 @@ class KubeletServer:
 
     def __init__(self, kubelet: Kubelet) -> None:
         self._kubelet = kubelet
+        options = kubelet.options
+        self._pages = ZPages(
+            component="kubelet",
+            features=options.features,
+            flags=options.flags,
+            configuration=("kubeletconfig", lambda: configuration(options)),
+            paths=("/configz", "/debug", "/flagz", "/healthz", "/metrics", "/statusz"),
+            debug_flags=options.debug_flags,
+        )
 
     async def handle(self, request: Request) -> AnyResponse:
         """One request; errors become their status with a plain text."""
@@ -99,12 +110,20 @@ class KubeletServer:
                 items.append({"metadata": metadata, "spec": {"containers": running}, "status": {}})
         return _json({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})
 
-    async def configz(self, _request: Request, _parts: list[str]) -> AnyResponse:
-        shown = {
-            name: str(value) if isinstance(value, Path) else value
-            for name, value in asdict(self._kubelet.options).items()
-        }
-        return _json({"kubeletconfig": shown})
+    async def page(self, request: Request, _parts: list[str]) -> AnyResponse:
+        return self._pages.answer(request) or _text("404 page not found\n", 404)
+
+    async def debug(self, request: Request, _parts: list[str]) -> AnyResponse:
+        found = self._pages.answer(request)
+        if found is None and self._kubelet.options.profiling and f"{request.path}/".startswith(profiling.BELOW):
+            told = profiling.answer(request)
+            found = told if told is None or isinstance(told, Response) else await told
+        return found or _text("404 page not found\n", 404)
+
+    async def logs(self, request: Request, _parts: list[str]) -> AnyResponse:
+        if not self._kubelet.options.enable_system_log_handler:
+            return _text("logs endpoint is disabled.\n", 405)
+        return log_files.answer(request)
 
     async def stats(self, request: Request, parts: list[str]) -> AnyResponse:
         if parts[:1] not in ([], ["summary"]):
@@ -265,7 +284,11 @@ _ROUTES: dict[str, _Handler] = {
     "healthz": KubeletServer.healthz,
     "pods": KubeletServer.pods,
     "runningpods": KubeletServer.running_pods,
-    "configz": KubeletServer.configz,
+    "configz": KubeletServer.page,
+    "debug": KubeletServer.debug,
+    "flagz": KubeletServer.page,
+    "logs": KubeletServer.logs,
+    "statusz": KubeletServer.page,
     "stats": KubeletServer.stats,
     "metrics": KubeletServer.metrics,
     "containerLogs": KubeletServer.container_logs,

@@ -19,6 +19,7 @@ from pinnace.apis.builtin import NEWEST
 from pinnace.apis.resources import ENDPOINT_SLICES, SERVICES
 from pinnace.client.client import Client
 from pinnace.client.informer import InformerFactory
+from pinnace.machinery.duration import go_duration
 from pinnace.machinery.features import FeatureGates
 from pinnace.machinery.meta import Obj, labels_of, namespace_of
 from pinnace.proxy import conntrack
@@ -50,6 +51,8 @@ class ProxyOptions:
 
     rules: RuleOptions = field(default_factory=RuleOptions)
     rules6: RuleOptions | None = None  # of IPv6; without, Services have no addresses of it here
+    profiling: bool = False  # whether /debug/pprof/ is served beside /metrics
+    flags: Mapping[str, str] = field(default_factory=dict)  # as they were given or are by default, for /flagz
     features: FeatureGates = field(default_factory=lambda: FeatureGates(NEWEST))
     service_cidrs: Sequence[str] = ()  # given with a bridge: routed there, so that this host reaches cluster IPs
     min_sync_interval: float = 0.05  # seconds between transactions
@@ -61,6 +64,27 @@ class ProxyOptions:
     def tables(self) -> dict[str, RuleOptions]:
         """The rules of each family that is served."""
         return {rules.family.name: rules for rules in (self.rules, self.rules6) if rules is not None}
+
+
+def configuration(options: ProxyOptions, node_name: str) -> Obj:
+    """The KubeProxyConfiguration that the options come to, as /configz shows it: its names as Go has them."""
+
+    def address(pair: tuple[str, int] | None) -> str:
+        return f"{pair[0]}:{pair[1]}" if pair else ""
+
+    ranges = [rules.cluster_cidr for rules in options.tables.values() if rules.cluster_cidr]
+    return {
+        "DetectLocal": {"BridgeInterface": options.rules.bridge, "ClusterCIDRs": ranges},
+        "DetectLocalMode": "BridgeInterface",
+        "EnableProfiling": options.profiling,
+        "FeatureGates": dict(options.features.chosen),
+        "HealthzBindAddress": address(options.healthz),
+        "HostnameOverride": node_name,
+        "MetricsBindAddress": address(options.metrics),
+        "MinSyncPeriod": go_duration(options.min_sync_interval),
+        "Mode": "nftables",
+        "SyncPeriod": go_duration(_CHECK),
+    }
 
 
 def snapshot(
@@ -120,7 +144,7 @@ class Proxier:
         own = self.options.healthz
         server = await serve(self._health.handle, [own]) if own else None
         told = self.options.metrics
-        observer = await serve(Observer(self.options.features).handle, [told]) if told else None
+        observer = await serve(self._observer().handle, [told]) if told else None
         try:
             await self._services.wait_synced()
             await self._slices.wait_synced()
@@ -136,6 +160,15 @@ class Proxier:
             await self._health_ports.close()
             if self._own_informers:
                 await self._informers.stop()
+
+    def _observer(self) -> Observer:
+        options = self.options
+        return Observer(
+            options.features,
+            flags=options.flags,
+            configuration=lambda: configuration(options, self._node_name),
+            profiled=options.profiling,
+        )
 
     async def _follow(self) -> None:
         while True:

@@ -87,6 +87,7 @@ class Configuration:
     max_backoff_seconds: float = 10
     leader_election: Obj = field(default_factory=dict)
     client_connection: Obj = field(default_factory=dict)
+    document: Obj = field(default_factory=dict)  # as it was written
 
 
 def read_configuration(text: str) -> Configuration:
@@ -112,6 +113,7 @@ def read_configuration(text: str) -> Configuration:
         max_backoff_seconds=document.get("podMaxBackoffSeconds") or 10,
         leader_election=document.get("leaderElection") or {},
         client_connection=document.get("clientConnection") or {},
+        document=document,
     )
 
 

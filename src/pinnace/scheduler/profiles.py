@@ -108,15 +108,18 @@ def default_profile(handle: Handle) -> Profile:
     return make_profile(ProfileConfiguration(), handle)
 
 
+def default_plugins(features: FeatureGates) -> tuple[tuple[str, int], ...]:
+    """What is there by default of plugins whose features are on."""
+    return tuple(one for one in DEFAULT_PLUGINS if one[0] not in _GATES or features.enabled(_GATES[one[0]]))
+
+
 def profile_makers(
     configuration: Configuration,
     registry: Mapping[str, PluginMaker] = IN_TREE,
     features: FeatureGates | None = None,
 ) -> dict[str, ProfileMaker]:
-    """What makes each profile, by scheduler name; plugins whose feature is off are not there by default."""
-    defaults = [
-        one for one in DEFAULT_PLUGINS if features is None or one[0] not in _GATES or features.enabled(_GATES[one[0]])
-    ]
+    """What makes each profile, by scheduler name."""
+    defaults = DEFAULT_PLUGINS if features is None else default_plugins(features)
     return {
         profile.scheduler_name: partial(make_profile, profile, registry=registry, defaults=defaults)
         for profile in configuration.profiles

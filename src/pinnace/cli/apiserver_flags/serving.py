@@ -85,6 +85,7 @@ options = section(
         show_default=True,
         help="How long /livez takes for started what is still starting.",
     ),
+    switch("--enable-logs-handler", default=True, show_default=True, help="Show the files of /var/log at /logs."),
     switch("--profiling", default=True, show_default=True, help="Tell at /debug/pprof/ what the server is doing."),
     click.option("--cors-allowed-origins", default="", help="Origins of web pages that may ask, regular expressions."),
 )
@@ -112,6 +113,7 @@ def read(flags: dict[str, Any]) -> dict[str, Any]:
         "shutdown_delay": flags["shutdown_delay_duration"],
         "livez_grace": flags["livez_grace_period"],
         "profiling": flags["profiling"],
+        "logs_handler": flags["enable_logs_handler"],
         "goaway_chance": flags["goaway_chance"],
         "cors_allowed_origins": _origins(flags["cors_allowed_origins"]),
     }
