@@ -135,7 +135,9 @@ def test_a_flag_that_cannot_be_is_one_clear_line(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["kubelet", "--container-runtime-endpoint=unix:///run/containerd.sock"], "only the embedded engine is"),
+        (["kubelet", "--container-runtime-endpoint=npipe:////./pipe/x"], "is neither unix:///PATH nor tcp://HOST:PORT"),
+        (["kubelet", "--container-runtime-endpoint=pinnace://here"], "lacks the directory: pinnace:///ITS/DIRECTORY"),
+        (["kubelet", "--image-service-endpoint=unix:///run/x.sock"], "the embedded engine has its own images"),
         (["kube-proxy", "--proxy-mode=ipvs"], '"ipvs" is not offered: only nftables is'),
         (["kube-proxy", "--nodeport-addresses=203.0.113.0/24"], "this host has no address in 203.0.113.0/24"),
     ],

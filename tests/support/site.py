@@ -31,7 +31,7 @@ class Site:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.pki = directory / "pki"
-        self.engine_dir = directory / "engine"
+        self.engine_dir = directory / "runtime"
         self.processes: list[subprocess.Popen[bytes]] = []
         ensure_certificates(self.pki, ClusterNames("alone", "127.0.0.1", "10.98.0.0/16"), utc_now())
         self.port, self.kubelet_port = free_port(), free_port()

@@ -34,6 +34,7 @@ SERVERS = {
     "kube-scheduler": "Run the scheduler alone, in the foreground",
     "kubelet": "Run the node agent alone, in the foreground",
     "kube-proxy": "Run the service proxy alone, in the foreground",
+    "engine": "Run the container engine alone, in the foreground, for crictl and other kubelets",
     "metrics-server": "Run the metrics API alone, in the foreground",
 }
 

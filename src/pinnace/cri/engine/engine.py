@@ -266,6 +266,11 @@ class Engine:
             lambda: [pod_stats.read(one, self.sandboxes, self.cgroups, members.get(one.id, [])) for one in ready]
         )
 
+    def facts(self, container_id: str) -> dict[str, Any]:
+        """What tools want to know of a container beside its status."""
+        record = self.containers.get(container_id)
+        return {"sandboxID": record.sandbox_id, "pid": record.pid, "runtimeType": "pinnace"}
+
     # Sessions.
 
     def _running(self, container_id: str) -> ContainerRecord:
