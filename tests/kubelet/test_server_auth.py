@@ -63,6 +63,7 @@ class Reviews:
     async def create(self, resource, obj):
         if self.broken:
             raise internal("no")
+        assert "metadata" in obj  # the client looks for a namespace there
         self.asked.append(obj["spec"])
         spec = obj["spec"]
         if resource == TOKEN_REVIEWS:

@@ -140,7 +140,8 @@ class ServerAuth:
         key = hashlib.sha256(token.encode()).digest()
         user = self._users.get(key)
         if user is None:
-            review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
+            head = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {}}
+            review = {**head, "spec": {"token": token}}
             status = (await self._client.create(TOKEN_REVIEWS, review)).get("status") or {}
             if not status.get("authenticated"):
                 return None
@@ -169,7 +170,8 @@ class ServerAuth:
             "extra": {name: list(values) for name, values in user.extra},
             "resourceAttributes": {**resource, "name": self._options.node_name},
         }
-        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
+        head = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "metadata": {}}
+        review = {**head, "spec": spec}
         status = (await self._client.create(SUBJECT_ACCESS_REVIEWS, review)).get("status") or {}
         return bool(status.get("allowed")) and not status.get("denied")
 
