@@ -93,6 +93,7 @@ class Options:
     compaction_interval: float = 300.0  # seconds of history that the store keeps at least; 0 for ever
     event_ttl: float = 3600.0  # seconds that an event is kept after its last write
     shutdown_delay: float = 0.0  # seconds that a server which ends still serves, no longer ready
+    shutdown_send_retry_after: bool = False  # whether it then refuses with 429 until what is at work is finished
     profiling: bool = True  # whether /debug/pprof/ and /debug/flags/v are there
     logs_handler: bool = True  # whether /logs is there
     flags: Mapping[str, str] = field(default_factory=dict)  # as they were given or are by default, for /flagz

@@ -35,6 +35,7 @@ from pinnace.apiserver.backends import Backends, bracketed
 from pinnace.apiserver.bootstrap import bootstrap, keep, leave
 from pinnace.apiserver.bootstrap_policy import ensure_policy
 from pinnace.apiserver.customresources.manager import CustomResources
+from pinnace.apiserver.draining import Draining
 from pinnace.apiserver.event_ttl import EventTtl
 from pinnace.apiserver.flowcontrol.limiter import Limiter
 from pinnace.apiserver.front_proxy import FrontProxies
@@ -136,6 +137,7 @@ class ApiServer:
         )
         self._addresses: Addresses | None = None  # while the Service `kubernetes` leads to this server
         self._server: Any = None
+        self._draining: Draining | None = None  # where clients are to be told of the end
         self._chores: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -167,6 +169,9 @@ class ApiServer:
             from pinnace.apiserver.cors import with_cors
 
             handler = with_cors(handler, options.cors_allowed_origins)
+        if options.shutdown_send_retry_after:
+            self._draining = Draining(handler)
+            handler = self._draining.handle
         self._server = await serve(handler, options.bind, tls, settings=settings, sockets=options.sockets)
         self.addresses = list(self._server.addresses)
         host = self.addresses[0][0] if self.addresses else ""
@@ -206,6 +211,8 @@ class ApiServer:
         self._public.ending = True
         if self._server is not None:
             await asyncio.sleep(self.options.shutdown_delay)
+        if self._draining is not None:
+            await self._draining.drain(self.options.request_timeout)
         self.api.stopping = True
         await _end_chores(self._chores)
         if self._addresses is not None:

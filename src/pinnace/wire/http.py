@@ -124,6 +124,7 @@ class Response:
     headers: Headers = ()
     body: bytes = b""
     audit_id: str = ""  # sent as Audit-Id
+    closes: bool = False  # the connection ends with it
 
 
 @dataclass(slots=True)

@@ -433,7 +433,7 @@ class Http1Connection:
             self._channel.close()
 
     def _send(self, incoming: _Incoming, response: Response) -> None:
-        keep_alive = incoming.keep_alive and not self.closing and not self._last
+        keep_alive = incoming.keep_alive and not self.closing and not self._last and not response.closes
         if not keep_alive:
             self._last = True
         self._write(*self._render(response, keep_alive, incoming.request.method == "HEAD", incoming.chunked_ok))

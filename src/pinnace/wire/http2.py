@@ -464,6 +464,8 @@ class Http2Connection:
         except Exception:
             result = self._failure(request)
         if type(result) is Response:
+            if result.closes:
+                self.close_when_done()
             self._respond(stream_id, stream, head.method, result)
             return
         if stream is None:

@@ -78,6 +78,12 @@ options = section(
         show_default=True,
         help="How long to serve on at the end while /readyz fails already.",
     ),
+    switch(
+        "--shutdown-send-retry-after",
+        default=False,
+        show_default=True,
+        help="Then tell clients to come again (429) until what is at work is finished, and only then stop listening.",
+    ),
     click.option(
         "--livez-grace-period",
         type=DURATION,
@@ -111,6 +117,7 @@ def read(flags: dict[str, Any]) -> dict[str, Any]:
         "request_timeout": flags["request_timeout"],
         "min_request_timeout": flags["min_request_timeout"],
         "shutdown_delay": flags["shutdown_delay_duration"],
+        "shutdown_send_retry_after": flags["shutdown_send_retry_after"],
         "livez_grace": flags["livez_grace_period"],
         "profiling": flags["profiling"],
         "logs_handler": flags["enable_logs_handler"],
