@@ -491,12 +491,15 @@ async def test_a_new_node_is_tainted(cluster: Cluster) -> None:
 
 
 async def test_binding_puts_a_pod_on_a_node_once(cluster: Cluster) -> None:
-    await cluster.request("POST", PODS, pod("p"))
+    made = await cluster.request("POST", PODS, pod("p"))
+    made["status"]["nominatedNodeName"] = "n2"
+    await cluster.request("PUT", f"{PODS}/p/status", made)
     binding = {"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n1"}}
     answer = await cluster.request("POST", f"{PODS}/p/binding", binding)
     assert answer["status"] == "Success"
     bound = await cluster.request("GET", f"{PODS}/p")
     assert bound["spec"]["nodeName"] == "n1"
+    assert "nominatedNodeName" not in bound["status"]
     assert any(c["type"] == "PodScheduled" and c["status"] == "True" for c in bound["status"]["conditions"])
     error = await cluster.refused("POST", f"{PODS}/p/binding", binding)
     assert error.message == (

@@ -163,6 +163,7 @@ async def test_indexes_follow_changes(api: FakeApi, informers: InformerFactory) 
     assert [name_of(obj) for obj in store.by_index("value", "2")] == ["a"]
     assert [name_of(obj) for obj in store.by_index("namespace", "other")] == ["b"]
     assert store.by_index("namespace", "nowhere") == []
+    assert (store.count("namespace", "other"), store.count("namespace", "nowhere")) == (1, 0)
     with pytest.raises(KeyError):
         store.by_index("unknown", "x")
 

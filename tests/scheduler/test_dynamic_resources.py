@@ -87,13 +87,15 @@ def test_a_pod_waits_until_its_device_is_attached(pinnace: Cluster) -> None:
         device = {key: result[key] for key in ("driver", "pool", "device")} | {"conditions": [said]}
         api.update({**found, "status": {**found["status"], "devices": [device]}}, subresource="status")
 
+    assert api.wait_for("pods", "a", lambda obj: obj["status"].get("nominatedNodeName"), "default")
     report("Broken")
     why = 'running PreBind plugin "DynamicResources": claim a binding failed: reason=Said, message="by the driver"'
     api.wait_for("pods", "a", says(why), "default")
     api.wait_for("resourceclaims", "a", lambda obj: not obj["status"].get("devices"), "default")
     assert not is_bound(api.get("pods", "a", "default"))
     report("Attached")
-    api.wait_for("pods", "a", is_bound, "default")
+    found = api.wait_for("pods", "a", is_bound, "default")
+    assert "nominatedNodeName" not in found["status"]
 
 
 @pytest.mark.pinnace(nodes=1)

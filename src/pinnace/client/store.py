@@ -70,6 +70,10 @@ class ObjectStore:
         bucket = self._indexes[name].found.get(value)
         return list(bucket.values()) if bucket else []
 
+    def count(self, name: str, value: str) -> int:
+        """How many objects `by_index` would return."""
+        return len(self._indexes[name].found.get(value, ()))
+
     def __len__(self) -> int:
         return len(self._objects)
 

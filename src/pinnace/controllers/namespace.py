@@ -126,7 +126,7 @@ class NamespaceController(Controller):
     def _emptied_namespace(self, pod: Obj) -> Iterable[str]:
         """A namespace that is being deleted waits for its last pod first."""
         namespace = self.namespaces.store.get(namespace_of(pod))
-        if namespace is None or not is_deleting(namespace) or self.pods.store.by_index("namespace", key_of(namespace)):
+        if namespace is None or not is_deleting(namespace) or self.pods.store.count("namespace", key_of(namespace)):
             return ()
         return (key_of(namespace),)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -27,7 +28,7 @@ from pinnace.scheduler.diagnosis import failure_message
 from pinnace.scheduler.evaluation import Evaluator
 from pinnace.scheduler.events import Action
 from pinnace.scheduler.extender import Extender, ExtenderFailed, filter_all, scores_of_all
-from pinnace.scheduler.framework import BindingFailed, Rejection
+from pinnace.scheduler.framework import BindingFailed, Profile, Rejection
 from pinnace.scheduler.frameworks import Frameworks
 from pinnace.scheduler.handle import Handle
 from pinnace.scheduler.metrics import ERROR, Metrics
@@ -74,6 +75,8 @@ class Scheduler:
         self._own_factory = factory is None
         self._factory = factory or InformerFactory(client)
         self._extenders = [Extender(settings) for settings in configuration.extenders]
+        self._tells_expectation = features is None or features.enabled("NominatedNodeNameForExpectation")
+        self._expected: set[str] = set()  # keys of pods whose status says where they are going
         self._extending = asyncio.Lock()  # one pod at a time is taken to the extenders
         self._cache = Cache()
         self._nominations = Nominations(self._cache)
@@ -380,6 +383,7 @@ class Scheduler:
                 refusal = await permitter.permit(pod, node)
                 if refusal is not None:
                     raise Refused(refusal)
+            await self._tell_expectation(pod, node, profile)
             for preparer in profile.pre_bind:
                 point, plugin = "PreBind", preparer.name
                 await preparer.pre_bind(pod, node)
@@ -403,7 +407,14 @@ class Scheduler:
                 observer.post_bind(pod, node)
         finally:
             self._binding -= counts
+            self._expected.discard(pod.key)
             self._wake.set()
+
+    async def _tell_expectation(self, pod: PodInfo, node: NodeInfo, profile: Profile) -> None:
+        """Say in the pod's status where it is going, if its volumes or devices take time to get ready."""
+        if self._tells_expectation and pod.nominated_node != node.name and _needs_preparing(pod, profile):
+            self._expected.add(pod.key)
+            await write_status(self._client, pod, {"nominatedNodeName": node.name})
 
     async def _bind_elsewhere(self, pod: PodInfo, node: NodeInfo) -> bool:
         """Whether an extender binds pods like this one, and has bound it."""
@@ -427,7 +438,18 @@ class Scheduler:
             return
         self.metrics.failed(pod.scheduler_name, ERROR, time.monotonic() - queued.began)
         nominated = get_in(present, "status", "nominatedNodeName") or ""
+        if pod.key in self._expected:
+            nominated, pod = "", replace(pod, nominated_node=node.name)  # nobody made room for it there
         self._nominations.nominate(pod, nominated)
         _log.info("binding failed", pod=pod.key, node=node.name, error=why)
         self._report(pod, reason, why, nominated)
         self._queue.back_off(queued, time.monotonic())
+
+
+def _needs_preparing(pod: PodInfo, profile: Profile) -> bool:
+    """Whether a plugin has work to do for the pod before it can be bound; one that does not say has."""
+    for plugin in profile.pre_bind:
+        prepares = getattr(plugin, "prepares", None)
+        if prepares is None or prepares(pod):
+            return True
+    return False

@@ -52,6 +52,7 @@ async def _bind(call: Call, binding: Obj) -> One:
     await call.api.admission.admit_part(call, binding)
     node = target["name"]
     annotations, labels = annotations_of(binding) or {}, topology_labels(call.api, node)
+    clears = call.api.registry.features.enabled("ClearingNominatedNodeNameAfterBinding")
 
     def make(old: CachedObject) -> Obj:
         pod = old.fresh()
@@ -74,6 +75,8 @@ async def _bind(call: Call, binding: Obj) -> One:
         if labels:
             pod["metadata"]["labels"] = {**labels_of(pod), **labels}
         _set_condition(pod, "PodScheduled")
+        if clears:  # it has come to a node, whichever it was nominated to
+            pod["status"].pop("nominatedNodeName", None)
         return pod
 
     await _change_pod(call, make)

@@ -236,6 +236,9 @@ class DynamicResources:
 
     # Writing.
 
+    def prepares(self, pod: PodInfo) -> bool:
+        return pod.key in self._plans
+
     async def pre_bind(self, pod: PodInfo, node: NodeInfo) -> None:  # noqa: ARG002
         plan = self._plans.get(pod.key)
         if plan is None:

@@ -122,6 +122,9 @@ class VolumeBinding:
 
     # Binding.
 
+    def prepares(self, pod: PodInfo) -> bool:
+        return pod.key in self._plans
+
     async def pre_bind(self, pod: PodInfo, node: NodeInfo) -> None:
         made = self._plans.get(pod.key)
         if made is None:
