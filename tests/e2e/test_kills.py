@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def until(found: Callable[[], int]) -> int:
     return value
 
 
-def marked(name: str, script: str = FOREVER, **spec: object) -> Obj:
+def marked(name: str, script: str = FOREVER, **spec: Any) -> Obj:
     """A pod whose first process can be found from outside by a variable."""
     return pod(name, container("c", script, env=[{"name": "MARK", "value": f"kills-{name}"}]), **spec)
 
