@@ -181,5 +181,9 @@ async def test_nobody_at_the_other_end_is_503(cluster: Cluster) -> None:
     await cluster.request("POST", PODS, pod("p", nodeName="n1"))
     patch = {"status": {"podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}}
     await cluster.request("PATCH", f"{PODS}/p/status", patch, content_type="application/merge-patch+json")
+    for method, wanted in (("GET", 301), ("HEAD", 301), ("POST", 503)):
+        answer = await cluster.call(method, f"{PODS}/p:1/proxy?a=b")
+        assert answer.status == wanted
+        assert answer.headers.get("location", "") == (f"{PODS}/p:1/proxy/?a=b" if wanted == 301 else "")
     answer = await cluster.call("GET", f"{PODS}/p:1/proxy/")
     assert (answer.status, answer.json["reason"]) == (503, "ServiceUnavailable")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from pinnace.testing import Api
@@ -109,3 +110,42 @@ def test_a_service_changes_its_type(api: Api, namespace: str) -> None:
     changed = api.patch("services", "web", {"spec": back}, namespace)
     assert changed["spec"]["type"] == "ExternalName"
     assert "clusterIP" not in changed["spec"]
+
+
+def test_endpoints_written_by_hand_are_mirrored(api: Api, namespace: str) -> None:
+    """Conformance: "EndpointSlice Mirroring" """
+    api.create({**service("custom", {"port": 80}), "spec": {"ports": [{"name": "web", "port": 80}]}}, namespace)
+    mirrored = "kubernetes.io/service-name=custom"
+
+    def shown() -> set[tuple[str, int]]:
+        return in_slices(api.list("endpointslices", namespace, labels=mirrored))
+
+    def endpoints(*ips: str) -> list[dict[str, Any]]:
+        return [{"addresses": [{"ip": ip} for ip in ips], "ports": [{"name": "web", "port": 80}]}]
+
+    body = {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "custom"}, "subsets": endpoints("10.1.2.3")}
+    api.create(body, namespace)
+    api.wait_until(lambda: shown() == {("10.1.2.3", 80)})
+    [one] = api.list("endpointslices", namespace, labels=mirrored)
+    assert one["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"] == (
+        "endpointslicemirroring-controller.k8s.io"
+    )
+    api.patch("endpoints", "custom", {"subsets": endpoints("10.2.3.4", "10.2.3.5")}, namespace)
+    api.wait_until(lambda: shown() == {("10.2.3.4", 80), ("10.2.3.5", 80)})
+    api.delete("endpoints", "custom", namespace)
+    api.wait_until(lambda: not api.list("endpointslices", namespace, labels=mirrored))
+
+
+def test_endpoints_come_soon_after_their_service(api: Api, namespace: str) -> None:
+    """Conformance: "Service endpoint latency, thresholds" """
+    api.create(pod("p", {"containerPort": 80}), namespace)
+    api.wait_for("pods", "p", "Ready", namespace)
+    took = []
+    for number in range(100):
+        began = time.monotonic()
+        api.create(service(f"s-{number}", {"port": 80}), namespace)
+        api.wait_for("endpoints", f"s-{number}", lambda obj: obj.get("subsets"), namespace)
+        took.append(time.monotonic() - began)
+    took.sort()
+    assert took[50] < 20
+    assert took[90] < 50

@@ -125,7 +125,12 @@ async def proxy(call: Call) -> AnyResponse:
     """
     request = _request(call)
     scheme, name, port = _split_name(call.info.name)
-    rest = "/" + quote(call.info.rest) if call.info.rest else call.params.get("path", "") or "/"
+    rest = "/" + quote(call.info.rest) if call.info.rest else call.params.get("path", "")
+    if not rest and _is_page(request):
+        _named(call, name)
+        query = f"?{request.query}" if request.query else ""
+        return Response(301, (("Location", f"{quote(request.path, safe='/:')}/{query}"),), b"")
+    rest = rest or "/"
     if request.path.endswith("/") and not rest.endswith("/"):
         rest += "/"
     target = rest + (f"?{request.query}" if request.query else "")
@@ -135,6 +140,11 @@ async def proxy(call: Call) -> AnyResponse:
     url = _url(scheme, address, number, target)
     relinking = Relinking(_proxy_path(call), (urlsplit(url).netloc, request.headers.get("host", "")))
     return relinking.answer(await pass_on(request, url, trusting()))
+
+
+def _is_page(request: Request) -> bool:
+    """Whether links may be relative to it: a client that left the last slash out is told to put it there."""
+    return request.method in ("GET", "HEAD") and not request.path.endswith("/") and "upgrade" not in request.headers
 
 
 def _proxy_path(call: Call) -> str:
