@@ -113,3 +113,15 @@ def test_pod_that_was_made_again_starts_afresh() -> None:
     fresh = taken(waiting, 1)
     assert (fresh.pod.uid, fresh.attempts) == ("another", 1)
     assert names(waiting, 100) == []
+
+
+def test_what_happens_during_a_long_decision_is_not_missed() -> None:
+    waiting = queue(pod("a"), pod("b"))
+    for name, change in (("a", POD_ADDED), ("b", NODE_ADDED)):
+        queued = taken(waiting, 10)
+        waiting.watch_over(queued)
+        waiting.wake(change, 11)
+        waiting.set_aside(queued, frozenset({"NodeResourcesFit"}), 12)
+        assert queued.pod.name == name
+    assert names(waiting, 12) == []
+    assert names(waiting, 20) == ["b"]

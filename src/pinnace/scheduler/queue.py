@@ -77,6 +77,7 @@ class SchedulingQueue:
         self._backing_off: list[tuple[float, int, QueuedPod]] = []
         self._set_aside: dict[_Group, dict[str, QueuedPod]] = {}
         self._tickets = itertools.count(1)
+        self._missed: dict[str, list[Change]] = {}  # what happened since pods were taken that take time to decide on
 
     def __len__(self) -> int:
         return len(self._pods)
@@ -125,6 +126,7 @@ class SchedulingQueue:
     def remove(self, key: str) -> None:
         """The pod is gone, or has a node."""
         queued = self._pods.pop(key, None)
+        self._missed.pop(key, None)
         if queued is not None:
             self._take_out(queued)
 
@@ -152,17 +154,26 @@ class SchedulingQueue:
                 return queued
         return None
 
+    def watch_over(self, queued: QueuedPod) -> None:
+        """The decision about this pod takes time: what happens meanwhile must not be missed."""
+        self._missed[queued.pod.key] = []
+
     def set_aside(self, queued: QueuedPod, rejected_by: frozenset[str], now: float) -> None:
         """No node was found; `rejected_by` says which plugins' verdicts must change."""
+        missed = self._missed.pop(queued.pod.key, ())
         if self._pods.get(queued.pod.key) is queued:
             queued.failed = now
             queued.rejected_by = rejected_by
+            if any(not rejected_by or self._helps(queued.pod, rejected_by, change) for change in missed):
+                self._retry(queued, now)
+                return
             queued.where = _Where.SET_ASIDE
             queued.group = _Group(rejected_by, queued.pod.scheduler_name, queued.pod.shape)
             self._set_aside.setdefault(queued.group, {})[queued.pod.key] = queued
 
     def back_off(self, queued: QueuedPod, now: float) -> None:
         """Something went wrong: try again after a pause."""
+        self._missed.pop(queued.pod.key, None)
         if self._pods.get(queued.pod.key) is queued:
             queued.failed = now
             self._retry(queued, now)
@@ -176,6 +187,8 @@ class SchedulingQueue:
 
     def wake(self, change: Change, now: float) -> None:
         """Bring back the pods that a change could help."""
+        for missed in self._missed.values():
+            missed.append(change)
         for group in [group for group, pods in self._set_aside.items() if self._could_help(group, pods, change)]:
             for queued in self._set_aside.pop(group).values():
                 queued.group = None

@@ -210,6 +210,7 @@ class Scheduler:
                 self._unschedulable(queued, everywhere, frozenset((plugin.name,)), rejection.reasons)
                 return
         if self._extenders and (concerned := self._concerned(pod)):
+            self._queue.watch_over(queued)
             self._keep(self._schedule_with(concerned, queued))
             return
         node = self._choose(framework.evaluator, pod)
