@@ -19,6 +19,7 @@ from pinnace.apis.resources import (
     POD_CERTIFICATE_REQUESTS,
     SERVICE_ACCOUNTS,
 )
+from pinnace.kubelet.csi.drivers import CsiDrivers
 from pinnace.kubelet.env import ConfigError, PodFacts
 from pinnace.kubelet.objects import ObjectFetcher
 from pinnace.kubelet.volumes.atomic_writer import File, write_payload
@@ -64,6 +65,7 @@ class Volumes:
             certificates=self.certificates,
             tokens=Tokens(self.api.client, utc_now),
             client=self.api.client,
+            csi=CsiDrivers(self.api.client, "n1", self.pods_dir.parent, lambda: None, lambda: None),
         )
         return await set_up_all(context)
 

@@ -13,6 +13,7 @@ from pinnace.kubelet.backoff import Backoff
 from pinnace.kubelet.cgroups import CgroupManager
 from pinnace.kubelet.compute import restarts
 from pinnace.kubelet.container_status import Report, Waiting
+from pinnace.kubelet.csi.drivers import CsiDrivers
 from pinnace.kubelet.devices.dra import DraManager
 from pinnace.kubelet.devices.manager import DeviceManager
 from pinnace.kubelet.env import PodFacts, node_allocatable, service_environment
@@ -51,6 +52,7 @@ class Node:
     certificates: PodCertificates
     services: Callable[[], list[Obj]]  # every Service, for service links
     node_object: Callable[[], Obj | None]  # this node, as the API has it
+    csi: CsiDrivers
     crashes: Backoff  # of containers that end, by pod and container
     starts: asyncio.Semaphore  # sandboxes being made at the same time
     resizing: Resizing  # the sizes that pods were granted and have
@@ -100,6 +102,7 @@ class Node:
             certificates=self.certificates,
             tokens=self.tokens,
             client=self.client,
+            csi=self.csi,
         )
 
     def service_links(self, pod: Obj) -> dict[str, str]:

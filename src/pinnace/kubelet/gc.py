@@ -17,6 +17,8 @@ from pinnace.cri.api import ContainerState, ContainerStatus, CriError, PodSandbo
 from pinnace.kubelet.context import Node
 from pinnace.kubelet.killing import remove_pod
 from pinnace.kubelet.runtime_status import PodRuntimeStatus, container_name
+from pinnace.kubelet.volumes import csi
+from pinnace.kubelet.volumes.context import VolumeError
 from pinnace.kubelet.volumes.pod_volumes import tear_down
 
 _log = structlog.get_logger()
@@ -130,13 +132,14 @@ def stale_directories(pods_dir: Path, logs_dir: Path, wanted: Collection[str]) -
     return uids, logs
 
 
-def collect_directories(node: Node, wanted: Collection[str]) -> None:
+async def collect_directories(node: Node, wanted: Collection[str]) -> None:
     """Remove the directories of pods that neither the API nor the runtime has."""
     uids, logs = stale_directories(node.options.pods_dir, node.options.pod_logs_dir, wanted)
     for uid in uids:
         try:
+            await csi.tear_down(node.csi, node.options.pods_dir, uid)
             tear_down(node.options.pods_dir, uid)
-        except OSError as error:
+        except (OSError, VolumeError) as error:
             _log.warning("cannot remove pod directory", uid=uid, error=str(error))
     for directory in logs:
         shutil.rmtree(directory, ignore_errors=True)

@@ -22,11 +22,12 @@ from pinnace.kubelet import admission, gc, logs, sysctls
 from pinnace.kubelet.backoff import Backoff
 from pinnace.kubelet.cgroups import CgroupManager
 from pinnace.kubelet.context import Node
+from pinnace.kubelet.csi import drivers
+from pinnace.kubelet.csi.drivers import CsiDrivers
 from pinnace.kubelet.devices import dra
 from pinnace.kubelet.devices.dra import DraManager
 from pinnace.kubelet.devices.gate import Gate, Server
 from pinnace.kubelet.devices.manager import DeviceManager
-from pinnace.kubelet.devices.plugin_sockets import PluginSockets
 from pinnace.kubelet.eviction.manager import EvictionManager
 from pinnace.kubelet.eviction.surroundings import ImageDisk, NodeSurroundings, pods_memory
 from pinnace.kubelet.eviction.thresholds import Pressure, parse_thresholds
@@ -38,6 +39,7 @@ from pinnace.kubelet.node_status import NodeStatus
 from pinnace.kubelet.objects import ObjectFetcher
 from pinnace.kubelet.options import KubeletOptions
 from pinnace.kubelet.pleg import Pleg
+from pinnace.kubelet.plugin_sockets import Handler, PluginSockets
 from pinnace.kubelet.pod_usage import UsageReader
 from pinnace.kubelet.pod_workers import PodWorker, Stage
 from pinnace.kubelet.pods import is_mirror, is_static
@@ -52,6 +54,7 @@ from pinnace.kubelet.status_writer import StatusWriter
 from pinnace.kubelet.summary import Summary
 from pinnace.kubelet.topology import configured
 from pinnace.kubelet.topology.rebinding import Rebinding
+from pinnace.kubelet.volumes import csi
 from pinnace.kubelet.volumes.pod_certificates import PodCertificates
 from pinnace.kubelet.volumes.tokens import Tokens
 from pinnace.machinery.errors import ApiError
@@ -100,6 +103,7 @@ class Kubelet:
             certificates=PodCertificates(client, self.node_object, self._tell_pod, self._mounted_changed, utc_now),
             services=self._services.store.list,
             node_object=self.node_object,
+            csi=CsiDrivers(client, options.node_name, options.root_dir, self.node_object, self._poke_node),
             crashes=Backoff(time.time, longest=options.max_container_restart_period),
             starts=asyncio.Semaphore(options.max_parallel_starts),
             resizing=Resizing(
@@ -128,6 +132,8 @@ class Kubelet:
             client, runtime, images, options, events, self.node_object, health, lambda: self.eviction.conditions
         )
         self.node_status.devices = self.node.devices.capacity
+        self.node_status.volumes_in_use = self.node.csi.in_use
+        csi.adopt(self.node.csi, options.pods_dir)
         self.usages = UsageReader(runtime, options)
         self.image_disk = ImageDisk(images, options.root_dir)
         self.summary = Summary(self)
@@ -211,7 +217,7 @@ class Kubelet:
             await self._open_sockets()
             if self._static is not None:
                 self._static.read()
-            self._nodes.add_handler(lambda _: self.node_status.poke(), lambda _old, _new: self.node_status.poke())
+            self._nodes.add_handler(lambda _: self._node_changed(), lambda _old, _new: self._node_changed())
             self._factory.start()
             if self.options.tls_cert_file is not None:
                 from pinnace.kubelet.server import start_server
@@ -229,6 +235,13 @@ class Kubelet:
             await self._close()
             if server is not None:
                 await server.close(1.0)
+
+    def _node_changed(self) -> None:
+        self.node_status.poke()
+        self.node.csi.node_changed()
+
+    def _poke_node(self) -> None:
+        self.node_status.poke()
 
     async def _shut_down(self) -> None:
         """The process was told to end, and the node goes down with it."""
@@ -283,7 +296,8 @@ class Kubelet:
 
     async def _follow_plugins(self) -> None:
         try:
-            await PluginSockets(self.options.root_dir / "plugins_registry", {dra.TYPE: self.node.claims}).run()
+            handlers: dict[str, Handler] = {dra.TYPE: self.node.claims, drivers.TYPE: self.node.csi}
+            await PluginSockets(self.options.root_dir / "plugins_registry", handlers).run()
         except OSError as error:
             _log.warning("plugins cannot register", error=str(error))
 
@@ -472,7 +486,7 @@ class Kubelet:
                 if worker.stage is Stage.SYNCING:
                     await gc.collect_pod(self.node, uid)
             await gc.collect_beyond_all(self.node)
-            gc.collect_directories(self.node, {*self.workers, *self.node.cache.pods})
+            await gc.collect_directories(self.node, {*self.workers, *self.node.cache.pods})
             self.node.crashes.collect()
             self.node.resizing.retry()
             self.node.managers.keep_only(self.workers)

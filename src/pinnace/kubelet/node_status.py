@@ -202,6 +202,7 @@ class NodeStatus:
         self._health = health
         # Capacity and allocatable of the resources of device plugins.
         self.devices: Callable[[], Mapping[str, tuple[int, int]]] = dict
+        self.volumes_in_use: Callable[[], list[str]] = list  # unique names
         self._pressures = pressures
         self._client = client
         self._runtime = runtime
@@ -294,8 +295,10 @@ class NodeStatus:
         others = allocatable_of_others((node or {}).get("status") or {}, status["capacity"])
         if essence(status) == essence(self._written) and not due and not drifted and not others:
             return ready
-        patch = {"status": {**status, "addresses": [*status["addresses"], {"$patch": "replace"}]}}
+        patch: Obj = {"status": {**status, "addresses": [*status["addresses"], {"$patch": "replace"}]}}
         patch["status"]["allocatable"] = status["allocatable"] | others
+        if "volumesInUse" in before and "volumesInUse" not in status:
+            patch["status"]["volumesInUse"] = None
         for part in ("capacity", "allocatable"):
             gone = set((self._written or {}).get(part) or ()) - set(status[part])
             patch["status"][part] = patch["status"][part] | dict.fromkeys(gone)
@@ -315,6 +318,7 @@ class NodeStatus:
         has, gives = capacity(self._options, self.machine)
         for name, (there, free) in self.devices().items():
             has[name], gives[name] = str(there), str(free)
+        in_use = self.volumes_in_use()
         addresses = [{"type": "InternalIP", "address": address} for address in self._options.node_ips]
         return {
             "addresses": [*addresses, {"type": "Hostname", "address": self._options.hostname}],
@@ -326,6 +330,7 @@ class NodeStatus:
             "nodeInfo": node_info(self.machine, self._runtime_version, self._options.kubernetes_version),
             "features": {"supplementalGroupsPolicy": True},
             "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": True, "userNamespaces": False}}],
+            **({"volumesInUse": in_use} if in_use else {}),
         }
 
     def _problem(self) -> str:

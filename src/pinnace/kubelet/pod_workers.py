@@ -39,6 +39,8 @@ from pinnace.kubelet.runtime_status import PodRuntimeStatus, container_name
 from pinnace.kubelet.starting import RETRY, SandboxError, Starter, Stopped, create_sandbox, unless
 from pinnace.kubelet.status import disrupted, pod_status, rejected_status
 from pinnace.kubelet.topology.errors import ManagerError, RefusedError
+from pinnace.kubelet.volumes import csi
+from pinnace.kubelet.volumes.context import VolumeError
 from pinnace.kubelet.volumes.pod_volumes import MountErrors, set_up_all, tear_down, unmount_volumes
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, is_deleting, name_of, namespace_of, parse_time, uid_of
@@ -155,7 +157,7 @@ class PodWorker:
             except CriError as error:
                 _log.warning("runtime call failed", pod=described(self.pod), error=rpc_error(error))
                 delay = 2.0
-            except OSError as error:
+            except (OSError, VolumeError) as error:
                 _log.warning("pod sync failed", pod=described(self.pod), error=str(error))
                 delay = RETRY
             except Exception:
@@ -440,6 +442,7 @@ class PodWorker:
             self._show()
         deleting = is_deleting(self.pod) or self.gone
         if not deleting:
+            await csi.tear_down(node.csi, node.options.pods_dir, self.uid)
             unmount_volumes(node.options.pods_dir, self.pod)
             return None
         if not self.gone and not is_static(self.pod):
@@ -447,6 +450,7 @@ class PodWorker:
         await remove_pod(node, self.uid)
         if node.cgroups is not None:
             node.cgroups.remove_if_empty(cgroup_parent(self.pod, node.options.cgroup_root))
+        await csi.tear_down(node.csi, node.options.pods_dir, self.uid)
         tear_down(node.options.pods_dir, self.uid)
         _remove_logs(log_directory(node.options.pod_logs_dir, self.pod))
         node.puller.forget(self.uid)

@@ -101,10 +101,10 @@ class DraManager:
             return ""
         return f"none of the DRA gRPC services listed in the supported versions are supported: {versions}"
 
-    def registered(self, name: str, endpoint: str, versions: list[str]) -> None:
+    async def registered(self, name: str, endpoint: str, versions: list[str]) -> None:
         self._drivers[name] = endpoint, next(version for version in VERSIONS if version in versions)
 
-    def gone(self, name: str) -> None:
+    async def gone(self, name: str) -> None:
         self._drivers.pop(name, None)
 
     # Claims.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pinnace.client.client import Client
+from pinnace.kubelet.csi.drivers import CsiDrivers
 from pinnace.kubelet.env import Fetch, PodFacts
 from pinnace.kubelet.volumes.pod_certificates import PodCertificates
 from pinnace.kubelet.volumes.tokens import Tokens
@@ -33,6 +34,7 @@ class VolumeContext:
     bundles: Callable[[], Awaitable[list[Obj]]]  # every ClusterTrustBundle
     certificates: PodCertificates
     client: Client
+    csi: CsiDrivers
 
     def directory(self, plugin: str, name: str) -> Path:
         """`<pods>/<uid>/volumes/kubernetes.io~<plugin>/<name>`."""

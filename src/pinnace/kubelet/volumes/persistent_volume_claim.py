@@ -1,4 +1,4 @@
-"""`persistentVolumeClaim` and `ephemeral` volumes whose claim is bound to a volume of this node: hostPath or local.
+"""`persistentVolumeClaim` and `ephemeral` volumes whose claim is bound: to hostPath, local or a CSI driver's volume.
 
 Specified by https://kubernetes.io/docs/concepts/storage/persistent-volumes/.
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pinnace.apis.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES
 from pinnace.kubelet.pods import all_containers
+from pinnace.kubelet.volumes import csi
 from pinnace.kubelet.volumes.context import VolumeContext, VolumeError
 from pinnace.kubelet.volumes.host_path import check_host_path
 from pinnace.kubelet.volumes.ownership import give_to_group
@@ -38,6 +39,8 @@ async def set_up(context: VolumeContext, volume: Obj) -> Path:
     wanted, field = ("Block", "volumeDevices") if _is_device(context.pod, volume) else ("Filesystem", "volumeMounts")
     if mode != wanted:
         raise VolumeError(f"volume {volume['name']} has volumeMode {mode}, but is specified in {field}")
+    if persistent["spec"].get("csi"):
+        return await csi.set_up_persistent(context, volume, claim, persistent)
     path = _path(persistent)
     if mode == "Block":
         return path

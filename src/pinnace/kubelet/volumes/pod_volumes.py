@@ -15,6 +15,7 @@ from pinnace.kubelet.env import ConfigError, expand, referred
 from pinnace.kubelet.runtime_config import propagation
 from pinnace.kubelet.volumes import (
     config_map,
+    csi,
     downward_api,
     empty_dir,
     host_path,
@@ -36,6 +37,7 @@ KINDS: dict[str, SetUp] = {
     "projected": projected.set_up,
     "persistentVolumeClaim": persistent_volume_claim.set_up,
     "ephemeral": persistent_volume_claim.set_up,
+    "csi": csi.set_up_inline,
 }
 CHANGING = ("configMap", "secret", "downwardAPI", "projected")
 """Volumes whose contents follow objects of the API."""

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from pinnace.apis.resources import SERVICE_ACCOUNTS
 from pinnace.client.client import Client
-from pinnace.machinery.meta import Obj, name_of, namespace_of, parse_time, uid_of
+from pinnace.machinery.meta import Obj, format_time, name_of, namespace_of, parse_time, uid_of
 
 LONGEST_USE = timedelta(hours=24)
 _Key = tuple[str, str, str, int]  # pod UID, service account, audience, seconds
@@ -36,11 +36,19 @@ class Tokens:
 
     async def get(self, pod: Obj, audience: str, seconds: int) -> str:
         """A token bound to the pod. Raises ApiError."""
+        return (await self._current(pod, audience, seconds)).token
+
+    async def get_with_expiry(self, pod: Obj, audience: str, seconds: int) -> tuple[str, str]:
+        """The same, and until when it holds (RFC 3339)."""
+        found = await self._current(pod, audience, seconds)
+        return found.token, format_time(found.expires)
+
+    async def _current(self, pod: Obj, audience: str, seconds: int) -> _Token:
         account = pod["spec"].get("serviceAccountName") or "default"
         key = (uid_of(pod), account, audience, seconds)
         known = self._tokens.get(key)
         if known is not None and not self._due(known):
-            return known.token
+            return known
         request: Obj = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenRequest",
@@ -58,7 +66,7 @@ class Tokens:
         status = answer["status"]
         jitter = timedelta(seconds=random.uniform(0, 10))
         made = self._tokens[key] = _Token(status["token"], issued, parse_time(status["expirationTimestamp"]), jitter)
-        return made.token
+        return made
 
     def _due(self, token: _Token) -> bool:
         """Whether a token should be replaced: after 80 % of its life, or a day."""

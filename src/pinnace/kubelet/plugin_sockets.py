@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
+from pinnace.cri.api import CriError
+from pinnace.machinery.errors import ApiError
 from pinnace.wire.inotify import DIRECTORY_CHANGES, Watcher
 
 if TYPE_CHECKING:
@@ -29,13 +31,15 @@ class Handler(Protocol):
     def problem(self, versions: list[str]) -> str:
         """Why the plugin cannot be used; empty where it can."""
 
-    def registered(self, name: str, endpoint: str, versions: list[str]) -> None: ...
+    async def registered(self, name: str, endpoint: str, versions: list[str]) -> None:
+        """Take the plugin whose service is at the socket `endpoint`. Raises CriError, ApiError, ValueError: why not."""
 
-    def gone(self, name: str) -> None: ...
+    async def gone(self, name: str) -> None:
+        """Let it go. Raises CriError, ApiError: to be tried again."""
 
 
 class PluginSockets:
-    """The sockets of one directory; `handlers` by plugin type (`DRAPlugin`)."""
+    """The sockets of one directory; `handlers` by plugin type (`DRAPlugin`, `CSIPlugin`)."""
 
     def __init__(self, directory: Path, handlers: Mapping[str, Handler]) -> None:
         self._directory = directory
@@ -57,14 +61,16 @@ class PluginSockets:
     async def _scan(self) -> bool:
         """Take in what came and went; False where some plugin is to be asked again soon."""
         present = {(path, path.stat().st_ino) for path in self._directory.glob("*.sock") if path.is_socket()}
-        for key in [key for key in self._known if key not in present]:
-            kind, name = self._known.pop(key)
-            if kind in self._handlers:
-                self._handlers[kind].gone(name)
         complete = True
+        for key in [key for key in self._known if key not in present]:
+            complete &= await self._let_go(key)
         for key in sorted(present - set(self._known)):
             try:
-                self._known[key] = await self._ask(key[0])
+                kind, name, refused = await self._ask(key[0])
+                if refused:
+                    complete = False
+                else:
+                    self._known[key] = kind, name
             except ImportError:
                 _log.warning('gRPC is not installed: pip install "pinnace[cri]"', socket=str(key[0]))
                 self._known[key] = ("", "")
@@ -73,7 +79,19 @@ class PluginSockets:
                 complete = False
         return complete
 
-    async def _ask(self, socket: Path) -> tuple[str, str]:
+    async def _let_go(self, key: tuple[Path, int]) -> bool:
+        kind, name = self._known[key]
+        try:
+            if kind in self._handlers:
+                await self._handlers[kind].gone(name)
+        except (CriError, ApiError) as error:
+            _log.warning("cannot let a plugin go", type=kind, name=name, error=str(error))
+            return False
+        del self._known[key]
+        return True
+
+    async def _ask(self, socket: Path) -> tuple[str, str, bool]:
+        """The plugin's type, empty for one that is of no use, its name, and whether it is to be asked again."""
         import grpc.aio
 
         from pinnace.kubelet.devices.dra_messages import REGISTRATION_MESSAGES as MESSAGES
@@ -83,15 +101,28 @@ class PluginSockets:
             found = await _call(channel, "GetInfo", MESSAGES["InfoRequest"](), MESSAGES["PluginInfo"])
             handler = self._handlers.get(found.type)
             versions = list(found.supported_versions)
-            error = f"no handler registered for plugin type: {found.type} at socket {socket}"
+            error, refused = f"no handler registered for plugin type: {found.type} at socket {socket}", False
             if handler is not None:
                 error = handler.problem(versions)
+                if not error:
+                    error = await _offer(handler, found.name, found.endpoint or str(socket), versions)
+                    refused = bool(error)
             status = MESSAGES["RegistrationStatus"](plugin_registered=not error, error=error)
             await _call(channel, "NotifyRegistrationStatus", status, MESSAGES["RegistrationStatusResponse"])
-        if handler is not None and not error:
-            _log.info("a plugin registered", type=found.type, name=found.name)
-            handler.registered(found.name, found.endpoint or str(socket), versions)
-        return (found.type if not error else "", found.name)
+        if error:
+            _log.warning("a plugin was not taken", type=found.type, name=found.name, error=error)
+            return "", found.name, refused
+        _log.info("a plugin registered", type=found.type, name=found.name)
+        return found.type, found.name, False
+
+
+async def _offer(handler: Handler, name: str, endpoint: str, versions: list[str]) -> str:
+    """Why the handler did not take the plugin, empty when it did."""
+    try:
+        await handler.registered(name, endpoint, versions)
+    except (CriError, ApiError, ValueError) as error:
+        return f"RegisterPlugin error -- plugin registration failed with err: {error}"
+    return ""
 
 
 async def _call(channel: grpc.aio.Channel, method: str, request: Any, answer: Any) -> Any:

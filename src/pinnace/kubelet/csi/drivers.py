@@ -1,0 +1,148 @@
+"""The CSI drivers that are registered on this node, and what the API is told of them.
+
+A driver is usable once the node's CSINode has it. What of its volumes this node uses is told in the node's status, so
+that none is detached before it is unmounted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pinnace.apis.resources import CSI_NODES, NODES
+from pinnace.client.client import Client
+from pinnace.kubelet.csi import node_info
+from pinnace.machinery.errors import ApiError
+from pinnace.machinery.meta import Obj, get_in
+
+if TYPE_CHECKING:
+    from pinnace.kubelet.csi.driver import Driver
+
+TYPE = "CSIPlugin"
+_ATTACH_SECONDS = 120.0
+_CONFLICTS = 5  # times that a CSINode somebody else changed is read again
+
+
+class CsiDrivers:
+    """By name (a `plugin_sockets.Handler`). `root_dir` is the kubelet's."""
+
+    def __init__(
+        self,
+        client: Client,
+        node_name: str,
+        root_dir: Path,
+        node: Callable[[], Obj | None],
+        changed: Callable[[], None],
+    ) -> None:
+        """`node` is the node as the API has it; `changed` is called when `in_use` changes."""
+        self._client = client
+        self.node_name = node_name
+        self.volumes_dir = root_dir / "plugins" / "kubernetes.io" / "csi"
+        self._node = node
+        self._changed = changed
+        self._drivers: dict[str, Driver] = {}
+        self._using: Counter[str] = Counter()
+        self._moved = asyncio.Event()  # set, and made anew, when the node's object changes
+        self.locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by volume, for staging
+
+    # Drivers.
+
+    def problem(self, versions: list[str]) -> str:
+        """Drivers must speak CSI 1.x."""
+        if any(version.removeprefix("v").partition(".")[0] == "1" for version in versions):
+            return ""
+        return (
+            f"unsupported versions: none of the versions reported by the driver ({', '.join(versions)}) are supported"
+        )
+
+    async def registered(self, name: str, endpoint: str, _versions: list[str]) -> None:
+        """Take a driver. Raises CriError, ApiError, and ValueError where it says what cannot be of the node."""
+        from pinnace.kubelet.csi.driver import Driver
+
+        driver = Driver(name, endpoint)
+        try:
+            info = await driver.info()
+            await self._tell_node(lambda node: node_info.node_patch(node, name, info))
+            await self._tell_csi_node(lambda found, node: node_info.with_driver(found, node, name, info))
+        except BaseException:
+            await driver.close()
+            raise
+        before = self._drivers.get(name)
+        self._drivers[name] = driver
+        if before is not None:
+            await before.close()
+
+    async def gone(self, name: str) -> None:
+        """Let a driver go; what it has mounted stays. Raises ApiError."""
+        await self._tell_csi_node(lambda found, _: node_info.without_driver(found, name) if found else None)
+        await self._tell_node(lambda node: node_info.node_patch_without(node, name))
+        driver = self._drivers.pop(name, None)
+        if driver is not None:
+            await driver.close()
+
+    def get(self, name: str) -> Driver | None:
+        return self._drivers.get(name)
+
+    async def _tell_node(self, patch_of: Callable[[Obj], Obj | None]) -> None:
+        patch = patch_of(await self._client.get(NODES, self.node_name))
+        if patch is not None:
+            await self._client.patch(NODES, self.node_name, patch)
+
+    async def _tell_csi_node(self, change: Callable[[Obj | None, Obj], Obj | None]) -> None:
+        for attempt in range(_CONFLICTS):
+            try:
+                await self._change_csi_node(change)
+                return
+            except ApiError as error:
+                if not (error.is_conflict or error.is_already_exists) or attempt == _CONFLICTS - 1:
+                    raise
+
+    async def _change_csi_node(self, change: Callable[[Obj | None, Obj], Obj | None]) -> None:
+        node = await self._client.get(NODES, self.node_name)
+        found: Obj | None = None
+        try:
+            found = await self._client.get(CSI_NODES, self.node_name)
+        except ApiError as error:
+            if not error.is_not_found:
+                raise
+        wanted = change(found, node)
+        if wanted is None or wanted == found:
+            return
+        if found is None:
+            await self._client.create(CSI_NODES, wanted)
+        else:
+            await self._client.update(CSI_NODES, wanted)
+
+    # Volumes.
+
+    def in_use(self) -> list[str]:
+        """The unique names of the volumes that this node uses, for its status."""
+        return sorted(self._using)
+
+    def use(self, volume: str) -> None:
+        """A pod is to have the volume."""
+        self._using[volume] = 1
+        self._changed()
+
+    def release(self, volume: str) -> None:
+        """No pod has the volume any more, and it is unmounted."""
+        if self._using.pop(volume, None) is not None:
+            self._changed()
+
+    def node_changed(self) -> None:
+        """The node's object is another now."""
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+    async def attached(self, volume: str) -> None:
+        """Return when the node's status says that the volume is attached. Raises TimeoutError."""
+        async with asyncio.timeout(_ATTACH_SECONDS):
+            while not self._is_attached(volume):
+                await self._moved.wait()
+
+    def _is_attached(self, volume: str) -> bool:
+        listed = get_in(self._node() or {}, "status", "volumesAttached") or ()
+        return any(one.get("name") == volume for one in listed)

@@ -1,0 +1,239 @@
+"""CSI drivers come and go; their volumes reach pods and are given back, over restarts of the kubelet too."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pinnace.apis.resources import (
+    CSI_DRIVERS,
+    CSI_NODES,
+    NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    PODS,
+    SECRETS,
+    VOLUME_ATTACHMENTS,
+)
+from pinnace.controllers.attach_detach import attachment, attachment_name, unique_name
+from pinnace.kubelet.csi.node_info import NODE_IDS
+from pinnace.kubelet.options import KubeletOptions
+from pinnace.kubelet.volumes.mounts import mounted_below
+from pinnace.machinery.meta import Obj
+from tests.kubelet.conftest import Start
+from tests.kubelet.node_api import NodeApi
+from tests.support.csi_driver import EXPAND, STAGE, FakeCsiDriver
+
+CLAIM = {"name": "v", "persistentVolumeClaim": {"claimName": "c"}}
+
+
+@pytest.fixture
+async def driver(options: KubeletOptions, tmp_path: Path) -> AsyncIterator[FakeCsiDriver]:
+    made = FakeCsiDriver(options.root_dir, tmp_path / "store")
+    await made.start()
+    yield made
+    await made.stop()
+    assert not mounted_below(options.root_dir)
+
+
+async def registered(api: NodeApi, driver: FakeCsiDriver) -> None:
+    await driver.hear("Notify")
+    assert driver.told == [""]
+    await api.until(lambda: (api.find(CSI_NODES, "n1") or {}).get("spec", {}).get("drivers"))
+
+
+async def add_driver(api: NodeApi, **spec: Any) -> None:
+    await api.client.create(CSI_DRIVERS, {"metadata": {"name": "dir.csi.example.org"}, "spec": spec})
+
+
+async def add_volume(api: NodeApi, *, capacity: str = "1Gi", **source: Any) -> Obj:
+    """A bound claim `c` and its volume."""
+    csi = {"driver": "dir.csi.example.org", "volumeHandle": "h1", **source}
+    spec = {"csi": csi, "accessModes": ["ReadWriteOnce"], "capacity": {"storage": capacity}}
+    volume = await api.client.create(PERSISTENT_VOLUMES, {"metadata": {"name": "pv"}, "spec": spec})
+    claim = {
+        "metadata": {"name": "c", "namespace": "default"},
+        "spec": {"volumeName": "pv"},
+        "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}},
+    }
+    await api.client.create(PERSISTENT_VOLUME_CLAIMS, claim)
+    return volume
+
+
+async def run_pod(api: NodeApi, name: str, volume: Obj, **spec: Any) -> None:
+    containers = [{"name": "c", "image": "web:1", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}]
+    await api.add_pod(name, containers=containers, volumes=[volume], terminationGracePeriodSeconds=1, **spec)
+
+
+async def test_a_driver_is_told_of_in_the_csi_node_and_taken_out_when_it_goes(
+    start: Start, api: NodeApi, driver: FakeCsiDriver
+) -> None:
+    start()
+    await registered(api, driver)
+    found = api.find(CSI_NODES, "n1") or {}
+    entry = {
+        "name": driver.name,
+        "nodeID": "here",
+        "topologyKeys": ["topology.dir.csi/node"],
+        "allocatable": {"count": 5},
+    }
+    assert found["spec"]["drivers"] == [entry]
+    assert found["metadata"]["ownerReferences"][0]["kind"] == "Node"
+    node = api.find(NODES, "n1") or {}
+    assert node["metadata"]["annotations"][NODE_IDS] == '{"dir.csi.example.org":"here"}'
+    assert node["metadata"]["labels"]["topology.dir.csi/node"] == "n1"
+    await driver.stop()
+    await api.until(lambda: not (api.find(CSI_NODES, "n1") or {})["spec"]["drivers"])
+    await api.until(lambda: NODE_IDS not in (api.find(NODES, "n1") or {})["metadata"].get("annotations", {}))
+
+
+async def test_a_volume_is_staged_published_and_given_back(start: Start, api: NodeApi, driver: FakeCsiDriver) -> None:
+    await add_driver(api, attachRequired=False, podInfoOnMount=True)
+    await add_volume(
+        api, fsType="ext4", volumeAttributes={"a": "b"}, nodeStageSecretRef={"name": "s", "namespace": "x"}
+    )
+    await api.client.create(SECRETS, {"metadata": {"name": "s", "namespace": "x"}, "data": {"key": "dmFsdWU="}})
+    start()
+    await registered(api, driver)
+    await run_pod(api, "p", CLAIM)
+    await api.phase("p", "Running")
+    staged, published = driver.called("NodeStageVolume")[0], driver.called("NodePublishVolume")[0]
+    assert (staged.volume_id, dict(staged.secrets)) == ("h1", {"key": "value"})
+    assert (staged.volume_capability.mount.fs_type, staged.volume_capability.access_mode.mode) == ("ext4", 1)
+    assert published.staging_target_path == staged.staging_target_path
+    assert published.volume_context["csi.storage.k8s.io/pod.name"] == "p"
+    assert published.volume_context["csi.storage.k8s.io/ephemeral"] == "false"
+    assert published.volume_context["a"] == "b"
+    await api.until(lambda: in_use(api) == ["kubernetes.io/csi/dir.csi.example.org^h1"])
+    await api.client.delete(PODS, "p", "default")
+    await driver.hear("NodeUnstageVolume")
+    await api.gone("p")
+    await api.until(lambda: in_use(api) == [])
+    assert [name for name, _ in driver.calls if name.endswith("Volume")] == [
+        *("NodeStageVolume", "NodePublishVolume", "NodeUnpublishVolume", "NodeUnstageVolume")
+    ]
+
+
+def in_use(api: NodeApi) -> list[str]:
+    return (api.find(NODES, "n1") or {}).get("status", {}).get("volumesInUse") or []
+
+
+async def test_what_two_pods_have_is_staged_once_and_unstaged_after_the_last(
+    start: Start, api: NodeApi, driver: FakeCsiDriver
+) -> None:
+    await add_driver(api, attachRequired=False)
+    await add_volume(api)
+    kubelet = start()
+    await registered(api, driver)
+    for name in ("p", "q"):
+        await run_pod(api, name, CLAIM)
+        await api.phase(name, "Running")
+    assert len(driver.called("NodeStageVolume")) == 1
+    kubelet.test_task.cancel()
+    start()  # what was published is known to a kubelet started anew
+    await driver.hear("Notify", 2)
+    await api.client.delete(PODS, "p", "default")
+    await driver.hear("NodeUnpublishVolume")
+    await api.gone("p")
+    assert not driver.called("NodeUnstageVolume")
+    await api.client.delete(PODS, "q", "default")
+    await driver.hear("NodeUnstageVolume")
+    await api.gone("q")
+
+
+async def test_a_volume_that_is_attached_is_waited_for(start: Start, api: NodeApi, driver: FakeCsiDriver) -> None:
+    await add_driver(api)
+    volume = await add_volume(api)
+    start()
+    await registered(api, driver)
+    await run_pod(api, "p", CLAIM)
+    await api.until(lambda: in_use(api))
+    assert not driver.called("NodePublishVolume")
+    made = attachment(volume, "n1") | {"status": {"attached": True, "attachmentMetadata": {"path": "/dev/x"}}}
+    assert made["metadata"]["name"] == attachment_name(volume, "n1")
+    await api.client.create(VOLUME_ATTACHMENTS, made)
+    attached = {"status": {"volumesAttached": [{"name": unique_name(volume), "devicePath": ""}]}}
+    await api.client.patch(NODES, "n1", attached, subresource="status")
+    assert dict((await driver.hear("NodePublishVolume")).publish_context) == {"path": "/dev/x"}
+    await api.phase("p", "Running")
+    await api.client.delete(PODS, "p", "default")
+    await api.gone("p")
+
+
+async def test_an_inline_volume_is_of_its_pod_alone(start: Start, api: NodeApi, driver: FakeCsiDriver) -> None:
+    await add_driver(
+        api, volumeLifecycleModes=["Ephemeral"], podInfoOnMount=True, tokenRequests=[{"audience": "vault"}]
+    )
+    start()
+    await registered(api, driver)
+    inline = {"name": "v", "csi": {"driver": driver.name, "volumeAttributes": {"size": "1"}, "readOnly": True}}
+    await run_pod(api, "p", inline)
+    await api.phase("p", "Running")
+    published = driver.called("NodePublishVolume")[0]
+    assert published.volume_id.startswith("csi-")
+    assert published.readonly
+    assert published.volume_context["csi.storage.k8s.io/ephemeral"] == "true"
+    assert '"vault": {"token": "a.b.c"' in published.volume_context["csi.storage.k8s.io/serviceAccount.tokens"]
+    assert not driver.called("NodeStageVolume")
+    await api.client.delete(PODS, "p", "default")
+    await driver.hear("NodeUnpublishVolume")
+    await api.gone("p")
+
+
+@pytest.mark.parametrize(
+    ("spec", "refused", "words"),
+    [
+        ({}, {}, 'volume mode "Ephemeral" not supported by driver dir.csi.example.org (only supports ["Persistent"])'),
+        (
+            {"volumeLifecycleModes": ["Ephemeral"]},
+            {"NodePublishVolume": "no space"},
+            "rpc error: code = Internal desc = no space",
+        ),
+    ],
+)
+async def test_why_a_volume_cannot_be_had_is_told(
+    start: Start, api: NodeApi, driver: FakeCsiDriver, spec: Obj, refused: dict[str, str], words: str
+) -> None:
+    await add_driver(api, **spec)
+    driver.refuse = refused
+    start()
+    await registered(api, driver)
+    await run_pod(api, "p", {"name": "v", "csi": {"driver": driver.name}})
+    await api.hears(f'MountVolume.SetUp failed for volume "v" : {words}')
+    driver.refuse = {}
+    await api.client.delete(PODS, "p", "default")
+    await api.gone("p")
+
+
+async def test_a_driver_that_is_not_there_is_waited_for(
+    start: Start, api: NodeApi, options: KubeletOptions, tmp_path: Path
+) -> None:
+    await add_driver(api, attachRequired=False)
+    await add_volume(api)
+    start()
+    await run_pod(api, "p", CLAIM)
+    await api.hears("driver name dir.csi.example.org not found in the list of registered CSI drivers")
+    driver = FakeCsiDriver(options.root_dir, tmp_path / "store", can=())
+    await driver.start()
+    await api.phase("p", "Running")
+    await api.client.delete(PODS, "p", "default")
+    await api.gone("p")
+    await driver.stop()
+
+
+async def test_a_volume_that_has_grown_is_grown_on_the_node(start: Start, api: NodeApi, driver: FakeCsiDriver) -> None:
+    driver.can = (STAGE, EXPAND)
+    await add_driver(api, attachRequired=False)
+    await add_volume(api, capacity="2Gi")
+    start()
+    await registered(api, driver)
+    await run_pod(api, "p", CLAIM)
+    assert (await driver.hear("NodeExpandVolume")).capacity_range.required_bytes == 2 << 30
+    await api.phase("p", "Running")
+    claim = api.find(PERSISTENT_VOLUME_CLAIMS, "default/c") or {}
+    assert claim["status"]["capacity"] == {"storage": "2Gi"}
+    await api.client.delete(PODS, "p", "default")
+    await api.gone("p")
