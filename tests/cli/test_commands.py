@@ -138,6 +138,10 @@ def test_a_flag_that_cannot_be_is_one_clear_line(
         (["kubelet", "--container-runtime-endpoint=npipe:////./pipe/x"], "is neither unix:///PATH nor tcp://HOST:PORT"),
         (["kubelet", "--container-runtime-endpoint=pinnace://here"], "lacks the directory: pinnace:///ITS/DIRECTORY"),
         (["kubelet", "--image-service-endpoint=unix:///run/x.sock"], "the embedded engine has its own images"),
+        (
+            ["kubelet", "--container-runtime-endpoint=unix:///run/x.sock", "--cni-conf-dir=/x"],
+            "another container runtime calls its CNI plugins itself",
+        ),
         (["kube-proxy", "--proxy-mode=ipvs"], '"ipvs" is not offered: only nftables is'),
         (["kube-proxy", "--nodeport-addresses=203.0.113.0/24"], "this host has no address in 203.0.113.0/24"),
     ],

@@ -9,15 +9,21 @@ import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pinnace.cli.values import DIRECTORY, Text
 
 if TYPE_CHECKING:
     from pinnace.cri.api import ImageService, RuntimeService
     from pinnace.cri.engine.cgroups import Cgroups
+    from pinnace.cri.engine.cni import CniOptions
     from pinnace.cri.engine.engine import Engine
 
 DEFAULT_DIRECTORY = Path("/var/lib/pinnace/engine")
 DEFAULT_ENDPOINT = f"pinnace://{DEFAULT_DIRECTORY}"
+_PATHS = Text("paths", lambda text: [Path(part).absolute() for part in text.split(",") if part])
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +44,12 @@ class ContainerRuntime:
     endpoint: str
     image_endpoint: str
     request_timeout: float
+    cni: CniOptions | None  # for the engine
 
     async def open(self) -> OpenRuntime:
         """Take it into use; another than the embedded engine need not be there yet."""
         if self.directory is not None:
-            engine = make_engine(self.directory)
+            engine = make_engine(self.directory, cni=self.cni)
             await engine.start()
             return OpenRuntime(engine, engine, engine.cgroups, engine.stop)
         from pinnace.cri.engine.cgroups import Cgroups
@@ -58,7 +65,32 @@ class ContainerRuntime:
         return OpenRuntime(runtime, images, Cgroups(""), close)
 
 
-def choose(endpoint: str, image_endpoint: str, request_timeout: float) -> ContainerRuntime:
+def cni_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The flags that put CNI plugins in place of the engine's own network."""
+    for option in (
+        click.option("--cni-bin-dir", type=_PATHS, help="Where the plugins are, if not in /opt/cni/bin."),
+        click.option(
+            "--cni-conf-dir",
+            type=DIRECTORY,
+            help="Let the CNI plugins that this directory configures (/etc/cni/net.d) make pods' networks.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def read_cni(conf_dir: Path | None, bin_dirs: list[Path] | None) -> CniOptions | None:
+    """What those flags say; either means plugins."""
+    if conf_dir is None and not bin_dirs:
+        return None
+    from pinnace.cri.engine.cni import BIN_DIR, CONF_DIR, CniOptions
+
+    return CniOptions(conf_dir=(conf_dir or CONF_DIR).absolute(), bin_dirs=tuple(bin_dirs or [BIN_DIR]))
+
+
+def choose(
+    endpoint: str, image_endpoint: str, request_timeout: float, cni: CniOptions | None = None
+) -> ContainerRuntime:
     """Read the endpoints. Raises ValueError with the user's message."""
     scheme, _, path = endpoint.partition("://")
     if scheme == "pinnace":
@@ -66,17 +98,19 @@ def choose(endpoint: str, image_endpoint: str, request_timeout: float) -> Contai
             raise ValueError(f'"{endpoint}" lacks the directory: pinnace:///ITS/DIRECTORY')
         if image_endpoint:
             raise ValueError("the embedded engine has its own images: give no other endpoint for them")
-        return ContainerRuntime(Path(path), "", "", request_timeout)
+        return ContainerRuntime(Path(path), "", "", request_timeout, cni)
+    if cni is not None:
+        raise ValueError("another container runtime calls its CNI plugins itself: give no directories of theirs")
     try:
         from pinnace.cri.remote import parse_endpoint
     except ImportError as error:
         raise ValueError(f"a container runtime's socket needs {error.name}: pip install 'pinnace[cri]'") from error
     for one in filter(None, (endpoint, image_endpoint)):
         parse_endpoint(one)
-    return ContainerRuntime(None, endpoint, image_endpoint, request_timeout)
+    return ContainerRuntime(None, endpoint, image_endpoint, request_timeout, None)
 
 
-def make_engine(directory: Path, cluster_cidrs: Sequence[str] = ()) -> Engine:
+def make_engine(directory: Path, cluster_cidrs: Sequence[str] = (), cni: CniOptions | None = None) -> Engine:
     """The engine of a directory, not started. One in another place than the default has names of its own too."""
     from pinnace.cri.engine.engine import Engine, EngineOptions
     from pinnace.cri.engine.network import NetworkOptions
@@ -87,4 +121,4 @@ def make_engine(directory: Path, cluster_cidrs: Sequence[str] = ()) -> Engine:
         short = f"{zlib.crc32(str(directory).encode()):08x}"
         network = NetworkOptions(bridge=f"pne-{short}", table=f"pinnace-{short}-engine", cluster_cidrs=cluster_cidrs)
         state = Path("/run/pinnace") / f"engine-{short}"
-    return Engine(directory, state, EngineOptions(network=network))
+    return Engine(directory, state, EngineOptions(network=network, cni=cni))

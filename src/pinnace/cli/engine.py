@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from pinnace.cli.container_runtime import DEFAULT_DIRECTORY, make_engine
+from pinnace.cli.container_runtime import DEFAULT_DIRECTORY, cni_options, make_engine, read_cni
 from pinnace.cli.serving import require_root, run, verbosity_option
 from pinnace.cli.values import DIRECTORY, NETWORKS, Text
 
@@ -36,8 +36,16 @@ def _socket(text: str) -> Path:
     help="Where images and containers are; no other process may use them at the same time.",
 )
 @click.option("--pod-cidr", type=NETWORKS, help="Addresses of pods, until a kubelet tells them.")
+@cni_options
 @verbosity_option
-def command(verbosity: int, listen: Path, root: Path, pod_cidr: list[str] | None) -> None:
+def command(
+    verbosity: int,
+    listen: Path,
+    root: Path,
+    pod_cidr: list[str] | None,
+    cni_conf_dir: Path | None,
+    cni_bin_dir: list[Path] | None,
+) -> None:
     """Run the container engine alone, in the foreground, for others to use."""
     require_root("engine")
     try:
@@ -48,7 +56,7 @@ def command(verbosity: int, listen: Path, root: Path, pod_cidr: list[str] | None
     async def start() -> Coroutine[Any, Any, None]:
         import asyncio
 
-        engine = make_engine(root.absolute())
+        engine = make_engine(root.absolute(), cni=read_cni(cni_conf_dir, cni_bin_dir))
         await engine.start()
         if pod_cidr:
             await engine.update_runtime_config(",".join(pod_cidr))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pinnace.apis.builtin import NEWEST
-from pinnace.cli.container_runtime import DEFAULT_ENDPOINT, ContainerRuntime, choose
+from pinnace.cli.container_runtime import DEFAULT_ENDPOINT, ContainerRuntime, choose, cni_options, read_cni
 from pinnace.cli.kubelet_flags import OPTIONS, more_options
 from pinnace.cli.serving import (
     connect,
@@ -111,6 +111,7 @@ _FLAGS = {
     help="Who makes cgroups, where the container runtime does not say it.  [default: cgroupfs]",
 )
 @more_options
+@cni_options
 @feature_gates_option
 @verbosity_option
 def command(verbosity: int, **flags: Any) -> None:
@@ -156,6 +157,7 @@ def _wanted_runtime(flags: dict[str, Any], configured: dict[str, Any]) -> Contai
             chosen["container_runtime_endpoint"] or DEFAULT_ENDPOINT,
             chosen["image_service_endpoint"] or "",
             chosen["runtime_request_timeout"] or 120.0,
+            read_cni(flags["cni_conf_dir"], flags["cni_bin_dir"]),
         )
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--container-runtime-endpoint") from None

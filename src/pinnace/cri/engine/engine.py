@@ -40,12 +40,13 @@ from pinnace.cri.api import (
 )
 from pinnace.cri.engine import pod_stats, procfs
 from pinnace.cri.engine.cgroups import Cgroups
+from pinnace.cri.engine.cni import CniNetwork, CniOptions
 from pinnace.cri.engine.containers import Containers
 from pinnace.cri.engine.images.service import Images
 from pinnace.cri.engine.images.snapshots import Snapshots
 from pinnace.cri.engine.images.store import ImageStore
 from pinnace.cri.engine.monitor_client import MonitorClient
-from pinnace.cri.engine.network import BridgeNetwork, NetworkOptions
+from pinnace.cri.engine.network import BridgeNetwork, NetworkOptions, PodNetwork
 from pinnace.cri.engine.records import ContainerRecord, SandboxRecord
 from pinnace.cri.engine.sandboxes import Sandboxes
 from pinnace.cri.engine.streaming import Sessions, StreamingServer
@@ -56,6 +57,7 @@ class EngineOptions:
     """What differs between engines on one machine."""
 
     network: NetworkOptions = field(default_factory=NetworkOptions)
+    cni: CniOptions | None = None  # plugins in place of the built-in network
     cgroup_prefix: str = ""  # put before every cgroup_parent
 
 
@@ -77,7 +79,9 @@ class Engine:
         self.images = images or ImageStore(root / "images")
         self.image_service = Images(self.images)
         self.cgroups = Cgroups(self.options.cgroup_prefix)
-        self.network = BridgeNetwork(root / "network", self.options.network)
+        self.network: PodNetwork = BridgeNetwork(root / "network", self.options.network)
+        if self.options.cni is not None:
+            self.network = CniNetwork(root / "network", self.options.cni)
         self.monitor = MonitorClient(state, self._on_event)
         self.monitor.on_reconnect = self._on_new_monitor
         self.sandboxes = Sandboxes(root, state, self.monitor, self.cgroups, self.network, self._emit)

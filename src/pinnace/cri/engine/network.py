@@ -20,9 +20,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from pinnace.cri.api import PortMapping
+from pinnace.cri.api import PodSandboxMetadata, PortMapping
 from pinnace.cri.engine import _syscalls as sys_
 from pinnace.cri.engine._netlink import Netlink
 
@@ -80,6 +80,36 @@ def in_namespace(path: str, work: Callable[[], T]) -> T:
     if failure:
         raise failure[0]
     return outcome[0]
+
+
+class PodNetwork(Protocol):
+    """What gives sandboxes their network; blocking, to be called in threads. Calls may overlap."""
+
+    @property
+    def configured(self) -> bool:
+        """Whether it can."""
+
+    def configure(self, subnets: Sequence[str]) -> None:
+        """The node's pod ranges, once they are known."""
+
+    def restore(self, mappings: Mapping[str, tuple[list[str], list[PortMapping]]]) -> None:
+        """Host ports of the sandboxes that are there already, after a restart."""
+
+    def add(
+        self,
+        container_id: str,
+        netns: str,
+        interface: str = "eth0",
+        ports: Sequence[PortMapping] = (),
+        pod: PodSandboxMetadata | None = None,
+    ) -> NetworkResult:
+        """CNI ADD. Undone as a whole if it fails. Raises NetworkError."""
+
+    def remove(self, container_id: str) -> None:
+        """CNI DEL; idempotent."""
+
+    def destroy(self) -> None:
+        """Remove what belongs to no sandbox."""
 
 
 class Addresses:
@@ -275,7 +305,12 @@ class BridgeNetwork:
             return index
 
     def add(
-        self, container_id: str, netns: str, interface: str = "eth0", ports: Sequence[PortMapping] = ()
+        self,
+        container_id: str,
+        netns: str,
+        interface: str = "eth0",
+        ports: Sequence[PortMapping] = (),
+        pod: PodSandboxMetadata | None = None,  # noqa: ARG002  (for plugins)
     ) -> NetworkResult:
         """CNI ADD: an interface with an address in a namespace. Undone as a whole if it fails."""
         if not self.configured:

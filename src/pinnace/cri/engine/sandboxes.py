@@ -32,7 +32,7 @@ from pinnace.cri.engine import _syscalls as sys_
 from pinnace.cri.engine import procfs, spec
 from pinnace.cri.engine.cgroups import Cgroups
 from pinnace.cri.engine.monitor_client import MonitorClient, MonitorError
-from pinnace.cri.engine.network import BridgeNetwork, NetworkError, bring_loopback_up
+from pinnace.cri.engine.network import NetworkError, PodNetwork, bring_loopback_up
 from pinnace.cri.engine.records import RecordFiles, SandboxRecord, boot_id
 
 Emit = Callable[[ContainerEventType, str, SandboxRecord], None]
@@ -50,7 +50,7 @@ class Sandboxes:
         state: Path,
         monitor_client: MonitorClient,
         cgroups: Cgroups,
-        network: BridgeNetwork,
+        network: PodNetwork,
         emit: Emit,
     ) -> None:
         self._files = RecordFiles(root / "sandboxes")
@@ -166,7 +166,8 @@ class Sandboxes:
 
     def _connect(self, record: SandboxRecord, path: str) -> list[str]:
         bring_loopback_up(path)
-        return self._network.add(record.id, path, "eth0", record.config.port_mappings).ips
+        config = record.config
+        return self._network.add(record.id, path, "eth0", config.port_mappings, config.metadata).ips
 
     def _write_files(self, directory: Path, config: PodSandboxConfig) -> None:
         dns = config.dns_config
