@@ -8,6 +8,7 @@ import os
 import ssl
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -225,6 +226,19 @@ def options_for(pki: Path, **more: Any) -> Options:
         service_account_signing_key_file=pki / "sa.key",
         **more,
     )
+
+
+@asynccontextmanager
+async def serving(pki: Path, where: Path, **more: Any) -> AsyncIterator[Cluster]:
+    """A server with options of its own, its state in the directory `where`."""
+    store = SqliteStore.open(where / "state.db")
+    server = ApiServer(options_for(pki, **more), store)
+    try:
+        await server.start()
+        yield Cluster(server, store, pki)
+    finally:
+        await server.stop(0.2)
+        await store.close()
 
 
 @pytest.fixture

@@ -22,11 +22,9 @@ from pinnace.apiserver.audit.policy import load_policy, policy_of
 from pinnace.apiserver.authn import AUTHENTICATED, User
 from pinnace.apiserver.configuration import ConfigurationError
 from pinnace.apiserver.request_info import parse_request
-from pinnace.apiserver.server import ApiServer
 from pinnace.machinery.meta import Obj
-from pinnace.store.sqlite import SqliteStore
 from pinnace.wire.http import Peer, Request, Response, StreamingResponse, UpgradeResponse, discard
-from tests.apiserver.conftest import TOKEN, Cluster, config_map, options_for, pod
+from tests.apiserver.conftest import TOKEN, Cluster, config_map, pod, serving
 from tests.apiserver.hooks import Hooks, add, register
 from tests.apiserver.remote import Remote
 
@@ -207,14 +205,8 @@ async def audited(pki: Path, where: Path, policy: Obj, audit: AuditOptions | Non
     log = where / "audit.log"
     audit = audit or AuditOptions(log=LogOptions(path=str(log)))
     audit.policy_file = file
-    store = SqliteStore.open(where / "state.db")
-    server = ApiServer(options_for(pki, audit=audit, **more), store)
-    try:
-        await server.start()
-        yield Audited(Cluster(server, store, pki), log)
-    finally:
-        await server.stop(0.2)
-        await store.close()
+    async with serving(pki, where, audit=audit, **more) as cluster:
+        yield Audited(cluster, log)
 
 
 @pytest.fixture

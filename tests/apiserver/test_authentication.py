@@ -6,8 +6,6 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,28 +21,14 @@ from pinnace.apiserver.authentication.configuration import authentication_of, is
 from pinnace.apiserver.authentication.flags import OidcFlags
 from pinnace.apiserver.authn import AUTHENTICATED, Anonymous
 from pinnace.apiserver.configuration import ConfigurationError
-from pinnace.apiserver.server import ApiServer
 from pinnace.machinery.meta import Obj
-from pinnace.store.sqlite import SqliteStore
-from tests.apiserver.conftest import TOKEN, Cluster, options_for, pod
+from tests.apiserver.conftest import TOKEN, Cluster, pod, serving
 from tests.apiserver.remote import Remote
 
 WHOAMI = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 SELF = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
 OWN = "https://kubernetes.default.svc.cluster.local"
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
-
-
-@asynccontextmanager
-async def serving(pki: Path, where: Path, **more: Any) -> AsyncIterator[Cluster]:
-    store = SqliteStore.open(where / "state.db")
-    server = ApiServer(options_for(pki, **more), store)
-    try:
-        await server.start()
-        yield Cluster(server, store, pki)
-    finally:
-        await server.stop(0.2)
-        await store.close()
 
 
 async def whoami(cluster: Cluster, token: str) -> Obj | int:

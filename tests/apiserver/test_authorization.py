@@ -6,8 +6,6 @@ Conformance: "SubjectReview, API Operations" is in `test_rbac`.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +17,13 @@ from pinnace.apiserver.authorization.configuration import authorizers_of, load_a
 from pinnace.apiserver.authorization.webhook import WebhookOptions, opinion_of, review_spec
 from pinnace.apiserver.configuration import ConfigurationError
 from pinnace.apiserver.request_info import parse_request, selecting
-from pinnace.apiserver.server import ApiServer
 from pinnace.machinery.meta import Obj
-from pinnace.store.sqlite import SqliteStore
-from tests.apiserver.conftest import Cluster, config_map, options_for
+from tests.apiserver.conftest import Cluster, config_map, serving
 from tests.apiserver.remote import Remote
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 PLAIN = {"Authorization": "Bearer plain"}
 REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
-
-
-@asynccontextmanager
-async def serving(pki: Path, where: Path, **more: Any) -> AsyncIterator[Cluster]:
-    store = SqliteStore.open(where / "state.db")
-    server = ApiServer(options_for(pki, **more), store)
-    try:
-        await server.start()
-        yield Cluster(server, store, pki)
-    finally:
-        await server.stop(0.2)
-        await store.close()
 
 
 # ABAC.

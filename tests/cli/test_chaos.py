@@ -21,6 +21,7 @@ from pinnace.kubelet.hollow.behaviour import PREFIX
 from pinnace.machinery.meta import Obj, controller_of, get_in, is_deleting, labels_of, name_of, uid_of
 from pinnace.testing import Cluster
 from pinnace.testing.api import Watch
+from tests.support.manifests import deployment, unreal_pod
 
 PINNACE = Path(sys.executable).with_name("pinnace")
 LIMIT = 240.0  # seconds
@@ -176,7 +177,7 @@ def churn(cluster: Cluster, observer: Observer, chance: random.Random) -> dict[s
     for number in range(DEPLOYMENTS):
         name = f"d{number}"
         wanted[name] = observer.allow(name, chance.randint(1, 4))
-        cluster.api.create(_deployment(name, wanted[name]), "default")
+        cluster.api.create(deployment(name, wanted[name], unreal_pod()), "default")
         if number < JOBS:
             cluster.api.create(_job(f"job-{number}"), "default")
         other = chance.choice(sorted(wanted))
@@ -194,21 +195,6 @@ def churn(cluster: Cluster, observer: Observer, chance: random.Random) -> dict[s
 
 def _new_template(number: int) -> Obj:
     return {"spec": {"template": {"metadata": {"annotations": {"change": str(number)}}}}}
-
-
-def _deployment(name: str, replicas: int) -> Obj:
-    labels = {"app": name}
-    pod = {"containers": [{"name": "c", "image": "none"}]}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name},
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": pod},
-        },
-    }
 
 
 def _job(name: str) -> Obj:

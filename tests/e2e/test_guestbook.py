@@ -10,6 +10,7 @@ import pytest
 
 from tests.e2e.conftest import Cluster
 from tests.e2e.pods import container, pod
+from tests.support.manifests import deployment
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
@@ -46,10 +47,10 @@ FRONTEND = _SERVE.format(
 
 def part(name: str, script: str, replicas: int, port: int) -> list[dict[str, Any]]:
     """A Deployment and the Service before it."""
-    labels = {"app": name, "tier": "frontend" if name == "frontend" else "backend"}
+    tier = "frontend" if name == "frontend" else "backend"
+    labels = {"app": name, "tier": tier}
     ready = {"httpGet": {"path": "/cgi-bin/get", "port": port}, "periodSeconds": 1}
     template = pod(name, container("main", script, ports=[{"containerPort": port}], readinessProbe=ready))
-    spec = template["spec"]
     return [
         {
             "apiVersion": "v1",
@@ -57,16 +58,7 @@ def part(name: str, script: str, replicas: int, port: int) -> list[dict[str, Any
             "metadata": {"name": name, "labels": labels},
             "spec": {"selector": labels, "ports": [{"port": port}]},
         },
-        {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {"name": name},
-            "spec": {
-                "replicas": replicas,
-                "selector": {"matchLabels": labels},
-                "template": {"metadata": {"labels": labels}, "spec": spec},
-            },
-        },
+        deployment(name, replicas, template["spec"], tier=tier),
     ]
 
 

@@ -10,6 +10,7 @@ import pytest
 from pinnace.cluster import control
 from pinnace.cluster.profile import Profile
 from tests.e2e.conftest import Cluster
+from tests.support.manifests import deployment, unreal_pod
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
@@ -19,7 +20,7 @@ def test_hollow_nodes_run_a_deployment_survive_a_kill_and_go_again(cluster: Clus
     try:
         listed = cluster.pinnace("node", "list").stdout.splitlines()
         assert [line.split("\t")[0] for line in listed if line.endswith("hollow")] == [f"big-{n}" for n in range(5)]
-        cluster.apply(_deployment("airy", 60))
+        cluster.apply(deployment("airy", 60, unreal_pod(nodeSelector={"disk": "none"})))
         cluster.kubectl("rollout", "status", "deployment/airy", "--timeout=120s")
         profile = Profile(cluster.profile, cluster.home)
         first = control.snapshot(profile)["hollow"]
@@ -46,18 +47,3 @@ def test_group_of_a_name_that_is_taken_or_cannot_be_is_refused(cluster: Cluster)
         cluster.pinnace("node", "delete", "once")
     assert cluster.pinnace("node", "add", "--hollow", "1", "--name", "No_Name", check=False).returncode == 14
     assert cluster.pinnace("node", "delete", "never-was", check=False).returncode == 85
-
-
-def _deployment(name: str, replicas: int) -> dict[str, object]:
-    labels = {"app": name}
-    pod = {"nodeSelector": {"disk": "none"}, "containers": [{"name": "c", "image": "none"}]}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name},
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": pod},
-        },
-    }

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pinnace.cli.certificate import certificate_options, pair
 from pinnace.cli.serving import connect, connection, kubeconfig_option, own_certificate, run, verbosity_option
-from pinnace.cli.values import ADDRESS, DIRECTORY, DURATION, FILE, NAMES, switch
+from pinnace.cli.values import ADDRESS, DURATION, FILE, NAMES, switch
 
 if TYPE_CHECKING:
     import ssl
@@ -27,15 +28,7 @@ _SHORTEST = 10.0  # seconds of --metric-resolution, as in the original
 @click.option(
     "--secure-port", type=click.IntRange(1, 65535), default=443, show_default=True, help="Port to serve HTTPS on."
 )
-@click.option("--tls-cert-file", type=FILE, help="Certificate to serve with.  [default: one made in --cert-dir]")
-@click.option("--tls-private-key-file", type=FILE, help="Its key.")
-@click.option(
-    "--cert-dir",
-    type=DIRECTORY,
-    default="apiserver.local.config/certificates",
-    show_default=True,
-    help="Where a certificate is made when none is given.",
-)
+@certificate_options("apiserver.local.config/certificates")
 @click.option(
     "--requestheader-client-ca-file",
     type=FILE,
@@ -101,7 +94,7 @@ def command(verbosity: int, **flags: Any) -> None:
 def _options(flags: dict[str, Any]) -> ServerOptions:
     from pinnace.metrics_server.server import ServerOptions
 
-    files = _pair(flags, "tls_cert_file", "tls_private_key_file")
+    files = pair(flags, "tls_cert_file", "tls_private_key_file")
     cert_file, key_file = files or own_certificate(flags["cert_dir"], "metrics-server", flags["bind_address"])
     return ServerOptions(
         listen=(flags["bind_address"], flags["secure_port"]),
@@ -117,7 +110,7 @@ def _kubelet_tls(flags: dict[str, Any], api: Connection) -> ssl.SSLContext:
     from pinnace.client.https import tls_context
 
     authority: Path | None = flags["kubelet_certificate_authority"]
-    files = _pair(flags, "kubelet_client_certificate", "kubelet_client_key")
+    files = pair(flags, "kubelet_client_certificate", "kubelet_client_key")
     if authority is not None:
         api = replace(api, ca=authority.read_bytes())
     if files is not None:
@@ -126,12 +119,3 @@ def _kubelet_tls(flags: dict[str, Any], api: Connection) -> ssl.SSLContext:
         return tls_context(replace(api, verify=not flags["kubelet_insecure_tls"]))
     except ValueError as error:
         raise click.ClickException(f"the certificates for kubelets cannot be used: {error}") from None
-
-
-def _pair(flags: dict[str, Any], certificate: str, key: str) -> tuple[Path, Path] | None:
-    """Two files that belong together; None where neither is given."""
-    found = flags[certificate], flags[key]
-    if bool(found[0]) != bool(found[1]):
-        hint = ", ".join(f"--{name.replace('_', '-')}" for name in (certificate, key))
-        raise click.BadParameter("give both or none", param_hint=hint)
-    return found if found[0] else None

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from pinnace.cli.certificate import certificate_options
 from pinnace.cli.serving import own_certificate
-from pinnace.cli.values import FILE, Decorator, switch
+from pinnace.cli.values import Decorator, switch
 
 if TYPE_CHECKING:
     from pinnace.client.client import Client
@@ -39,17 +39,7 @@ def observing_options(port: int) -> Callable[[Callable[..., Any]], Callable[...,
             show_default=True,
             help=f"Their port, {port} in the original; 0 serves none.",
         ),
-        click.option(
-            "--tls-cert-file", type=FILE, help="Certificate to serve with.  [default: one made in --cert-dir]"
-        ),
-        click.option("--tls-private-key-file", type=FILE, help="Its key."),
-        click.option(
-            "--cert-dir",
-            type=click.Path(file_okay=False, path_type=Path),
-            default=Path("/var/run/kubernetes"),
-            show_default=True,
-            help="Where a certificate is made when none is given.",
-        ),
+        certificate_options("/var/run/kubernetes"),
         switch("--profiling", default=True, show_default=True, help="Tell at /debug/pprof/ what the server is doing."),
     ]
 

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from pinnace.cli.apiserver_flags.section import section
+from pinnace.cli.certificate import certificate_options, pair
 from pinnace.cli.serving import own_certificate
-from pinnace.cli.values import DURATION, FILE, switch
+from pinnace.cli.values import DURATION, switch
 
 options = section(
     click.option("--bind-address", default="0.0.0.0", show_default=True, help="Address to listen on."),
     click.option("--secure-port", type=int, default=6443, show_default=True, help="Port to serve HTTPS on."),
     click.option("--advertise-address", default="", help="Address that the Service kubernetes leads to."),
-    click.option("--tls-cert-file", type=FILE, help="Certificate to serve with.  [default: one made in --cert-dir]"),
-    click.option("--tls-private-key-file", type=FILE, help="Its key."),
-    click.option(
-        "--cert-dir",
-        type=click.Path(file_okay=False, path_type=Path),
-        default=Path("/var/run/kubernetes"),
-        show_default=True,
-        help="Where a certificate is made when none is given.",
-    ),
+    certificate_options("/var/run/kubernetes"),
     switch("--disable-http2-serving", default=False, show_default=True, help="Speak HTTP/1.1 alone."),
     click.option(
         "--http2-max-streams-per-connection",
@@ -98,12 +90,9 @@ options = section(
 
 
 def read(flags: dict[str, Any]) -> dict[str, Any]:
-    cert_file, key_file = flags["tls_cert_file"], flags["tls_private_key_file"]
-    if bool(cert_file) != bool(key_file):
-        raise click.BadParameter("give both or none", param_hint="--tls-cert-file, --tls-private-key-file")
-    if not cert_file:
-        names = (flags["bind_address"], flags["advertise_address"])
-        cert_file, key_file = own_certificate(flags["cert_dir"], "apiserver", *names)
+    names = (flags["bind_address"], flags["advertise_address"])
+    files = pair(flags, "tls_cert_file", "tls_private_key_file")
+    cert_file, key_file = files or own_certificate(flags["cert_dir"], "apiserver", *names)
     return {
         "bind": [(flags["bind_address"], flags["secure_port"])],
         "advertise_address": flags["advertise_address"],
