@@ -138,6 +138,11 @@ async def _look_who_came_in(cluster: Cluster) -> None:
     assert grown("authorization_attempts_total", result="allowed") == 2
     assert grown("authorization_attempts_total", result="no-opinion") == 1
     assert grown("authorization_duration_seconds_count", result="allowed") == 2
+    # The tester's token was known before; the others were looked at, the good one of them once.
+    assert grown("authentication_token_cache_request_total", status="hit") == 3
+    assert grown("authentication_token_cache_request_total", status="miss") == 2
+    assert grown("authentication_token_cache_fetch_total", status="error") == 1
+    assert grown("authentication_token_cache_request_duration_seconds_count", status="miss") == 2
 
 
 def test_what_is_left_of_certificates_is_counted_between_bounds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,21 @@ class Access:
         ]
 
 
+def token_families(authenticator: Authenticator) -> list[Family]:
+    """Of the memory of bearer tokens. What is remembered takes no time that could be measured."""
+    name = "authentication_token_cache"
+
+    def requests() -> Figures:
+        misses = sum(authenticator.token_fetches.values.values())
+        return [(("hit",), authenticator.token_hits), (("miss",), misses)]
+
+    return [
+        Collected("counter", f"{name}_request_total", "", ("status",), requests),
+        authenticator.token_fetches,
+        authenticator.token_misses,
+    ]
+
+
 class Lifetimes(Family):
     """Of client certificates, at each request that showed one."""
 

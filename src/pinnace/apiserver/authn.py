@@ -20,6 +20,7 @@ from pinnace.apis.builtin import NEWEST
 from pinnace.machinery import errors
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.features import FeatureGates
+from pinnace.machinery.metrics import Counter, Histogram
 from pinnace.wire.http import Request
 
 if TYPE_CHECKING:
@@ -34,6 +35,14 @@ LIFETIMES = (
 """Seconds that certificates are told apart by, of what is left of their lives."""
 
 REMEMBERED = 10_000  # credentials
+
+_MISSES = (
+    "authentication_token_cache_request_duration_seconds",
+    "",
+    ("status",),
+    (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+_FETCHES = ("authentication_token_cache_fetch_total", "", ("status",))
 
 CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
 _USER_ID = "1.3.6.1.4.1.57683.2"  # of a certificate's subject
@@ -98,6 +107,9 @@ class Authenticator:
         self._features = features
         self._by_header: dict[str, tuple[User, float]] = {}  # Authorization header -> user, believed until
         self._by_certificate: dict[bytes, _Certificate] = {}  # by DER
+        self.token_hits = 0  # bearer tokens that were remembered
+        self.token_misses = Histogram(*_MISSES)
+        self.token_fetches = Counter(*_FETCHES)
         self.lifetimes = [0.0] * (len(LIFETIMES) + 2)  # the sum of seconds left, then how many between two bounds
 
     def authenticate(self, request: Request) -> User:
@@ -110,6 +122,7 @@ class Authenticator:
         if header is not None:
             known = self._by_header.get(header)
             if known is not None and known[1] > time.monotonic():
+                self.token_hits += 1
                 return known[0]
             return self._of_header(header)
         if self._anonymous.allows(request.path):
@@ -168,7 +181,12 @@ class Authenticator:
     def _of_header(self, header: str) -> User:
         scheme, _, token = header.partition(" ")
         token = token.strip()
-        user = self.of_token(token) if scheme.lower() == "bearer" and token else None
+        if scheme.lower() != "bearer" or not token:
+            raise errors.unauthorized()
+        began = time.perf_counter()
+        user = self.of_token(token)
+        self.token_misses.observe(time.perf_counter() - began, "miss")
+        self.token_fetches.inc("ok" if user is not None else "error")
         if user is None:
             raise errors.unauthorized()
         if len(self._by_header) >= REMEMBERED:

@@ -14,7 +14,7 @@ from time import perf_counter as clock
 import structlog
 
 from pinnace.apiserver import negotiate, routes
-from pinnace.apiserver.access_measures import Access, Lifetimes
+from pinnace.apiserver.access_measures import Access, Lifetimes, token_families
 from pinnace.apiserver.aggregation.aggregator import Aggregator
 from pinnace.apiserver.api import Api
 from pinnace.apiserver.asking import MustAsk, asking
@@ -63,7 +63,7 @@ class RequestPath:
         self._auditor = auditor
         self._limiter = limiter
         self._access = Access(lambda: api.authorizer.denied)
-        metrics.families += [*self._access.families(), Lifetimes(api.authenticator)]
+        metrics.families += [*self._access.families(), Lifetimes(api.authenticator), *token_families(api.authenticator)]
         self._plain = PlainReads(api)
         self.loopback = LoopbackPath(api, aggregator, public, auditor, self._info)
         self._parsed: dict[tuple[str, str, bool], RequestInfo] = {}

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -21,10 +22,11 @@ from pinnace.client.client import Client
 from pinnace.client.informer import InformerFactory
 from pinnace.machinery.duration import go_duration
 from pinnace.machinery.features import FeatureGates
-from pinnace.machinery.meta import Obj, labels_of, namespace_of
+from pinnace.machinery.meta import GVR, Obj, labels_of, namespace_of
 from pinnace.proxy import conntrack
 from pinnace.proxy.endpoints import Choice, choose, endpoints_of
 from pinnace.proxy.health import HealthServers, ProxyHealth, service_health
+from pinnace.proxy.measures import Measures
 from pinnace.proxy.nftables import MARK, RuleOptions, Ruleset, base, difference, service_rules
 from pinnace.proxy.observing import Observer
 from pinnace.proxy.services import ServicePort, is_ours, service_ports
@@ -132,13 +134,15 @@ class Proxier:
         self._routed = False
         self._closed = self._loopback_settings()  # of interfaces that node ports on 127.0.0.1 still need opened
         self._health = ProxyHealth()
+        self.measures = Measures()
         self._health_ports = HealthServers()
         self.synced = asyncio.Event()  # set once the first rules stand; for tests and health
 
     async def run(self) -> None:
         """Keep the rules until cancelled. They stay in the kernel then: traffic flows on while the proxy restarts."""
-        for informer in (self._services, self._slices):
-            informer.add_handler(added=self._touch, updated=self._touch_updated, deleted=self._touch)
+        for resource, informer in ((SERVICES, self._services), (ENDPOINT_SLICES, self._slices)):
+            touch = partial(self._touch, resource)
+            informer.add_handler(added=partial(touch, None), updated=touch, deleted=partial(touch, None))
         if self._own_informers:
             self._informers.start()
         own = self.options.healthz
@@ -165,6 +169,7 @@ class Proxier:
         options = self.options
         return Observer(
             options.features,
+            self.measures.families,
             flags=options.flags,
             configuration=lambda: configuration(options, self._node_name),
             profiled=options.profiling,
@@ -175,9 +180,12 @@ class Proxier:
             await self._changed.wait()
             self._changed.clear()
             started = time.monotonic()
+            triggers = self.measures.taken()
             try:
                 await self.sync()
+                self.measures.synced(time.monotonic() - started, triggers, self._state.items())
             except ApplyError as error:
+                self.measures.failed(triggers)
                 _log.warning("cannot apply rules", error=str(error))
                 if self._applied is None:
                     await asyncio.sleep(_RETRY)
@@ -194,12 +202,10 @@ class Proxier:
                     self._applied = None
                     self._changed.set()
 
-    def _touch(self, _: Obj) -> None:
+    def _touch(self, resource: GVR, old: Obj | None, new: Obj) -> None:
         self._health.changed()
+        self.measures.changed(resource, old, new)
         self._changed.set()
-
-    def _touch_updated(self, _: Obj, new: Obj) -> None:
-        self._touch(new)
 
     async def sync(self) -> None:
         """Make the rules what the informers know now; ApplyError where the kernel refuses."""

@@ -89,6 +89,19 @@ class _Gathered(Histogram):
         return super().samples()
 
 
+class _Summary(Family):
+    """The sums of a histogram once more, as a summary; of its quantiles nothing is kept."""
+
+    kind = "summary"
+
+    def __init__(self, name: str, about: str, of: Histogram) -> None:
+        super().__init__(name, about, of.labels)
+        self._of = of
+
+    def samples(self) -> Iterable[Sample]:
+        return [sample for sample in self._of.samples() if sample.suffix in ("_sum", "_count")]
+
+
 class Measures:
     """Of the steps and of the plugins; those without a name are not told of."""
 
@@ -108,7 +121,13 @@ class Measures:
             ("name", "operation", "rejected", "type"),
             self._passes,
         )
-        self.families: tuple[Family, ...] = (self.steps, self.plugins)
+        summary = _Summary(
+            "apiserver_admission_step_admission_duration_seconds_summary",
+            "Admission sub-step latency summary in seconds, broken out for each operation and API resource and step "
+            "type (validate or admit).",
+            self.steps,
+        )
+        self.families: tuple[Family, ...] = (self.steps, summary, self.plugins)
 
     def passes(self, operation: str, kind: str, names: Sequence[str]) -> Passes:
         made = Passes(self, operation, kind, names)
