@@ -87,3 +87,38 @@ def test_mounts_go_from_one_container_to_another(cluster: Cluster, namespace: st
     alone = cluster.kubectl("-n", namespace, "exec", "p", "-c", "alone", "--", "ls", "/v/m").stdout
     giver = cluster.kubectl("-n", namespace, "exec", "p", "-c", "giver", "--", "umount", "/v/m")
     assert (alone, giver.returncode) == ("", 0)
+
+
+def test_a_pod_with_users_of_its_own(cluster: Cluster, namespace: str) -> None:
+    """Its root is nobody on the node, and yet owns its files, its volumes and its network."""
+    mounts = [{"name": "v", "mountPath": "/v"}, {"name": "s", "mountPath": "/s"}]
+    volumes: list[Obj] = [{"name": "v", "emptyDir": {}}, {"name": "s", "secret": {"secretName": "s"}}]
+    cluster.kubectl("-n", namespace, "create", "secret", "generic", "s", "--from-literal=k=v")
+    init = container("init", "touch /v/from-init && chown 1000 /v/from-init", volumeMounts=mounts)
+    main = container(
+        "c", "touch /v/x /root/y; cat /s/k > /v/k; httpd -p 80; echo ready; sleep 1000", volumeMounts=mounts
+    )
+    create(cluster, namespace, pod("p", main, initContainers=[init], volumes=volumes, hostUsers=False))
+    cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/p", "--timeout=60s")
+    owned = "stat -c %u /v/from-init /v/x /root/y /bin/busybox"
+    fetch = "wget -q -O /dev/null http://127.0.0.1/none 2>&1"
+    script = f"cat /proc/self/uid_map; id -u > /dev/stdout; {owned}; cat /v/k; echo; {fetch}"
+    told = cluster.kubectl("-n", namespace, "exec", "p", "-c", "c", "--", "sh", "-c", script, check=False).stdout
+    lines = told.splitlines()
+    inside, outside, length = map(int, lines[0].split())
+    assert (inside, length) == (0, 65536)
+    assert outside >= 65536
+    assert lines[1:7] == ["0", "1000", "0", "0", "0", "v"]
+    assert "404" in told
+    uid = cluster.json("-n", namespace, "get", "pod", "p")["metadata"]["uid"]
+    on_node = cluster.directory / "kubelet" / "pods" / uid / "volumes" / "kubernetes.io~empty-dir" / "v"
+    assert {path.name: path.stat().st_uid for path in on_node.iterdir()} == {"from-init": 1000, "x": 0, "k": 0}
+    owners = {path.stat().st_uid for path in Path("/proc").glob("[0-9]*") if b"httpd\0-p\00080" in _command(path)}
+    assert owners == {outside}
+
+
+def _command(process: Path) -> bytes:
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""

@@ -63,11 +63,28 @@ class PortMapping:
 
 
 @dataclass(slots=True, kw_only=True)
+class IDMapping:
+    host_id: int
+    container_id: int
+    length: int
+
+
+@dataclass(slots=True, kw_only=True)
+class UserNamespace:
+    """POD: users of the pod are others on the node, as the mappings say; NODE: they are the same."""
+
+    mode: NamespaceMode = NamespaceMode.NODE
+    uids: list[IDMapping] = field(default_factory=list)
+    gids: list[IDMapping] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
 class NamespaceOption:
     network: NamespaceMode = NamespaceMode.POD
     pid: NamespaceMode = NamespaceMode.CONTAINER
     ipc: NamespaceMode = NamespaceMode.POD
     target_id: str = ""  # the container whose PID namespace is joined, with TARGET
+    userns_options: UserNamespace | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -157,6 +174,8 @@ class Mount:
     host_path: str  # empty for an image
     readonly: bool = False
     propagation: MountPropagation = MountPropagation.PRIVATE
+    uidMappings: list[IDMapping] = field(default_factory=list)  # noqa: N815  (runtime.v1's name)
+    gidMappings: list[IDMapping] = field(default_factory=list)  # noqa: N815
     recursive_read_only: bool = False  # what is mounted below it, too
     image: ImageSpec | None = None  # mounted, read-only, in place of a path
     image_sub_path: str = ""

@@ -28,6 +28,7 @@ from pinnace.kubelet.runtime_status import RuntimeCache
 from pinnace.kubelet.status_writer import StatusWriter
 from pinnace.kubelet.termination import TerminationMessages
 from pinnace.kubelet.topology.manager import ResourceManagers
+from pinnace.kubelet.user_namespaces import UserRanges
 from pinnace.kubelet.volumes.context import VolumeContext
 from pinnace.kubelet.volumes.pod_certificates import PodCertificates
 from pinnace.kubelet.volumes.tokens import Tokens
@@ -59,6 +60,7 @@ class Node:
     devices: DeviceManager
     managers: ResourceManagers
     claims: DraManager
+    users: UserRanges
     cpus_changed: Callable[[], None] = lambda: None  # containers may have to run on other CPUs
     cgroups: CgroupManager | None = None  # None: pods' cgroups are left to the runtime
     messages: TerminationMessages = field(default_factory=TerminationMessages)

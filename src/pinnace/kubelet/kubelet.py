@@ -54,6 +54,7 @@ from pinnace.kubelet.status_writer import StatusWriter
 from pinnace.kubelet.summary import Summary
 from pinnace.kubelet.topology import configured
 from pinnace.kubelet.topology.rebinding import Rebinding
+from pinnace.kubelet.user_namespaces import UserRanges
 from pinnace.kubelet.volumes import csi
 from pinnace.kubelet.volumes.pod_certificates import PodCertificates
 from pinnace.kubelet.volumes.tokens import Tokens
@@ -111,6 +112,7 @@ class Kubelet:
             ),
             devices=devices,
             managers=managers,
+            users=UserRanges(options.pods_dir, options.max_pods),
             claims=DraManager(options.root_dir, lambda namespace, name: client.get(RESOURCE_CLAIMS, name, namespace)),
             cpus_changed=lambda: self._rebinding.poke(),
             cgroups=cgroups,
@@ -389,6 +391,7 @@ class Kubelet:
         self.node.objects.unregister(uid)
         self.node.certificates.forget(uid)
         self.node.resizing.forget(uid)
+        self.node.users.forget(uid)
         self.node.resizing.retry()
 
     def _static_changed(self) -> None:

@@ -51,6 +51,12 @@ def read_machine(root: Path) -> Machine:
     )
 
 
+def has_idmapped_mounts() -> bool:
+    """Whether the kernel can show files of every usual file system to other users (Linux 6.3)."""
+    release = [int(part) for part in platform.release().split(".")[:2] if part.isdigit()]
+    return release >= [6, 3]
+
+
 def has_apparmor() -> bool:
     """Whether the kernel confines processes by AppArmor profiles."""
     return _read("/sys/module/apparmor/parameters/enabled").startswith("Y")

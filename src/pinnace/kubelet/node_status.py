@@ -19,7 +19,7 @@ from pinnace.client.events import EventRecorder
 from pinnace.client.transport import STRATEGIC_MERGE_PATCH
 from pinnace.cri.api import CriError, Image, ImageService, RuntimeService
 from pinnace.kubelet.eviction.thresholds import Amount, Signal, parse_thresholds
-from pinnace.kubelet.machine_info import Machine, node_info, read_machine
+from pinnace.kubelet.machine_info import Machine, has_idmapped_mounts, node_info, read_machine
 from pinnace.kubelet.options import KubeletOptions
 from pinnace.kubelet.pods import amount_of
 from pinnace.kubelet.runtime_health import RuntimeHealth
@@ -329,7 +329,9 @@ class NodeStatus:
             "images": image_list(self._present),
             "nodeInfo": node_info(self.machine, self._runtime_version, self._options.kubernetes_version),
             "features": {"supplementalGroupsPolicy": True},
-            "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": True, "userNamespaces": False}}],
+            "runtimeHandlers": [
+                {"name": "", "features": {"recursiveReadOnlyMounts": True, "userNamespaces": has_idmapped_mounts()}}
+            ],
             **({"volumesInUse": in_use} if in_use else {}),
         }
 

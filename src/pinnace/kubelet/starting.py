@@ -76,6 +76,7 @@ async def create_sandbox(node: Node, pod: Obj, attempt: int) -> None:
         node.tell(pod, "Warning", "MissingClusterDNS", f'pod: "{described(pod)}". {warning}')
     try:
         config = sandbox_config(pod, attempt, node.options, node.host_dns())
+        config.linux.security_context.namespace_options.userns_options = node.users.namespace(pod)
         log_directory(node.options.pod_logs_dir, pod).mkdir(parents=True, exist_ok=True)
         if node.cgroups is not None:
             node.cgroups.create(config.linux.cgroup_parent)
@@ -87,7 +88,7 @@ async def create_sandbox(node: Node, pod: Obj, attempt: int) -> None:
         message = f"Failed to create pod sandbox: {rpc_error(error)}"
         node.tell(pod, "Warning", "FailedCreatePodSandBox", message)
         raise SandboxError(message) from error
-    except (ConfigError, OSError) as error:
+    except (ConfigError, OSError, ValueError) as error:
         message = f"Failed to create pod sandbox: {error}"
         node.tell(pod, "Warning", "FailedCreatePodSandBox", message)
         raise SandboxError(message) from error
@@ -190,6 +191,10 @@ class Starter:
         envs = await unless(self._stopping, environment.build(container))
         pod_dir = node.options.pods_dir / uid_of(pod)
         mounts = container_mounts(pod, container, volumes, envs, pod_dir, images)
+        users = node.users.namespace(pod)
+        if users is not None:
+            for mount in mounts:
+                mount.uidMappings, mount.gidMappings = users.uids, users.gids
         mounts += self._own_mounts(pod, container, ips, {mount.container_path for mount in mounts})
         latest = runtime.latest(container["name"])
         shown = _shown_count(node.statuses.shown(pod), container["name"])
@@ -230,6 +235,9 @@ class Starter:
         config = container_config(pod, container, prepared, node.options, node.memory_capacity())
         node.managers.bind(uid_of(pod), name, config.linux.resources)
         pod_config = sandbox_config(pod, sandbox.metadata.attempt, node.options, node.host_dns())
+        users = node.users.namespace(pod)
+        pod_config.linux.security_context.namespace_options.userns_options = users
+        config.linux.security_context.namespace_options.userns_options = users
         log_directory(node.options.pod_logs_dir, pod).joinpath(name).mkdir(parents=True, exist_ok=True)
         try:
             identity = await node.runtime.create_container(sandbox.id, config, pod_config)

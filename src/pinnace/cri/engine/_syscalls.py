@@ -44,6 +44,8 @@ OPEN_TREE_CLONE = 1
 OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH = 0x4
 MOUNT_ATTR_RDONLY = 0x1
+MOUNT_ATTR_IDMAP = 0x100000
+_SECBIT_NO_SETUID_FIXUP = 4
 _RESOLVE_NO_MAGICLINKS = 0x2
 _RESOLVE_IN_ROOT = 0x10
 
@@ -53,6 +55,7 @@ PR_SET_KEEPCAPS = 8
 PR_SET_NAME = 15
 PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
+PR_SET_SECUREBITS = 28
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
@@ -150,9 +153,11 @@ def move_mount(fd: int, target: str) -> None:
     )
 
 
-def mount_setattr(fd: int, *, set_: int = 0, clear: int = 0, propagation: int = 0, recursive: bool = False) -> None:
-    """Change attributes and propagation of the mount behind a descriptor (Linux 5.12)."""
-    attr = struct.pack("QQQQ", set_, clear, propagation, 0)
+def mount_setattr(
+    fd: int, *, set_: int = 0, clear: int = 0, propagation: int = 0, recursive: bool = False, users: int = 0
+) -> None:
+    """Change attributes and propagation of the mount behind a descriptor (Linux 5.12); `users` is a namespace's."""
+    attr = struct.pack("QQQQ", set_, clear, propagation, users)
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     _check(
         _libc.syscall(
@@ -164,6 +169,13 @@ def mount_setattr(fd: int, *, set_: int = 0, clear: int = 0, propagation: int = 
             ctypes.c_size_t(len(attr)),
         )
     )
+
+
+def set_file_user(uid: int, gid: int) -> None:
+    """Whose files are made from now on (setfsuid(2), setfsgid(2)), without loss of capabilities."""
+    prctl(PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP)
+    _libc.setfsgid(ctypes.c_uint(gid))
+    _libc.setfsuid(ctypes.c_uint(uid))
 
 
 def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:

@@ -21,7 +21,7 @@ import termios
 from typing import Any
 
 from pinnace.cri.engine import _syscalls as sys_
-from pinnace.cri.engine import identity, rootfs
+from pinnace.cri.engine import identity, rootfs, users
 
 Spec = dict[str, Any]
 
@@ -81,15 +81,18 @@ def container(channel: socket.socket, bundle: str, spec: Spec, request: dict[str
     reset_signals()
     join_cgroups(request["cgroups"])
     identity.set_oom_score(process.get("oomScoreAdj"))
-    sources = rootfs.open_sources(spec)
+    own_users = users.open_namespace(spec)
+    sources = rootfs.open_sources(spec, own_users)
     cgroups = rootfs.open_cgroups(request["cgroups"])
     program = _seccomp_program(spec)
     gate = os.open(f"{bundle}/gate", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     stdio = [] if process.get("terminal") else _open_stdio(bundle, request.get("stdin", ""))
     _enter_namespaces(spec)
+    if own_users >= 0:
+        sys_.set_file_user(*spec["linux"]["root"])  # the layers know no others than the pod's users
     root = f"{bundle}/{spec['root']['path']}"
-    sources |= rootfs.open_images(spec, root)
-    rootfs.enter(root, request.get("rootfs"))
+    sources |= rootfs.open_images(spec, root, own_users)
+    rootfs.enter(root, request.get("rootfs"), own_users)
     rootfs.populate(spec, sources, cgroups)
     fds: list[int] = []
     if process.get("terminal"):
@@ -97,7 +100,8 @@ def container(channel: socket.socket, bundle: str, spec: Spec, request: dict[str
         rootfs.bind_console(slave)
         fds, stdio = [master], [slave, slave, slave]
     uid, gid, groups, home = identity.resolve_user(process["user"])
-    _make_working_directory(process.get("cwd") or "/", uid, gid)
+    above = spec["linux"].get("root") or (0, 0)
+    _make_working_directory(process.get("cwd") or "/", above[0] + uid, above[1] + gid)
     rootfs.finish(spec)
     environment = _environment(process, home)
     executable = find_executable(process["args"][0], environment.get("PATH", DEFAULT_PATH), process.get("cwd") or "/")
@@ -105,7 +109,9 @@ def container(channel: socket.socket, bundle: str, spec: Spec, request: dict[str
     for fd in fds:
         os.close(fd)
     _wait_gate(gate)
-    _take_over_stdio(stdio, uid, terminal=bool(process.get("terminal")))
+    _take_over_stdio(stdio, above[0] + uid, terminal=bool(process.get("terminal")))
+    identity.set_rlimits(process.get("rlimits") or [])
+    users.join(own_users)
     _finish(channel, program, process, (uid, gid, groups), executable, environment)
 
 
@@ -118,10 +124,20 @@ def executed(channel: socket.socket, spec: Spec, request: dict[str, Any], target
     identity.set_oom_score(spec["process"].get("oomScoreAdj"))
     program = _seccomp_program(spec)
     root = os.open(f"/proc/{_pid_of(target)}/root", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    has_users = bool(spec["linux"].get("root"))
+    if has_users:
+        users.give(stdio, *spec["linux"]["root"])
     sys_.setns(
         target,
-        sys_.CLONE_NEWNS | sys_.CLONE_NEWIPC | sys_.CLONE_NEWUTS | sys_.CLONE_NEWNET | sys_.CLONE_NEWCGROUP,
+        sys_.CLONE_NEWNS
+        | sys_.CLONE_NEWIPC
+        | sys_.CLONE_NEWUTS
+        | sys_.CLONE_NEWNET
+        | sys_.CLONE_NEWCGROUP
+        | (sys_.CLONE_NEWUSER if has_users else 0),
     )
+    if has_users:
+        users.become_root()
     os.close(target)
     # setns leads to the root of the mount namespace, which is the machine's own where the engine runs in a chroot.
     os.fchdir(root)
@@ -151,6 +167,9 @@ def _pid_of(pidfd: int) -> int:
 def sandbox(channel: socket.socket, request: dict[str, Any]) -> None:
     """Make a sandbox's namespaces and pin them by bind mounts; with `pid`, stay as the namespace's init."""
     directory = request["directory"]
+    if request.get("user"):
+        users.sandbox(channel, request)
+        return
     flags = 0
     for name in request["namespaces"]:
         flags |= NAMESPACES[name]
@@ -159,20 +178,25 @@ def sandbox(channel: socket.socket, request: dict[str, Any]) -> None:
     if "uts" in request["namespaces"] and request.get("hostname"):
         socket.sethostname(request["hostname"])
     for name, value in request.get("sysctls", {}).items():
-        _write_sysctl(name, value)
-    files = {"network": "net", "ipc": "ipc", "uts": "uts"}
-    for name in request["namespaces"]:
-        pin = f"{directory}/{name}"
-        os.close(os.open(pin, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o600))
-        sys_.mount(f"/proc/self/ns/{files[name]}", pin, None, sys_.MS_BIND)
+        write_sysctl(name, value)
+    pin(directory, "self", request["namespaces"])
     if not request.get("pid"):
         report(channel, {"created": True})
         os._exit(0)
     join_cgroups(request["cgroups"])
-    _pause(channel)
+    pause(channel)
 
 
-def _pause(channel: socket.socket) -> None:
+def pin(directory: str, pid: str, namespaces: list[str]) -> None:
+    """Keep namespaces of a process by binding them to files."""
+    files = {"network": "net", "ipc": "ipc", "uts": "uts", "user": "user"}
+    for name in namespaces:
+        path = f"{directory}/{name}"
+        os.close(os.open(path, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o600))
+        sys_.mount(f"/proc/{pid}/ns/{files[name]}", path, None, sys_.MS_BIND)
+
+
+def pause(channel: socket.socket) -> None:
     """Be PID 1 of a shared PID namespace: reap orphans, have no powers and see no files."""
     sys_.unshare(sys_.CLONE_NEWNS)
     sys_.mount(None, "/", None, sys_.MS_PRIVATE | sys_.MS_REC)
@@ -200,7 +224,7 @@ def _pause(channel: socket.socket) -> None:
         signal.pause()
 
 
-def _write_sysctl(name: str, value: str) -> None:
+def write_sysctl(name: str, value: str) -> None:
     path = "/proc/sys/" + (name if "/" in name else name.replace(".", "/"))
     try:
         with open(path, "w") as file:

@@ -63,17 +63,31 @@ def is_bind(mount: Spec) -> bool:
     return mount.get("type") == "bind" or "bind" in mount["options"] or "rbind" in mount["options"]
 
 
-def open_sources(spec: Spec) -> dict[int, tuple[int, bool]]:
-    """The bind mounts' sources by index, as (detached mount, is a directory). Call before leaving the namespace."""
+def open_sources(spec: Spec, users: int = -1) -> dict[int, tuple[int, bool]]:
+    """The bind mounts' sources by index, as (detached mount, is a directory). Call before leaving the namespace.
+
+    `users` is a user namespace to which the files are shown as its own, where a mount asks for that.
+    """
     sources: dict[int, tuple[int, bool]] = {}
     for index, mount in enumerate(spec.get("mounts") or []):
         if is_bind(mount):
             directory = stat.S_ISDIR(os.stat(mount["source"]).st_mode)
-            sources[index] = sys_.open_tree(mount["source"], recursive="bind" not in mount["options"]), directory
+            tree = sys_.open_tree(mount["source"], recursive="bind" not in mount["options"])
+            if users >= 0 and "ridmap" in mount["options"]:
+                _show_to(tree, users, mount["source"], recursive=True)
+            sources[index] = tree, directory
     return sources
 
 
-def open_images(spec: Spec, target: str) -> dict[int, tuple[int, bool]]:
+def _show_to(tree: int, users: int, path: str, *, recursive: bool = False) -> None:
+    """Have files of a detached mount belong to the users of a namespace as they do to the node's on disk."""
+    try:
+        sys_.mount_setattr(tree, set_=sys_.MOUNT_ATTR_IDMAP, users=users, recursive=recursive)
+    except OSError as error:
+        raise OSError(error.errno, f"failed to set MOUNT_ATTR_IDMAP: {error.strerror}", path) from None
+
+
+def open_images(spec: Spec, target: str, users: int = -1) -> dict[int, tuple[int, bool]]:
     """Images that are volumes, by index, as `open_sources` gives them. Call in the new mount namespace.
 
     Each is mounted at `target`, where the root comes later, and taken away again: what is kept is a copy of the mount.
@@ -84,23 +98,52 @@ def open_images(spec: Spec, target: str) -> dict[int, tuple[int, bool]]:
             continue
         [lower] = [option[9:].split(":") for option in mount["options"] if option.startswith("lowerdir=")]
         sys_.mount(None, "/", None, sys_.MS_SLAVE | sys_.MS_REC)
-        _mount_overlay(target, {"lower": lower})
-        root = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        shown_at = _mount_layers(target, {"lower": lower}, users)
+        root = os.open(shown_at, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         shown = sys_.open_in_root(root, mount.get("subpath") or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         sources[index] = sys_.open_tree(f"/proc/self/fd/{shown}"), True
         os.close(shown)
         os.close(root)
+        os.chdir("/")
         sys_.umount(target, sys_.MNT_DETACH)
     return sources
 
 
-def enter(target: str, layers: Spec | None) -> None:
+def _mount_layers(target: str, layers: Spec, users: int) -> str:
+    """Mount the layers at a directory, or below it where they must be shown to other users first; where."""
+    if users < 0:
+        _mount_overlay(target, layers)
+        return target
+    sys_.mount("tmpfs", target, "tmpfs", 0, "mode=755,size=64k")
+    moved: Spec = {"lower": []}
+    for index, path in enumerate(layers["lower"]):
+        moved["lower"].append(_place(path, f"{target}/{index}", users))
+    if layers.get("upper") and layers.get("work"):
+        home = os.path.dirname(layers["upper"])  # both are in one directory: overlayfs wants them on one mount
+        upper = _place(home, f"{target}/u", users)
+        moved["upper"] = f"{upper}/{layers['upper'].rpartition('/')[2]}"
+        moved["work"] = f"{upper}/{layers['work'].rpartition('/')[2]}"
+    os.mkdir(f"{target}/m")
+    _mount_overlay(f"{target}/m", moved)
+    return f"{target}/m"
+
+
+def _place(path: str, target: str, users: int) -> str:
+    os.mkdir(target)
+    tree = sys_.open_tree(path, recursive=False)
+    _show_to(tree, users, path)
+    sys_.move_mount(tree, target)
+    os.close(tree)
+    return target
+
+
+def enter(target: str, layers: Spec | None, users: int = -1) -> None:
     """Mount the root (`lower` topmost first, `upper`, `work`; or the directory itself) and make it `/`."""
     sys_.mount(None, "/", None, sys_.MS_SLAVE | sys_.MS_REC)
     if layers is None:
         sys_.mount(target, target, None, sys_.MS_BIND | sys_.MS_REC)
     else:
-        _mount_overlay(target, layers)
+        target = _mount_layers(target, layers, users)
     os.chdir(target)
     sys_.pivot_root(".", ".")
     sys_.umount(".", sys_.MNT_DETACH)
@@ -136,7 +179,7 @@ def populate(spec: Spec, sources: dict[int, tuple[int, bool]], cgroups: dict[str
         elif mount["type"] == "cgroup":
             _mount_cgroups(mount, cgroups)
         else:
-            _mount_filesystem(mount)
+            _mount_filesystem(mount, (spec["linux"].get("root") or (0, 0))[1])
         if mount["destination"] == "/dev" and mount["type"] == "tmpfs":
             make_devices(spec)
     linux = spec["linux"]
@@ -180,10 +223,12 @@ def _attach(fd: int, mount: Spec, directory: bool) -> None:
     os.close(fd)
 
 
-def _mount_filesystem(mount: Spec) -> None:
+def _mount_filesystem(mount: Spec, first_group: int) -> None:
     flags = 0
     data = []
     for option in mount["options"]:
+        if option.startswith("gid="):
+            option = f"gid={first_group + int(option[4:])}"  # as the node counts
         if option in _FLAGS:
             flags |= _FLAGS[option]
         elif option not in _NOT_DATA:
@@ -237,7 +282,8 @@ def make_devices(spec: Spec) -> None:
         os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
         kind = stat.S_IFBLK if device["type"] == "b" else stat.S_IFCHR
         os.mknod(path, device.get("fileMode", 0o666) | kind, os.makedev(device["major"], device["minor"]))
-        os.chown(path, device.get("uid", 0), device.get("gid", 0))
+        above = spec["linux"].get("root") or (0, 0)
+        os.chown(path, above[0] + device.get("uid", 0), above[1] + device.get("gid", 0))
 
 
 def _make_readonly(path: str) -> None:

@@ -37,7 +37,7 @@ from pinnace.cri.engine.records import RecordFiles, SandboxRecord, boot_id
 
 Emit = Callable[[ContainerEventType, str, SandboxRecord], None]
 
-_PINS = ("network", "ipc", "uts")
+_PINS = ("network", "ipc", "uts", "user")
 _SHM_SIZE = 64 * 1024 * 1024
 
 
@@ -117,7 +117,8 @@ class Sandboxes:
             boot_id=self._boot_id,
             namespaces=([] if host_network else ["network"])
             + ([] if option.ipc == NamespaceMode.NODE else ["ipc"])
-            + ([] if host_network else ["uts"]),
+            + ([] if host_network else ["uts"])
+            + (["user"] if user_mappings(config) else []),
         )
         try:
             await self._create(record, shared_pid=option.pid == NamespaceMode.POD)
@@ -160,6 +161,7 @@ class Sandboxes:
                 sysctls=config.linux.sysctls,
                 pid=shared_pid,
                 cgroups=cgroups,
+                user=user_mappings(config),
             )
         if "network" in record.namespaces:
             record.ips = await asyncio.to_thread(self._connect, record, str(directory / "network"))
@@ -198,6 +200,8 @@ class Sandboxes:
             ipc=pin("ipc"),
             uts=pin("uts"),
             pid=pid,
+            user=pin("user"),
+            root=user_root(record.config),
             shm=str(directory / "shm") if "ipc" in record.namespaces else "/dev/shm",
             resolv_conf=str(directory / "resolv.conf") if (directory / "resolv.conf").exists() else "",
             hostname=str(directory / "hostname"),
@@ -285,6 +289,23 @@ class Sandboxes:
     @staticmethod
     def _shown(record: SandboxRecord) -> PodSandboxState:
         return PodSandboxState.READY if record.ready else PodSandboxState.NOTREADY
+
+
+def user_mappings(config: PodSandboxConfig) -> dict[str, list[list[int]]]:
+    """The lines of uid_map and gid_map of the pod's user namespace; empty where it has the node's users."""
+    asked = config.linux.security_context.namespace_options.userns_options
+    if asked is None or asked.mode != NamespaceMode.POD:
+        return {}
+    return {
+        kind: [[one.container_id, one.host_id, one.length] for one in mappings]
+        for kind, mappings in (("uid", asked.uids), ("gid", asked.gids))
+    }
+
+
+def user_root(config: PodSandboxConfig) -> list[int]:
+    """Who the pod's root user and group are on the node; empty where they are the node's."""
+    maps = user_mappings(config)
+    return [next((outside for inside, outside, _ in maps[kind] if inside == 0), 0) for kind in maps]
 
 
 def host_devices() -> list[dict[str, Any]]:

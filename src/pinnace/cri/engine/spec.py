@@ -46,6 +46,8 @@ class Surroundings:
     ipc: str = ""
     uts: str = ""
     pid: str = ""  # of the pod's shared namespace, or of the target container
+    user: str = ""
+    root: Sequence[int] = ()  # who the pod's root user and group are on the node, with `user`
     shm: str = "/dev/shm"
     resolv_conf: str = ""
     hostname: str = ""  # the file
@@ -154,6 +156,8 @@ def mounts(
             continue
         access = "rro" if volume.recursive_read_only else "ro" if volume.readonly else "rw"
         options = ["rbind", _PROPAGATION[volume.propagation], access]
+        if volume.uidMappings:
+            options.append("ridmap")
         found.append(_mount(volume.container_path, "bind", volume.host_path, options))
     return found
 
@@ -183,6 +187,8 @@ def namespaces(config: ContainerConfig, around: Surroundings, cgroup_namespace: 
         for kind, path in (("network", around.network), ("ipc", around.ipc), ("uts", around.uts))
         if path
     ]
+    if around.user:
+        found.append({"type": "user", "path": around.user})
     if cgroup_namespace and not config.linux.security_context.privileged:
         found.append({"type": "cgroup"})
     return found
@@ -214,6 +220,8 @@ def build(
     if seccomp and not security.privileged:
         linux["seccomp"] = dict(seccomp)
     confined = security.apparmor is not None and security.apparmor.profile_type == "Localhost"
+    if around.user:
+        linux["root"] = list(around.root)
     return {
         "ociVersion": "1.1.0",
         "process": {
