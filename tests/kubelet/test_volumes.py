@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from pinnace.kubelet.volumes.host_path import check_host_path
 from pinnace.kubelet.volumes.mounts import is_mounted, mounted_below
 from pinnace.kubelet.volumes.pod_certificates import PodCertificates
 from pinnace.kubelet.volumes.pod_volumes import MountErrors, container_mounts, set_up_all, tear_down
+from pinnace.kubelet.volumes.subpath import open_below, prepare
 from pinnace.kubelet.volumes.tokens import Tokens
 from pinnace.machinery.meta import utc_now
 from tests.kubelet.node_api import NodeApi
@@ -194,6 +196,36 @@ async def test_sub_path_binds_one_file(volumes, tmp_path):
     (made,) = container_mounts(pod, container, found, {"D": "dir"}, volumes.pods_dir / "u1")
     assert Path(made.host_path).read_text() == "here"
     assert made.host_path != str(found["e"] / "dir" / "file")
+
+
+@pytest.mark.root
+async def test_a_sub_path_is_bound_once_however_often_a_container_starts(volumes: Volumes) -> None:
+    found = await volumes.set_up({"name": "e", "emptyDir": {}})
+    target = volumes.pods_dir / "u1" / "volume-subpaths" / "e" / "c" / "0"
+    (found["e"] / "part").mkdir()
+    for _ in range(3):
+        prepare(found["e"], "part", target, create=True)
+    (found["e"] / "part").rmdir()
+    (found["e"] / "part").write_text("a file now")
+    prepare(found["e"], "part", target, create=True)
+    assert target.read_text() == "a file now"
+    assert mounted_below(target) == [target]
+
+
+async def test_directories_of_a_sub_path_are_made_within_the_volume(volumes: Volumes, tmp_path: Path) -> None:
+    found = await volumes.set_up({"name": "e", "emptyDir": {}})
+    root, outside = found["e"], tmp_path / "outside"
+    outside.mkdir()
+    (root / "inside").mkdir()
+    (root / "link").symlink_to("inside")
+    (root / "out").symlink_to(outside)
+    (root / "nowhere").symlink_to(outside / "missing")
+    os.close(open_below(root, "link/a/b", create=True))
+    assert [stat.S_IMODE((root / "inside" / path).stat().st_mode) for path in ("a", "a/b")] == [0o777, 0o777]
+    for wrong in ("out/a", "nowhere", "nowhere/a"):
+        with pytest.raises(ConfigError):
+            open_below(root, wrong, create=True)
+    assert list(outside.iterdir()) == []
 
 
 async def test_sub_path_may_not_leave_the_volume(volumes, tmp_path):

@@ -45,6 +45,12 @@ _HEADER = Text("name:value,...", _header)
 _PERCENT = click.IntRange(0, 100)
 
 _FLAGS: tuple[tuple[str, str, Any, str], ...] = (  # flag, option, type, help
+    (
+        "allowed-unsafe-sysctls",
+        "allowed_unsafe_sysctls",
+        NAMES,
+        "What pods may set besides: kernel.msg*,net.core.somaxconn.",
+    ),
     ("eviction-hard", "eviction_hard", _BELOW, "Below what pods are evicted at once: memory.available<100Mi,..."),
     ("eviction-soft", "eviction_soft", _BELOW, "Below what pods are evicted after a time: memory.available<1.5Gi,..."),
     ("eviction-soft-grace-period", "eviction_soft_grace_period", _PAIRS, "That time: memory.available=1m30s,..."),
