@@ -96,4 +96,5 @@ RESOURCE_CLAIMS = GVR("resource.k8s.io", "v1", "resourceclaims")
 RESOURCE_CLAIM_TEMPLATES = GVR("resource.k8s.io", "v1", "resourceclaimtemplates")
 RESOURCE_SLICES = GVR("resource.k8s.io", "v1", "resourceslices")
 
+STORAGE_VERSIONS = GVR("internal.apiserver.k8s.io", "v1alpha1", "storageversions")
 STORAGE_VERSION_MIGRATIONS = GVR("storagemigration.k8s.io", "v1", "storageversionmigrations")

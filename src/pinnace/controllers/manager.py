@@ -74,6 +74,7 @@ from pinnace.controllers.service_cidrs import ServiceCidrsController
 from pinnace.controllers.serviceaccount import ServiceAccountController
 from pinnace.controllers.serviceaccount_token import ServiceAccountTokenController
 from pinnace.controllers.statefulset import StatefulSetController
+from pinnace.controllers.storage_version_gc import StorageVersionGarbageCollector
 from pinnace.controllers.storage_version_migrator import StorageVersionMigrator
 from pinnace.controllers.taint_eviction import TaintEvictionController
 from pinnace.controllers.ttl import TtlController
@@ -127,6 +128,7 @@ CONTROLLERS: dict[str, type[Controller]] = {
     "serviceaccount-token-controller": ServiceAccountTokenController,
     "statefulset-controller": StatefulSetController,
     "storage-version-migrator-controller": StorageVersionMigrator,
+    "storageversion-garbage-collector-controller": StorageVersionGarbageCollector,
     "taint-eviction-controller": TaintEvictionController,
     "token-cleaner-controller": TokenCleaner,
     "ttl-after-finished-controller": TtlAfterFinishedController,
@@ -146,6 +148,7 @@ GATES = {  # the features without which some have nothing to do
     "service-cidr-controller": "MultiCIDRServiceAllocator",
     "storage-version-migrator-controller": "StorageVersionMigrator",
     "volumeattributesclass-protection-controller": "VolumeAttributesClass",
+    "storageversion-garbage-collector-controller": "StorageVersionAPI",
 }
 
 

@@ -16,10 +16,9 @@ ELSEWHERE = frozenset(
         "cloud-node-lifecycle-controller",
         "node-route-controller",
         "service-lb-controller",
-        # Those of what is not kept here: uses of old tokens, versions of several API servers, labels of SELinux.
+        # Those of what is not kept here: uses of old tokens, labels of SELinux.
         "legacy-serviceaccount-token-cleaner-controller",
         "selinux-warning-controller",
-        "storageversion-garbage-collector-controller",
     }
 )
 """Names of the original that may be selected, and have nothing to do."""
