@@ -56,6 +56,7 @@ class Actions:
     kill_pod: bool = False  # stop every container and the sandbox
     create_sandbox: bool = False
     attempt: int = 0  # of the sandbox to create
+    restart_all: str = ""  # the container whose end starts all of the pod anew, in the same sandbox
     kill: list[Kill] = field(default_factory=list)
     start_init: list[str] = field(default_factory=list)  # names of init containers and sidecars
     start: list[str] = field(default_factory=list)
@@ -63,7 +64,13 @@ class Actions:
 
     def __bool__(self) -> bool:
         return bool(
-            self.kill_pod or self.create_sandbox or self.kill or self.start_init or self.start or self.start_ephemeral
+            self.kill_pod
+            or self.create_sandbox
+            or self.restart_all
+            or self.kill
+            or self.start_init
+            or self.start
+            or self.start_ephemeral
         )
 
 
@@ -89,7 +96,9 @@ def compute_actions(pod: Obj, runtime: PodRuntimeStatus, health: HealthOf, resiz
     changed, attempt = sandbox_changed(pod, runtime)
     if changed:
         return _with_new_sandbox(pod, runtime, attempt)
-    actions = Actions(attempt=attempt)
+    actions = Actions(attempt=attempt, restart_all=_restarts_all(pod, runtime))
+    if actions.restart_all:
+        return actions
     for container in ephemeral_containers(pod):
         if runtime.latest(container["name"]) is None:
             actions.start_ephemeral.append(container["name"])
@@ -269,16 +278,34 @@ def should_restart(pod: Obj, container: Obj, status: ContainerStatus | None) -> 
 
 def restarts(pod: Obj, container: Obj, exit_code: int | None) -> bool:
     """The restart policy's answer to an exit (None: to being killed): the container's rules, its policy, the pod's."""
-    if exit_code is not None:
-        for rule in container.get("restartPolicyRules") or ():
-            if rule.get("action") == "Restart" and _rule_matches(rule.get("exitCodes") or {}, exit_code):
-                return True
+    if exit_code is not None and _ruled(container, exit_code):
+        return True
     policy = _policy(pod, container)
     if policy == "Always":
         return True
     if policy == "OnFailure":
         return exit_code != 0
     return False
+
+
+def _ruled(container: Obj, exit_code: int) -> str:
+    """What the first of the container's rules that fits says to do; empty where none does."""
+    for rule in container.get("restartPolicyRules") or ():
+        if _rule_matches(rule.get("exitCodes") or {}, exit_code):
+            return str(rule.get("action") or "")
+    return ""
+
+
+def _restarts_all(pod: Obj, runtime: PodRuntimeStatus) -> str:
+    """The container that ended so that all of the pod starts anew; empty where none did."""
+    if is_deleting(pod):
+        return ""
+    for container in (*init_containers(pod), *containers(pod)):
+        status = runtime.current(container["name"])
+        ended = status is not None and status.state is ContainerState.EXITED
+        if status is not None and ended and _ruled(container, status.exit_code) == "RestartAllContainers":
+            return str(container["name"])
+    return ""
 
 
 def _rule_matches(exit_codes: Obj, exit_code: int) -> bool:

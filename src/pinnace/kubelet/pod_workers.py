@@ -317,6 +317,8 @@ class PodWorker:
             if not actions.create_sandbox:
                 self._show()
                 return sync
+        if actions.restart_all:
+            return await self._restart_all(actions.restart_all)
         for kill in actions.kill:
             await self._kill(kill)
         if not actions.create_sandbox and not await actuate(self._node, self.pod, resized):
@@ -343,6 +345,18 @@ class PodWorker:
                 self._next_due = time.monotonic() + RETRY
                 return RETRY
         return await self._start(actions, volumes, sync)
+
+    async def _restart_all(self, trigger: str) -> float:
+        """Stop and remove all containers, so that the pod begins anew in its sandbox; seconds until that is due."""
+        container = find_container(self.pod, trigger)
+        left = self._starter.backoff_left(self.pod, container) if container is not None else 0.0
+        if left > 0:
+            return left
+        for status in self._runtime().running():
+            await kill_container(self._node, self.pod, status, grace_period(self.pod))
+        self._show()
+        await self._starter.begin_anew(self.pod)
+        return 0.0
 
     async def _start(self, actions: Actions, volumes: dict[str, Path], sync: float) -> float:
         """Start containers in order; the sooner of their retries."""

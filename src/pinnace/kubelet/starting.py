@@ -31,7 +31,7 @@ from pinnace.kubelet.runtime_config import (
     container_dir,
     sandbox_config,
 )
-from pinnace.kubelet.runtime_status import restart_count
+from pinnace.kubelet.runtime_status import container_name, restart_count
 from pinnace.kubelet.security import verify_non_root
 from pinnace.kubelet.topology.errors import ManagerError
 from pinnace.kubelet.volumes.pod_volumes import container_devices, container_mounts, image_volumes
@@ -102,6 +102,17 @@ class Starter:
         self._show = show  # writes the pod's status, before something that takes long
         self._stopping = stopping
         self.waiting: dict[str, Waiting] = {}
+        self._counts: dict[str, int] = {}  # restarts of containers that were removed to start all of the pod anew
+
+    async def begin_anew(self, pod: Obj) -> None:
+        """Remove all containers, none of which runs any more. Raises CriError."""
+        runtime = self._node.cache.get(uid_of(pod))
+        for status in list(runtime.containers):
+            name = container_name(status)
+            self._counts[name] = max(self._counts.get(name, 0), restart_count(status) + 1)
+            self.waiting.pop(name, None)
+            await self._node.runtime.remove_container(status.id)
+            self._node.cache.drop(status.id)
 
     def backoff_left(self, pod: Obj, container: Obj) -> float:
         """Seconds that a container which ended must still wait; notes the waiting reason."""
@@ -198,7 +209,7 @@ class Starter:
         mounts += self._own_mounts(pod, container, ips, {mount.container_path for mount in mounts})
         latest = runtime.latest(container["name"])
         shown = _shown_count(node.statuses.shown(pod), container["name"])
-        attempt = restart_count(latest) + 1 if latest is not None else shown
+        attempt = restart_count(latest) + 1 if latest is not None else self._counts.get(container["name"], shown)
         prepared = Prepared(envs=envs, image=image, attempt=attempt, mounts=mounts)
         prepared.devices = container_devices(pod, container, volumes)
         try:

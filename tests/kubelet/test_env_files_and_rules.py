@@ -115,6 +115,28 @@ async def test_an_init_container_is_tried_again_where_its_rules_say_so(
     assert api.status_of("default/p")["phase"] == "Pending"
 
 
+async def test_a_rule_starts_all_of_the_pod_anew(api: NodeApi, runtime: FakeRuntime, start: Start) -> None:
+    runtime.exits["job"] = 0
+    start()
+    rule = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}
+    trigger = {"name": "web", "image": "web:1", "restartPolicy": "Never", "restartPolicyRules": [rule]}
+    init, other = {"name": "job", "image": "job:1"}, {"name": "other", "image": "web:1"}
+    await api.add_pod("p", initContainers=[init], containers=[trigger, other], restartPolicy="Never")
+    await api.phase("p", "Running")
+    [sandbox] = runtime.sandboxes
+    first = {one.id for one in runtime.containers.values()}
+    runtime.end(runtime.by_name("web")[0].id, 42)
+    await runtime.until(lambda: set(runtime.running()) == {"web", "other"} and not first & set(runtime.containers))
+    assert [one.metadata.attempt for one in runtime.containers.values()] == [1, 1, 1]
+    assert list(runtime.sandboxes) == [sandbox]
+    await api.until(
+        lambda: (
+            [one["restartCount"] for one in api.status_of("default/p")["containerStatuses"]] == [1, 1]
+            and api.status_of("default/p")["phase"] == "Running"
+        )
+    )
+
+
 async def test_one_container_that_runs_on_keeps_the_pod_running(
     api: NodeApi, runtime: FakeRuntime, start: Start
 ) -> None:
