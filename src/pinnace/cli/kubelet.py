@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pinnace.apis.builtin import NEWEST
+from pinnace.cli import kubelet_credentials
 from pinnace.cli.container_runtime import DEFAULT_ENDPOINT, ContainerRuntime, choose, cni_options, read_cni
 from pinnace.cli.kubelet_flags import OPTIONS, more_options
 from pinnace.cli.serving import (
@@ -59,6 +60,9 @@ _FLAGS = {
 
 @click.command("kubelet")
 @kubeconfig_option
+@click.option(
+    "--bootstrap-kubeconfig", type=FILE, help="How to ask for a certificate, where --kubeconfig has none yet."
+)
 @click.option("--config", type=FILE, help="A KubeletConfiguration (kubelet.config.k8s.io/v1beta1); flags win over it.")
 @click.option(
     "--config-dir", type=DIRECTORY, help="Directory of files NAME.conf that go over --config, in their order."
@@ -120,7 +124,8 @@ def command(verbosity: int, **flags: Any) -> None:
     configured, ignored = _configuration(flags["config"], flags["config_dir"])
     wanted = _wanted_runtime(flags, configured)
     features = read_features(flags, NEWEST, configured.pop("feature_gates", None))
-    api = connection(flags["kubeconfig"])
+    bootstrapping = kubelet_credentials.is_needed(flags)
+    api = None if bootstrapping else connection(flags["kubeconfig"])
     options = _options(flags, {**configured, "feature_gates": features.chosen, "flags": told_flags()})
 
     async def start() -> Coroutine[Any, Any, None]:
@@ -130,13 +135,15 @@ def command(verbosity: int, **flags: Any) -> None:
 
         if ignored:
             structlog.get_logger().warning("fields of --config that are not heeded", fields=sorted(ignored))
-        client = connect(api, "kubelet")
+        found = api or await kubelet_credentials.bootstrap(flags, options.node_name)
+        client = connect(found, "kubelet")
+        rotations = kubelet_credentials.rotations(client, found, options, flags["cert_dir"])
         runtime = await wanted.open()
         kubelet = Kubelet(client, runtime.runtime, runtime.images, options, runtime.cgroups)
 
         async def serve() -> None:
             try:
-                await kubelet.run()
+                await kubelet_credentials.with_rotations(kubelet.run(), rotations)
             finally:
                 await runtime.close()
                 await client.transport.close()
@@ -226,6 +233,11 @@ def _options(flags: dict[str, Any], configured: dict[str, Any]) -> KubeletOption
     if not chosen.get("tls_cert_file"):
         made = own_certificate(flags["cert_dir"], "kubelet", name, *chosen["node_ips"])
         chosen["tls_cert_file"], chosen["tls_key_file"] = made
+        if chosen.get("server_tls_bootstrap"):
+            file = kubelet_credentials.serving_file(flags["cert_dir"], made)
+            chosen["tls_cert_file"] = chosen["tls_key_file"] = file
+    else:
+        chosen["server_tls_bootstrap"] = False  # what is given is not asked for
     for field in ("manifest_dir", "tls_cert_file", "tls_key_file", "client_ca_file", "resolv_conf"):
         if chosen.get(field):
             chosen[field] = chosen[field].absolute()

@@ -12,6 +12,7 @@ import ssl
 import tempfile
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,7 @@ class HttpsTransport:
         self._host = connection.server.partition("://")[2].partition("/")[0]
         self._throttle = throttle
         self._session: aiohttp.ClientSession | None = None
+        self._tls: ssl.SSLContext | None = None
         self._token = _TokenFile(connection.token_file) if connection.token_file else None
 
     async def request(
@@ -110,6 +112,12 @@ class HttpsTransport:
                 REQUESTS.inc(code, self._host, "GET")
             raise _lost(error) from error
 
+    def show(self, certificate: bytes, key: bytes) -> None:
+        """Show another client certificate (PEM) on connections from now on; ValueError where it cannot be used."""
+        self._connection = replace(self._connection, certificate=certificate, key=key)
+        if self._tls is not None:
+            show_certificate(self._tls, self._connection)
+
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
@@ -151,7 +159,9 @@ class HttpsTransport:
             import aiohttp
 
             sslproto.SSLProtocol.max_size = _TLS_BUFFER  # a kubelet may have hundreds of watches
-            tls = tls_context(self._connection) if self._connection.server.startswith("https://") else False
+            if self._connection.server.startswith("https://"):
+                self._tls = tls_context(self._connection)
+            tls = self._tls or False
             connector = aiohttp.TCPConnector(ssl=tls, limit=0, keepalive_timeout=90, socket_factory=_socket)
             limits = aiohttp.ClientTimeout(total=_REQUEST_SECONDS, sock_connect=_CONNECT_SECONDS)
             self._session = aiohttp.ClientSession(connector=connector, timeout=limits, auto_decompress=True)
