@@ -55,8 +55,12 @@ def test_every_field_has_the_name_it_has_in_json() -> None:
             }
 
 
+def varint(number: int) -> bytes:
+    return bytes([number & 0x7F | 0x80]) + varint(number >> 7) if number > 0x7F else bytes([number])
+
+
 def field(number: int, content: bytes) -> bytes:
-    return bytes([number << 3 | 2, len(content)]) + content
+    return varint(number << 3 | 2) + varint(len(content)) + content
 
 
 def test_the_zero_of_a_pointer_is_what_its_author_wrote() -> None:
@@ -85,6 +89,28 @@ def test_a_message_with_nothing_but_items_is_not_a_list() -> None:
     assert pod["spec"]["volumes"] == [
         {"name": "podinfo", "projected": {"sources": [{"downwardAPI": {"items": [item]}}]}}
     ]
+
+
+def test_fields_of_newer_pods_are_read() -> None:
+    rule = field(1, b"Restart") + field(2, field(1, b"In") + b"\x10\x2a\x10\x2b")
+    reference = field(1, b"env") + field(2, b"a.env") + field(3, b"K") + b"\x20\x00"
+    variable = field(1, b"V") + field(3, field(5, reference))
+    container = field(1, b"c") + field(7, variable) + field(25, rule)
+    certificate = field(1, b"a/b") + field(2, b"ED25519") + field(7, field(1, b"k") + field(2, b"v"))
+    volume = field(1, b"v") + field(2, field(26, field(1, field(6, certificate))))
+    spec = field(1, volume) + field(2, container) + field(41, b"h")
+    kind = field(1, b"v1") + field(2, b"Pod")
+
+    pod = protobuf.load(protobuf.MAGIC + field(1, kind) + field(2, field(2, spec)), Schemas.load())
+
+    (read,) = pod["spec"]["containers"]
+    assert read["restartPolicyRules"] == [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42, 43]}}]
+    by_file = {"volumeName": "env", "path": "a.env", "key": "K", "optional": False}
+    assert read["env"] == [{"name": "V", "valueFrom": {"fileKeyRef": by_file}}]
+    assert pod["spec"]["hostnameOverride"] == "h"
+    (source,) = pod["spec"]["volumes"][0]["projected"]["sources"]
+    projected = {"signerName": "a/b", "keyType": "ED25519", "userAnnotations": {"k": "v"}}
+    assert source == {"podCertificate": projected}
 
 
 @pytest.mark.parametrize("body", [b"", b"k8s\0\xff", b"k8s\0\n\x7f", b"{}", CONFIG_MAP.replace(b"v1", b"v9")])

@@ -1,7 +1,8 @@
 """Request bodies in protobuf, read into the JSON objects they stand for.
 
 Typed Go clients send what they create in this form (`kubectl create configmap` is one); answers stay JSON, which every
-such client accepts. Field numbers are package data that `tools/gen_protobuf.py` writes. The envelope is described at
+such client accepts, and which loses no field whose number is not known here. Field numbers are package data that
+`tools/gen_protobuf.py` writes. The envelope is described at
 https://kubernetes.io/docs/reference/using-api/api-concepts/#protobuf-encoding.
 """
 
@@ -67,6 +68,36 @@ _SPELLED = {
     "uID": "uid",
 }
 
+# What the programs that the data is read from do not know yet: fields of pods that came with 1.34 and 1.35.
+_CORE = "k8s.io.api.core.v1."
+_NEWER: dict[str, dict[str, list[Any]]] = {
+    "PodSpec": {"41": ["hostnameOverride", _STRING, ""]},
+    "EnvVarSource": {"5": ["fileKeyRef", _MESSAGE, f"{_CORE}FileKeySelector"]},
+    "FileKeySelector": {
+        "1": ["volumeName", _STRING, ""],
+        "2": ["path", _STRING, ""],
+        "3": ["key", _STRING, ""],
+        "4": ["optional", _BOOL, ""],
+    },
+    "Container": {"25": ["restartPolicyRules", -_MESSAGE, f"{_CORE}ContainerRestartRule"]},
+    "EphemeralContainerCommon": {"25": ["restartPolicyRules", -_MESSAGE, f"{_CORE}ContainerRestartRule"]},
+    "ContainerRestartRule": {
+        "1": ["action", _STRING, ""],
+        "2": ["exitCodes", _MESSAGE, f"{_CORE}ContainerRestartRuleOnExitCodes"],
+    },
+    "ContainerRestartRuleOnExitCodes": {"1": ["operator", _STRING, ""], "2": ["values", -_INT32, ""]},
+    "VolumeProjection": {"6": ["podCertificate", _MESSAGE, f"{_CORE}PodCertificateProjection"]},
+    "PodCertificateProjection": {
+        "1": ["signerName", _STRING, ""],
+        "2": ["keyType", _STRING, ""],
+        "3": ["maxExpirationSeconds", _INT32, ""],
+        "4": ["credentialBundlePath", _STRING, ""],
+        "5": ["keyPath", _STRING, ""],
+        "6": ["certificateChainPath", _STRING, ""],
+        "7": ["userAnnotations", _MAP, [_STRING, _STRING, ""]],
+    },
+}
+
 
 class ProtobufError(ValueError):
     """The bytes are not the message they should be."""
@@ -104,6 +135,9 @@ def _messages() -> dict[str, dict[str, list[Any]]]:
     for fields in found.values():
         for field in fields.values():
             field[0] = _SPELLED.get(field[0], field[0])
+    for message, newer in _NEWER.items():
+        known = found.setdefault(_CORE + message, {})
+        found[_CORE + message] = {**newer, **known}
     return found
 
 
