@@ -122,6 +122,9 @@ def is_ready(pod: Obj) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
+OWN_ACCOUNTS = "--use-service-account-credentials=true"
+
+
 async def test_servers_started_one_by_one_are_a_cluster(site: Site) -> None:
     engine = make_engine(site.engine_dir)
     engine.images.load_archive(busybox_archive(site.directory / "image.tar", IMAGE))
@@ -130,7 +133,7 @@ async def test_servers_started_one_by_one_are_a_cluster(site: Site) -> None:
     try:
         manager = f"--kubeconfig={site.kubeconfig('controller-manager')}"
         root_ca = f"--root-ca-file={site.pki}/ca.crt"
-        await one_leads_and_another_takes_over(client, site, "kube-controller-manager", manager, root_ca)
+        await one_leads_and_another_takes_over(client, site, "kube-controller-manager", manager, root_ca, OWN_ACCOUNTS)
         scheduler = f"--kubeconfig={site.kubeconfig('scheduler')}"
         await one_leads_and_another_takes_over(client, site, "kube-scheduler", scheduler)
         site.start_kubelet()

@@ -12,6 +12,7 @@ from pinnace.cli.observing import observed, observing_options
 from pinnace.cli.serving import (
     client_options,
     connect,
+    connect_accounts,
     connection,
     election,
     election_options,
@@ -72,6 +73,12 @@ if TYPE_CHECKING:
 @autoscaling.options
 @signing.options
 @workers.options
+@switch(
+    "--use-service-account-credentials",
+    default=False,
+    show_default=True,
+    help="Have each controller act as a ServiceAccount of its own in kube-system.",
+)
 @click.option("--cluster-name", default="kubernetes", show_default=True, help="What clouds are to call the cluster.")
 @click.option(
     "--max-endpoints-per-slice",
@@ -104,12 +111,17 @@ def command(verbosity: int, **flags: Any) -> None:
         from pinnace.controllers.manager import ControllerManager
 
         client = connect(api, "kube-controller-manager", flags)
+        accounts = None
+        if flags["use_service_account_credentials"]:
+            accounts = connect_accounts(client, api, "kube-controller-manager", flags)
 
         async def serve() -> None:
             try:
                 async with observed(pages, client, flags):
-                    await ControllerManager(client, options).run()
+                    await ControllerManager(client, options, accounts.client if accounts else None).run()
             finally:
+                if accounts:
+                    await accounts.close()
                 await client.transport.close()
 
         return serve()

@@ -133,7 +133,12 @@ class Observer:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         user: dict[str, Any] = {"username": "system:anonymous", "groups": ["system:unauthenticated"]}
         if scheme.lower() == "bearer" and token:
-            asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token.strip()}}
+            asked = {
+                "apiVersion": "authentication.k8s.io/v1",
+                "kind": "TokenReview",
+                "metadata": {},
+                "spec": {"token": token.strip()},
+            }
             status = (await self._client.create(TOKEN_REVIEWS, asked)).get("status") or {}
             if not status.get("authenticated"):
                 return Response(401, _TEXT, b"Unauthorized\n")
@@ -142,6 +147,7 @@ class Observer:
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SubjectAccessReview",
+            "metadata": {},
             "spec": {
                 "user": user["username"],
                 "groups": user.get("groups") or [],

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pinnace.client.client import Client
     from pinnace.client.kubeconfig import Connection
     from pinnace.client.leader_election import Election
+    from pinnace.client.service_account import ServiceAccountClients
+    from pinnace.client.throttle import Throttle
     from pinnace.machinery.features import FeatureGates
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -148,12 +150,26 @@ def connect(to: Connection, component: str, flags: Mapping[str, Any] | None = No
     """A client of the API server, within the limits of `client_options`; to be called in the event loop."""
     from pinnace.client.client import Client
     from pinnace.client.https import HttpsTransport
+
+    return Client(HttpsTransport(to, user_agent=_agent(component), throttle=_throttle(flags or {})))
+
+
+def connect_accounts(root: Client, to: Connection, component: str, flags: Mapping[str, Any]) -> ServiceAccountClients:
+    """Clients that act as ServiceAccounts, by tokens that `root` asks for; to be called in the event loop."""
+    from pinnace.client.service_account import ServiceAccountClients
+
+    return ServiceAccountClients(root, to, _agent(component), lambda: _throttle(flags))
+
+
+def _agent(component: str) -> str:
+    return f"{component}/v{__version__} pinnace"  # its beginning becomes the field manager
+
+
+def _throttle(flags: Mapping[str, Any]) -> Throttle | None:
     from pinnace.client.throttle import Throttle
 
-    qps, burst = (flags or {}).get("kube_api_qps"), (flags or {}).get("kube_api_burst")
-    throttle = Throttle(qps, burst or 1) if qps and qps > 0 else None
-    agent = f"{component}/v{__version__} pinnace"  # its beginning becomes the field manager
-    return Client(HttpsTransport(to, user_agent=agent, throttle=throttle))
+    qps, burst = flags.get("kube_api_qps"), flags.get("kube_api_burst")
+    return Throttle(qps, burst or 1) if qps and qps > 0 else None
 
 
 def own_certificate(directory: Path, name: str, *addresses: str) -> tuple[Path, Path]:

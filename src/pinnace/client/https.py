@@ -63,6 +63,7 @@ class HttpsTransport:
         self._user_agent = user_agent
         self._host = connection.server.partition("://")[2].partition("/")[0]
         self._throttle = throttle
+        self.bearer = connection.token  # which may be exchanged
         self._session: aiohttp.ClientSession | None = None
         self._tls: ssl.SSLContext | None = None
         self._token = _TokenFile(connection.token_file) if connection.token_file else None
@@ -175,7 +176,7 @@ class HttpsTransport:
     def _headers(self) -> dict[str, str]:
         # Within a cluster a list is dearer to compress and to inflate than to carry.
         headers = {"Accept": JSON, "Accept-Encoding": "identity", "User-Agent": self._user_agent}
-        token = self._token.read() if self._token else self._connection.token
+        token = self._token.read() if self._token else self.bearer
         if token:
             headers["Authorization"] = f"Bearer {token}"
         return headers

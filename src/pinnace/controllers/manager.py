@@ -7,7 +7,7 @@ Names and `--controllers` follow https://kubernetes.io/docs/reference/command-li
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -30,6 +30,7 @@ from pinnace.client.controller import Controller
 from pinnace.client.informer import Backoff, InformerFactory
 from pinnace.client.leader_election import Election, run_elected
 from pinnace.client.tasks import end_tasks
+from pinnace.controllers.accounts import ACCOUNTS
 from pinnace.controllers.attach_detach import AttachDetachController
 from pinnace.controllers.bootstrap_tokens import BootstrapSigner, TokenCleaner
 from pinnace.controllers.certificate_authority import KeyPair
@@ -206,8 +207,12 @@ def known_names() -> list[str]:
 class ControllerManager:
     """Every control loop that the options select."""
 
-    def __init__(self, client: Client, options: Options | None = None) -> None:
+    def __init__(
+        self, client: Client, options: Options | None = None, client_of: Callable[[str], Client] | None = None
+    ) -> None:
+        """`client_of` gives the clients of ServiceAccounts that loops are to write as; without it all use `client`."""
         self._client = client
+        self._client_of = client_of
         self._options = options or Options()
 
     async def run(self) -> None:
@@ -242,9 +247,13 @@ class ControllerManager:
             arguments = given.get(name, {})
             wanted = selected(name, self._options.controllers) and _is_on(name, registry.features)
             if wanted and arguments is not None:
-                made[name] = kind(self._client, informers, **arguments)
+                made[name] = kind(self._client_for(name), informers, **arguments)
                 made[name].workers = self._options.workers.get(name, kind.workers)
         return made
+
+    def _client_for(self, name: str) -> Client:
+        account = ACCOUNTS.get(name)
+        return self._client if self._client_of is None or account is None else self._client_of(account)
 
     async def _keep(self, name: str, loop: Controller) -> None:
         """Run one loop, again and again should it fail; what it queued is kept."""
