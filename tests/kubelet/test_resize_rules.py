@@ -18,6 +18,7 @@ from pinnace.kubelet.cgroups import pod_resources
 from pinnace.kubelet.resize import Difference, Step, difference, steps, summary, too_small
 from pinnace.kubelet.resources import actual_resources, container_resources
 from pinnace.kubelet.runtime_status import PodRuntimeStatus
+from pinnace.kubelet.swap import swap_limit
 
 Obj = dict[str, Any]
 Limits = LinuxContainerResources
@@ -257,3 +258,27 @@ def test_a_pods_own_limits_bound_containers_without_any() -> None:
     assert (free.cpu_quota, free.memory_limit_in_bytes, free.cpu_shares) == (400_000, 4 * GI, 2)
     assert (bound.cpu_quota, bound.memory_limit_in_bytes, bound.cpu_shares) == (100_000, GI, 1024)
     assert (free.oom_score_adj, bound.oom_score_adj) == (875, 750)  # a share of 1 GiB each, of 8 in all
+
+
+def swapped(requests: Obj, **more: Any) -> int:
+    container = one("c", requests)
+    return swap_limit(pod(container, **more), container, "LimitedSwap", 8 * GI, 4 * GI)
+
+
+def test_swap_space_is_shared_by_requests() -> None:
+    assert swapped(sized("1", "2Gi")) == GI
+    assert swapped(sized("1", "2Gi", memory_limit="4Gi")) == GI
+    assert swapped(sized("1", "2Gi", memory_limit="2Gi")) == 0  # it cannot grow beyond its request
+    assert swapped(sized("1", "2Gi", "1", "2Gi")) == 0  # Guaranteed
+    assert swapped({}) == 0
+    assert swapped(sized("1", "2Gi"), priority=2_000_000_000) == 0
+    assert swap_limit(pod(one("c", sized("1", "2Gi"))), one("c", sized("1", "2Gi")), "NoSwap", 8 * GI, 4 * GI) == 0
+
+
+def test_containers_with_swap_space_keep_their_memory() -> None:
+    granted, asked = {"c": sized("1", "1Gi")}, pod(one("c", sized("1", "2Gi")))
+    verdict = ("Infeasible", "In-place resize of containers with swap is not supported.")
+    assert judge(asked, granted, [], NODE, (), lambda _pod, _container: True) == verdict
+    assert judge(pod(one("c", sized("2", "1Gi"))), granted, [], NODE, (), lambda _pod, _container: True) is None
+    restarted = pod(one("c", sized("1", "2Gi"), resizePolicy=RESTARTS))
+    assert judge(restarted, granted, [], NODE, (), lambda _pod, _container: True) is None

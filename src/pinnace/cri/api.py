@@ -210,6 +210,7 @@ class LinuxContainerResources:
     cpuset_mems: str = ""
     pids_limit: int = 0
     hugepage_limits: list[HugepageLimit] = field(default_factory=list)
+    unified: dict[str, str] = field(default_factory=dict)  # files of cgroup version 2 and what is written to them
 
 
 @dataclass(slots=True, kw_only=True)

@@ -6,7 +6,7 @@ Pure: reading sizes out of a pod and putting others in, and the verdict on a wis
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from pinnace.kubelet.admission import lacking_resource
@@ -90,15 +90,22 @@ def amounts(resources: Obj | None, part: str) -> dict[str, int]:
 
 
 def judge(
-    pod: Obj, granted: Mapping[str, Obj], others: Iterable[Obj], node: Obj | None, fixed: Iterable[str] = ()
+    pod: Obj,
+    granted: Mapping[str, Obj],
+    others: Iterable[Obj],
+    node: Obj | None,
+    fixed: Iterable[str] = (),
+    swaps: Callable[[Obj, Obj], bool] = lambda _pod, _container: False,
 ) -> Verdict | None:
     """None where the node can grant what the pod asks for beyond what it was granted.
 
     `others` are the other pods here as they were granted; `fixed` names resources (`cpu`, `memory`) that a static
-    manager hands out, with which a Guaranteed pod keeps what it has.
+    manager hands out, with which a Guaranteed pod keeps what it has; `swaps` tells whether a container has swap space.
     """
     if is_static(pod):
         return Verdict(INFEASIBLE, "In-place resize of static-pods is not supported")
+    if any(swaps(pod, container) and _grows_in_place(container, granted) for container in resizable(pod)):
+        return Verdict(INFEASIBLE, "In-place resize of containers with swap is not supported.")
     if qos_class(pod) == GUARANTEED:
         for resource in fixed:
             if _request_changes(pod, granted, resource):
@@ -114,6 +121,14 @@ def judge(
             return Verdict(INFEASIBLE, f"Node didn't have enough capacity: {text}")
     lacking = lacking_resource(pod, list(others), allocatable) if node is not None else None
     return Verdict(DEFERRED, lacking.event) if lacking else None
+
+
+def _grows_in_place(container: Obj, granted: Mapping[str, Obj]) -> bool:
+    """Whether the container is to have another memory request without being restarted."""
+    before = amounts(granted.get(container["name"]), "requests").get("memory")
+    policies = {one["resourceName"]: one.get("restartPolicy") for one in container.get("resizePolicy") or ()}
+    changes = amounts(container.get("resources"), "requests").get("memory") != before
+    return changes and policies.get("memory") != "RestartContainer"
 
 
 def _request_changes(pod: Obj, granted: Mapping[str, Obj], resource: str) -> bool:

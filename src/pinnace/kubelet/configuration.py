@@ -12,6 +12,7 @@ from typing import Any
 from pinnace.kubelet.configuration_rules import validate
 from pinnace.kubelet.configuration_shape import SHAPE
 from pinnace.kubelet.eviction.thresholds import DEFAULT_HARD
+from pinnace.kubelet.swap import BEHAVIORS, NO_SWAP
 from pinnace.machinery import merge_patch
 from pinnace.machinery.configuration import ConfigurationError as ShapeError
 from pinnace.machinery.configuration import check_shape
@@ -185,6 +186,12 @@ def _priority_grace(value: Any) -> tuple[int, int]:
     return _integer(value.get("priority", 0)), _integer(value.get("shutdownGracePeriodSeconds", 0))
 
 
+def _swap_behavior(value: Any) -> str:
+    if value not in ("", *BEHAVIORS):
+        raise ValueError(f'memorySwap.swapBehavior "{value}" must be one of: "", "LimitedSwap" or "NoSwap"')
+    return value or NO_SWAP
+
+
 def _object(value: Any) -> Obj:
     if not isinstance(value, dict):
         raise TypeError(f"{value!r} is not an object")
@@ -246,6 +253,7 @@ FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "maxPods": ("max_pods", _integer),
     "mergeDefaultEvictionSettings": ("merge_default_eviction", _boolean),
     "memoryManagerPolicy": ("memory_manager_policy", _text),
+    "memorySwap.swapBehavior": ("swap_behavior", _swap_behavior),
     "nodeLeaseDurationSeconds": ("node_lease_duration", _integer),
     "nodeStatusReportFrequency": ("status_report_frequency", _seconds),
     "nodeStatusUpdateFrequency": ("status_update_frequency", _seconds),

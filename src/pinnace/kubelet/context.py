@@ -18,6 +18,7 @@ from pinnace.kubelet.devices.dra import DraManager
 from pinnace.kubelet.devices.manager import DeviceManager
 from pinnace.kubelet.env import PodFacts, node_allocatable, service_environment
 from pinnace.kubelet.images import ImagePuller
+from pinnace.kubelet.machine_info import has_unified_cgroups
 from pinnace.kubelet.network_files import parse_resolv_conf
 from pinnace.kubelet.objects import ObjectFetcher
 from pinnace.kubelet.options import KubeletOptions
@@ -26,6 +27,7 @@ from pinnace.kubelet.probes import Probes
 from pinnace.kubelet.resizing import Resizing
 from pinnace.kubelet.runtime_status import RuntimeCache
 from pinnace.kubelet.status_writer import StatusWriter
+from pinnace.kubelet.swap import swap_limit
 from pinnace.kubelet.termination import TerminationMessages
 from pinnace.kubelet.topology.manager import ResourceManagers
 from pinnace.kubelet.user_namespaces import UserRanges
@@ -61,6 +63,7 @@ class Node:
     managers: ResourceManagers
     claims: DraManager
     users: UserRanges
+    swap_capacity: int = 0  # bytes of swap space of the node
     cpus_changed: Callable[[], None] = lambda: None  # containers may have to run on other CPUs
     cgroups: CgroupManager | None = None  # None: pods' cgroups are left to the runtime
     messages: TerminationMessages = field(default_factory=TerminationMessages)
@@ -84,6 +87,13 @@ class Node:
         node = self.node_object()
         text = ((node or {}).get("status") or {}).get("capacity", {}).get("memory")
         return Quantity.parse(str(text)).value() if text else 0
+
+    def swap(self, pod: Obj, container: Obj) -> dict[str, str]:
+        """What is written to the container's cgroup for its swap space; nothing where the machine cannot limit it."""
+        if not has_unified_cgroups():
+            return {}
+        limit = swap_limit(pod, container, self.options.swap_behavior, self.memory_capacity(), self.swap_capacity)
+        return {"memory.swap.max": str(limit)}
 
     def facts(self, pod: Obj, pod_ips: list[str]) -> PodFacts:
         return PodFacts(

@@ -52,6 +52,7 @@ from pinnace.kubelet.shutdown import NodeShutdown
 from pinnace.kubelet.static_pods import Mirrors, StaticPods
 from pinnace.kubelet.status_writer import StatusWriter
 from pinnace.kubelet.summary import Summary
+from pinnace.kubelet.swap import LIMITED_SWAP, may_swap
 from pinnace.kubelet.topology import configured
 from pinnace.kubelet.topology.rebinding import Rebinding
 from pinnace.kubelet.user_namespaces import UserRanges
@@ -108,7 +109,13 @@ class Kubelet:
             crashes=Backoff(time.time, longest=options.max_container_restart_period),
             starts=asyncio.Semaphore(options.max_parallel_starts),
             resizing=Resizing(
-                options.pods_dir, self._others, self.node_object, self._tell_pod, self._poke, managers.fixed()
+                options.pods_dir,
+                self._others,
+                self.node_object,
+                self._tell_pod,
+                self._poke,
+                managers.fixed(),
+                lambda pod, container: options.swap_behavior == LIMITED_SWAP and may_swap(pod, container),
             ),
             devices=devices,
             managers=managers,
@@ -134,6 +141,7 @@ class Kubelet:
             client, runtime, images, options, events, self.node_object, health, lambda: self.eviction.conditions
         )
         self.node_status.devices = self.node.devices.capacity
+        self.node.swap_capacity = self.node_status.machine.swap
         self.node_status.volumes_in_use = self.node.csi.in_use
         csi.adopt(self.node.csi, options.pods_dir)
         self.usages = UsageReader(runtime, options)

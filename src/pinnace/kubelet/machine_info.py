@@ -26,6 +26,7 @@ class Machine:
     machine_id: str
     system_uuid: str
     boot_id: str
+    swap: int = 0  # bytes
 
 
 def _read(path: str) -> str:
@@ -40,7 +41,8 @@ def read_machine(root: Path) -> Machine:
     return Machine(
         architecture=_ARCHITECTURES.get(platform.machine(), platform.machine()),
         cpus=os.cpu_count() or 1,
-        memory=_total_memory(_read("/proc/meminfo")),
+        memory=_total(_read("/proc/meminfo"), "MemTotal:"),
+        swap=_total(_read("/proc/meminfo"), "SwapTotal:"),
         disk=disk.f_blocks * disk.f_frsize,
         huge_pages=huge_pages(Path("/sys/kernel/mm/hugepages")),
         kernel_version=platform.release(),
@@ -57,6 +59,11 @@ def has_idmapped_mounts() -> bool:
     return release >= [6, 3]
 
 
+def has_unified_cgroups() -> bool:
+    """Whether the machine has cgroups of version 2 alone."""
+    return Path("/sys/fs/cgroup/cgroup.controllers").exists()
+
+
 def has_apparmor() -> bool:
     """Whether the kernel confines processes by AppArmor profiles."""
     return _read("/sys/module/apparmor/parameters/enabled").startswith("Y")
@@ -68,9 +75,9 @@ def has_swap(swaps: str | None = None) -> bool:
     return any(line.strip() and not line.split()[0].endswith("\\040(deleted)") for line in lines)
 
 
-def _total_memory(text: str) -> int:
+def _total(text: str, what: str) -> int:
     for line in text.splitlines():
-        if line.startswith("MemTotal:"):
+        if line.startswith(what):
             return int(line.split()[1]) * 1024
     return 0
 
@@ -97,7 +104,9 @@ def huge_pages(directory: Path) -> dict[str, int]:
 
 def node_info(machine: Machine, runtime_version: str, kubelet_version: str) -> Obj:
     """`status.nodeInfo`."""
+    minor = int(kubelet_version.split(".")[1])
     return {
+        **({"swap": {"capacity": machine.swap}} if machine.swap and minor >= 34 else {}),
         "machineID": machine.machine_id,
         "systemUUID": machine.system_uuid,
         "bootID": machine.boot_id,

@@ -94,6 +94,8 @@ class KubeletOptions:
     pods_pids_limit: int = 0
     allowed_unsafe_sysctls: list[str] = field(default_factory=list)  # names, or patterns that end in `*`
 
+    swap_behavior: str = "NoSwap"  # or LimitedSwap
+
     # CPUs, memory and devices that belong together
     cpu_manager_policy: str = "none"  # or static
     cpu_manager_policy_options: Mapping[str, str] = field(default_factory=dict)

@@ -52,6 +52,7 @@ class Resizing:
         tell: Tell,
         poke: Callable[[str], None],
         fixed: Iterable[str] = (),
+        swaps: Callable[[Obj, Obj], bool] = lambda _pod, _container: False,
     ) -> None:
         self._pods_dir = pods_dir
         self._others = others
@@ -59,6 +60,7 @@ class Resizing:
         self._tell = tell
         self._poke = poke
         self._fixed = tuple(fixed)
+        self._swaps = swaps
         self._records: dict[str, Record] = {}
         self._open = False  # nothing is granted before all pods are known
 
@@ -166,7 +168,7 @@ class Resizing:
 
     def _try(self, uid: str, record: Record) -> None:
         asked, granted = record.asked, record.granted or {}
-        verdict = judge(asked, granted, self._others(uid), self._node_object(), self._fixed)
+        verdict = judge(asked, granted, self._others(uid), self._node_object(), self._fixed, self._swaps)
         if verdict is None:
             record.granted = sizes_of(asked)
             record.waits_since = 0.0

@@ -245,6 +245,7 @@ class Starter:
             return RETRY
         config = container_config(pod, container, prepared, node.options, node.memory_capacity())
         node.managers.bind(uid_of(pod), name, config.linux.resources)
+        config.linux.resources.unified.update(node.swap(pod, container))
         pod_config = sandbox_config(pod, sandbox.metadata.attempt, node.options, node.host_dns())
         users = node.users.namespace(pod)
         pod_config.linux.security_context.namespace_options.userns_options = users

@@ -204,6 +204,8 @@ class Cgroups:
             for name, value in (("memory.swap.max", "0"), ("memory.oom.group", "1")):
                 with contextlib.suppress(OSError):
                     _write(f"{directory}/{name}", value)
+        for name, value in resources.unified.items():
+            _write(f"{directory}/{name}", value)
         if resources.pids_limit:
             _write(f"{directory}/pids.max", resources.pids_limit if resources.pids_limit > 0 else "max")
         if resources.cpuset_cpus:
