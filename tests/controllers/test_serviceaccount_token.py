@@ -18,13 +18,14 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from pinnace.apis.resources import SECRETS, SELF_SUBJECT_REVIEWS, SERVICE_ACCOUNTS
+from pinnace.apis.resources import CONFIG_MAPS, SECRETS, SELF_SUBJECT_REVIEWS, SERVICE_ACCOUNTS, TOKEN_REVIEWS
 from pinnace.apiserver.options import Options
 from pinnace.apiserver.server import ApiServer
 from pinnace.client.client import Client
 from pinnace.client.https import HttpsTransport
 from pinnace.client.kubeconfig import Connection
 from pinnace.client.transport import LoopbackTransport
+from pinnace.controllers.legacy_serviceaccount_token_cleaner import INVALID_SINCE, LAST_USED, TRACKING
 from pinnace.controllers.serviceaccount_token import (
     ACCOUNT_NAME,
     ACCOUNT_UID,
@@ -35,7 +36,7 @@ from pinnace.controllers.serviceaccount_token import (
     filled,
 )
 from pinnace.machinery.errors import ApiError
-from pinnace.machinery.meta import Obj, annotations_of
+from pinnace.machinery.meta import Obj, annotations_of, labels_of, utc_now
 from pinnace.store.sqlite import SqliteStore
 from tests.client.fake_api import FakeApi
 from tests.controllers.simulation import running
@@ -139,6 +140,16 @@ async def test_the_api_server_knows_whose_the_token_is(tmp_path: Path) -> None:
             review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview", "metadata": {}}
             answer = await wire.create(SELF_SUBJECT_REVIEWS, review)
             assert answer["status"]["userInfo"]["username"] == "system:serviceaccount:default:robot"
+            await until(client, SECRETS, lambda found: [one for one in found if LAST_USED in labels_of(one)])
+            tracking = await client.get(CONFIG_MAPS, TRACKING, "kube-system")
+            assert tracking["data"]["since"] <= utc_now().strftime("%Y-%m-%d")
+            # One that was marked is good no more, until the mark is taken away.
+            for mark in ("2026-01-01", None):
+                marked = {"metadata": {"labels": {INVALID_SINCE: mark}}}
+                await client.patch(SECRETS, "robot-token", marked, "default")
+                asked = {**review, "kind": "TokenReview", "spec": {"token": token}}
+                judged = await client.create(TOKEN_REVIEWS, asked)
+                assert bool(judged["status"].get("authenticated")) is (mark is None)
             await wire.transport.close()
             owner = await client.get(SERVICE_ACCOUNTS, "robot", "default")
             unheld = Signer(private_key()).sign({**claims_of(owner, found[0]), "jti": "another"})

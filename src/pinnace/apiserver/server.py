@@ -40,6 +40,7 @@ from pinnace.apiserver.event_ttl import EventTtl
 from pinnace.apiserver.flowcontrol.limiter import Limiter
 from pinnace.apiserver.front_proxy import FrontProxies
 from pinnace.apiserver.identity import Addresses, IdentityLease
+from pinnace.apiserver.legacy_tokens import LegacyTokens
 from pinnace.apiserver.metrics import Metrics
 from pinnace.apiserver.options import Options
 from pinnace.apiserver.packing import packing
@@ -80,6 +81,8 @@ class ApiServer:
             options.service_account_key_files,
             lookup=options.service_account_lookup,
         )
+        self._legacy_tokens = LegacyTokens(self._as_server)
+        tokens.used = self._legacy_tokens.used
         static = read_token_file(options.token_auth_file) if options.token_auth_file else {}
         self._connections = reloading.Connections()
         verifiers, anonymous = more_verifiers(options, storage, self._connections.authentication)
@@ -199,6 +202,7 @@ class ApiServer:
                 *([identity.run()] if identity else []),
                 packing.tend(),
                 Repair(self._reservations, self._as_server).run(),
+                self._legacy_tokens.run(),
                 EventTtl(self.api.storage, options.event_ttl).run(),
                 self._limiter.tend(self._as_server),
                 *reloading.chores(options, self.api, self._connections),

@@ -11,11 +11,13 @@ import hashlib
 import hmac
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pinnace.apis.resources import NODES, PODS, SECRETS, SERVICE_ACCOUNTS
 from pinnace.apiserver.authn import AUTHENTICATED, CREDENTIAL_ID, Known, User
+from pinnace.apiserver.legacy_tokens import is_invalid
 from pinnace.apiserver.storage import Storage
 from pinnace.machinery import errors
 from pinnace.machinery.meta import GVR, Obj
@@ -29,6 +31,10 @@ _NODE_UID = "authentication.kubernetes.io/node-uid"
 _LEGACY = "kubernetes/serviceaccount"  # the issuer of tokens in secrets
 _LEGACY_NOTE = "authentication.k8s.io/legacy-token"
 _STALE = "authentication.k8s.io/stale-token"
+
+
+def _nobody(_: Obj) -> None:
+    """Before anybody notes uses."""
 
 
 class ServiceAccountTokens:
@@ -53,6 +59,7 @@ class ServiceAccountTokens:
         self.issuers = issuers
         self.audiences = audiences
         self._lookup = lookup
+        self.used: Callable[[Obj], None] = _nobody  # told of Secrets whose tokens are shown
         self._private: Any = None
         self._algorithm = ""
         self._key_id = ""
@@ -189,6 +196,10 @@ class ServiceAccountTokens:
             if not hmac.compare_digest(base64.b64encode(token.encode()), held.encode()):
                 raise errors.unauthorized()
             self._need(SERVICE_ACCOUNTS, namespace, {"name": account, "uid": uid})
+            if found is not None:
+                self.used(found.obj())
+                if is_invalid(found.obj()):
+                    raise errors.unauthorized()
         groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", AUTHENTICATED)
         name = f"system:serviceaccount:{namespace}:{account}"
         return User(name, uid, groups, notes={_LEGACY_NOTE: name})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,7 +22,7 @@ from pinnace.cli.serving import (
     verbosity_option,
 )
 from pinnace.cli.told import told_flags
-from pinnace.cli.values import FILE, NAMES, switch
+from pinnace.cli.values import DURATION, FILE, NAMES, switch
 from pinnace.cli.versions import emulated_version_option, feature_gates_option, read_features, read_minor
 
 if TYPE_CHECKING:
@@ -56,6 +57,13 @@ if TYPE_CHECKING:
     default=1000,
     show_default=True,
     help="Addresses that are mirrored of each subset of Endpoints.",
+)
+@click.option(
+    "--legacy-service-account-token-clean-up-period",
+    type=DURATION,
+    default="8760h0m0s",
+    show_default=True,
+    help="How long a generated token in a Secret must not be used before it is retired.",
 )
 @switch("--enable-dynamic-provisioning", default=True, show_default=True, help="Ask provisioners for volumes.")
 @switch(
@@ -143,6 +151,7 @@ def _options(flags: dict[str, Any], features: FeatureGates) -> Options:
         root_ca=flags["root_ca_file"].read_text() if flags["root_ca_file"] else "",
         terminated_pod_gc_threshold=flags["terminated_pod_gc_threshold"],
         endpoints_per_slice=flags["max_endpoints_per_slice"],
+        legacy_token_clean_up_period=timedelta(seconds=flags["legacy_service_account_token_clean_up_period"]),
         mirrored_endpoints=flags["mirroring_max_endpoints_per_subset"],
         provisioning=flags["enable_dynamic_provisioning"],
         host_path_provisioner=IN_TREE if flags["enable_hostpath_provisioner"] else None,

@@ -55,6 +55,10 @@ from pinnace.controllers.horizontalpodautoscaler import HorizontalPodAutoscalerC
 from pinnace.controllers.host_path_volumes import HostPathProvisioner, Provisioner
 from pinnace.controllers.hpa_replicas import Settings as AutoscalerSettings
 from pinnace.controllers.job import JobController
+from pinnace.controllers.legacy_serviceaccount_token_cleaner import (
+    CLEAN_UP_PERIOD,
+    LegacyServiceAccountTokenCleaner,
+)
 from pinnace.controllers.namespace import NamespaceController
 from pinnace.controllers.node_ipam import NodeIpamController
 from pinnace.controllers.node_lifecycle import GRACE_SECONDS, STARTUP_GRACE_SECONDS, NodeLifecycleController
@@ -109,6 +113,7 @@ CONTROLLERS: dict[str, type[Controller]] = {
     "horizontal-pod-autoscaler-controller": HorizontalPodAutoscalerController,
     "job-controller": JobController,
     "kube-apiserver-serving-clustertrustbundle-publisher-controller": ClusterTrustBundlePublisher,
+    "legacy-serviceaccount-token-cleaner-controller": LegacyServiceAccountTokenCleaner,
     "namespace-controller": NamespaceController,
     "node-ipam-controller": NodeIpamController,
     "node-lifecycle-controller": NodeLifecycleController,
@@ -173,6 +178,7 @@ class Options:
     signing: Mapping[str, KeyPair] = field(default_factory=dict)  # by signer; requests to others are not signed
     signing_duration: timedelta = timedelta(days=365)
     endpoints_per_slice: int = 100
+    legacy_token_clean_up_period: timedelta = CLEAN_UP_PERIOD  # for which a generated token is not used
     mirrored_endpoints: int = 1000  # of each subset
     provisioning: bool = True  # ask provisioners for volumes
     host_path_provisioner: Provisioner | None = None  # makes volumes of directories of this machine
@@ -298,6 +304,7 @@ def _arguments(options: Options, registry: Registry, informers: InformerFactory)
         "kube-apiserver-serving-clustertrustbundle-publisher-controller": (
             {"ca": options.root_ca} if options.root_ca and registry.by_gvr(CLUSTER_TRUST_BUNDLES) else None
         ),
+        "legacy-serviceaccount-token-cleaner-controller": {"period": options.legacy_token_clean_up_period},
         "namespace-controller": {"served": served},
         "node-ipam-controller": node_ranges if cluster_cidrs else None,
         "node-lifecycle-controller": {

@@ -16,8 +16,7 @@ ELSEWHERE = frozenset(
         "cloud-node-lifecycle-controller",
         "node-route-controller",
         "service-lb-controller",
-        # Those of what is not kept here: uses of old tokens, labels of SELinux.
-        "legacy-serviceaccount-token-cleaner-controller",
+        # Of what is not kept here: labels of SELinux.
         "selinux-warning-controller",
     }
 )
