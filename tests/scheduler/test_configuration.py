@@ -51,7 +51,7 @@ def test_without_a_word_all_is_as_in_kubernetes() -> None:
     every: list[Any] = [*profile.score, *profile.topology]
     assert {plugin.name: plugin.weight for plugin in every} == {
         "TaintToleration": 3, "NodeAffinity": 2, "NodeResourcesFit": 1, "PodTopologySpread": 2, "InterPodAffinity": 2,
-        "NodeResourcesBalancedAllocation": 1, "ImageLocality": 1,
+        "DynamicResources": 2, "NodeResourcesBalancedAllocation": 1, "ImageLocality": 1,
     }  # fmt: skip
     assert names(profile.post_filter) == ["DefaultPreemption"]
     assert names(profile.pre_enqueue) == ["SchedulingGates"]
@@ -85,7 +85,7 @@ def test_spreading_may_score_and_not_filter() -> None:
 def test_several_profiles() -> None:
     several = [{"schedulerName": "a"}, {"schedulerName": "b", "plugins": {"score": {"disabled": [{"name": "*"}]}}}]
     found = profiles(read_configuration(document(profiles=several)))
-    assert (len(found["a"].score), len(found["b"].score)) == (5, 0)
+    assert (len(found["a"].score), len(found["b"].score)) == (6, 0)
 
 
 class _OnlyEven:

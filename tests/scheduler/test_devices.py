@@ -10,7 +10,7 @@ import pytest
 
 from pinnace.machinery.meta import Obj
 from pinnace.scheduler import device_binding
-from pinnace.scheduler.device_allocation import Allocator, Taken, taken_by
+from pinnace.scheduler.device_allocation import Allocator, Taken, preference, taken_by
 from pinnace.scheduler.device_amounts import consumption
 from pinnace.scheduler.devices import Inventory, is_available
 
@@ -121,6 +121,11 @@ def test_what_others_have_is_left_to_them_unless_it_is_only_looked_at() -> None:
     assert taken.devices == {(DRIVER, "n", "d1")}
     assert allocated([claim(request())], TWO, taken=taken) == [[("r", "d2")]]
     assert allocated([claim(request(adminAccess=True))], TWO, taken=taken) == [[("r", "d1")]]
+
+
+@pytest.mark.parametrize(("met", "expected"), [("r/big", 8), ("r/any", 7), ("r", 0)])
+def test_earlier_alternatives_are_better(met: str, expected: int) -> None:
+    assert preference([claim(FIRST)], [{"devices": {"results": [{"request": met}]}}]) == expected
 
 
 # Capacity that requests share.

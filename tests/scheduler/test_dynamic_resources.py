@@ -10,6 +10,7 @@ from pinnace.machinery.meta import Obj
 from pinnace.testing import Cluster
 
 DRIVER = "gpu.example.com"
+ATTRIBUTES = f'device.attributes["{DRIVER}"]'
 GROUP = "resource.k8s.io/v1"
 
 
@@ -129,3 +130,28 @@ def test_a_rule_keeps_pods_off_a_device(pinnace: Cluster) -> None:
     api.wait_for("pods", "a", says("1 cannot allocate all claims"), "default")
     api.delete("devicetaintrules", "broken")
     api.wait_for("pods", "a", is_bound, "default")
+
+
+@pytest.mark.pinnace(nodes=3)
+def test_a_pod_goes_where_its_first_choice_is(pinnace: Cluster) -> None:
+    api = pinnace.api
+    api.create(made("DeviceClass", "gpu", {}))
+    for place, node in enumerate(sorted(one["metadata"]["name"] for one in api.list("nodes"))):
+        pool = {"name": node, "generation": 1, "resourceSliceCount": 1}
+        attributes = {"size": {"string": "big" if place == 1 else "small"}}
+        devices = [{"name": "d", "attributes": attributes}]
+        api.create(made("ResourceSlice", node, {"driver": DRIVER, "pool": pool, "nodeName": node, "devices": devices}))
+    alternatives = [
+        {
+            "name": size,
+            "deviceClassName": "gpu",
+            "selectors": [{"cel": {"expression": f"{ATTRIBUTES}.size == '{size}'"}}],
+        }
+        for size in ("big", "small")
+    ]
+    wanted = {"devices": {"requests": [{"name": "r", "firstAvailable": alternatives}]}}
+    api.create(made("ResourceClaim", "a", wanted), "default")
+    api.create(pod("a", "a"), "default")
+    api.wait_for("pods", "a", is_bound, "default")
+    [result] = api.get("resourceclaims", "a", "default")["status"]["allocation"]["devices"]["results"]
+    assert result["request"] == "r/big"

@@ -28,6 +28,8 @@ from pinnace.scheduler.devices import Device, DeviceId, is_selected, one_node, t
 
 MOST_STEPS = 100_000  # of looking for devices, for one pod on one node
 
+MOST_ALTERNATIVES = 8  # of one request
+
 
 class TooManySteps(Exception):
     """The claims are too intricate."""
@@ -60,6 +62,18 @@ def taken_by(allocations: Iterable[Obj]) -> Taken:
             else:
                 devices.add(device)
     return Taken(devices, shares)
+
+
+def preference(claims: Iterable[Obj], allocations: Iterable[Obj]) -> int:
+    """How good the alternatives are that were met: the earlier in the list of its request, the more for each."""
+    found = 0
+    for claim, allocation in zip(claims, allocations, strict=True):
+        met = {result["request"] for result in allocation["devices"]["results"]}
+        for request in get_in(claim, "spec", "devices", "requests") or ():
+            for place, alternative in enumerate(request.get("firstAvailable") or ()):
+                if f"{request['name']}/{alternative['name']}" in met:
+                    found += MOST_ALTERNATIVES - place
+    return found
 
 
 @dataclass(frozen=True, slots=True)

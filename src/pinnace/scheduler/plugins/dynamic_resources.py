@@ -28,11 +28,11 @@ from pinnace.machinery.meta import (
 )
 from pinnace.scheduler import device_binding
 from pinnace.scheduler.cache import Cache
-from pinnace.scheduler.device_allocation import Allocator, TooManySteps, taken_by
+from pinnace.scheduler.device_allocation import Allocator, TooManySteps, preference, taken_by
 from pinnace.scheduler.devices import Inventory, is_available
 from pinnace.scheduler.events import Action, Change, Hint
 from pinnace.scheduler.extended_resources import Backing, claim_spec, is_claim_of, new_claim, requests_of, status_for
-from pinnace.scheduler.framework import BindingFailed, Rejection, Scope
+from pinnace.scheduler.framework import BindingFailed, Normalization, Rejection, Scope
 from pinnace.scheduler.handle import Handle
 from pinnace.scheduler.node import NodeInfo
 from pinnace.scheduler.pod import PodInfo, PodShape
@@ -67,6 +67,8 @@ class _Plan:
 class DynamicResources:
     name = "DynamicResources"
     scope = Scope.NODE
+    weight = 2
+    normalization = Normalization.HIGHEST
 
     def __init__(self, handle: Handle, binding_timeout_seconds: float = 600.0) -> None:
         self._handle = handle
@@ -143,6 +145,21 @@ class DynamicResources:
             if not is_available(claim["status"]["allocation"], node.name, node.labels):
                 return _ELSEWHERE
         return None if self._allocate(shape, wanted, node) is not None else _NOT_ENOUGH
+
+    def scores(self, shape: PodShape) -> bool:
+        """Nodes differ where a claim without devices has alternatives."""
+        pending = (claim for key in shape.resource_claims if (claim := self._claim(key)) is not None)
+        return any(
+            request.get("firstAvailable")
+            for claim in pending
+            if not get_in(claim, "status", "allocation")
+            for request in get_in(claim, "spec", "devices", "requests") or ()
+        )
+
+    def score(self, shape: PodShape, node: NodeInfo, cache: Cache) -> int:  # noqa: ARG002
+        wanted = self._wanted(shape, node)
+        found = self._allocate(shape, wanted, node)
+        return preference(wanted.pending.values(), found) if found is not None else 0
 
     def _claim(self, key: str) -> Obj | None:
         """A claim, as it is about to be."""
