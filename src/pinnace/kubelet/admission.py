@@ -22,6 +22,10 @@ class Refusal(NamedTuple):
     event: str
 
 
+class Postponed(Exception):
+    """The node takes the pod once others, which must make room for it, have ended."""
+
+
 def refuse_apparmor(pod: Obj, *, enabled: bool) -> Refusal | None:
     """Why the pod cannot run where AppArmor is not `enabled`; None where it asks for none of it."""
     if enabled or not needs_apparmor(pod):
@@ -35,6 +39,9 @@ def admit(pod: Obj, others: Iterable[Obj], node: Obj | None) -> Refusal | None:
     if node is None:
         return None
     others = list(others)
+    wrong_system = _refuse_system(pod, node)
+    if wrong_system is not None:
+        return wrong_system
     if not is_static(pod):
         lacking = lacking_resource(pod, others, get_in(node, "status", "allocatable", default={}))
         if lacking is not None:
@@ -45,6 +52,18 @@ def admit(pod: Obj, others: Iterable[Obj], node: Obj | None) -> Refusal | None:
         return _predicate("NodePorts", "node(s) didn't have free ports for the requested pod ports")
     if not is_static(pod) and not _tolerates(pod, node):
         return _predicate("TaintToleration", "node(s) had taints that the pod didn't tolerate")
+    return None
+
+
+def _refuse_system(pod: Obj, node: Obj) -> Refusal | None:
+    """Why the pod is of another operating system than the node's."""
+    system = labels_of(node).get("kubernetes.io/os", "linux")
+    if labels_of(pod).get("kubernetes.io/os", system) != system:
+        text = "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"
+        return Refusal("PodOSSelectorNodeLabelDoesNotMatch", f"Pod was rejected: {text}", text)
+    if get_in(pod, "spec", "os", "name", default="linux") != "linux":
+        text = "Failed to admit pod as the OS field doesn't match node OS"
+        return Refusal("PodOSNotSupported", f"Pod was rejected: {text}", text)
     return None
 
 

@@ -18,7 +18,7 @@ from pinnace.client.client import Client
 from pinnace.client.events import EventRecorder
 from pinnace.client.informer import InformerFactory
 from pinnace.cri.api import ContainerState, CriError, ImageService, RuntimeService
-from pinnace.kubelet import admission, gc, logs, sysctls
+from pinnace.kubelet import admission, gc, logs, preemption, sysctls
 from pinnace.kubelet.backoff import Backoff
 from pinnace.kubelet.cgroups import CgroupManager
 from pinnace.kubelet.context import Node
@@ -28,9 +28,8 @@ from pinnace.kubelet.devices import dra
 from pinnace.kubelet.devices.dra import DraManager
 from pinnace.kubelet.devices.gate import Gate, Server
 from pinnace.kubelet.devices.manager import DeviceManager
-from pinnace.kubelet.eviction.manager import EvictionManager
-from pinnace.kubelet.eviction.surroundings import ImageDisk, NodeSurroundings, pods_memory
-from pinnace.kubelet.eviction.thresholds import Pressure, parse_thresholds
+from pinnace.kubelet.eviction.ranking import is_critical
+from pinnace.kubelet.eviction.surroundings import ImageDisk, make_manager
 from pinnace.kubelet.image_gc import ImageCollector, ImageGCPolicy
 from pinnace.kubelet.images import ImagePuller
 from pinnace.kubelet.lease import NodeLease
@@ -49,7 +48,7 @@ from pinnace.kubelet.runtime_health import RuntimeHealth
 from pinnace.kubelet.runtime_status import PodRuntimeStatus, RuntimeCache, container_name
 from pinnace.kubelet.server_auth import ServerAuth
 from pinnace.kubelet.shutdown import NodeShutdown
-from pinnace.kubelet.static_pods import Mirrors, StaticPods
+from pinnace.kubelet.static_pods import Mirrors, StaticPods, UrlPods
 from pinnace.kubelet.status_writer import StatusWriter
 from pinnace.kubelet.summary import Summary
 from pinnace.kubelet.swap import LIMITED_SWAP, may_swap
@@ -132,6 +131,10 @@ class Kubelet:
             self._static = StaticPods(
                 options.manifest_dir, options.node_name, self._static_changed, options.file_check_frequency
             )
+        self._url: UrlPods | None = None
+        if options.manifest_url:
+            headers, period = options.manifest_url_header, options.http_check_frequency
+            self._url = UrlPods(options.manifest_url, headers, options.node_name, self._static_changed, period)
         self._mirrors = Mirrors(client, self._mirror_pods, self.node_object)
         self._mirrors_due = asyncio.Event()
         self.pods_known = asyncio.Event()  # set once every pod of the API has its worker
@@ -155,38 +158,14 @@ class Kubelet:
             max_age=options.image_maximum_gc_age,
         )
         self._images = ImageCollector(images, policy, self._used_images, self.image_disk.read, self.node_status.tell)
-        self.eviction = self._make_eviction()
+        self.eviction = make_manager(
+            self.node, self.workers, self.usages, self.image_disk, self._images, self.node_status
+        )
         self.shutdown = NodeShutdown(
             options, self.workers, self.node_status.tell, self.node_status.poke, self.node.statuses.flush
         )
         self.node_status.shutting_down = lambda: self.shutdown.problem
         self._lease = NodeLease(client, options.node_name, options.node_lease_duration, self.node_object)
-
-    def _make_eviction(self) -> EvictionManager:
-        options = self.options
-        thresholds = parse_thresholds(
-            options.eviction_hard,
-            options.eviction_soft,
-            options.eviction_soft_grace_period,
-            options.eviction_minimum_reclaim,
-            enforce_pods="pods" in options.enforce_node_allocatable,
-        )
-        around = NodeSurroundings(
-            self.node,
-            self.workers,
-            self.usages,
-            self.image_disk,
-            self._images,
-            self.node_status.tell,
-            self.node_status.poke,
-            pods_memory(options, self.node_status.machine, thresholds),
-        )
-        return EvictionManager(
-            around,
-            Pressure(thresholds, options.eviction_pressure_transition_period),
-            max_pod_grace_period=options.eviction_max_pod_grace_period,
-            memory_alarm=options.kernel_memcg_notification,
-        )
 
     def _used_images(self) -> Iterable[str]:
         """What containers here were made from, however it is called."""
@@ -229,7 +208,7 @@ class Kubelet:
                 self._static.read()
             self._nodes.add_handler(lambda _: self._node_changed(), lambda _old, _new: self._node_changed())
             self._factory.start()
-            if self.options.tls_cert_file is not None:
+            if self.options.tls_cert_file is not None and self.options.enable_server:
                 from pinnace.kubelet.server import start_server
 
                 server = await start_server(self)
@@ -280,7 +259,16 @@ class Kubelet:
         ]
         if self._static is not None:
             loops.append(("static pods", self._static.run))
+        if self._url is not None:
+            loops.append(("static pods of a URL", self._url.run))
+        if self.options.healthz_port:
+            loops.append(("health", self._serve_health))
         return loops
+
+    async def _serve_health(self) -> None:
+        from pinnace.kubelet.server import serve_health
+
+        await serve_health(self.options.healthz_bind_address, self.options.healthz_port)
 
     async def _wait_for_runtime(self) -> None:
         """Until it answers, and what is its own to say is known."""
@@ -402,13 +390,17 @@ class Kubelet:
         self.node.users.forget(uid)
         self.node.resizing.retry()
 
+    def _static_pods(self) -> dict[str, Obj]:
+        """Those of the directory and of the URL, by UID."""
+        return {uid: pod for source in (self._static, self._url) if source for uid, pod in source.pods.items()}
+
     def _static_changed(self) -> None:
-        assert self._static is not None
-        for pod in self._static.pods.values():
-            if uid_of(pod) not in self.workers:
+        wanted = self._static_pods()
+        for uid, pod in wanted.items():
+            if uid not in self.workers:
                 self._start_worker(pod)
         for uid, worker in self.workers.items():
-            if is_static(worker.pod) and uid not in self._static.pods:
+            if is_static(worker.pod) and uid not in wanted:
                 worker.remove()
         self._mirrors_due.set()
 
@@ -419,7 +411,32 @@ class Kubelet:
         if refusal is not None:
             return refusal
         refusal = admission.refuse_apparmor(pod, enabled=has_apparmor())
-        return refusal or admission.admit(pod, self._others(uid_of(pod)), self.node_object())
+        refusal = refusal or admission.admit(pod, (), self.node_object())
+        if refusal is not None:
+            return refusal
+        self._make_room(pod)
+        return admission.admit(pod, self._others(uid_of(pod)), self.node_object())
+
+    def _make_room(self, pod: Obj) -> None:
+        """End others for a critical pod that the node has no room for. Raises Postponed until they have ended."""
+        node = self.node_object()
+        if node is None or not is_critical(pod):
+            return
+        allocatable = get_in(node, "status", "allocatable", default={})
+        others = self._others(uid_of(pod))
+        if not preemption.lacking(pod, others, allocatable):
+            return
+        staying = [one for one in others if not self.workers[uid_of(one)].ending]
+        missing = preemption.lacking(pod, staying, allocatable)
+        chosen = preemption.victims(pod, staying, missing) if missing else []
+        if chosen is None:
+            return
+        for one in chosen:
+            self._tell_pod(one, "Warning", preemption.REASON, preemption.MESSAGE)
+            preemption.preemptions.inc(",".join(sorted(missing)))
+            worker = self.workers[uid_of(one)]
+            worker.fail(preemption.REASON, preemption.MESSAGE, disruption=preemption.DISRUPTION)
+        raise admission.Postponed
 
     def _others(self, uid: str) -> list[Obj]:
         """The other pods that the node has taken and that have not ended."""
@@ -480,7 +497,7 @@ class Kubelet:
         await self._pods.wait_synced()
         while True:
             self._mirrors_due.clear()
-            await self._mirrors.reconcile(self._static.pods if self._static else {})
+            await self._mirrors.reconcile(self._static_pods())
             try:
                 async with asyncio.timeout(self.options.sync_frequency):
                     await self._mirrors_due.wait()
@@ -491,6 +508,8 @@ class Kubelet:
 
     async def _housekeeping(self) -> None:
         await self.pods_known.wait()  # before that, every container would seem to belong to nobody
+        if self._url is not None:
+            await self._url.seen.wait()
         while True:
             self._adopt_orphans()
             for uid, worker in list(self.workers.items()):

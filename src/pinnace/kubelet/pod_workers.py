@@ -20,7 +20,7 @@ from pinnace.apis.resources import PODS
 from pinnace.cri.api import ContainerState, CriError
 from pinnace.kubelet import resize
 from pinnace.kubelet.actuation import actuate, settle
-from pinnace.kubelet.admission import Refusal
+from pinnace.kubelet.admission import Postponed, Refusal
 from pinnace.kubelet.compute import Actions, Kill, compute_actions
 from pinnace.kubelet.context import Node
 from pinnace.kubelet.devices.dra import PrepareError
@@ -47,6 +47,7 @@ from pinnace.machinery.meta import Obj, is_deleting, name_of, namespace_of, pars
 
 _log = structlog.get_logger()
 
+_ADMISSION_RETRY = 0.1  # seconds, while pods end that make room for this one
 _FIRST_MOUNT_RETRY, _LAST_MOUNT_RETRY = 0.5, 122.0
 
 Admit = Callable[[Obj], Refusal | None]
@@ -88,6 +89,11 @@ class PodWorker:
     @property
     def uid(self) -> str:
         return uid_of(self.pod)
+
+    @property
+    def ending(self) -> bool:
+        """Whether the pod is on its way out, or has gone it."""
+        return self._stopping.is_set()
 
     # What the outside tells a worker.
 
@@ -154,6 +160,8 @@ class PodWorker:
             self._wake.clear()
             try:
                 delay = await self._step()
+            except Postponed:
+                delay = _ADMISSION_RETRY
             except CriError as error:
                 _log.warning("runtime call failed", pod=described(self.pod), error=rpc_error(error))
                 delay = 2.0

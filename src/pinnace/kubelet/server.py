@@ -7,12 +7,14 @@ streaming server. Who is let in, `server_auth` knows
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import orjson
+import structlog
 
 from pinnace.cri.api import AttachRequest, ContainerState, ContainerStatus, CriError, ExecRequest
 from pinnace.kubelet import cadvisor, statistics, summary
@@ -34,6 +36,9 @@ from pinnace.wire.zpages import ZPages
 if TYPE_CHECKING:
     from pinnace.kubelet.kubelet import Kubelet
 
+_log = structlog.get_logger()
+
+_LISTEN_RETRY = 5.0
 _JSON = (("Content-Type", "application/json"),)
 _TEXT = (("Content-Type", "text/plain; charset=utf-8"),)
 
@@ -55,6 +60,27 @@ async def start_server(kubelet: Kubelet) -> Server:
     assert options.tls_key_file is not None
     tls = TlsConfig(options.tls_cert_file, options.tls_key_file, options.client_ca_file)
     return await serve(KubeletServer(kubelet).handle, [(options.address, options.port)], tls)
+
+
+async def serve_health(address: str, port: int) -> None:
+    """`/healthz` without TLS for the machine's own programs, until cancelled; a port that is taken is tried again."""
+
+    async def answer(request: Request) -> AnyResponse:
+        if request.path.rstrip("/") in ("/healthz", "/healthz/ping", "/healthz/log"):
+            return _text("ok")
+        return _text("404 page not found\n", 404)
+
+    while True:
+        try:
+            server = await serve(answer, [(address, port)])
+            break
+        except OSError as error:
+            _log.warning("health cannot be served", address=address, port=port, error=str(error))
+            await asyncio.sleep(_LISTEN_RETRY)
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        await server.close(0.0)
 
 
 class KubeletServer:

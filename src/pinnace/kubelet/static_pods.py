@@ -1,4 +1,4 @@
-"""Pods from files: reads manifests of a directory, watches it, and shows each as a mirror pod in the API.
+"""Pods from files and from a URL: reads manifests, follows them, and shows each as a mirror pod in the API.
 
 Specified by https://kubernetes.io/docs/tasks/configure-pod-container/static-pod/. Reading a manifest is pure
 (`static_pod`); names, UIDs and annotations are those the kubelet gives.
@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import copy
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+import orjson
 import structlog
 import yaml
 
@@ -25,13 +26,33 @@ from pinnace.wire.inotify import DIRECTORY_CHANGES, Watcher
 
 _log = structlog.get_logger()
 
+_FETCH_SECONDS = 10.0
+
 
 def static_pod(text: bytes, path: str, node_name: str, seen: str) -> Obj:
     """The pod that a manifest asks for on a node. Raises ValueError for anything but a pod."""
+    return _pod_of(_parse(text), text, "file", f"host:{node_name}file:{path}", node_name, seen)
+
+
+def url_pods(text: bytes, url: str, node_name: str, seen: str) -> list[Obj]:
+    """The pods that a manifest at a URL asks for: a Pod, or a list of them. Raises ValueError for anything else."""
+    read = _parse(text)
+    if isinstance(read, dict) and read.get("kind") in ("PodList", "List"):
+        pods = [{"kind": "Pod", **one} if isinstance(one, dict) else one for one in read.get("items") or ()]
+    else:
+        pods = [read]
+    return [_pod_of(one, orjson.dumps(one, default=str), "http", f"url:{url}", node_name, seen) for one in pods]
+
+
+def _parse(text: bytes) -> object:
     try:
-        read = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
+
+
+def _pod_of(read: object, text: bytes, source: str, where: str, node_name: str, seen: str) -> Obj:
+    """The pod of a parsed manifest; its UID is made of where it is and what it says."""
     if not isinstance(read, dict) or read.get("kind") != "Pod" or not isinstance(read.get("metadata"), dict):
         raise ValueError("not a Pod manifest")
     pod: Obj = read
@@ -41,7 +62,7 @@ def static_pod(text: bytes, path: str, node_name: str, seen: str) -> Obj:
     uid = metadata.get("uid")
     if not uid:
         digest = hashlib.md5(usedforsecurity=False)
-        digest.update(f"host:{node_name}file:{path}".encode())
+        digest.update(where.encode())
         digest.update(text)
         uid = digest.hexdigest()
     metadata["uid"] = uid
@@ -51,7 +72,7 @@ def static_pod(text: bytes, path: str, node_name: str, seen: str) -> Obj:
         **(metadata.get("annotations") or {}),
         CONFIG_HASH: uid,
         CONFIG_SEEN: seen,
-        CONFIG_SOURCE: "file",
+        CONFIG_SOURCE: source,
     }
     spec = pod["spec"]
     spec["nodeName"] = node_name
@@ -107,6 +128,63 @@ class StaticPods:
                 await watcher.wait(self._rescan)
         finally:
             watcher.close()
+
+
+class UrlPods:
+    """The static pods that a URL tells of; `changed` is called when the set of pods changed."""
+
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, Sequence[str]],
+        node_name: str,
+        changed: Callable[[], None],
+        period: float,
+    ) -> None:
+        self._url = url
+        self._headers = [(name, value) for name, values in headers.items() for value in values]
+        self._node_name = node_name
+        self._changed = changed
+        self._period = period
+        self.pods: dict[str, Obj] = {}  # by UID
+        self.seen = asyncio.Event()  # set once it has answered: before that, nobody knows which pods it wants
+
+    async def run(self) -> None:
+        """Ask again and again until cancelled; while there is no answer, the pods stay as they are."""
+        while True:
+            try:
+                self.take(await self._fetch())
+            except (OSError, ValueError, TimeoutError) as error:
+                _log.warning("manifest cannot be used", url=self._url, error=str(error))
+            await asyncio.sleep(self._period)
+
+    def take(self, text: bytes) -> None:
+        """What the URL answered. Raises ValueError."""
+        found = {uid_of(pod): pod for pod in url_pods(text, self._url, self._node_name, format_time(utc_now()))}
+        pods = {uid: self.pods.get(uid) or pod for uid, pod in found.items()}
+        changed = pods.keys() != self.pods.keys()
+        self.pods = pods
+        self.seen.set()
+        if changed:
+            self._changed()
+
+    async def _fetch(self) -> bytes:
+        """Raises OSError, ValueError, TimeoutError."""
+        import aiohttp
+
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_FETCH_SECONDS)) as session,
+                session.get(self._url, headers=self._headers) as response,
+            ):
+                text = await response.read()
+                if response.status != 200:
+                    raise ValueError(f"{self._url}: {response.status} {response.reason}")
+        except aiohttp.ClientError as error:
+            raise OSError(str(error)) from error
+        if not text:
+            raise ValueError(f"zero-length data received from {self._url}")
+        return text
 
 
 # Mirror pods.

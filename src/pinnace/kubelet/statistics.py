@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 
 from pinnace.client import measures
 from pinnace.cri.api import ContainerStats, CriError
+from pinnace.kubelet.eviction.manager import evictions
 from pinnace.kubelet.pods import LABEL_CONTAINER_NAME, LABEL_POD_NAME, LABEL_POD_NAMESPACE, LABEL_POD_UID
+from pinnace.kubelet.preemption import preemptions
 from pinnace.machinery.meta import Obj, format_time
 from pinnace.machinery.metrics import constant, number, text
 from pinnace.wire.process_metrics import process_families
@@ -184,7 +186,7 @@ def kubelet_metrics(kubelet: Kubelet) -> str:
     ]
     options = kubelet.options
     process = process_families(options.kubernetes_version, options.features.table())
-    return text([*process, *measures.families(), *families])
+    return text([*process, *measures.families(), *families, evictions, preemptions])
 
 
 def _node(kubelet: Kubelet) -> dict[str, str]:

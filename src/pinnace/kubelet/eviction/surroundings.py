@@ -15,14 +15,14 @@ from pinnace.cri.api import CriError, ImageService
 from pinnace.kubelet import gc
 from pinnace.kubelet.context import Node
 from pinnace.kubelet.eviction import observations
-from pinnace.kubelet.eviction.manager import Eviction
+from pinnace.kubelet.eviction.manager import Eviction, EvictionManager
 from pinnace.kubelet.eviction.messages import REASON
 from pinnace.kubelet.eviction.observations import FileSystem, file_system
 from pinnace.kubelet.eviction.ranking import Disk, PodUsage
-from pinnace.kubelet.eviction.thresholds import Observation, Observations, Signal, Threshold
+from pinnace.kubelet.eviction.thresholds import Observation, Observations, Pressure, Signal, Threshold, parse_thresholds
 from pinnace.kubelet.image_gc import ImageCollector, Tell
 from pinnace.kubelet.machine_info import Machine
-from pinnace.kubelet.node_status import capacity
+from pinnace.kubelet.node_status import NodeStatus, capacity
 from pinnace.kubelet.options import KubeletOptions
 from pinnace.kubelet.pod_usage import UsageReader
 from pinnace.kubelet.pod_workers import PodWorker, Stage
@@ -169,3 +169,29 @@ class NodeSurroundings:
 
     def conditions_changed(self) -> None:
         self._changed()
+
+
+def make_manager(
+    node: Node,
+    workers: Mapping[str, PodWorker],
+    usages: UsageReader,
+    disk: ImageDisk,
+    images: ImageCollector,
+    status: NodeStatus,
+) -> EvictionManager:
+    """The eviction manager that a kubelet's options ask for. Raises ValueError for thresholds that cannot be."""
+    options = node.options
+    thresholds = parse_thresholds(
+        options.eviction_hard,
+        options.eviction_soft,
+        options.eviction_soft_grace_period,
+        options.eviction_minimum_reclaim,
+        enforce_pods="pods" in options.enforce_node_allocatable,
+    )
+    memory = pods_memory(options, status.machine, thresholds)
+    return EvictionManager(
+        NodeSurroundings(node, workers, usages, disk, images, status.tell, status.poke, memory),
+        Pressure(thresholds, options.eviction_pressure_transition_period),
+        max_pod_grace_period=options.eviction_max_pod_grace_period,
+        memory_alarm=options.kernel_memcg_notification,
+    )
