@@ -143,3 +143,21 @@ def test_what_cannot_be_is_told(cluster: Cluster, namespace: str) -> None:
     wait(cluster, namespace, "pod/p", ".status.observedGeneration", "3")
     status = cluster.json("-n", namespace, "get", "pod", "p")["status"]
     assert "PodResizePending" not in {one["type"] for one in status["conditions"]}
+
+
+def test_memory_in_use_is_not_taken_away(cluster: Cluster, namespace: str) -> None:
+    size = sized(memory="64Mi", memory_limit="64Mi", cpu="10m")
+    fill = "dd if=/dev/zero of=/dev/shm/x bs=1M count=40; sleep 1000"
+    create(cluster, namespace, pod("p", container("c", fill, resources=size)))
+    full = "until [ $(stat -c %s /dev/shm/x) = 41943040 ]; do sleep 0.1; done"
+    cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/p", "--timeout=60s")
+    cluster.kubectl("-n", namespace, "exec", "p", "--", "sh", "-c", full, timeout=60)
+    patch(cluster, namespace, "p", {"c": sized(memory="16Mi", memory_limit="16Mi", cpu="10m")})
+    wait(cluster, namespace, "pod/p", '.status.conditions[?(@.type=="PodResizeInProgress")].reason', "Error")
+    status = cluster.json("-n", namespace, "get", "pod", "p")["status"]
+    [progress] = [one for one in status["conditions"] if one["type"] == "PodResizeInProgress"]
+    assert progress["message"].startswith("cannot decrease memory limits: ")
+    assert "below current usage" in progress["message"]
+    assert status["containerStatuses"][0]["resources"]["limits"]["memory"] == "64Mi"
+    cluster.kubectl("-n", namespace, "exec", "p", "--", "rm", "/dev/shm/x")
+    wait(cluster, namespace, "pod/p", ".status.containerStatuses[0].resources.limits.memory", "16Mi")

@@ -14,7 +14,7 @@ from pinnace.cri.api import (
     LinuxContainerResources,
 )
 from pinnace.kubelet.allocation import POD, judge, sizes_of, urgency, with_sizes
-from pinnace.kubelet.cgroups import pod_resources
+from pinnace.kubelet.cgroups import class_shares, pod_resources, share_classes
 from pinnace.kubelet.resize import Difference, Step, difference, steps, summary, too_small
 from pinnace.kubelet.resources import actual_resources, container_resources
 from pinnace.kubelet.runtime_status import PodRuntimeStatus
@@ -241,7 +241,7 @@ def test_a_pods_cgroup_is_limited_where_all_of_the_pod_is(of: Obj, limits: Limit
             Limits(cpu_shares=2, cpu_quota=1_000, cpu_period=100_000),
             sized("2m", cpu_limit="10m"),
         ),
-        (sized(memory_limit="2Gi"), Limits(memory_limit_in_bytes=GI), sized(memory_limit="1073741824")),
+        (sized(memory_limit="2Gi"), Limits(memory_limit_in_bytes=GI), sized(memory_limit="1Gi")),
     ],
 )
 def test_a_status_shows_what_a_container_has(granted: Obj, has: Limits, shown: Obj) -> None:
@@ -282,3 +282,34 @@ def test_containers_with_swap_space_keep_their_memory() -> None:
     assert judge(pod(one("c", sized("2", "1Gi"))), granted, [], NODE, (), lambda _pod, _container: True) is None
     restarted = pod(one("c", sized("1", "2Gi"), resizePolicy=RESTARTS))
     assert judge(restarted, granted, [], NODE, (), lambda _pod, _container: True) is None
+
+
+class Cgroups:
+    """Remembers what is asked of cgroups."""
+
+    def __init__(self) -> None:
+        self.limits: dict[str, Limits] = {}
+
+    def create(self, path: str) -> list[str]:
+        return [path]
+
+    def limit(self, path: str, resources: Limits) -> None:
+        self.limits[path] = resources
+
+    def usage(self, path: str) -> Any:
+        raise NotImplementedError
+
+    def remove_if_empty(self, path: str) -> None:
+        raise NotImplementedError
+
+
+def test_classes_of_pods_share_the_cpus_by_their_requests() -> None:
+    burstable = [pod(one("c", sized("1"))), pod(one("c", sized("500m")))]
+    guaranteed = pod(one("c", sized("2", "1Gi", "2", "1Gi")))
+    assert class_shares([*burstable, guaranteed]) == {"Burstable": 1536}
+    cgroups = Cgroups()
+    share_classes(cgroups, [*burstable, pod(one("c"))], "/pinnace")
+    assert cgroups.limits == {
+        "/pinnace/kubepods/burstable": Limits(cpu_shares=1536),
+        "/pinnace/kubepods/besteffort": Limits(cpu_shares=2),
+    }

@@ -20,7 +20,7 @@ from pinnace.client.informer import InformerFactory
 from pinnace.cri.api import ContainerState, CriError, ImageService, RuntimeService
 from pinnace.kubelet import admission, gc, logs, preemption, sysctls
 from pinnace.kubelet.backoff import Backoff
-from pinnace.kubelet.cgroups import CgroupManager
+from pinnace.kubelet.cgroups import CgroupManager, share_classes
 from pinnace.kubelet.context import Node
 from pinnace.kubelet.csi import drivers
 from pinnace.kubelet.csi.drivers import CsiDrivers
@@ -519,6 +519,7 @@ class Kubelet:
             await gc.collect_directories(self.node, {*self.workers, *self.node.cache.pods})
             self.node.crashes.collect()
             self.node.resizing.retry()
+            self._share_classes()
             self.node.managers.keep_only(self.workers)
             await self.node.claims.keep_only(self.workers)
             self.node.devices.expire(time.monotonic())
@@ -527,6 +528,15 @@ class Kubelet:
     async def _keep_from_pressure(self) -> None:
         await self.pods_known.wait()
         await self.eviction.run()
+
+    def _share_classes(self) -> None:
+        if self.node.cgroups is None:
+            return
+        pods = [one.pod for one in self.workers.values() if one.admitted and one.stage is Stage.SYNCING]
+        try:
+            share_classes(self.node.cgroups, pods, self.options.cgroup_root)
+        except OSError as error:
+            _log.warning("cannot share CPUs between QoS classes", error=str(error))
 
     def _adopt_orphans(self) -> None:
         """What runs without anybody wishing for it is stopped and removed like a deleted pod."""

@@ -141,7 +141,7 @@ def _show(listed: Obj, resource: str, amount: int, least: int) -> None:
     """Put the amount there, unless it means the same as what is there; all below `least` do."""
     granted = amount_of(resource, listed[resource])
     if amount != granted and max(amount, granted) > least:
-        listed[resource] = str(Quantity.parse(f"{amount}m" if resource == "cpu" else amount))
+        listed[resource] = str(Quantity.parse(f"{amount}m") if resource == "cpu" else Quantity(amount, "binary"))
 
 
 def cgroup_parent(pod: Obj, root: str, driver: str = "cgroupfs") -> str:

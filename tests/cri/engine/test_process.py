@@ -101,6 +101,17 @@ async def test_an_unknown_capability_is_refused(node: Node) -> None:
         )
 
 
+async def test_a_running_container_is_bound_to_other_cpus(node: Node) -> None:
+    linux = LinuxContainerConfig(resources=LinuxContainerResources(cpuset_cpus="0-1"))
+    container = await node.start(await node.sandbox(), "sleep", "1000", linux=linux)
+    shown = "grep Cpus_allowed_list /proc/1/status | cut -f 2"
+    assert await node.exec(container, "sh", "-c", shown) == "0-1\n"
+
+    await node.engine.update_container_resources(container, LinuxContainerResources(cpuset_cpus="1"))
+
+    assert await node.exec(container, "sh", "-c", shown) == "1\n"
+
+
 async def test_no_new_privileges(node: Node) -> None:
     script = "grep NoNewPrivs /proc/self/status"
     assert (await node.sh(script)).split()[1] == "0"
