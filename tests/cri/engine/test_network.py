@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pinnace.cri.api import CriError, PortMapping
-from pinnace.cri.engine.network import Addresses, NetworkError, NetworkOptions, rules
+from pinnace.cri.engine.network import Addresses, BridgeNetwork, NetworkError, NetworkOptions, rules
 from tests.cri.engine.conftest import TIMEOUT, Node
 
 SUBNET = ipaddress.ip_network("10.9.8.0/29")
@@ -26,6 +26,15 @@ def test_addresses_are_given_in_turn_and_given_back(tmp_path: Path) -> None:
     assert [str(pool.allocate(owner)) for owner in "def"] == ["10.9.8.5", "10.9.8.6", "10.9.8.2"]
     with pytest.raises(NetworkError, match=r"no IP addresses available in range set: 10\.9\.8\.0/29"):
         pool.allocate("g")
+
+
+def test_an_engine_that_does_not_know_its_range_yet_gives_addresses_back(tmp_path: Path) -> None:
+    for subnet in (SUBNET, ipaddress.ip_network("fd00:1::/64")):
+        pool = Addresses(tmp_path, subnet)
+        first, second = pool.allocate("first"), pool.allocate("second")
+        BridgeNetwork(tmp_path, NetworkOptions()).remove("first")
+        kept = {one.name for one in tmp_path.glob("*/*")}
+        assert [str(address).replace(":", "-") in kept for address in (first, second)] == [False, True]
 
 
 def test_rules_masquerade_what_leaves_the_cluster_and_forward_host_ports() -> None:

@@ -120,6 +120,11 @@ class Addresses:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._subnet = subnet
 
+    @staticmethod
+    def subnet_of(name: str) -> str:
+        """The range whose addresses are in a directory of that name."""
+        return name.replace("_", "/").replace("-", ":")
+
     @property
     def gateway(self) -> IPAddress:
         return self._subnet.network_address + 1
@@ -145,12 +150,12 @@ class Addresses:
             for step in range(1, usable + 1):
                 number = (last + step) % usable
                 address = self._subnet.network_address + 2 + number
-                try:
-                    fd = os.open(self._directory / self._name(address), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-                except FileExistsError:
+                file = self._directory / self._name(address)
+                if file.exists():
                     continue
-                os.write(fd, owner.encode())
-                os.close(fd)
+                written = self._directory / "new"  # whoever is killed here leaves no address without an owner
+                written.write_text(owner)
+                written.rename(file)
                 last_file.write_text(str(number))
                 return address
         raise NetworkError(f"no IP addresses available in range set: {self._subnet}")
@@ -163,7 +168,7 @@ class Addresses:
         """Give back what a sandbox holds; idempotent."""
         with self._locked():
             for entry in self._directory.iterdir():
-                if entry.name not in ("lock", "last") and entry.read_text() == owner:
+                if entry.name not in ("lock", "last", "new") and entry.read_text() == owner:
                     entry.unlink()
 
 
@@ -279,6 +284,16 @@ class BridgeNetwork:
     def _pools(self) -> list[Addresses]:
         return [Addresses(self._directory, ipaddress.ip_network(subnet)) for subnet in self.options.subnets]
 
+    def _kept_pools(self) -> list[Addresses]:
+        """Those of any range, also of one that a predecessor had: an engine that starts does not know its own yet."""
+        if not self._directory.is_dir():
+            return []
+        found = []
+        for entry in self._directory.iterdir():
+            with contextlib.suppress(ValueError):
+                found.append(Addresses(self._directory, ipaddress.ip_network(Addresses.subnet_of(entry.name))))
+        return found
+
     def _ensure(self, link: Netlink) -> int:
         """The bridge's index; the bridge, its addresses, the sysctls and the rules are made where they are missing."""
         with self._lock:
@@ -346,7 +361,7 @@ class BridgeNetwork:
             link.remove(f"veth{container_id[:11]}")
         if container_id in self._mappings:
             self._map_ports(container_id, [], [])
-        for pool in self._pools():
+        for pool in self._kept_pools():
             pool.release(container_id)
 
     def _map_ports(self, container_id: str, ips: list[str], ports: list[PortMapping]) -> None:
