@@ -40,6 +40,8 @@ from pinnace.controllers.certificatesigningrequest import (
     CsrCleanerController,
     CsrSigningController,
 )
+from pinnace.controllers.cloud import NO_CLOUD, Cloud
+from pinnace.controllers.cloud_node_lifecycle import CloudNodeLifecycleController
 from pinnace.controllers.clusterrole_aggregation import ClusterRoleAggregationController
 from pinnace.controllers.clustertrustbundle_publisher import ClusterTrustBundlePublisher
 from pinnace.controllers.cronjob import CronJobController
@@ -62,6 +64,7 @@ from pinnace.controllers.legacy_serviceaccount_token_cleaner import (
 from pinnace.controllers.namespace import NamespaceController
 from pinnace.controllers.node_ipam import NodeIpamController
 from pinnace.controllers.node_lifecycle import GRACE_SECONDS, STARTUP_GRACE_SECONDS, NodeLifecycleController
+from pinnace.controllers.node_route import NodeRouteController
 from pinnace.controllers.node_zones import Pace
 from pinnace.controllers.persistentvolume_binder import PersistentVolumeBinder
 from pinnace.controllers.persistentvolume_expander import PersistentVolumeExpander
@@ -76,6 +79,7 @@ from pinnace.controllers.root_ca import RootCaController
 from pinnace.controllers.selection import ELSEWHERE, selected
 from pinnace.controllers.served import ServedResources
 from pinnace.controllers.service_cidrs import ServiceCidrsController
+from pinnace.controllers.service_lb import ServiceLbController
 from pinnace.controllers.serviceaccount import ServiceAccountController
 from pinnace.controllers.serviceaccount_token import ServiceAccountTokenController
 from pinnace.controllers.statefulset import StatefulSetController
@@ -99,6 +103,7 @@ CONTROLLERS: dict[str, type[Controller]] = {
     "certificatesigningrequest-approving-controller": CsrApprovingController,
     "certificatesigningrequest-cleaner-controller": CsrCleanerController,
     "certificatesigningrequest-signing-controller": CsrSigningController,
+    "cloud-node-lifecycle-controller": CloudNodeLifecycleController,
     "clusterrole-aggregation-controller": ClusterRoleAggregationController,
     "cronjob-controller": CronJobController,
     "daemonset-controller": DaemonSetController,
@@ -117,6 +122,7 @@ CONTROLLERS: dict[str, type[Controller]] = {
     "namespace-controller": NamespaceController,
     "node-ipam-controller": NodeIpamController,
     "node-lifecycle-controller": NodeLifecycleController,
+    "node-route-controller": NodeRouteController,
     "persistentvolume-attach-detach-controller": AttachDetachController,
     "persistentvolume-binder-controller": PersistentVolumeBinder,
     "persistentvolume-expander-controller": PersistentVolumeExpander,
@@ -130,6 +136,7 @@ CONTROLLERS: dict[str, type[Controller]] = {
     "resourcequota-controller": ResourceQuotaController,
     "root-ca-certificate-publisher-controller": RootCaController,
     "service-cidr-controller": ServiceCidrsController,
+    "service-lb-controller": ServiceLbController,
     "serviceaccount-controller": ServiceAccountController,
     "serviceaccount-token-controller": ServiceAccountTokenController,
     "statefulset-controller": StatefulSetController,
@@ -166,6 +173,7 @@ class Options:
     root_ca: str = ""  # PEM, published to every namespace; nothing is published without
     cluster_cidrs: Sequence[str] = ()  # one range, or one of each family; nodes get none without
     service_account_key: bytes = b""  # PEM; without it Secrets get no tokens
+    cloud: Cloud = NO_CLOUD
     allocate_node_cidrs: bool = True
     kubernetes_minor: int = builtin.NEWEST
     feature_gates: Mapping[str, bool] = field(default_factory=dict)
@@ -289,11 +297,13 @@ def _arguments(options: Options, registry: Registry, informers: InformerFactory)
         "masks": options.node_mask_sizes,
         "service_cidrs": options.service_cidrs,
     }
+    cloud = options.cloud
     made_here = options.host_path_provisioner
     tokens = {"private_key": options.service_account_key, "root_ca": options.root_ca}
     signing = {"authorities": options.signing, "duration": options.signing_duration}
     return {
         "certificatesigningrequest-signing-controller": signing if options.signing else None,
+        "cloud-node-lifecycle-controller": {"instances": cloud.instances} if cloud.instances else None,
         "device-taint-eviction-controller": {} if registry.by_gvr(DEVICE_TAINT_RULES) else None,
         "disruption-controller": {"served": served},
         "endpointslice-controller": {"most": options.endpoints_per_slice},
@@ -312,6 +322,7 @@ def _arguments(options: Options, registry: Registry, informers: InformerFactory)
             "startup_grace": options.node_startup_grace_seconds,
             "pace": options.eviction_pace,
         },
+        "node-route-controller": {"routes": cloud.routes} if cloud.routes else None,
         "persistentvolume-attach-detach-controller": {"force_detach": options.force_detach},
         "persistentvolume-binder-controller": {
             "provisioning": options.provisioning,
@@ -325,6 +336,7 @@ def _arguments(options: Options, registry: Registry, informers: InformerFactory)
         "resourceclaim-controller": {} if registry.by_gvr(RESOURCE_CLAIMS) else None,
         "resourcequota-controller": {"served": served},
         "root-ca-certificate-publisher-controller": {"ca": options.root_ca} if options.root_ca else None,
+        "service-lb-controller": {"balancers": cloud.load_balancers} if cloud.load_balancers else None,
         "service-cidr-controller": {} if options.kubernetes_minor >= 33 else None,
         "serviceaccount-token-controller": tokens if options.service_account_key else None,
         "storage-version-migrator-controller": {"served": served}

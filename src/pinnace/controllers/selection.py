@@ -10,17 +10,8 @@ from collections.abc import Iterable
 OFF_BY_DEFAULT = frozenset({"bootstrap-signer-controller", "token-cleaner-controller"})
 """Those that `*` does not mean."""
 
-ELSEWHERE = frozenset(
-    {
-        # Those of clouds, which bring their own managers.
-        "cloud-node-lifecycle-controller",
-        "node-route-controller",
-        "service-lb-controller",
-        # Of what is not kept here: labels of SELinux.
-        "selinux-warning-controller",
-    }
-)
-"""Names of the original that may be selected, and have nothing to do."""
+ELSEWHERE = frozenset({"selinux-warning-controller"})
+"""Names of the original that may be selected, and have nothing to do: labels of SELinux are not kept here."""
 
 _OLD_NAMES = {
     "attachdetach": "persistentvolume-attach-detach-controller",
