@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pinnace.apiserver.authn import AUTHENTICATED
-from pinnace.apiserver.front_proxy import FrontProxies
+from pinnace.apiserver.front_proxy import FrontProxies, ProxyHeaders
 from pinnace.wire.http import Peer, Repeated, Request
 
 
@@ -55,3 +55,14 @@ def test_only_an_allowed_name_speaks_for_others(pki: Path) -> None:
     assert FrontProxies(pki / "ca.crt", None, ("kubernetes-admin",)).user_of(asked) is not None
     assert FrontProxies(pki / "ca.crt", None, ("front-proxy-client",)).user_of(asked) is None
     assert FrontProxies(pki / "ca.crt", None, ()).user_of(request(pki, {"x-remote-group": "dev"})) is None
+
+
+def test_headers_may_have_other_names(pki: Path) -> None:
+    headers = ProxyHeaders(("x-user", "x-remote-user"), (), ("x-groups", "x-remote-group"), ("x-more-",))
+    proxies = FrontProxies(pki / "ca.crt", None, (), headers)
+    told = {"x-remote-user": "ann", "x-remote-uid": "7", "x-groups": "dev", "x-remote-group": "ops", "x-more-a": "b"}
+
+    user = proxies.user_of(request(pki, told))
+
+    assert user is not None
+    assert (user.name, user.uid, user.groups, user.extra) == ("ann", "", ("dev", "ops", AUTHENTICATED), {"a": ("b",)})

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 from prometheus_client.parser import text_string_to_metric_families
 
+from pinnace.cli.delegated import Access
 from pinnace.cli.observing import Observer
 from pinnace.client.client import Client
 from pinnace.machinery.features import FeatureGates
@@ -30,9 +37,12 @@ class Judge:
         return {"status": {"allowed": spec["user"] == "prometheus" and asked in allowed}}
 
 
+ACCESS = Access(tokens=cast(Client, Judge()), rights=cast(Client, Judge()), open_paths=("/open/*",))
+
+
 async def ask(path: str, token: str = "", query: str = "", *, profiling: bool = True) -> Response:
     headers = {"authorization": f"Bearer {token}"} if token else {}
-    observer = Observer(cast(Client, Judge()), PAGES, profiling=profiling)
+    observer = Observer(ACCESS, PAGES, profiling=profiling)
     answer = await observer.handle(Request("GET", path, query, headers, b"", Peer("")))
     assert isinstance(answer, Response)
     return answer
@@ -73,3 +83,29 @@ async def test_what_they_do_is_told_to_whom_the_api_server_allows(
     path: str, token: str, profiling: bool, status: int
 ) -> None:
     assert (await ask(path, token, profiling=profiling)).status == status
+
+
+async def test_open_paths_are_for_everybody() -> None:
+    assert (await ask("/open/x")).status == 404
+    assert (await ask("/other")).status == 403
+
+
+@pytest.mark.parametrize(("believes", "status"), [(True, 403), (False, 401)])
+async def test_certificates_name_who_asks_where_their_authority_is_given(believes: bool, status: int) -> None:
+    access = Access(tokens=cast(Client, Judge()), rights=cast(Client, Judge()), believes_certificates=believes)
+    certificate = certificate_of("somebody")
+    headers = {"authorization": "Bearer bad"}
+    refused = await access.refused(Request("GET", "/metrics", "", headers, b"", Peer("", certificate)))
+    assert refused is not None
+    assert refused.status == status
+    if believes:
+        assert refused.body == b'forbidden: User "somebody" cannot get path "/metrics"\n'
+
+
+def certificate_of(name: str) -> bytes:
+    """A certificate for a name, as DER; it has signed itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder(subject, subject, key.public_key(), 1, now, now + timedelta(days=1))
+    return made.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)

@@ -16,6 +16,7 @@ from pinnace.apis.disabled_fields import dropping
 from pinnace.apis.kind import Kind, NameRule, Rules, Validate, ValidateUpdate
 from pinnace.apis.metadata import name_is_subdomain, validate_metadata, validate_metadata_update
 from pinnace.apis.prerelease import in_shape
+from pinnace.apis.privileged import refusing_privileged
 from pinnace.apis.rules import RULES, VIEWS
 from pinnace.apis.runtime_config import RuntimeConfig
 from pinnace.apis.warnings import deprecation
@@ -35,6 +36,8 @@ class Registry:
         minor: int = builtin.NEWEST,
         runtime_config: RuntimeConfig = _AS_KUBERNETES,
         feature_gates: Mapping[str, bool] | None = None,
+        *,
+        allow_privileged: bool = True,
     ) -> None:
         if not builtin.OLDEST <= minor <= builtin.NEWEST:
             known = f"1.{builtin.OLDEST} to 1.{builtin.NEWEST}"
@@ -46,6 +49,9 @@ class Registry:
         rank = {gv: place for place, gv in enumerate((g, v) for g, versions in self._builtin_groups for v in versions)}
         served.sort(key=lambda row: (rank[row.group, row.version], row.plural))
         self.builtin: list[Kind] = [_join(row, self.features, _stored_version(row, served)) for row in served]
+        if not allow_privileged:
+            for kind in self.builtin:
+                kind.validate = refusing_privileged(kind.group, kind.kind, kind.validate)
         self.custom: dict[str, tuple[Kind, ...]] = {}  # by the name of the definition
         self.generation = 0  # counts the changes of `custom`
         self._followers: list[Callable[[], None]] = []

@@ -7,6 +7,7 @@ such a certificate is nobody's own. https://kubernetes.io/docs/reference/access-
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -15,19 +16,39 @@ from pinnace.apiserver.reloading import stamp
 from pinnace.wire.http import Request, lines_of
 
 REMEMBERED = 1000  # certificates
-_EXTRA = "x-remote-extra-"
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyHeaders:
+    """Where front proxies say who asks: names of headers in lower case, the first that says something counts."""
+
+    username: tuple[str, ...] = ("x-remote-user",)
+    uid: tuple[str, ...] = ("x-remote-uid",)
+    groups: tuple[str, ...] = ("x-remote-group",)  # all of which count
+    extra: tuple[str, ...] = ("x-remote-extra-",)  # prefixes
+
+
+_HEADERS = ProxyHeaders()
+
+
+def _first(request: Request, names: tuple[str, ...]) -> str:
+    return next(filter(None, (request.headers.get(name, "") for name in names)), "")
 
 
 class FrontProxies:
     """Which certificates are front proxies', and who they speak for."""
 
     def __init__(
-        self, ca_file: Path, client_ca_file: Path | None, allowed_names: tuple[str, ...], *, tells_uid: bool = True
+        self,
+        ca_file: Path,
+        client_ca_file: Path | None,
+        allowed_names: tuple[str, ...],
+        headers: ProxyHeaders = _HEADERS,
     ) -> None:
-        """Raises OSError or ValueError for files that cannot be used; UIDs are believed where `tells_uid`."""
+        """Raises OSError or ValueError for files that cannot be used."""
         self._files = (ca_file, client_ca_file)
         self._allowed = allowed_names
-        self._uid_header = "x-remote-uid" if tells_uid else ""
+        self._headers = headers
         self._read()
         self._known: dict[bytes, tuple[bool, bool]] = {}
 
@@ -42,19 +63,23 @@ class FrontProxies:
 
     def user_of(self, request: Request) -> User | None:
         """Who a front proxy speaks for; None where no front proxy speaks, or for nobody."""
-        name = request.headers.get("x-remote-user")
+        told = self._headers
+        name = _first(request, told.username)
         der = request.peer.certificate
         if not name or der is None or not self._judge(der)[0]:
             return None
-        groups = tuple(filter(None, lines_of(request.headers.get("x-remote-group", ""))))
+        groups = tuple(
+            filter(None, (one for header in told.groups for one in lines_of(request.headers.get(header, ""))))
+        )
         extra: dict[str, tuple[str, ...]] = {}
         for header, value in request.headers.items():
-            if header.startswith(_EXTRA):
-                key = unquote(header[len(_EXTRA) :])
+            prefix = next(filter(header.startswith, told.extra), None)
+            if prefix is not None:
+                key = unquote(header[len(prefix) :])
                 extra[key] = (*extra.get(key, ()), *lines_of(value))
         if AUTHENTICATED not in groups:
             groups = (*groups, AUTHENTICATED)
-        return User(name, request.headers.get(self._uid_header, ""), groups, extra)
+        return User(name, _first(request, told.uid), groups, extra)
 
     def is_clients_own(self, der: bytes) -> bool:
         """Whether a certificate names its holder: the clients' authority has signed it."""

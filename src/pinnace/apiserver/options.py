@@ -65,6 +65,10 @@ class Options:
     proxy_client_key_file: Path | None = None
     requestheader_client_ca_file: Path | None = None  # who signs the certificates of front proxies that we believe
     requestheader_allowed_names: tuple[str, ...] = ()  # common names of theirs; any when empty
+    requestheader_username_headers: tuple[str, ...] = ("X-Remote-User",)  # where they say who asks
+    requestheader_uid_headers: tuple[str, ...] = ("X-Remote-Uid",)
+    requestheader_group_headers: tuple[str, ...] = ("X-Remote-Group",)
+    requestheader_extra_headers_prefix: tuple[str, ...] = ("X-Remote-Extra-",)
 
     kubelet_client_certificate: Path | None = None
     kubelet_client_key: Path | None = None
@@ -77,6 +81,7 @@ class Options:
         "ExternalIP",
     )
 
+    allow_privileged: bool = True  # whether pods may have privileged containers
     feature_gates: Mapping[str, bool] = field(default_factory=dict)  # what --feature-gates says
     minor: int | None = None  # which Kubernetes 1.<minor> to be; the newest when None
     runtime_config: RuntimeConfig = field(default_factory=RuntimeConfig)  # which versions to serve

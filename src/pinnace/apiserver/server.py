@@ -38,7 +38,7 @@ from pinnace.apiserver.customresources.manager import CustomResources
 from pinnace.apiserver.draining import Draining
 from pinnace.apiserver.event_ttl import EventTtl
 from pinnace.apiserver.flowcontrol.limiter import Limiter
-from pinnace.apiserver.front_proxy import FrontProxies
+from pinnace.apiserver.front_proxy import FrontProxies, ProxyHeaders
 from pinnace.apiserver.identity import Addresses, IdentityLease
 from pinnace.apiserver.legacy_tokens import LegacyTokens
 from pinnace.apiserver.metrics import Metrics
@@ -71,7 +71,12 @@ class ApiServer:
         self.store = store
         self.addresses: list[tuple[str, int]] = []  # where it listens, real ports; after `start`
         schemas = Schemas.load(options.minor).fork()
-        registry = Registry(schemas.minor, options.runtime_config, options.feature_gates)
+        registry = Registry(
+            schemas.minor,
+            options.runtime_config,
+            options.feature_gates,
+            allow_privileged=options.allow_privileged,
+        )
         storage = Storage(store, registry.kinds)
         tokens = ServiceAccountTokens(
             storage,
@@ -301,6 +306,10 @@ def _modes(options: Options, closing: contextlib.AsyncExitStack) -> Sequence[Mod
     return chain_of(options, closing)
 
 
+def _lowered(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name.lower() for name in names)
+
+
 def _front_proxies(options: Options, features: FeatureGates) -> FrontProxies | None:
     if options.requestheader_client_ca_file is None:
         return None
@@ -308,7 +317,12 @@ def _front_proxies(options: Options, features: FeatureGates) -> FrontProxies | N
         options.requestheader_client_ca_file,
         options.client_ca_file,
         options.requestheader_allowed_names,
-        tells_uid=features.enabled("RemoteRequestHeaderUID"),
+        ProxyHeaders(
+            username=_lowered(options.requestheader_username_headers),
+            uid=_lowered(options.requestheader_uid_headers) if features.enabled("RemoteRequestHeaderUID") else (),
+            groups=_lowered(options.requestheader_group_headers),
+            extra=_lowered(options.requestheader_extra_headers_prefix),
+        ),
     )
 
 

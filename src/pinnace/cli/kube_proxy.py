@@ -23,7 +23,7 @@ from pinnace.cli.serving import (
     verbosity_option,
 )
 from pinnace.cli.told import told_flags
-from pinnace.cli.values import LISTEN, NAMES, NETWORKS, of_each_family, switch
+from pinnace.cli.values import FILE, LISTEN, NAMES, NETWORKS, of_each_family, switch
 from pinnace.cli.versions import feature_gates_option, read_features
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def has_ipv6() -> bool:
 
 @click.command("kube-proxy")
 @kubeconfig_option
+@click.option("--config", type=FILE, help="A KubeProxyConfiguration; flags that are given go before it.")
 @click.option("--hostname-override", default="", help="This node's name.  [default: the host name]")
 @click.option("--cluster-cidr", type=NETWORKS, default="", help="Addresses of pods, of one family or both.")
 @click.option("--proxy-mode", default="nftables", show_default=True, help="How traffic is led; only nftables.")
@@ -77,12 +78,13 @@ def has_ipv6() -> bool:
 def command(verbosity: int, **flags: Any) -> None:
     """Run the service proxy alone, in the foreground."""
     require_root("kube-proxy")
+    flags, gates = with_file(flags)
     if flags["proxy_mode"] not in ("", "nftables"):
         raise click.BadParameter(f'"{flags["proxy_mode"]}" is not offered: only nftables is', param_hint="--proxy-mode")
     if flags["cleanup"]:
         _clean_up()
         return
-    features = read_features(flags, NEWEST)
+    features = read_features(flags, NEWEST, gates)
     api = connection(flags["kubeconfig"])
     options = _options(flags, features)
     name = flags["hostname_override"] or host_name()
@@ -101,6 +103,27 @@ def command(verbosity: int, **flags: Any) -> None:
         return serve()
 
     run("kube-proxy", verbosity, start, features)
+
+
+def with_file(flags: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bool]]:
+    """The flags, with the word of --config for those that are not given; and its feature gates."""
+    if flags["config"] is None:
+        return flags, {}
+    from click.core import ParameterSource
+
+    from pinnace.machinery.configuration import ConfigurationError
+    from pinnace.proxy.configuration import read_configuration
+
+    context = click.get_current_context()
+    options = {parameter.name: parameter for parameter in context.command.params}
+    try:
+        told, gates = read_configuration(flags["config"].read_text())
+    except (ConfigurationError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{flags['config']}: {error}", param_hint="--config") from None
+    given = {flag for flag in told if context.get_parameter_source(flag) is ParameterSource.COMMANDLINE}
+    return flags | {
+        flag: options[flag].type_cast_value(context, value) for flag, value in told.items() if flag not in given
+    }, gates
 
 
 def _options(flags: dict[str, Any], features: FeatureGates) -> ProxyOptions:

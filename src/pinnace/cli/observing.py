@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pinnace.cli import delegated
 from pinnace.cli.certificate import certificate_options
 from pinnace.cli.serving import own_certificate
 from pinnace.cli.values import Decorator, switch
 
 if TYPE_CHECKING:
+    from pinnace.cli.delegated import Access
     from pinnace.client.client import Client
     from pinnace.machinery.metrics import Family
     from pinnace.wire.http import AnyResponse, Request, Response
@@ -40,6 +42,7 @@ def observing_options(port: int) -> Callable[[Callable[..., Any]], Callable[...,
             help=f"Their port, {port} in the original; 0 serves none.",
         ),
         certificate_options("/var/run/kubernetes"),
+        *delegated.OPTIONS,
         switch("--profiling", default=True, show_default=True, help="Tell at /debug/pprof/ what the server is doing."),
     ]
 
@@ -67,25 +70,27 @@ async def observed(
         raise click.BadParameter("give both or none", param_hint="--tls-cert-file, --tls-private-key-file")
     if not files[0]:
         files = own_certificate(flags["cert_dir"], pages.component, flags["bind_address"])
-    observer = Observer(client, pages, families, profiling=flags["profiling"])
-    address = (flags["bind_address"], flags["secure_port"])
-    server = await serve(observer.handle, [address], TlsConfig(files[0], files[1], None, ("http/1.1",)))
-    try:
-        yield
-    finally:
-        await server.close(1.0)
+    proxies = flags["requestheader_client_ca_file"]
+    tls = TlsConfig(files[0], files[1], flags["client_ca_file"], ("http/1.1",), (proxies,) if proxies else ())
+    async with delegated.access(client, pages.component, flags) as access:
+        observer = Observer(access, pages, families, profiling=flags["profiling"])
+        server = await serve(observer.handle, [(flags["bind_address"], flags["secure_port"])], tls)
+        try:
+            yield
+        finally:
+            await server.close(1.0)
 
 
 class Observer:
-    """Answers for a server that acts through `client`."""
+    """Answers for a server; `access` says to whom."""
 
     def __init__(
-        self, client: Client, pages: ZPages, families: Iterable[Family] = (), *, profiling: bool = False
+        self, access: Access, pages: ZPages, families: Iterable[Family] = (), *, profiling: bool = False
     ) -> None:
         from pinnace.client import measures
         from pinnace.wire.process_metrics import process_families
 
-        self._client = client
+        self._access = access
         self._profiling = profiling
         self._pages = pages
         pages.paths = _PATHS
@@ -106,7 +111,7 @@ class Observer:
             checks: dict[str, health.Check] = {"ping": lambda: "", "leaderElection": lambda: ""}
             return health.answer(endpoint, name, checks, "verbose" in request.params(), request.param_list("exclude"))
         try:
-            refused = await self._refused(request)
+            refused = await self._access.refused(request)
         except ApiError as error:
             return Response(500, _TEXT, f"Internal Server Error: {error.message}\n".encode())
         if refused is not None:
@@ -124,40 +129,3 @@ class Observer:
             return None
         found = profiling.answer(request)
         return found if found is None or isinstance(found, Response) else await found
-
-    async def _refused(self, request: Request) -> Response | None:
-        """The answer to who may not; None for who may. Raises ApiError where the API server cannot be asked."""
-        from pinnace.apis.resources import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS
-        from pinnace.wire.http import Response
-
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        user: dict[str, Any] = {"username": "system:anonymous", "groups": ["system:unauthenticated"]}
-        if scheme.lower() == "bearer" and token:
-            asked = {
-                "apiVersion": "authentication.k8s.io/v1",
-                "kind": "TokenReview",
-                "metadata": {},
-                "spec": {"token": token.strip()},
-            }
-            status = (await self._client.create(TOKEN_REVIEWS, asked)).get("status") or {}
-            if not status.get("authenticated"):
-                return Response(401, _TEXT, b"Unauthorized\n")
-            user = status["user"]
-        verb = "get" if request.method in ("GET", "HEAD") else request.method.lower()
-        review = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SubjectAccessReview",
-            "metadata": {},
-            "spec": {
-                "user": user["username"],
-                "groups": user.get("groups") or [],
-                "uid": user.get("uid", ""),
-                "extra": user.get("extra") or {},
-                "nonResourceAttributes": {"path": request.path, "verb": verb},
-            },
-        }
-        verdict = (await self._client.create(SUBJECT_ACCESS_REVIEWS, review)).get("status") or {}
-        if verdict.get("allowed"):
-            return None
-        words = f'forbidden: User "{user["username"]}" cannot {verb} path "{request.path}"'
-        return Response(403, _TEXT, f"{words}\n".encode())

@@ -53,6 +53,13 @@ def election_options(name: str) -> Decorator:
             show_default=True,
             help="Act only while holding the lease: several may run, one acts.",
         ),
+        click.option(
+            "--leader-elect-resource-lock",
+            type=click.Choice(("leases",)),
+            default="leases",
+            show_default=True,
+            help="What is held: a Lease.",
+        ),
         click.option("--leader-elect-resource-name", default=name, show_default=True, help="The lease's name."),
         click.option(
             "--leader-elect-resource-namespace", default="kube-system", show_default=True, help="Its namespace."

@@ -22,10 +22,10 @@ def config_map(options: Options) -> Obj:
         data |= {
             "requestheader-allowed-names": _listed(*options.requestheader_allowed_names),
             "requestheader-client-ca-file": options.requestheader_client_ca_file.read_text(),
-            "requestheader-extra-headers-prefix": _listed("X-Remote-Extra-"),
-            "requestheader-group-headers": _listed("X-Remote-Group"),
-            "requestheader-uid-headers": _listed("X-Remote-Uid"),
-            "requestheader-username-headers": _listed("X-Remote-User"),
+            "requestheader-extra-headers-prefix": _listed(*options.requestheader_extra_headers_prefix),
+            "requestheader-group-headers": _listed(*options.requestheader_group_headers),
+            "requestheader-uid-headers": _listed(*options.requestheader_uid_headers),
+            "requestheader-username-headers": _listed(*options.requestheader_username_headers),
         }
     meta = {"name": NAME, "namespace": NAMESPACE}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}

@@ -67,8 +67,24 @@ options = section(
     click.option(
         "--requestheader-allowed-names", type=NAMES, default="", help="Common names of such proxies.  [default: any]"
     ),
+    *(
+        click.option(f"--requestheader-{name}", type=NAMES, default=default, show_default=True, help=words)
+        for name, default, words in (
+            ("username-headers", "X-Remote-User", "Headers in which they name who asks."),
+            ("uid-headers", "X-Remote-Uid", "Headers in which they tell the UID."),
+            ("group-headers", "X-Remote-Group", "Headers in which they name groups."),
+            ("extra-headers-prefix", "X-Remote-Extra-", "What headers begin with that tell more."),
+        )
+    ),
 )
 
+_REQUEST_HEADERS = (
+    "requestheader_allowed_names",
+    "requestheader_username_headers",
+    "requestheader_uid_headers",
+    "requestheader_group_headers",
+    "requestheader_extra_headers_prefix",
+)
 _AS_THEY_ARE = (
     "client_ca_file",
     "token_auth_file",
@@ -95,7 +111,7 @@ def read(flags: dict[str, Any]) -> dict[str, Any]:
         "service_account_key_files": flags["key_files"],
         "service_account_max_token_expiration": int(longest),
         "api_audiences": tuple(filter(None, flags["api_audiences"].split(","))),
-        "requestheader_allowed_names": tuple(flags["requestheader_allowed_names"]),
+        **{name: tuple(flags[name]) for name in _REQUEST_HEADERS},
     }
     issuers = tuple(filter(None, flags["service_account_issuer"]))
     if issuers:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pinnace.cli.apiserver_flags.section import section
-from pinnace.cli.values import FILE, NETWORKS, of_each_family
+from pinnace.cli.values import FILE, NAMES, NETWORKS, of_each_family, switch
 from pinnace.cli.versions import emulated_version_option, feature_gates_option, read_features, read_minor
 
 if TYPE_CHECKING:
@@ -28,6 +28,14 @@ options = section(
     click.option("--proxy-client-key-file", type=FILE, help="Its key."),
     click.option("--kubelet-client-certificate", type=FILE, help="Certificate to reach kubelets with."),
     click.option("--kubelet-client-key", type=FILE, help="Its key."),
+    click.option(
+        "--kubelet-preferred-address-types",
+        type=NAMES,
+        default="InternalIP,Hostname,InternalDNS,ExternalDNS,ExternalIP",
+        show_default=True,
+        help="By which of a node's addresses its kubelet is reached, the best first.",
+    ),
+    switch("--allow-privileged", default=True, show_default=True, help="Take pods with privileged containers."),
     click.option("--kubelet-certificate-authority", type=FILE, help="Who signs kubelets' certificates."),
     emulated_version_option,
     feature_gates_option,
@@ -53,6 +61,8 @@ def read(flags: dict[str, Any]) -> dict[str, Any]:
         **{name: flags[name] for name in _AS_THEY_ARE},
         "service_cluster_ip_range": ",".join(of_each_family(flags, "service_cluster_ip_range", needed=True)),
         "service_node_port_range": _ports(flags["service_node_port_range"]),
+        "kubelet_preferred_address_types": tuple(flags["kubelet_preferred_address_types"]),
+        "allow_privileged": flags["allow_privileged"],
         "minor": minor,
         "feature_gates": read_features(flags, minor).chosen,
         "runtime_config": _runtime_config(flags["runtime_config"]),
