@@ -323,3 +323,24 @@ async def test_plugins_that_are_off_unless_asked_for(pki: Path, tmp_path: Path) 
         }
         refused = await cluster.refused("POST", f"{NAMESPACE}/services", service)
         assert refused.message == ('services "s" is forbidden: Use of external IPs is denied by admission control.')
+
+
+async def test_administrative_access_to_devices_is_for_marked_namespaces(cluster: Cluster) -> None:
+    wanted = {"name": "r", "exactly": {"deviceClassName": "gpu", "adminAccess": True}}
+    spec = {"devices": {"requests": [{"name": "q", "exactly": {"deviceClassName": "gpu"}}, wanted]}}
+    group = "/apis/resource.k8s.io/v1/namespaces/default"
+    claim = {"metadata": {"name": "c"}, "spec": spec}
+    template = {"metadata": {"name": "t"}, "spec": {"spec": spec}}
+    why = (
+        "spec.devices.requests[1].adminAccess: Forbidden: admin access to devices requires the "
+        "`resource.kubernetes.io/admin-access: true` label on the containing namespace"
+    )
+    error = await cluster.refused("POST", f"{group}/resourceclaims", claim)
+    assert (error.code, error.message) == (422, f'ResourceClaim.resource.k8s.io "c" is invalid: {why}')
+    error = await cluster.refused("POST", f"{group}/resourceclaimtemplates", template)
+    assert error.message == f'ResourceClaimTemplate.resource.k8s.io "t" is invalid: {why}'
+    namespace = await cluster.request("GET", NAMESPACE)
+    namespace["metadata"].setdefault("labels", {})["resource.kubernetes.io/admin-access"] = "true"
+    await cluster.request("PUT", NAMESPACE, namespace)
+    for path, obj in (("resourceclaims", claim), ("resourceclaimtemplates", template)):
+        assert (await cluster.request("POST", f"{group}/{path}", obj))["metadata"]["name"]

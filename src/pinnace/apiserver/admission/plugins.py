@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from pinnace.apiserver.admission.admin_access import AdminAccess
 from pinnace.apiserver.admission.always import AlwaysAdmit, AlwaysDeny
 from pinnace.apiserver.admission.certificates import (
     CertificateApproval,
@@ -139,7 +140,7 @@ def build(
         _named(name, plugin)
     found = [(dynamic or {}).get(name) for name in _WEBHOOKS if is_on(name, enabled, disabled)]
     unique = list(dict.fromkeys(plugin for plugin in found if plugin is not None))
-    always = [CertificateRequester(), Escalation(), PolicyAuthors()]
+    always = [AdminAccess(), CertificateRequester(), Escalation(), PolicyAuthors()]
     return [*chosen(_BEFORE_WEBHOOKS), *always, *unique, *chosen(_AFTER_WEBHOOKS)]
 
 
