@@ -34,15 +34,16 @@ from pinnace.kubelet.image_gc import ImageCollector, ImageGCPolicy
 from pinnace.kubelet.images import ImagePuller
 from pinnace.kubelet.lease import NodeLease
 from pinnace.kubelet.machine_info import has_apparmor
-from pinnace.kubelet.node_status import NodeStatus
+from pinnace.kubelet.node_status import NodeStatus, capacity
 from pinnace.kubelet.objects import ObjectFetcher
 from pinnace.kubelet.options import KubeletOptions
 from pinnace.kubelet.pleg import Pleg
 from pinnace.kubelet.plugin_sockets import Handler, PluginSockets
 from pinnace.kubelet.pod_usage import UsageReader
 from pinnace.kubelet.pod_workers import PodWorker, Stage
-from pinnace.kubelet.pods import is_mirror, is_static
+from pinnace.kubelet.pods import amount_of, is_mirror, is_static
 from pinnace.kubelet.probes import Probes
+from pinnace.kubelet.qos_cgroups import QosCgroups
 from pinnace.kubelet.resizing import Resizing
 from pinnace.kubelet.runtime_health import RuntimeHealth
 from pinnace.kubelet.runtime_status import PodRuntimeStatus, RuntimeCache, container_name
@@ -147,6 +148,8 @@ class Kubelet:
         self.node.swap_capacity = self.node_status.machine.swap
         self.node_status.volumes_in_use = self.node.csi.in_use
         csi.adopt(self.node.csi, options.pods_dir)
+        gives = capacity(options, self.node_status.machine)[1]
+        self._qos = QosCgroups(options.cgroup_root, amount_of("cpu", gives["cpu"]))
         self.usages = UsageReader(runtime, options)
         self.image_disk = ImageDisk(images, options.root_dir)
         self.summary = Summary(self)
@@ -415,7 +418,15 @@ class Kubelet:
         if refusal is not None:
             return refusal
         self._make_room(pod)
-        return admission.admit(pod, self._others(uid_of(pod)), self.node_object())
+        others = self._others(uid_of(pod))
+        refusal = admission.admit(pod, others, self.node_object())
+        if refusal is None:
+            self._divide_cpu([*others, pod])
+        return refusal
+
+    def _divide_cpu(self, pods: list[Obj]) -> None:
+        if self.node.cgroups is not None:
+            self._qos.apply(self.node.cgroups, pods)
 
     def _make_room(self, pod: Obj) -> None:
         """End others for a critical pod that the node has no room for. Raises Postponed until they have ended."""
@@ -518,6 +529,7 @@ class Kubelet:
             await gc.collect_beyond_all(self.node)
             await gc.collect_directories(self.node, {*self.workers, *self.node.cache.pods})
             self.node.crashes.collect()
+            self._divide_cpu(self._others(""))
             self.node.resizing.retry()
             self._share_classes()
             self.node.managers.keep_only(self.workers)
