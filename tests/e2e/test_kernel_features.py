@@ -49,6 +49,8 @@ def test_a_strict_policy_keeps_groups_of_the_image_out(cluster: Cluster, namespa
     cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/p", "--timeout=60s")
     groups = cluster.kubectl("-n", namespace, "exec", "p", "--", "grep", "Groups:", "/proc/self/status").stdout
     assert groups.split() == ["Groups:", "4242"]
+    [status] = cluster.json("-n", namespace, "get", "pod", "p")["status"]["containerStatuses"]
+    assert status["user"] == {"linux": {"uid": 0, "gid": 0, "supplementalGroups": [4242]}}
 
 
 @pytest.fixture

@@ -281,6 +281,20 @@ class Container:
 
 
 @dataclass(slots=True, kw_only=True)
+class LinuxContainerUser:
+    """Who a container's first process was at its start."""
+
+    uid: int
+    gid: int
+    supplemental_groups: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
+class ContainerUser:
+    linux: LinuxContainerUser | None = None
+
+
+@dataclass(slots=True, kw_only=True)
 class ContainerStatus:
     id: str
     metadata: ContainerMetadata
@@ -299,6 +313,7 @@ class ContainerStatus:
     mounts: list[Mount] = field(default_factory=list)
     log_path: str = ""  # absolute
     resources: LinuxContainerResources | None = None
+    user: ContainerUser | None = None
 
 
 @dataclass(slots=True, kw_only=True)

@@ -38,6 +38,7 @@ class Report:
     scheme: str = "pinnace"
     terminating: bool = False  # the kubelet is stopping the pod: nothing will be restarted
     restarts: Callable[[Obj, ContainerStatus], bool] = lambda _container, _status: False
+    tells_users: bool = False  # whether it shows who containers run as (1.33)
     tells_images: bool = False  # whether this minor of the API shows what images are mounted as volumes (1.36)
     tells_pod_resources: bool = False  # whether it shows the resources of the pod as a whole (1.35)
     resizes: list[Obj] = field(default_factory=list)  # the pod's conditions that tell of a resize
@@ -118,6 +119,10 @@ def one_status(
         if requests:
             shown["allocatedResources"] = requests
         shown["resources"] = actual_resources(container["resources"], newest)
+    if report.tells_users and newest.user is not None and newest.user.linux is not None:
+        who = newest.user.linux
+        groups = {"supplementalGroups": who.supplemental_groups} if who.supplemental_groups else {}
+        shown["user"] = {"linux": {"uid": who.uid, "gid": who.gid, **groups}}
     if container.get("volumeMounts"):
         images = {mount.container_path: mount.image.image for mount in newest.mounts if mount.image}
         shown["volumeMounts"] = [_mount_status(mount, images, report) for mount in container["volumeMounts"]]

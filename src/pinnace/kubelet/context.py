@@ -133,6 +133,7 @@ class Node:
             terminating=terminating,
             restarts=lambda container, status: restarts(pod, container, status.exit_code),
             tells_pod_resources=self.options.minor >= 35,
+            tells_users=self.options.minor >= 33,
             tells_images=self.options.minor >= 36,
             resizes=self.resizing.conditions(uid_of(pod)),
         )

@@ -28,9 +28,11 @@ from pinnace.cri.api import (
     ContainerState,
     ContainerStats,
     ContainerStatus,
+    ContainerUser,
     CriError,
     Device,
     LinuxContainerResources,
+    LinuxContainerUser,
     NamespaceMode,
 )
 from pinnace.cri.engine import cdi, image_volumes, propagation, seccomp, spec
@@ -296,6 +298,9 @@ class Containers:
         for fd in fds:
             self._monitor.keep_terminal(record.id, fd)
         record.pid = answer["pid"]
+        if answer.get("user"):  # a monitor of an earlier version does not tell
+            uid, gid, groups = answer["user"]
+            record.user = ContainerUser(linux=LinuxContainerUser(uid=uid, gid=gid, supplemental_groups=groups))
         started, _ = await self._monitor.call("start", id=record.id)
         record.started_at = started["started"]
 
@@ -444,6 +449,7 @@ class Containers:
             mounts=record.config.mounts,
             log_path=record.log_path,
             resources=record.config.linux.resources,
+            user=record.user,
         )
 
     async def stats(self) -> list[ContainerStats]:

@@ -105,7 +105,7 @@ def container(channel: socket.socket, bundle: str, spec: Spec, request: dict[str
     rootfs.finish(spec)
     environment = _environment(process, home)
     executable = find_executable(process["args"][0], environment.get("PATH", DEFAULT_PATH), process.get("cwd") or "/")
-    report(channel, {"created": True}, fds)
+    report(channel, {"created": True, "user": [uid, gid, groups]}, fds)
     for fd in fds:
         os.close(fd)
     _wait_gate(gate)

@@ -255,7 +255,7 @@ class Monitor:
                 "private_pids": process.private_pids,
             }
             write_json(f"{bundle}/state.json", record)
-            self.answer(client, number, {"pid": process.pid}, fds)
+            self.answer(client, number, {"pid": process.pid, "user": message.get("user")}, fds)
 
         process.on_report = reported
         self.containers[process.id] = process

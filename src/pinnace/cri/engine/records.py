@@ -19,7 +19,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import orjson
 
-from pinnace.cri.api import ContainerConfig, ContainerState, PodSandboxConfig
+from pinnace.cri.api import ContainerConfig, ContainerState, ContainerUser, PodSandboxConfig
 
 T = TypeVar("T")
 
@@ -56,6 +56,7 @@ class ContainerRecord:
     message: str = ""
     pid: int = 0
     removing: bool = False
+    user: ContainerUser | None = None  # once it was started
 
     @property
     def state(self) -> ContainerState:
