@@ -8,7 +8,7 @@ from typing import Any
 from tests.apis.tables.core import IMMUTABLE, NOT_A_LABEL, NOT_A_SUBDOMAIN
 from tests.apis.tables.networking import NOT_A_PORT, NOT_AN_IP
 from tests.apis.tables.table import GONE, Cases, Table
-from tests.apis.tables.workloads import CONTAINER, NEGATIVE, WHOLE_SPEC
+from tests.apis.tables.templates import CONTAINER, NEGATIVE, WHOLE_SPEC
 
 C = "spec.containers[0]"
 NOT_CHANGED = (
