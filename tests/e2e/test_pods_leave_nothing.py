@@ -13,13 +13,14 @@ import pytest
 from pinnace.cluster.profile import Profile
 from tests.e2e.conftest import Cluster
 from tests.e2e.pods import Obj, container, pod
-from tests.e2e.test_crash import processes
+from tests.e2e.test_crash import kill, processes
 from tests.e2e.test_leaves_nothing import Trace, left_behind
 from tests.e2e.test_pod_life import create, wait
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
 PODS = 100  # of each kind
+CHURNED = 20
 LIMIT = 60.0  # seconds for the last chores after the last pod
 FOREVER = "trap exit TERM; sleep 86400 & wait"
 
@@ -84,36 +85,92 @@ def target(link: Path) -> str:
         return ""  # closed meanwhile
 
 
-def test_two_hundred_pods_leave_nothing(cluster: Cluster, namespace: str) -> None:
-    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "config"}, "data": {"key": "value"}}
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "secret"}, "stringData": {"key": "value"}}
-    create(cluster, namespace, config, secret, pod("first", container("c", "exit 0"), restartPolicy="Never"))
-    wait(cluster, namespace, "pod/first", ".status.phase", "Succeeded")
-    cluster.kubectl("-n", namespace, "delete", "pod", "first")  # what there is but once, like the bridge, stays
-    before, open_before = trace(cluster), descriptors(cluster)
-    labels = {"app": "many"}
-    running = {"metadata": {"labels": labels}, "spec": spec(FOREVER)}
-    ending = {"metadata": {"labels": labels}, "spec": spec("exit 0", restartPolicy="Never")}
-    create(
-        cluster, namespace,
-        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "many"},
-         "spec": {"replicas": PODS, "selector": {"matchLabels": labels}, "template": running}},
-    )  # fmt: skip
-    cluster.kubectl("-n", namespace, "rollout", "status", "deployment/many", "--timeout=120s")
-    assert len(trace(cluster)["links"] - before["links"]) == PODS
-    cluster.kubectl("-n", namespace, "delete", "deployment", "many", "--cascade=foreground", "--timeout=120s")
-    cluster.kubectl("-n", namespace, "wait", "--for=delete", "pod", "-l", "app=many", "--timeout=120s")
-    create(
-        cluster, namespace,
-        {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "many"},
-         "spec": {"completions": PODS, "parallelism": PODS, "template": ending}},
-    )  # fmt: skip
-    cluster.kubectl("-n", namespace, "wait", "--for=condition=Complete", "job/many", "--timeout=120s")
-    cluster.kubectl("-n", namespace, "delete", "job", "many", "--cascade=foreground", "--timeout=120s")
+def what_is_left(cluster: Cluster, before: Trace, open_before: Counter[str]) -> tuple[Trace, Counter[str]]:
+    """What there is more than before, once nothing is or at the end of all patience."""
     deadline = time.monotonic() + LIMIT
     while True:
         left, still_open = left_behind(before, trace(cluster)), descriptors(cluster) - open_before
         if not (left or still_open) or time.monotonic() > deadline:
-            break
+            return left, still_open
         time.sleep(0.2)  # files of a pod go a moment after its object
-    assert (left, still_open) == ({}, Counter())
+
+
+NOTHING: tuple[Trace, Counter[str]] = ({}, Counter())
+CONFIG: Obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "config"}, "data": {"key": "value"}}
+SECRET: Obj = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "secret"}, "stringData": {"key": "value"}}
+
+
+def prepare(cluster: Cluster, namespace: str) -> None:
+    """Objects that the pods mount, and a first pod: what it leaves is there but once, like the bridge."""
+    create(cluster, namespace, CONFIG, SECRET, pod("first", container("c", "exit 0"), restartPolicy="Never"))
+    wait(cluster, namespace, "pod/first", ".status.phase", "Succeeded")
+    cluster.kubectl("-n", namespace, "delete", "pod", "first")
+
+
+def deployment(replicas: int) -> Obj:
+    labels = {"app": "many"}
+    template = {"metadata": {"labels": labels}, "spec": spec(FOREVER)}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "many"},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template},
+    }
+
+
+def job(completions: int) -> Obj:
+    template = {"metadata": {"labels": {"app": "many"}}, "spec": spec("exit 0", restartPolicy="Never")}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "many"},
+        "spec": {"completions": completions, "parallelism": completions, "backoffLimit": 100, "template": template},
+    }
+
+
+def gone(cluster: Cluster, namespace: str, name: str) -> None:
+    cluster.kubectl("-n", namespace, "delete", name, "--cascade=foreground", "--timeout=120s")
+    cluster.kubectl("-n", namespace, "wait", "--for=delete", "pod", "-l", "app=many", "--timeout=120s")
+
+
+def test_two_hundred_pods_leave_nothing(cluster: Cluster, namespace: str) -> None:
+    prepare(cluster, namespace)
+    before, open_before = trace(cluster), descriptors(cluster)
+    create(cluster, namespace, deployment(PODS))
+    cluster.kubectl("-n", namespace, "rollout", "status", "deployment/many", "--timeout=120s")
+    assert len(trace(cluster)["links"] - before["links"]) == PODS
+    gone(cluster, namespace, "deployment/many")
+    create(cluster, namespace, job(PODS))
+    cluster.kubectl("-n", namespace, "wait", "--for=condition=Complete", "job/many", "--timeout=120s")
+    gone(cluster, namespace, "job/many")
+    assert what_is_left(cluster, before, open_before) == NOTHING
+
+
+def test_kills_while_pods_come_and_go_leave_nothing(cluster: Cluster, namespace: str) -> None:
+    """The kubelet with its engine, the containers' monitor, and both at once."""
+    prepare(cluster, namespace)
+    before = trace(cluster)
+
+    def happened() -> int:
+        return cluster.kubectl("-n", namespace, "get", "events", "-o", "name").stdout.count("\n")
+
+    def kill_servers(*names: str) -> None:
+        """Kill them, and wait until their successors have got further with the pods."""
+        seen, deadline = happened(), time.monotonic() + LIMIT
+        kill([pid for pid, command in processes(cluster).items() if any(name in command for name in names)])
+        while happened() <= seen:
+            assert time.monotonic() < deadline, f"nothing goes on after {names} were killed"
+
+    create(cluster, namespace, deployment(CHURNED))
+    kill_servers("cluster.node")
+    kill_servers("cluster.node", "engine.monitor")
+    cluster.kubectl("-n", namespace, "rollout", "status", "deployment/many", "--timeout=120s")
+    cluster.kubectl("-n", namespace, "delete", "deployment", "many", "--wait=false")
+    kill_servers("cluster.node")
+    cluster.kubectl("-n", namespace, "wait", "--for=delete", "pod", "-l", "app=many", "--timeout=120s")
+    create(cluster, namespace, job(CHURNED))
+    kill_servers("engine.monitor")
+    cluster.kubectl("-n", namespace, "wait", "--for=condition=Complete", "job/many", "--timeout=120s")
+    gone(cluster, namespace, "job/many")
+    left, _ = what_is_left(cluster, before, descriptors(cluster))
+    assert left == {}
