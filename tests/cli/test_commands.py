@@ -140,7 +140,7 @@ def test_a_flag_that_cannot_be_is_one_clear_line(
         (["kubelet", "--image-service-endpoint=unix:///run/x.sock"], "the embedded engine has its own images"),
         (
             ["kubelet", "--container-runtime-endpoint=unix:///run/x.sock", "--cni-conf-dir=/x"],
-            "another container runtime calls its CNI plugins itself",
+            "another container runtime has its own CNI plugins and OCI runtimes",
         ),
         (["kube-proxy", "--proxy-mode=ipvs"], '"ipvs" is not offered: only nftables is'),
         (["kube-proxy", "--nodeport-addresses=203.0.113.0/24"], "this host has no address in 203.0.113.0/24"),

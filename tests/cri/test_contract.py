@@ -142,7 +142,7 @@ def containerd(archive: Path) -> Iterator[Containerd]:
             path.rmdir()
 
 
-@pytest.fixture(params=["engine", "engine over its socket", "containerd"])
+@pytest.fixture(params=["engine", "engine over its socket", "engine on runc", "containerd"])
 async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Subject]:
     if request.param == "containerd":
         containerd = request.getfixturevalue("containerd")
@@ -158,11 +158,16 @@ async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     network = NetworkOptions(
         bridge=name[:15], table=name, subnets=(f"10.{120 + os.getpid() % 30}.{number % 256}.0/24",)
     )
-    options = EngineOptions(network=network)
+    oci_runtime = ""
+    if request.param == "engine on runc":
+        oci_runtime = shutil.which("runc") or ""
+        if not oci_runtime:
+            pytest.skip("needs runc")
+    options = EngineOptions(network=network, oci_runtime=oci_runtime)
     engine = Engine(tmp_path / "root", tmp_path / "state", options, images=request.getfixturevalue("store"))
     await engine.start()
     try:
-        if request.param == "engine":
+        if request.param != "engine over its socket":
             made = Subject(request.param, engine, engine, tmp_path)
             yield made
             await made.clear()

@@ -5,8 +5,10 @@ Endpoints are written as the kubelet's: `unix:///run/containerd/containerd.sock`
 
 from __future__ import annotations
 
+import os
+import shutil
 import zlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,12 +46,12 @@ class ContainerRuntime:
     endpoint: str
     image_endpoint: str
     request_timeout: float
-    cni: CniOptions | None  # for the engine
+    parts: EngineParts  # for the engine
 
     async def open(self) -> OpenRuntime:
         """Take it into use; another than the embedded engine need not be there yet."""
         if self.directory is not None:
-            engine = make_engine(self.directory, cni=self.cni)
+            engine = make_engine(self.directory, parts=self.parts)
             await engine.start()
             return OpenRuntime(engine, engine, engine.cgroups, engine.stop)
         from pinnace.cri.engine.cgroups import Cgroups
@@ -65,9 +67,14 @@ class ContainerRuntime:
         return OpenRuntime(runtime, images, Cgroups(""), close)
 
 
-def cni_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The flags that put CNI plugins in place of the engine's own network."""
+def engine_flags(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The flags that put other programs in place of what the embedded engine has itself."""
     for option in (
+        click.option(
+            "--oci-runtime",
+            type=Text("program", _program),
+            help="Let this program (runc, crun) run containers, by name or path.  [default: the engine does]",
+        ),
         click.option("--cni-bin-dir", type=_PATHS, help="Where the plugins are, if not in /opt/cni/bin."),
         click.option(
             "--cni-conf-dir",
@@ -79,17 +86,34 @@ def cni_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def read_cni(conf_dir: Path | None, bin_dirs: list[Path] | None) -> CniOptions | None:
-    """What those flags say; either means plugins."""
-    if conf_dir is None and not bin_dirs:
-        return None
-    from pinnace.cri.engine.cni import BIN_DIR, CONF_DIR, CniOptions
+def _program(name: str) -> str:
+    found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin")
+    if found is None:
+        raise ValueError(f'there is no program "{name}"')
+    return str(Path(found).absolute())
 
-    return CniOptions(conf_dir=(conf_dir or CONF_DIR).absolute(), bin_dirs=tuple(bin_dirs or [BIN_DIR]))
+
+@dataclass(frozen=True, slots=True)
+class EngineParts:
+    """The programs that do a part of the embedded engine's work."""
+
+    cni: CniOptions | None = None  # in place of its network
+    oci_runtime: str = ""  # in place of its launcher
+
+
+def read_parts(flags: Mapping[str, Any]) -> EngineParts:
+    """What those flags say; either of the two of CNI means plugins."""
+    conf_dir, bin_dirs = flags["cni_conf_dir"], flags["cni_bin_dir"]
+    cni = None
+    if conf_dir is not None or bin_dirs:
+        from pinnace.cri.engine.cni import BIN_DIR, CONF_DIR, CniOptions
+
+        cni = CniOptions(conf_dir=(conf_dir or CONF_DIR).absolute(), bin_dirs=tuple(bin_dirs or [BIN_DIR]))
+    return EngineParts(cni, flags["oci_runtime"] or "")
 
 
 def choose(
-    endpoint: str, image_endpoint: str, request_timeout: float, cni: CniOptions | None = None
+    endpoint: str, image_endpoint: str, request_timeout: float, parts: EngineParts | None = None
 ) -> ContainerRuntime:
     """Read the endpoints. Raises ValueError with the user's message."""
     scheme, _, path = endpoint.partition("://")
@@ -98,19 +122,19 @@ def choose(
             raise ValueError(f'"{endpoint}" lacks the directory: pinnace:///ITS/DIRECTORY')
         if image_endpoint:
             raise ValueError("the embedded engine has its own images: give no other endpoint for them")
-        return ContainerRuntime(Path(path), "", "", request_timeout, cni)
-    if cni is not None:
-        raise ValueError("another container runtime calls its CNI plugins itself: give no directories of theirs")
+        return ContainerRuntime(Path(path), "", "", request_timeout, parts or EngineParts())
+    if parts not in (None, EngineParts()):
+        raise ValueError("another container runtime has its own CNI plugins and OCI runtimes: give none")
     try:
         from pinnace.cri.remote import parse_endpoint
     except ImportError as error:
         raise ValueError(f"a container runtime's socket needs {error.name}: pip install 'pinnace[cri]'") from error
     for one in filter(None, (endpoint, image_endpoint)):
         parse_endpoint(one)
-    return ContainerRuntime(None, endpoint, image_endpoint, request_timeout, None)
+    return ContainerRuntime(None, endpoint, image_endpoint, request_timeout, EngineParts())
 
 
-def make_engine(directory: Path, cluster_cidrs: Sequence[str] = (), cni: CniOptions | None = None) -> Engine:
+def make_engine(directory: Path, cluster_cidrs: Sequence[str] = (), parts: EngineParts | None = None) -> Engine:
     """The engine of a directory, not started. One in another place than the default has names of its own too."""
     from pinnace.cri.engine.engine import Engine, EngineOptions
     from pinnace.cri.engine.network import NetworkOptions
@@ -121,4 +145,5 @@ def make_engine(directory: Path, cluster_cidrs: Sequence[str] = (), cni: CniOpti
         short = f"{zlib.crc32(str(directory).encode()):08x}"
         network = NetworkOptions(bridge=f"pne-{short}", table=f"pinnace-{short}-engine", cluster_cidrs=cluster_cidrs)
         state = Path("/run/pinnace") / f"engine-{short}"
-    return Engine(directory, state, EngineOptions(network=network, cni=cni))
+    parts = parts or EngineParts()
+    return Engine(directory, state, EngineOptions(network=network, cni=parts.cni, oci_runtime=parts.oci_runtime))

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from pinnace.cli.container_runtime import DEFAULT_DIRECTORY, cni_options, make_engine, read_cni
+from pinnace.cli.container_runtime import DEFAULT_DIRECTORY, engine_flags, make_engine, read_parts
 from pinnace.cli.serving import require_root, run, verbosity_option
 from pinnace.cli.values import DIRECTORY, NETWORKS, Text
 
@@ -36,16 +36,9 @@ def _socket(text: str) -> Path:
     help="Where images and containers are; no other process may use them at the same time.",
 )
 @click.option("--pod-cidr", type=NETWORKS, help="Addresses of pods, until a kubelet tells them.")
-@cni_options
+@engine_flags
 @verbosity_option
-def command(
-    verbosity: int,
-    listen: Path,
-    root: Path,
-    pod_cidr: list[str] | None,
-    cni_conf_dir: Path | None,
-    cni_bin_dir: list[Path] | None,
-) -> None:
+def command(verbosity: int, listen: Path, root: Path, pod_cidr: list[str] | None, **parts: Any) -> None:
     """Run the container engine alone, in the foreground, for others to use."""
     require_root("engine")
     try:
@@ -56,7 +49,7 @@ def command(
     async def start() -> Coroutine[Any, Any, None]:
         import asyncio
 
-        engine = make_engine(root.absolute(), cni=read_cni(cni_conf_dir, cni_bin_dir))
+        engine = make_engine(root.absolute(), parts=read_parts(parts))
         await engine.start()
         if pod_cidr:
             await engine.update_runtime_config(",".join(pod_cidr))

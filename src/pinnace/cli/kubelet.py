@@ -14,7 +14,7 @@ import click
 
 from pinnace.apis.builtin import NEWEST
 from pinnace.cli import kubelet_credentials
-from pinnace.cli.container_runtime import DEFAULT_ENDPOINT, ContainerRuntime, choose, cni_options, read_cni
+from pinnace.cli.container_runtime import DEFAULT_ENDPOINT, ContainerRuntime, choose, engine_flags, read_parts
 from pinnace.cli.kubelet_flags import OPTIONS, more_options
 from pinnace.cli.serving import (
     connect,
@@ -115,7 +115,7 @@ _FLAGS = {
     help="Who makes cgroups, where the container runtime does not say it.  [default: cgroupfs]",
 )
 @more_options
-@cni_options
+@engine_flags
 @feature_gates_option
 @verbosity_option
 def command(verbosity: int, **flags: Any) -> None:
@@ -164,7 +164,7 @@ def _wanted_runtime(flags: dict[str, Any], configured: dict[str, Any]) -> Contai
             chosen["container_runtime_endpoint"] or DEFAULT_ENDPOINT,
             chosen["image_service_endpoint"] or "",
             chosen["runtime_request_timeout"] or 120.0,
-            read_cni(flags["cni_conf_dir"], flags["cni_bin_dir"]),
+            read_parts(flags),
         )
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--container-runtime-endpoint") from None

@@ -124,7 +124,11 @@ class Node:
         return Engine(
             self.base / "root",
             self.base / "state",
-            EngineOptions(network=options, cgroup_prefix=f"/{self.name}"),
+            EngineOptions(
+                network=options,
+                cgroup_prefix=f"/{self.name}",
+                oci_runtime=os.environ.get("PINNACE_TEST_OCI_RUNTIME", ""),
+            ),
             images=self.store,
         )
 

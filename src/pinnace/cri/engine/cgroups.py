@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from pinnace.cri.api import LinuxContainerResources
 
@@ -102,6 +101,10 @@ class Cgroups:
 
     def _relative(self, path: str) -> str:
         return "/".join(part for part in (self._prefix, path.strip("/")) if part)
+
+    def path(self, path: str) -> str:
+        """A cgroup's path from the root of its hierarchy."""
+        return f"/{self._relative(path)}"
 
     def directory(self, controller: str, path: str) -> str:
         """The absolute directory of a cgroup in one hierarchy; empty where the controller is missing."""
@@ -287,8 +290,7 @@ class Cgroups:
                     self.remove_if_empty(parent)
                     parent = os.path.dirname(parent)
             return
-        for base in dict.fromkeys(self._hierarchies.values()):
-            top = Path(base) / self._prefix
+        for top in self._everywhere(""):
             for where, _, _ in os.walk(top, topdown=False):
                 with contextlib.suppress(OSError):
                     os.rmdir(where)

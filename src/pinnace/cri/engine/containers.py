@@ -35,6 +35,7 @@ from pinnace.cri.api import (
     LinuxContainerUser,
     NamespaceMode,
 )
+from pinnace.cri.engine import _syscalls as sys_
 from pinnace.cri.engine import cdi, image_volumes, propagation, seccomp, spec
 from pinnace.cri.engine import cgroups as cgroup_rules
 from pinnace.cri.engine.cgroups import Cgroups
@@ -74,7 +75,9 @@ class Containers:
         images: ImageStore,
         snapshots: Snapshots,
         emit: Emit,
+        oci_runtime: str = "",  # runc or crun; none: the built-in launcher
     ) -> None:
+        self._oci_runtime = oci_runtime
         self._files = RecordFiles(root / "containers")
         self._state = state / "containers"
         self._state.mkdir(parents=True, exist_ok=True)
@@ -207,6 +210,8 @@ class Containers:
         (bundle / "config.json").write_text(json.dumps(document))
 
     def _discard(self, id_: str) -> None:
+        with contextlib.suppress(OSError):
+            sys_.umount(str(self._state / id_ / "rootfs"), sys_.MNT_DETACH)  # an OCI runtime's
         shutil.rmtree(self._state / id_, ignore_errors=True)
         self._snapshots.remove(id_)
 
@@ -280,7 +285,7 @@ class Containers:
         path = self.cgroup(record)
         directories = self._cgroups.create(path)
         self._cgroups.limit(path, config.linux.resources)
-        if not config.linux.security_context.privileged:
+        if not (config.linux.security_context.privileged or self._oci_runtime):
             self._cgroups.allow_devices(path, [*cgroup_rules.DEVICE_RULES, *_device_rules(config.devices)])
         answer, fds = await self._monitor.call(
             "create",
@@ -294,6 +299,7 @@ class Containers:
                 "upper": str(snapshot.upper),
                 "work": str(snapshot.work),
             },
+            oci=self._oci(record),
         )
         for fd in fds:
             self._monitor.keep_terminal(record.id, fd)
@@ -303,6 +309,17 @@ class Containers:
             record.user = ContainerUser(linux=LinuxContainerUser(uid=uid, gid=gid, supplemental_groups=groups))
         started, _ = await self._monitor.call("start", id=record.id)
         record.started_at = started["started"]
+
+    def _oci(self, record: ContainerRecord) -> dict[str, Any] | None:
+        """How the OCI runtime is called for a container, where there is one."""
+        if not self._oci_runtime:
+            return None
+        return {
+            "program": self._oci_runtime,
+            "root": str(self._state.parent / "oci"),
+            "cgroup": self._cgroups.path(self.cgroup(record)),
+            "privileged": record.config.linux.security_context.privileged,
+        }
 
     async def _undo_start(self, record: ContainerRecord) -> None:
         self._monitor.drop_terminal(record.id)

@@ -59,6 +59,7 @@ class EngineOptions:
     network: NetworkOptions = field(default_factory=NetworkOptions)
     cni: CniOptions | None = None  # plugins in place of the built-in network
     cgroup_prefix: str = ""  # put before every cgroup_parent
+    oci_runtime: str = ""  # the program (runc, crun) that runs containers in place of the built-in launcher
 
 
 class Engine:
@@ -94,6 +95,7 @@ class Engine:
             self.images,
             Snapshots(self.images.root),
             self._emit,
+            self.options.oci_runtime,
         )
         self.sessions = Sessions(self.monitor)
         self.monitor.on_lost = self.sessions.fail_all

@@ -86,7 +86,7 @@ def container(channel: socket.socket, bundle: str, spec: Spec, request: dict[str
     cgroups = rootfs.open_cgroups(request["cgroups"])
     program = _seccomp_program(spec)
     gate = os.open(f"{bundle}/gate", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    stdio = [] if process.get("terminal") else _open_stdio(bundle, request.get("stdin", ""))
+    stdio = [] if process.get("terminal") else open_stdio(bundle, request.get("stdin", ""))
     _enter_namespaces(spec)
     if own_users >= 0:
         sys_.set_file_user(*spec["linux"]["root"])  # the layers know no others than the pod's users
@@ -258,7 +258,7 @@ def _enter_namespaces(spec: Spec) -> None:
     sys_.unshare(new)
 
 
-def _open_stdio(bundle: str, stdin: str) -> list[int]:
+def open_stdio(bundle: str, stdin: str) -> list[int]:
     """Standard input, output and error. The writers hold a reader's end too: no SIGPIPE while no monitor reads."""
     if stdin == "once":
         first = os.open(f"{bundle}/stdin", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

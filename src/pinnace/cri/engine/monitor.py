@@ -57,6 +57,7 @@ class Process:
         "exit",
         "id",
         "kind",
+        "oci",
         "on_report",
         "output",
         "pid",
@@ -72,6 +73,7 @@ class Process:
         self.pidfd = -1
         self.cgroups: list[str] = []
         self.private_pids = True  # whether its PID namespace dies with it
+        self.oci: dict[str, Any] | None = None  # the OCI runtime that runs it; None: the built-in launcher
         self.channel: socket.socket | None = None  # to the fork, until execve closes it
         self.on_report: Callable[[dict[str, Any] | None, list[int]], None] | None = None
         self.output: Output | None = None  # a container's
@@ -97,6 +99,8 @@ class Monitor:
         self.clients: dict[int, Client] = {}
         self.containers: dict[str, Process] = {}
         self.by_pid: dict[int, Process] = {}
+        self.helpers = 0  # forks that call an OCI runtime; what they start becomes ours when they end
+        self.strangers: dict[int, int] = {}  # pid -> status of what ended before its helper told of it
         self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self.file_limit = resource.getrlimit(resource.RLIMIT_NOFILE)  # what containers get; this process takes more
         resource.setrlimit(resource.RLIMIT_NOFILE, (self.file_limit[1], self.file_limit[1]))
@@ -220,6 +224,7 @@ class Monitor:
         spec = read_json(f"{bundle}/config.json")
         process = Process("container", request["id"], bundle)
         process.cgroups = request["cgroups"]
+        process.oci = request.get("oci")
         terminal = bool(spec["process"].get("terminal"))
         stdin = request.get("stdin", "")
         os.mkfifo(f"{bundle}/gate", 0o600)
@@ -241,10 +246,13 @@ class Monitor:
             if not message or "created" not in message:
                 self.containers.pop(process.id, None)
                 self.release(process)
+                if process.oci:
+                    self.helper_done()
                 self.answer(client, number, message or {"error": "the container's process ended early"})
                 return
             if fds:
                 output.follow_terminal(fds[0])
+            self.inherit(process, message)
             record = {
                 "pid": process.pid,
                 "start": start_time(process.pid),
@@ -253,6 +261,7 @@ class Monitor:
                 "terminal": terminal,
                 "stdin": stdin,
                 "private_pids": process.private_pids,
+                "oci": process.oci,
             }
             write_json(f"{bundle}/state.json", record)
             self.answer(client, number, {"pid": process.pid, "user": message.get("user")}, fds)
@@ -264,7 +273,13 @@ class Monitor:
                 output.follow_fifos(bundle)
                 if stdin == "once":
                     output.keep_stdin(bundle)
-            self.fork(process, lambda channel: launcher.container(channel, bundle, spec, request), pids)
+            if process.oci:
+                from pinnace.cri.engine import oci_runtime
+
+                self.helpers += 1
+                self.fork(process, lambda channel: oci_runtime.create(channel, bundle, spec, request), None)
+            else:
+                self.fork(process, lambda channel: launcher.container(channel, bundle, spec, request), pids)
         except OSError:
             self.containers.pop(process.id, None)
             self.release(process)
@@ -273,6 +288,9 @@ class Monitor:
     def verb_start(self, client: Client, number: int, request: dict[str, Any], _fds: list[int]) -> None:
         """Open a created container's gate; answers when execve has happened."""
         process = self.find(request["id"])
+        if process.oci:
+            self.ask_runtime(client, number, process, request, "start")
+            return
 
         def reported(message: dict[str, Any] | None, _fds: list[int]) -> None:
             process.on_report = None
@@ -286,6 +304,46 @@ class Monitor:
             reported(None, [])  # adopted: its channel went with the monitor that made it
         else:
             process.on_report = reported
+
+    def ask_runtime(self, client: Client, number: int, process: Process, request: dict[str, Any], what: str) -> None:
+        """Have a fork call the OCI runtime, and answer when it has."""
+        from pinnace.cri.engine import oci_runtime
+
+        helper = Process("helper", process.id, process.bundle)
+        begun = time.time_ns()  # not later than the end of what it starts
+        work: Any = getattr(oci_runtime, what)
+
+        def reported(message: dict[str, Any] | None, _fds: list[int]) -> None:
+            helper.on_report = None
+            message = message or {"error": "the OCI runtime was not called to its end"}
+            self.answer(client, number, {"error": message["error"]} if "error" in message else {"started": begun})
+
+        helper.on_report = reported
+        self.fork(helper, lambda channel: work(channel, process.bundle, request, process.oci), None)
+
+    def inherit(self, process: Process, message: dict[str, Any]) -> None:
+        """What a helper had an OCI runtime start is this process from now on."""
+        if "pid" not in message:
+            return
+        self.by_pid.pop(process.pid, None)
+        self.loop.unwatch(process.pidfd)
+        os.close(process.pidfd)
+        process.pid = message["pid"]
+        try:
+            process.pidfd = os.pidfd_open(process.pid)
+        except OSError:
+            process.pidfd = -1  # it has ended and was reaped
+        status = self.strangers.pop(process.pid, None)
+        self.helper_done()
+        if status is None:
+            self.by_pid[process.pid] = process
+        else:
+            self.loop.guard(functools.partial(self.ended, process, exit_code(status)))
+
+    def helper_done(self) -> None:
+        self.helpers -= 1
+        if not self.helpers:
+            self.strangers.clear()
 
     def verb_kill(self, client: Client, number: int, request: dict[str, Any], _fds: list[int]) -> None:
         """Signal a container's init, or with `all` everything in its cgroup too. A dead one is no error."""
@@ -305,6 +363,9 @@ class Monitor:
                 self.containers[process.id] = process
                 raise RuntimeError("container is still running")
             self.release(process)
+            if process.oci:
+                self.ask_runtime(client, number, process, request, "delete")
+                return
         self.answer(client, number, {})
 
     def verb_state(self, client: Client, number: int, request: dict[str, Any], _fds: list[int]) -> None:
@@ -364,8 +425,11 @@ class Monitor:
             if not answered:
                 answered = True
                 if message and "created" in message:
-                    self.answer(client, number, {"pid": process.pid}, masters)
+                    self.answer(client, number, {"pid": message.get("pid") or process.pid}, masters)
+                    self.inherit(process, message)
                 else:
+                    if container.oci:
+                        self.helper_done()
                     self.answer(client, number, message or {"error": "the process ended early"})
             elif message:
                 process.exit = message  # execve itself failed: the exit event carries the text
@@ -375,12 +439,19 @@ class Monitor:
         process.on_report = reported
         request["cgroups"] = container.cgroups
         target = container.pidfd
-        self.fork(
-            process,
-            lambda channel: launcher.executed(channel, spec, request, os.dup(target), fds),
-            container.pid,
-            keep=[*fds, target],
-        )
+        if container.oci:
+            from pinnace.cri.engine import oci_runtime
+
+            self.helpers += 1
+            oci, bundle = container.oci, container.bundle
+            self.fork(process, lambda channel: oci_runtime.executed(channel, bundle, request, oci, fds), None, keep=fds)
+        else:
+            self.fork(
+                process,
+                lambda channel: launcher.executed(channel, spec, request, os.dup(target), fds),
+                container.pid,
+                keep=[*fds, target],
+            )
         for fd in fds:
             os.close(fd)
 
@@ -477,14 +548,20 @@ class Monitor:
             if pid == 0:
                 return
             process = self.by_pid.pop(pid, None)
+            if process is None and self.helpers:
+                self.strangers[pid] = status
             if process:
-                self.loop.guard(functools.partial(self.ended, process, exit_code(status)))
+                self.loop.guard(functools.partial(self.reaped, process, pid, exit_code(status)))
 
-    def ended(self, process: Process, code: int, unknown: bool = False) -> None:
+    def reaped(self, process: Process, pid: int, code: int) -> None:
         if process.channel is not None:
             self.channel_ready(process)  # what it said last
             if process.channel is not None:
                 self.channel_ready(process)
+        if process.pid == pid:  # and not a helper, whose process goes on as another
+            self.ended(process, code)
+
+    def ended(self, process: Process, code: int, unknown: bool = False) -> None:
         if process.kind == "exec":
             error = (process.exit or {}).get("error")
             self.broadcast({"event": "exec_exit", "exec": process.id, "code": code, "error": error})
@@ -532,6 +609,7 @@ class Monitor:
         process.pid = record["pid"]
         process.cgroups = record["cgroups"]
         process.private_pids = record["private_pids"]
+        process.oci = record.get("oci")
         process.output = Output(self.loop, record["log"])
         try:
             process.pidfd = os.pidfd_open(process.pid)

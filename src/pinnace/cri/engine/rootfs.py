@@ -112,7 +112,7 @@ def open_images(spec: Spec, target: str, users: int = -1) -> dict[int, tuple[int
 def _mount_layers(target: str, layers: Spec, users: int) -> str:
     """Mount the layers at a directory, or below it where they must be shown to other users first; where."""
     if users < 0:
-        _mount_overlay(target, layers)
+        mount_overlay(target, layers)
         return target
     sys_.mount("tmpfs", target, "tmpfs", 0, "mode=755,size=64k")
     moved: Spec = {"lower": []}
@@ -124,7 +124,7 @@ def _mount_layers(target: str, layers: Spec, users: int) -> str:
         moved["upper"] = f"{upper}/{layers['upper'].rpartition('/')[2]}"
         moved["work"] = f"{upper}/{layers['work'].rpartition('/')[2]}"
     os.mkdir(f"{target}/m")
-    _mount_overlay(f"{target}/m", moved)
+    mount_overlay(f"{target}/m", moved)
     return f"{target}/m"
 
 
@@ -150,7 +150,7 @@ def enter(target: str, layers: Spec | None, users: int = -1) -> None:
     os.chdir("/")
 
 
-def _mount_overlay(target: str, layers: Spec) -> None:
+def mount_overlay(target: str, layers: Spec) -> None:
     lower: list[str] = layers["lower"]
     upper, work = layers.get("upper"), layers.get("work")
     paths = [*lower, *([upper, work] if upper and work else [])]
