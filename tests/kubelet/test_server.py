@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -232,6 +233,32 @@ async def test_debugging_can_be_turned_off(running, options):
     options.enable_debugging_handlers = False
     assert await answer(running[0], "/containerLogs/default/p/web") == (405, b"Debug endpoints are disabled.\n")
     assert (await answer(running[0], "/pods"))[0] == 200
+
+
+async def asked(port: int, path: str) -> tuple[int, bytes]:
+    """The answer of a port without TLS."""
+    async with asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        answer = await reader.read()
+        writer.close()
+    return int(answer.split()[1]), answer.partition(b"\r\n\r\n")[2]
+
+
+async def test_ports_without_tls(api, options, start):
+    """Health for the machine's own programs; pods and figures for everybody, where that is asked for."""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        options.healthz_port, options.read_only_port = one.getsockname()[1], other.getsockname()[1]
+    options.address = "127.0.0.1"
+    kubelet = start()
+    await kubelet.pods_known.wait()
+    assert await asked(options.healthz_port, "/healthz") == (200, b"ok")
+    assert (await asked(options.healthz_port, "/pods"))[0] == 404
+    status, body = await asked(options.read_only_port, "/pods")
+    assert (status, orjson.loads(body)["kind"]) == (200, "PodList")
+    assert (await asked(options.read_only_port, "/stats/summary"))[0] == 200
+    for path in ("/exec/default/p/web", "/containerLogs/default/p/web", "/configz", "/run/default/p/web"):
+        assert (await asked(options.read_only_port, path))[0] == 404
 
 
 async def test_a_command_to_its_end(running):

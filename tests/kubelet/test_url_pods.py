@@ -92,17 +92,3 @@ async def test_its_pods_run_and_have_mirrors(site, api, options, start):
     assert api.find(PODS, "default/p-n1")["metadata"]["annotations"]["kubernetes.io/config.source"] == "http"
     site[1]["body"] = orjson.dumps({"kind": "PodList", "items": []})
     await api.gone("p-n1")
-
-
-async def test_health_without_tls(api, options, start):
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        options.healthz_port = one.getsockname()[1]
-    kubelet = start()
-    await kubelet.pods_known.wait()
-    async with asyncio.timeout(10):
-        reader, writer = await asyncio.open_connection("127.0.0.1", options.healthz_port)
-        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        answer = await reader.read()
-        writer.close()
-    assert answer.startswith(b"HTTP/1.1 200")
-    assert answer.endswith(b"ok")

@@ -122,6 +122,12 @@ _FLAGS: tuple[tuple[str, str, Any, str], ...] = (  # flag, option, type, help
         DURATION,
         "How long the API server's word on a token counts.  [default: 2m0s]",
     ),
+    (
+        "read-only-port",
+        "read_only_port",
+        click.IntRange(0, 65535),
+        "Port of pods and figures without TLS and for everybody, 0: none.  [default: 0]",
+    ),
     ("healthz-bind-address", "healthz_bind_address", str, "Address of /healthz without TLS.  [default: 127.0.0.1]"),
     ("healthz-port", "healthz_port", click.IntRange(0, 65535), "Its port, 0: none.  [default: 10248]"),
 )

@@ -263,6 +263,7 @@ FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "podsPerCore": ("pods_per_core", _integer),
     "port": ("port", _integer),
     "providerID": ("provider_id", _text),
+    "readOnlyPort": ("read_only_port", _integer),
     "registerNode": ("register_node", _boolean),
     "registerWithTaints": ("taints", _list(_taint)),
     "reservedMemory": ("reserved_memory", _list(_object)),

@@ -266,12 +266,19 @@ class Kubelet:
             loops.append(("static pods of a URL", self._url.run))
         if self.options.healthz_port:
             loops.append(("health", self._serve_health))
+        if self.options.read_only_port:
+            loops.append(("read-only server", self._serve_read_only))
         return loops
 
     async def _serve_health(self) -> None:
         from pinnace.kubelet.server import serve_health
 
         await serve_health(self.options.healthz_bind_address, self.options.healthz_port)
+
+    async def _serve_read_only(self) -> None:
+        from pinnace.kubelet.server import serve_read_only
+
+        await serve_read_only(self)
 
     async def _wait_for_runtime(self) -> None:
         """Until it answers, and what is its own to say is known."""

@@ -63,19 +63,37 @@ async def start_server(kubelet: Kubelet) -> Server:
 
 
 async def serve_health(address: str, port: int) -> None:
-    """`/healthz` without TLS for the machine's own programs, until cancelled; a port that is taken is tried again."""
+    """`/healthz` without TLS for the machine's own programs, until cancelled."""
 
     async def answer(request: Request) -> AnyResponse:
         if request.path.rstrip("/") in ("/healthz", "/healthz/ping", "/healthz/log"):
             return _text("ok")
         return _text("404 page not found\n", 404)
 
+    await _serve_plain(answer, address, port)
+
+
+async def serve_read_only(kubelet: Kubelet) -> None:
+    """Pods, figures and health without TLS and for everybody, until cancelled."""
+    server = KubeletServer(kubelet)
+
+    async def answer(request: Request) -> AnyResponse:
+        first = request.path.strip("/").partition("/")[0]
+        if first not in _READ_ONLY or request.method != "GET":
+            return _text("404 page not found\n", 404)
+        return await server.answer(request)
+
+    await _serve_plain(answer, kubelet.options.address, kubelet.options.read_only_port)
+
+
+async def _serve_plain(answer: Callable[[Request], Awaitable[AnyResponse]], address: str, port: int) -> None:
+    """Serve until cancelled; a port that is taken is tried again."""
     while True:
         try:
             server = await serve(answer, [(address, port)])
             break
         except OSError as error:
-            _log.warning("health cannot be served", address=address, port=port, error=str(error))
+            _log.warning("cannot listen", address=address, port=port, error=str(error))
             await asyncio.sleep(_LISTEN_RETRY)
     try:
         await asyncio.get_running_loop().create_future()
@@ -103,6 +121,10 @@ class KubeletServer:
         refusal = await self._kubelet.auth.refusal(request)
         if refusal is not None:
             return _text(refusal[1], refusal[0])
+        return await self.answer(request)
+
+    async def answer(self, request: Request) -> AnyResponse:
+        """The same for somebody who was let in."""
         parts = [unquote(part) for part in request.path.strip("/").split("/")]
         if parts[0] in _DEBUGGING and not self._kubelet.options.enable_debugging_handlers:
             return _text("Debug endpoints are disabled.\n", 405)
@@ -305,6 +327,9 @@ def _streams(request: Request) -> tuple[bool, bool, bool, bool]:
 
 # Kubernetes serves these only while enableDebuggingHandlers is true.
 _DEBUGGING = ("run", "exec", "attach", "portForward", "containerLogs", "runningpods", "checkpoint", "configz")
+
+# What a port without TLS tells everybody.
+_READ_ONLY = ("healthz", "pods", "stats", "metrics")
 
 _ROUTES: dict[str, _Handler] = {
     "healthz": KubeletServer.healthz,
