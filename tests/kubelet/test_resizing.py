@@ -137,3 +137,17 @@ async def test_a_pod_with_resources_of_its_own_shows_them(api: NodeApi, start: S
     status = await api.phase("p", "Running")
     assert (status["resources"], status["allocatedResources"]) == (whole, {"cpu": "100m"})
     assert status["qosClass"] == "Burstable"
+
+
+async def test_what_is_left_of_a_pod_is_not_resized(api: NodeApi, runtime: FakeRuntime, start: Start) -> None:
+    first = start()
+    await api.add_pod("p", containers=[web("100m")])
+    await api.phase("p", "Running")
+    first.test_task.cancel()
+    await asyncio.wait([first.test_task])
+    pod = api.find(PODS, "default/p") or {}
+    pod["metadata"].pop("finalizers", None)
+    await api.client.delete(PODS, "p", "default", grace_period_seconds=0)
+    start()
+    await runtime.until(lambda: not runtime.containers)
+    assert not [one for one in api.told() if "Resize" in one]

@@ -159,6 +159,7 @@ class Resizing:
             (urgency(record.asked, record.granted, record.waits_since), uid)
             for uid, record in self._records.items()
             if record.granted is not None
+            and record.asked["spec"].get("nodeName")  # what is left of a pod that nobody wishes for asks for nothing
             and not is_deleting(record.asked)
             and not is_terminal(record.asked)
             and with_sizes(record.asked, record.granted) is not record.asked

@@ -33,6 +33,7 @@ from pinnace.cri.api import (
     Device,
     LinuxContainerResources,
     LinuxContainerUser,
+    MountPropagation,
     NamespaceMode,
 )
 from pinnace.cri.engine import _syscalls as sys_
@@ -198,9 +199,10 @@ class Containers:
         return record.id
 
     def _prepare(self, record: ContainerRecord, image: ImageRecord, bundle: Path, document: dict[str, Any]) -> None:
-        problem = propagation.problem(record.config.mounts, Path("/proc/self/mountinfo").read_text())
-        if problem:
-            raise CriError("UNKNOWN", f"failed to generate container spec: {problem}")
+        if any(mount.propagation is MountPropagation.BIDIRECTIONAL for mount in record.config.mounts):
+            problem = propagation.problem(record.config.mounts, Path("/proc/self/mountinfo").read_text())
+            if problem:
+                raise CriError("UNKNOWN", f"failed to generate container spec: {problem}")
         volumes = image_volumes.images(record.config.mounts, self._images)
         self._snapshots.prepare(record.id, image, list(volumes.values()))
         for mount in record.config.mounts:
