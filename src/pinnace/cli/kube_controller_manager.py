@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     default="*",
     show_default=True,
     help=(
-        "Controllers to run, separated by commas: * is all but bootstrap-signer-controller and "
-        "token-cleaner-controller, NAME is that one, -NAME leaves it out."
+        "Controllers to run, separated by commas: * is all but bootstrap-signer-controller, "
+        "selinux-warning-controller and token-cleaner-controller, NAME is that one, -NAME leaves it out."
     ),
 )
 @click.option("--root-ca-file", type=FILE, help="Certificate authority to publish to every namespace.")

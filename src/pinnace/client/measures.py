@@ -74,6 +74,14 @@ class QueueMeasures:
 _queues: WeakSet[QueueMeasures] = WeakSet()
 
 
+_included: list[Family] = []
+
+
+def include(family: Family) -> None:
+    """Tell of what another module keeps, too; to be called when it is imported."""
+    _included.append(family)
+
+
 def families() -> list[Family]:
     """All of this process."""
 
@@ -114,6 +122,7 @@ def families() -> list[Family]:
             "How long in seconds processing an item from workqueue takes.",
             lambda one: one.worked,
         ),
+        *_included,
     ]
 
 

@@ -76,7 +76,8 @@ from pinnace.controllers.replicationcontroller import ReplicationControllerContr
 from pinnace.controllers.resource_quota import ResourceQuotaController
 from pinnace.controllers.resourceclaim import ResourceClaimController
 from pinnace.controllers.root_ca import RootCaController
-from pinnace.controllers.selection import ELSEWHERE, selected
+from pinnace.controllers.selection import selected
+from pinnace.controllers.selinux_warning import SELinuxWarningController
 from pinnace.controllers.served import ServedResources
 from pinnace.controllers.service_cidrs import ServiceCidrsController
 from pinnace.controllers.service_lb import ServiceLbController
@@ -135,6 +136,7 @@ CONTROLLERS: dict[str, type[Controller]] = {
     "resourceclaim-controller": ResourceClaimController,
     "resourcequota-controller": ResourceQuotaController,
     "root-ca-certificate-publisher-controller": RootCaController,
+    "selinux-warning-controller": SELinuxWarningController,
     "service-cidr-controller": ServiceCidrsController,
     "service-lb-controller": ServiceLbController,
     "serviceaccount-controller": ServiceAccountController,
@@ -158,6 +160,7 @@ GATES = {  # the features without which some have nothing to do
     "kube-apiserver-serving-clustertrustbundle-publisher-controller": "ClusterTrustBundle",
     "podcertificaterequest-cleaner-controller": "PodCertificateRequest",
     "resourceclaim-controller": "DynamicResourceAllocation",
+    "selinux-warning-controller": "SELinuxChangePolicy",
     "service-cidr-controller": "MultiCIDRServiceAllocator",
     "storage-version-migrator-controller": "StorageVersionMigrator",
     "volumeattributesclass-protection-controller": "VolumeAttributesClass",
@@ -215,7 +218,7 @@ def every_signer(pair: KeyPair) -> dict[str, KeyPair]:
 
 def known_names() -> list[str]:
     """Every name that `--controllers` takes."""
-    return sorted({*CONTROLLERS, *ELSEWHERE})
+    return sorted(CONTROLLERS)
 
 
 class ControllerManager:

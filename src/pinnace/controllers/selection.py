@@ -7,11 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-OFF_BY_DEFAULT = frozenset({"bootstrap-signer-controller", "token-cleaner-controller"})
+OFF_BY_DEFAULT = frozenset({"bootstrap-signer-controller", "selinux-warning-controller", "token-cleaner-controller"})
 """Those that `*` does not mean."""
-
-ELSEWHERE = frozenset({"selinux-warning-controller"})
-"""Names of the original that may be selected, and have nothing to do: labels of SELinux are not kept here."""
 
 _OLD_NAMES = {
     "attachdetach": "persistentvolume-attach-detach-controller",
