@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -58,15 +59,30 @@ def volume(name: str, storage_class: str, path: Path) -> dict[str, Any]:
 
 
 def until(read: Callable[[], Any], wanted: Any) -> None:
-    """Read until it says that."""
+    """Ask again and again until the answer is that: for what is of chance, or behind a server that tells no events."""
     end = time.monotonic() + LIMIT
     while (found := read()) != wanted:
         assert time.monotonic() < end, f"it is {found}"
-        time.sleep(0.1)
+
+
+def has_endpoints(cluster: Cluster, namespace: str, service: str) -> None:
+    """Return as soon as the service leads somewhere."""
+    words = ("get", "endpointslices", "-l", f"kubernetes.io/service-name={service}")
+    ready = 'jsonpath={.endpoints[?(@.conditions.ready==true)].addresses[0]}{"\\n"}'
+    watch = cluster.process(
+        *("-n", namespace, *words, "--watch", f"--request-timeout={LIMIT:.0f}s", "-o", ready), stdout=subprocess.PIPE
+    )
+    try:
+        assert watch.stdout is not None
+        assert any(line.strip() for line in watch.stdout), f"{service} leads nowhere"
+    finally:
+        watch.kill()
+        watch.wait()
 
 
 def in_service(cluster: Cluster, namespace: str, service: str, path: str, wanted: str) -> None:
-    """Read a page through the API server until it says that; services take a moment to learn of a new pod."""
+    """Read a page through the API server, which knows the service's pods when everybody does."""
+    has_endpoints(cluster, namespace, service)
     raw = f"/api/v1/namespaces/{namespace}/services/{service}/proxy/{path}"
 
     def read() -> str | None:
@@ -101,7 +117,7 @@ def test_an_application_is_deployed_exposed_scaled_and_updated(
     assert done.splitlines()[-1] == f'deployment "{name}" successfully rolled out'
     exposed = kubectl("expose", f"deployment/{name}", "--type=NodePort", "--port=8080")
     assert exposed == f"service/{name} exposed\n"
-    until(lambda: len(kubectl("get", "endpointslices", "-o", "jsonpath={.items[*].endpoints[*].addresses}")) > 0, True)
+    has_endpoints(cluster, namespace, name)
     described = kubectl("describe", f"services/{name}")
     assert [line.split()[1] for line in described.splitlines() if line.startswith("Type:")] == ["NodePort"]
     port = kubectl("get", f"services/{name}", "-o", "go-template={{(index .spec.ports 0).nodePort}}")
@@ -237,9 +253,8 @@ def test_replicas_copy_a_primary_and_return_with_their_data(
 
     before = kubectl("get", "pod", "mysql-2", "-o", "jsonpath={.metadata.uid}")
     kubectl("delete", "pod", "mysql-2")
-    until(
-        lambda: kubectl("get", "pod", "mysql-2", "-o", "jsonpath={.metadata.uid}", check=False) in ("", before), False
-    )
+    kubectl("wait", "--for=create", "pod/mysql-2", "--timeout=60s")
+    assert kubectl("get", "pod", "mysql-2", "-o", "jsonpath={.metadata.uid}") != before
     kubectl("wait", "--for=condition=Ready", "pod/mysql-2", "--timeout=60s")
     assert kubectl("logs", "mysql-2", "-c", "clone-mysql") == "kept\n"
     assert "hello" in kubectl(*ask, "http://mysql-2.mysql:3306/cgi-bin/sql")
