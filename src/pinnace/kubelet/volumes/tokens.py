@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from pinnace.apis.resources import SERVICE_ACCOUNTS
 from pinnace.client.client import Client
+from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, format_time, name_of, namespace_of, parse_time, uid_of
 
 LONGEST_USE = timedelta(hours=24)
@@ -49,6 +50,15 @@ class Tokens:
         known = self._tokens.get(key)
         if known is not None and not self._due(known):
             return known
+        try:
+            made = self._tokens[key] = await self._ask(pod, account, audience, seconds)
+        except ApiError:
+            if known is None or self._now() >= known.expires:
+                raise
+            return known  # it still holds: the next sync tries again
+        return made
+
+    async def _ask(self, pod: Obj, account: str, audience: str, seconds: int) -> _Token:
         request: Obj = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenRequest",
@@ -65,8 +75,7 @@ class Tokens:
         )
         status = answer["status"]
         jitter = timedelta(seconds=random.uniform(0, 10))
-        made = self._tokens[key] = _Token(status["token"], issued, parse_time(status["expirationTimestamp"]), jitter)
-        return made
+        return _Token(status["token"], issued, parse_time(status["expirationTimestamp"]), jitter)
 
     def _due(self, token: _Token) -> bool:
         """Whether a token should be replaced: after 80 % of its life, or a day."""
