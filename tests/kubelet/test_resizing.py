@@ -151,3 +151,17 @@ async def test_what_is_left_of_a_pod_is_not_resized(api: NodeApi, runtime: FakeR
     start()
     await runtime.until(lambda: not runtime.containers)
     assert not [one for one in api.told() if "Resize" in one]
+
+
+async def test_containers_without_limits_grow_with_the_pod(api: NodeApi, runtime: FakeRuntime, start: Start) -> None:
+    def whole(cpu: str) -> Obj:
+        return {"requests": {"cpu": "100m"}, "limits": {"cpu": cpu}}
+
+    start()
+    await api.add_pod("p", containers=[{"name": "web", "image": "web:1"}], resources=whole("200m"))
+    await api.phase("p", "Running")
+    api.change_spec("p", resources=whole("400m"))
+    await api.hears("ResizeCompleted")
+    await api.until(lambda: api.status_of("default/p")["resources"] == whole("400m"))
+    [status] = runtime.by_name("web")
+    assert (status.resources or LinuxContainerResources()).cpu_quota == 40_000

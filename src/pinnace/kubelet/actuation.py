@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pinnace.cri.api import CriError, LinuxContainerResources
-from pinnace.kubelet.allocation import POD, with_sizes
+from pinnace.cri.api import ContainerState, CriError, LinuxContainerResources
+from pinnace.kubelet.allocation import POD, resizable, same, with_sizes
 from pinnace.kubelet.cgroups import pod_resources
 from pinnace.kubelet.context import Node
 from pinnace.kubelet.go_words import rpc_error
@@ -26,14 +26,15 @@ async def actuate(node: Node, pod: Obj, resized: Difference) -> bool:
     if resized:
         node.resizing.began(pod)
     whole = pod_resources(before), pod_resources(pod)
-    limits = {name: (_limits(node, before, name), _limits(node, pod, name)) for name in resized.update}
-    refusal = await _too_small(node, pod, whole, limits, resized.update)
+    ids = _running(node, pod, resized)
+    limits = {name: (_limits(node, before, name), _limits(node, pod, name)) for name in ids}
+    refusal = await _too_small(node, pod, whole, limits, ids)
     if refusal:
         node.resizing.failed(pod, refusal)
         return False
-    names = {identity: name for name, identity in resized.update.items()}
+    names = {identity: name for name, identity in ids.items()}
     try:
-        for step in steps(whole, {resized.update[name]: pair for name, pair in limits.items()}):
+        for step in steps(whole, {ids[name]: pair for name, pair in limits.items()}):
             if not step.container_id:
                 _limit_pod(node, pod, step.limits)
                 continue
@@ -54,8 +55,24 @@ def settle(node: Node, pod: Obj) -> None:
     """Say that a resize is complete, once nothing that runs has other sizes than it was granted."""
     if not node.resizing.in_progress(uid_of(pod)):
         return
-    if not difference(pod, node.resizing.actual(pod), node.cache.get(uid_of(pod))):
+    actual = node.resizing.actual(pod)
+    whole = pod["spec"].get("resources")
+    if whole and not same(whole, actual.get(POD) or {}):
+        return
+    if not difference(pod, actual, node.cache.get(uid_of(pod))):
         node.resizing.completed(pod)
+
+
+def _running(node: Node, pod: Obj, resized: Difference) -> dict[str, str]:
+    """The ids of containers whose limits may change as they run; those without any of their own have the pod's."""
+    runtime = node.cache.get(uid_of(pod))
+    found = {}
+    for container in resizable(pod):
+        status = runtime.current(container["name"])
+        running = status is not None and status.state is ContainerState.RUNNING
+        if status is not None and running and container["name"] not in resized.restart:
+            found[container["name"]] = status.id
+    return found
 
 
 def _limits(node: Node, pod: Obj, name: str) -> LinuxContainerResources:

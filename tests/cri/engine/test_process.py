@@ -11,6 +11,7 @@ import pytest
 
 from pinnace.cri.api import (
     Capability,
+    CDIDevice,
     CriError,
     Device,
     DNSConfig,
@@ -25,6 +26,7 @@ from pinnace.cri.api import (
     NamespaceOption,
     SecurityProfile,
 )
+from pinnace.cri.engine import cdi
 from tests.cri.engine.conftest import Node
 
 pytestmark = pytest.mark.root
@@ -110,6 +112,21 @@ async def test_a_running_container_is_bound_to_other_cpus(node: Node) -> None:
     await node.engine.update_container_resources(container, LinuxContainerResources(cpuset_cpus="1"))
 
     assert await node.exec(container, "sh", "-c", shown) == "1\n"
+
+
+async def test_devices_of_cdi_files_reach_a_container(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edits = {"env": ["GPU=0"], "deviceNodes": [{"path": "/dev/gpu0", "hostPath": "/dev/full"}]}
+    spec = {"cdiVersion": "0.6.0", "kind": "v.example/gpu", "devices": [{"name": "0", "containerEdits": edits}]}
+    (tmp_path / "gpu.json").write_text(json.dumps(spec))
+    read = cdi.read_specs
+    monkeypatch.setattr(cdi, "read_specs", lambda: read((tmp_path,)))
+
+    script = "echo $GPU; [ -c /dev/gpu0 ] && echo x 2>&1 > /dev/gpu0; exit 0"
+    output = await node.sh(script, CDI_devices=[CDIDevice(name="v.example/gpu=0")])
+
+    assert output == "0\nsh: write error: No space left on device\n"
 
 
 async def test_no_new_privileges(node: Node) -> None:
