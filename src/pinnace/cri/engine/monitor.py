@@ -21,7 +21,6 @@ import gc
 import json
 import os
 import resource
-import select
 import signal
 import socket
 import sys
@@ -31,6 +30,7 @@ from typing import Any
 
 from pinnace.cri.engine import _syscalls as sys_
 from pinnace.cri.engine import launcher
+from pinnace.cri.engine.datagrams import Client, DatagramServer
 from pinnace.cri.engine.loop import Loop
 from pinnace.cri.engine.output import Output
 from pinnace.cri.engine.procfs import (
@@ -43,7 +43,6 @@ from pinnace.cri.engine.procfs import (
     write_json,
 )
 
-MESSAGE_LIMIT = 4 * 1024 * 1024  # bytes of one datagram
 UNKNOWN_EXIT = 255  # what containerd reports when nobody saw the end
 
 
@@ -80,23 +79,12 @@ class Process:
         self.exit: dict[str, Any] | None = None
 
 
-class Client:
-    """A connected engine."""
-
-    __slots__ = ("pending", "sock")
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.pending: list[tuple[bytes, list[int]]] = []
-
-
-class Monitor:
+class Monitor(DatagramServer):
     """The loop and its tables."""
 
     def __init__(self, state: str) -> None:
+        super().__init__(Loop())
         self.state = state
-        self.loop = Loop()
-        self.clients: dict[int, Client] = {}
         self.containers: dict[str, Process] = {}
         self.by_pid: dict[int, Process] = {}
         self.helpers = 0  # forks that call an OCI runtime; what they start becomes ours when they end
@@ -104,8 +92,6 @@ class Monitor:
         self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self.file_limit = resource.getrlimit(resource.RLIMIT_NOFILE)  # what containers get; this process takes more
         resource.setrlimit(resource.RLIMIT_NOFILE, (self.file_limit[1], self.file_limit[1]))
-
-    # Clients.
 
     def serve(self, listener: socket.socket) -> None:
         wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -115,80 +101,6 @@ class Monitor:
         self.loop.watch(wake_read, lambda _: self.reap(wake_read))
         self.adopt_all()
         self.loop.run()
-
-    def accept(self, listener: socket.socket) -> None:
-        try:
-            sock = listener.accept()[0]
-        except OSError:
-            return
-        sock.setblocking(False)
-        for option in (33, 32):  # SO_RCVBUFFORCE, SO_SNDBUFFORCE
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, option, MESSAGE_LIMIT)
-        client = Client(sock)
-        self.clients[sock.fileno()] = client
-        self.loop.watch(sock.fileno(), lambda events: self.client_ready(client, events))
-
-    def client_ready(self, client: Client, events: int) -> None:
-        if events & select.EPOLLOUT:
-            self.flush(client)
-        if not events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
-            return
-        try:
-            data, fds, _, _ = socket.recv_fds(client.sock, MESSAGE_LIMIT, 16, socket.MSG_CMSG_CLOEXEC)
-        except BlockingIOError:
-            return
-        except OSError:
-            data, fds = b"", []
-        if not data:
-            self.drop(client)
-            return
-        number = 0
-        try:
-            request = json.loads(data)
-            number = request["n"]
-            getattr(self, "verb_" + request["verb"])(client, number, request, fds)
-        except Exception as error:
-            self.answer(client, number, {"error": f"{error}" or type(error).__name__})
-            for fd in fds:
-                with contextlib.suppress(OSError):
-                    os.close(fd)
-
-    def drop(self, client: Client) -> None:
-        fd = client.sock.fileno()
-        if self.clients.pop(fd, None):
-            self.loop.unwatch(fd)
-            client.sock.close()
-
-    def send(self, client: Client, message: dict[str, Any], fds: list[int] | None = None) -> None:
-        if client.sock.fileno() < 0:
-            return
-        # A copy of each descriptor waits with a message that cannot go at once.
-        client.pending.append((json.dumps(message).encode(), [os.dup(fd) for fd in fds or []]))
-        self.flush(client)
-
-    def flush(self, client: Client) -> None:
-        while client.pending:
-            data, fds = client.pending[0]
-            try:
-                socket.send_fds(client.sock, [data], fds)
-            except BlockingIOError:
-                self.loop.change(client.sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
-                return
-            except OSError:
-                self.drop(client)
-                return
-            for fd in fds:
-                os.close(fd)
-            client.pending.pop(0)
-        self.loop.change(client.sock.fileno(), select.EPOLLIN)
-
-    def answer(self, client: Client, number: int, message: dict[str, Any], fds: list[int] | None = None) -> None:
-        self.send(client, {"n": number, **message}, fds)
-
-    def broadcast(self, message: dict[str, Any]) -> None:
-        for client in list(self.clients.values()):
-            self.send(client, message)
 
     # Verbs.
 

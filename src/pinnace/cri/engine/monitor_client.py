@@ -19,7 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pinnace.cri.engine import monitor, procfs
+from pinnace.cri.engine import procfs
+from pinnace.cri.engine.datagrams import MESSAGE_LIMIT
 
 _SOURCE = str(Path(__file__).resolve().parents[3])  # the directory that holds the package
 
@@ -83,7 +84,7 @@ class MonitorClient:
             os.close(directory)
         for option in (33, 32):  # SO_RCVBUFFORCE, SO_SNDBUFFORCE
             with contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, option, monitor.MESSAGE_LIMIT)
+                sock.setsockopt(socket.SOL_SOCKET, option, MESSAGE_LIMIT)
         self._socket = sock
         asyncio.get_running_loop().add_reader(sock.fileno(), self._readable)
         self._connected.set()
@@ -135,7 +136,7 @@ class MonitorClient:
     def _readable(self) -> None:
         while self._socket:
             try:
-                data, fds, _, _ = socket.recv_fds(self._socket, monitor.MESSAGE_LIMIT, 16, socket.MSG_CMSG_CLOEXEC)
+                data, fds, _, _ = socket.recv_fds(self._socket, MESSAGE_LIMIT, 16, socket.MSG_CMSG_CLOEXEC)
             except BlockingIOError:
                 return
             except OSError:
