@@ -17,8 +17,8 @@ from pinnace.apis.resources import NODES, PODS, RESOURCE_CLAIMS, SERVICES
 from pinnace.client.client import Client
 from pinnace.client.events import EventRecorder
 from pinnace.client.informer import InformerFactory
-from pinnace.cri.api import ContainerState, CriError, ImageService, RuntimeService
-from pinnace.kubelet import admission, gc, logs, preemption, sysctls
+from pinnace.cri.api import CriError, ImageService, RuntimeService
+from pinnace.kubelet import admission, gc, preemption, sysctls
 from pinnace.kubelet.backoff import Backoff
 from pinnace.kubelet.cgroups import CgroupManager, share_classes
 from pinnace.kubelet.context import Node
@@ -33,6 +33,7 @@ from pinnace.kubelet.eviction.surroundings import ImageDisk, make_manager
 from pinnace.kubelet.image_gc import ImageCollector, ImageGCPolicy
 from pinnace.kubelet.images import ImagePuller
 from pinnace.kubelet.lease import NodeLease
+from pinnace.kubelet.log_rotation import keep_rotated
 from pinnace.kubelet.machine_info import has_apparmor
 from pinnace.kubelet.node_status import NodeStatus, capacity
 from pinnace.kubelet.objects import ObjectFetcher
@@ -256,7 +257,7 @@ class Kubelet:
             ("images", self._images.run),
             ("eviction", self._keep_from_pressure),
             ("shutdown", self.shutdown.watch),
-            ("logs", self._rotate_logs),
+            ("logs", lambda: keep_rotated(self.node)),
             ("mirrors", self._keep_mirrors),
             ("pods", self._follow_pods),
         ]
@@ -563,27 +564,6 @@ class Kubelet:
             if uid and uid not in self.workers:
                 _log.info("stopping a pod that nobody wishes for", pod=runtime.name, namespace=runtime.namespace)
                 self._start_worker(orphan_pod(uid, runtime)).remove()
-
-    async def _rotate_logs(self) -> None:
-        while True:
-            await asyncio.sleep(self.options.log_check_period)
-            for runtime in list(self.node.cache.pods.values()):
-                for status in runtime.containers:
-                    if status.state is ContainerState.RUNNING and status.log_path:
-                        await self._rotate_log(status.id, Path(status.log_path))
-
-    async def _rotate_log(self, container_id: str, path: Path) -> None:
-        if not logs.needs_rotation(path, self.options.container_log_max_size):
-            return
-        try:
-            moved = await asyncio.to_thread(logs.rotate, path, utc_now(), self.options.container_log_max_files)
-            try:
-                await self.node.runtime.reopen_container_log(container_id)
-            except CriError:
-                moved.rename(path)  # the runtime still writes there
-                raise
-        except (CriError, OSError) as error:
-            _log.warning("cannot rotate log", path=str(path), error=str(error))
 
 
 def _wish(pod: Obj) -> tuple[object, ...]:
