@@ -117,3 +117,34 @@ def test_resize_is_younger_than_pods() -> None:
         pods = Registry(minor).by_gvr(resources.PODS)
         assert pods is not None
         assert ("resize" in {path.name for path in pods.subresources}) is there
+
+
+@pytest.mark.parametrize(
+    ("minor", "gates", "least", "metric", "refused"),
+    [
+        (37, {}, 0, "External", False),
+        (37, {}, 0, "Resource", True),
+        (37, {"HPAScaleToZero": False}, 0, "External", True),
+        (36, {}, 0, "External", True),
+        (36, {"HPAScaleToZero": True}, 0, "External", False),
+        (36, {}, 1, "Resource", False),
+    ],
+)
+def test_features_decide_what_is_valid(
+    minor: int, gates: dict[str, bool], least: int, metric: str, refused: bool
+) -> None:
+    kind = Registry(minor, feature_gates=gates).by_gvk(GVK("autoscaling", "v2", "HorizontalPodAutoscaler"))
+    assert kind is not None
+    assert kind.validate is not None
+    value = {"type": "AverageValue", "averageValue": "1"}
+    sources = {
+        "External": {"type": "External", "external": {"metric": {"name": "queue"}, "target": value}},
+        "Resource": {"type": "Resource", "resource": {"name": "cpu", "target": value}},
+    }
+    spec = {
+        "scaleTargetRef": {"kind": "Deployment", "name": "d", "apiVersion": "apps/v1"},
+        "minReplicas": least,
+        "maxReplicas": 2,
+        "metrics": [sources[metric]],
+    }
+    assert bool(kind.validate({"metadata": {"name": "a", "namespace": "b"}, "spec": spec})) is refused

@@ -99,11 +99,26 @@ def v2_to_v1(new: Obj) -> Obj:
 
 
 def validate(autoscaler: Obj) -> list[Cause]:
+    return _validate(autoscaler, 1)
+
+
+def validate_down_to_zero(autoscaler: Obj) -> list[Cause]:
+    """Where there may be no pod at all, something else than pods must tell when to have some again."""
+    errors = _validate(autoscaler, 0)
+    spec = spec_of(autoscaler)
+    kinds = {metric.get("type") for metric in spec.get("metrics") or ()}
+    if spec.get("minReplicas") == 0 and not kinds & {"Object", "External"}:
+        why = "must specify at least one Object or External metric to support scaling to zero replicas"
+        errors.append(field_forbidden("spec.metrics", why))
+    return errors
+
+
+def _validate(autoscaler: Obj, lowest: int) -> list[Cause]:
     spec = spec_of(autoscaler)
     errors: list[Cause] = []
     least, most = spec.get("minReplicas"), spec.get("maxReplicas") or 0
-    if least is not None and least < 1:
-        errors.append(invalid_value("spec.minReplicas", least, "must be greater than or equal to 1"))
+    if least is not None and least < lowest:
+        errors.append(invalid_value("spec.minReplicas", least, f"must be greater than or equal to {lowest}"))
     if most < 1:
         errors.append(invalid_value("spec.maxReplicas", most, "must be greater than 0"))
     if least is not None and most < least:
@@ -278,5 +293,6 @@ HORIZONTAL_POD_AUTOSCALER = Rules(
     row=row,
     default=default,
     validate=validate,
+    validate_with={"HPAScaleToZero": validate_down_to_zero},
     prepare=prepare,
 )

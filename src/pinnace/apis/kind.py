@@ -162,6 +162,7 @@ class Rules:
     default: Default | None = None
     validate: Validate | None = None
     validate_update: ValidateUpdate | None = None
+    validate_with: Mapping[str, Validate] = field(default_factory=dict)  # in place of it where that feature is on
     validate_when_updated: Validate | None = None  # in place of `validate` on updates, where old objects may keep more
     prepare: Prepare | None = None
     begin_deletion: Default | None = None

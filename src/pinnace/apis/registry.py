@@ -8,6 +8,7 @@ that is made of all kinds compares `generation`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 
 from pinnace.apis import builtin, prerelease
@@ -144,7 +145,11 @@ def _with_custom(groups: list[tuple[str, tuple[str, ...]]], custom: list[Kind]) 
 def _join(row: Names, features: FeatureGates, stored_version: str) -> Kind:
     """One kind, its validation made whole with that of its metadata."""
     minor = features.minor
-    rules = in_shape(RULES.get((row.group, row.kind), _NO_RULES), GVK(row.group, row.version, row.kind))
+    rules = RULES.get((row.group, row.kind), _NO_RULES)
+    for gate, validate in rules.validate_with.items():
+        if features.enabled(gate):
+            rules = replace(rules, validate=validate)
+    rules = in_shape(rules, GVK(row.group, row.version, row.kind))
     kind = Kind(
         group=row.group,
         version=row.version,

@@ -15,7 +15,13 @@ SCALER_CASES: Cases = [
             "spec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`",
         ],
     ),
-    ({"spec.minReplicas": 0}, ["spec.minReplicas: Invalid value: 0: must be greater than or equal to 1"]),
+    ({"spec.minReplicas": -1}, ["spec.minReplicas: Invalid value: -1: must be greater than or equal to 0"]),
+    (
+        {"spec.minReplicas": 0},
+        [
+            "spec.metrics: Forbidden: must specify at least one Object or External metric to support scaling to zero replicas"
+        ],
+    ),
     ({"spec.minReplicas": 6}, ["spec.maxReplicas: Invalid value: 5: must be greater than or equal to `minReplicas`"]),
     (
         {"spec.scaleTargetRef": {}},
