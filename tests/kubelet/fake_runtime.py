@@ -127,7 +127,7 @@ class FakeRuntime:
         return Version(version="0.1", runtime_name="fake", runtime_version="1.0")
 
     async def run_pod_sandbox(self, config: PodSandboxConfig, runtime_handler: str = "") -> str:
-        self._call("run_pod_sandbox", config.metadata.name)
+        self._call("run_pod_sandbox", config.metadata.name, *filter(None, [runtime_handler]))
         number = next(self._numbers)
         identity = f"box{number}"
         options = config.linux.security_context.namespace_options

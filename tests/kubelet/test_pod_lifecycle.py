@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from pinnace.apis.resources import LEASES, NODES, PODS
+from pinnace.apis.resources import LEASES, NODES, PODS, RUNTIME_CLASSES
 from pinnace.cri.api import ContainerState, CriError, ExecSyncResponse
 
 WEB = {"name": "web", "image": "web:1"}
@@ -395,3 +395,40 @@ async def test_burst_of_pods_runs(api, runtime, start):
     start()
     await asyncio.gather(*(api.add_pod(f"p{index}", containers=[WEB]) for index in range(20)))
     await api.until(lambda: sum(pod["status"].get("phase") == "Running" for pod in api.all(PODS)) == 20)
+
+
+async def test_the_handler_of_a_runtime_class_is_asked_for(api, runtime, start):
+    start()
+    sandboxed = {
+        "apiVersion": "node.k8s.io/v1",
+        "kind": "RuntimeClass",
+        "metadata": {"name": "safe"},
+        "handler": "gvisor",
+    }
+    await api.client.create(RUNTIME_CLASSES, sandboxed)
+
+    await api.add_pod("p", containers=[WEB], runtimeClassName="safe")
+
+    await api.phase("p", "Running")
+    assert "run_pod_sandbox p gvisor" in runtime.calls
+
+
+async def test_a_runtime_class_that_is_gone_or_has_no_runtime_is_told(api, runtime, start):
+    start()
+    runtime.fail["run_pod_sandbox"] = CriError(
+        "UNKNOWN", 'failed to get sandbox runtime: no runtime for "strange" is configured'
+    )
+    strange = {
+        "apiVersion": "node.k8s.io/v1",
+        "kind": "RuntimeClass",
+        "metadata": {"name": "odd"},
+        "handler": "strange",
+    }
+    await api.client.create(RUNTIME_CLASSES, strange)
+
+    await api.add_pod("p", containers=[WEB], runtimeClassName="odd")
+    await api.add_pod("q", containers=[WEB], runtimeClassName="gone")
+
+    why = 'rpc error: code = Unknown desc = failed to get sandbox runtime: no runtime for "strange" is configured'
+    await api.hears(f"FailedCreatePodSandBox: Failed to create pod sandbox: {why}")
+    await api.hears('FailedCreatePodSandBox: Failed to create pod sandbox: runtimeclass.node.k8s.io "gone" not found')

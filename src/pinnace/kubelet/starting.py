@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from pinnace.apis.resources import RUNTIME_CLASSES
 from pinnace.cri.api import ContainerState, ContainerStatus, CriError, Image, Mount
 from pinnace.kubelet import env_files
 from pinnace.kubelet.cgroups import pod_resources
@@ -81,17 +82,32 @@ async def create_sandbox(node: Node, pod: Obj, attempt: int) -> None:
         if node.cgroups is not None:
             node.cgroups.create(config.linux.cgroup_parent)
             node.cgroups.limit(config.linux.cgroup_parent, node.managers.of_pod(pod, pod_resources(pod)))
+        handler = await runtime_handler(node, pod)
         async with node.starts:
-            identity = await node.runtime.run_pod_sandbox(config)
+            identity = await node.runtime.run_pod_sandbox(config, handler)
         await node.cache.refresh_sandbox(identity)
     except CriError as error:
         message = f"Failed to create pod sandbox: {rpc_error(error)}"
         node.tell(pod, "Warning", "FailedCreatePodSandBox", message)
         raise SandboxError(message) from error
-    except (ConfigError, OSError, ValueError) as error:
-        message = f"Failed to create pod sandbox: {error}"
+    except (ApiError, ConfigError, OSError, ValueError) as error:
+        message = f"Failed to create pod sandbox: {error.message if isinstance(error, ApiError) else error}"
         node.tell(pod, "Warning", "FailedCreatePodSandBox", message)
         raise SandboxError(message) from error
+
+
+async def runtime_handler(node: Node, pod: Obj) -> str:
+    """The handler of the pod's RuntimeClass, empty for the runtime's default. Raises ApiError and ConfigError."""
+    name = pod["spec"].get("runtimeClassName")
+    if not name:
+        return ""
+    try:
+        handler: str = (await node.client.get(RUNTIME_CLASSES, name))["handler"]
+    except ApiError as error:
+        if error.is_not_found:
+            raise ConfigError(f'runtimeclass.node.k8s.io "{name}" not found') from None
+        raise
+    return handler
 
 
 class Starter:

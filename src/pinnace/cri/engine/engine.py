@@ -184,7 +184,9 @@ class Engine:
 
     async def run_pod_sandbox(self, config: PodSandboxConfig, runtime_handler: str = "") -> str:
         if runtime_handler not in ("", "runc", "pinnace"):
-            raise CriError("UNKNOWN", f'no runtime for "{runtime_handler}" is configured')
+            raise CriError(
+                "UNKNOWN", f'failed to get sandbox runtime: no runtime for "{runtime_handler}" is configured'
+            )
         return await self.sandboxes.run(config)
 
     async def stop_pod_sandbox(self, pod_sandbox_id: str) -> None:
