@@ -16,6 +16,10 @@ async def test_only_who_may_is_told(pki: Path, tmp_path: Path) -> None:
     async with serving(pki, tmp_path, authorization_modes=("RBAC",)) as cluster:
         for path in ("/statusz", "/flagz", "/debug/flags/v", "/logs/"):
             assert (await cluster.call("GET", path, headers={"Authorization": "Bearer plain"})).status == 403, path
+        monitoring = {"Impersonate-User": "watchman", "Impersonate-Group": "system:monitoring"}
+        assert (await cluster.call("GET", "/statusz", headers=monitoring)).status == 200
+        assert (await cluster.call("GET", "/flagz", headers=monitoring)).status == 200
+        assert (await cluster.call("GET", "/logs/", headers=monitoring)).status == 403
 
 
 async def test_pages_are_listed_and_told(cluster: Cluster) -> None:

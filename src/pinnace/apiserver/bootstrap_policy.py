@@ -16,6 +16,7 @@ from pinnace.apis.resources import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BI
 from pinnace.apiserver.bootstrap_controllers import CONTROLLERS
 from pinnace.apiserver.rbac import GROUP
 from pinnace.machinery.errors import ApiError
+from pinnace.machinery.features import FeatureGates
 from pinnace.machinery.meta import GVR, Obj, annotations_of
 
 API_VERSION = f"{GROUP}/v1"
@@ -46,6 +47,9 @@ _VIEWED = (
     ("resource.k8s.io", "resourceclaims resourceclaims/status resourceclaimtemplates"),
 )  # fmt: skip
 
+_WITH = {  # rules that features bring
+    "system:monitoring": (("ComponentFlagz", "get | url | /flagz"), ("ComponentStatusz", "get | url | /statusz")),
+}
 CLUSTER_ROLE_RULES: dict[str, tuple[str, ...]] = {
     "cluster-admin": ("* | * | *", "* | url | *"),
     "system:discovery": (
@@ -321,8 +325,8 @@ def _binding(
     return made
 
 
-def cluster_roles() -> list[Obj]:
-    """Every default ClusterRole."""
+def cluster_roles(features: FeatureGates | None = None) -> list[Obj]:
+    """Every default ClusterRole, with the rules that features bring where they are on."""
     made = []
     for name in _AGGREGATED:
         feeds = {_AGGREGATE + _FEEDS[name]: "true"} if name in _FEEDS else None
@@ -331,6 +335,7 @@ def cluster_roles() -> list[Obj]:
         made.append(role)
     for name, lines in CLUSTER_ROLE_RULES.items():
         feeds = {_AGGREGATE + _FEEDS[name]: "true"} if name in _FEEDS else None
+        lines = (*lines, *(line for gate, line in _WITH.get(name, ()) if features and features.enabled(gate)))
         made.append({**_named("ClusterRole", name, labels=feeds), "rules": [parse_rule(line) for line in lines]})
     for name, lines in CONTROLLERS.items():
         role = _named("ClusterRole", f"system:controller:{name}")
@@ -390,10 +395,12 @@ Request = Callable[[str, str, Obj | None], Awaitable[Obj]]
 """`(method, path, body)` with the rights of the server itself."""
 
 
-async def ensure_policy(request: Request, existing: Callable[[GVR, str], Obj | None]) -> None:
+async def ensure_policy(
+    request: Request, existing: Callable[[GVR, str], Obj | None], features: FeatureGates | None = None
+) -> None:
     """Make and mend every default role and binding; all at once, so that they share the store's commits."""
     wanted: list[tuple[GVR, Obj]] = [
-        *((CLUSTER_ROLES, each) for each in cluster_roles()),
+        *((CLUSTER_ROLES, each) for each in cluster_roles(features)),
         *((CLUSTER_ROLE_BINDINGS, each) for each in cluster_role_bindings()),
         *((ROLES, each) for each in roles()),
         *((ROLE_BINDINGS, each) for each in role_bindings()),

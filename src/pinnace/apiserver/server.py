@@ -261,7 +261,7 @@ class ApiServer:
 
     async def _ensure_policy(self) -> None:
         if self.api.authorizer.has_rbac:
-            await ensure_policy(self._as_server, self._existing)
+            await ensure_policy(self._as_server, self._existing, self.api.registry.features)
 
     async def _as_server(self, method: str, path: str, body: Obj | None) -> Obj:
         return await self.loopback_request("system:apiserver", method, path, {}, body, negotiate.JSON)
