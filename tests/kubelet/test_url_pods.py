@@ -16,14 +16,14 @@ POD = {"kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [{"name"
 
 
 def read(document: object, url: str = "http://u") -> list[dict]:  # type: ignore[type-arg]
-    return url_pods(orjson.dumps(document), url, "N1", "now")
+    return url_pods(orjson.dumps(document), url, "n1", "now")
 
 
 def test_a_pod_and_a_list_of_pods():
     (one,) = read(POD)
     assert (one["metadata"]["name"], one["metadata"]["namespace"]) == ("p-n1", "default")
     assert one["metadata"]["annotations"]["kubernetes.io/config.source"] == "http"
-    assert one["spec"]["nodeName"] == "N1"
+    assert one["spec"]["nodeName"] == "n1"
     other = {**POD, "metadata": {"name": "q", "namespace": "kube-system"}}
     found = read({"kind": "PodList", "items": [POD, {key: other[key] for key in ("metadata", "spec")}]})
     assert [pod["metadata"]["name"] for pod in found] == ["p-n1", "q-n1"]
@@ -34,6 +34,31 @@ def test_a_pod_is_another_when_it_says_something_else_or_comes_from_elsewhere():
     changed = {**POD, "spec": {"containers": [{"name": "web", "image": "web:2"}]}}
     uids = {pod["metadata"]["uid"] for pod in (*read(POD), *read(changed), *read(POD, "http://other"))}
     assert len(uids) == 3
+
+
+def with_spec(**spec: object) -> dict[str, object]:
+    return {**POD, "spec": {"containers": [{"name": "web", "image": "web:1"}], **spec}}
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        (with_spec(containers="x"), "cannot unmarshal string"),
+        (with_spec(containers=[1]), "cannot unmarshal number"),
+        (with_spec(containers=[{"name": "a", "image": "b", "ports": 5}]), "cannot unmarshal number"),
+        (with_spec(volumes=[3]), "cannot unmarshal number"),
+        (with_spec(tolerations="x"), "cannot unmarshal string"),
+        ({**POD, "metadata": {"name": 5}}, "cannot unmarshal number"),
+        ({**POD, "metadata": {"name": "p", "annotations": [1]}}, "cannot unmarshal array"),
+        (with_spec(containers=[]), "invalid pod: spec.containers: Required value"),
+        (with_spec(containers=[{"name": "a"}]), r"invalid pod: spec.containers\[0\].image: Required value"),
+        (with_spec(restartPolicy="Sometimes"), "invalid pod: spec.restartPolicy: Unsupported value"),
+    ],
+)
+def test_what_is_no_good_pod_is_refused(document, words):
+    """A manifest is whatever somebody wrote: it must not end the kubelet."""
+    with pytest.raises(ValueError, match=words):
+        read(document)
 
 
 @pytest.mark.parametrize("document", [{"kind": "Service"}, [], "x", {"kind": "PodList", "items": [1]}])

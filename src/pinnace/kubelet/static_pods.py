@@ -16,17 +16,31 @@ import orjson
 import structlog
 import yaml
 
+from pinnace.apis.core.pod import validate
 from pinnace.apis.core.pod_defaults import default_pod
 from pinnace.apis.resources import PODS
 from pinnace.client.client import Client
 from pinnace.kubelet.pods import CONFIG_HASH, CONFIG_MIRROR, CONFIG_SEEN, CONFIG_SOURCE
+from pinnace.machinery.decoding import DecodeError, decode
 from pinnace.machinery.errors import ApiError
-from pinnace.machinery.meta import Obj, annotations_of, format_time, is_deleting, name_of, namespace_of, uid_of, utc_now
+from pinnace.machinery.meta import (
+    GVK,
+    Obj,
+    annotations_of,
+    format_time,
+    is_deleting,
+    name_of,
+    namespace_of,
+    uid_of,
+    utc_now,
+)
+from pinnace.machinery.schema import Schemas
 from pinnace.wire.inotify import DIRECTORY_CHANGES, Watcher
 
 _log = structlog.get_logger()
 
 _FETCH_SECONDS = 10.0
+_POD = GVK("", "v1", "Pod")
 
 
 def static_pod(text: bytes, path: str, node_name: str, seen: str) -> Obj:
@@ -55,7 +69,7 @@ def _pod_of(read: object, text: bytes, source: str, where: str, node_name: str, 
     """The pod of a parsed manifest; its UID is made of where it is and what it says."""
     if not isinstance(read, dict) or read.get("kind") != "Pod" or not isinstance(read.get("metadata"), dict):
         raise ValueError("not a Pod manifest")
-    pod: Obj = read
+    pod = _decoded({**read, "apiVersion": "v1"})
     metadata = pod["metadata"]
     if not metadata.get("name") or not isinstance(pod.get("spec"), dict):
         raise ValueError("a static pod needs metadata.name and spec")
@@ -77,10 +91,22 @@ def _pod_of(read: object, text: bytes, source: str, where: str, node_name: str, 
     spec = pod["spec"]
     spec["nodeName"] = node_name
     spec.setdefault("tolerations", []).append({"operator": "Exists", "effect": "NoExecute"})
-    pod["apiVersion"] = "v1"
     default_pod(pod)
+    wrong = validate(pod)
+    if wrong:
+        raise ValueError(f"invalid pod: {', '.join(f'{cause.field}: {cause.message}' for cause in wrong)}")
     pod["status"] = {"phase": "Pending"}
     return pod
+
+
+def _decoded(document: Obj) -> Obj:
+    """The document as a Pod, without what no Pod has. Raises ValueError for values of another type."""
+    schema = Schemas.load().for_gvk(_POD)
+    assert schema is not None
+    try:
+        return decode(schema, document, strict=False, gvk=_POD)[0]
+    except DecodeError as error:
+        raise ValueError(error.message) from None
 
 
 def read_directory(directory: Path, node_name: str, known: dict[str, Obj]) -> dict[str, Obj]:

@@ -79,7 +79,7 @@ class Rotation:
             try:
                 pair = await self._obtain()
                 self._store.update(pair, self._now())
-            except (ApiError, Refused, TimeoutError, OSError) as error:
+            except (ApiError, Refused, TimeoutError, OSError, ValueError) as error:
                 _log.warning("no certificate yet", signer=self._wanted.signer, error=str(error))
             else:
                 _log.info("certificate renewed", signer=self._wanted.signer)

@@ -116,7 +116,12 @@ class EvictionManager:
         try:
             while True:
                 self._wake.clear()
-                if not await self.synchronize():
+                try:
+                    evicted = await self.synchronize()
+                except Exception:  # the pods of the node must not depend on it
+                    _log.exception("cannot look after the node's resources")
+                    evicted = []
+                if not evicted:
                     await self._sleep()
         finally:
             if alarm is not None:
