@@ -193,6 +193,9 @@ async def test_it_says_what_it_is_and_that_it_is_ready(subject: Subject) -> None
     assert version.runtime_name == ("containerd" if subject.name == "containerd" else "pinnace")
     assert version.runtime_version
     assert conditions == {"RuntimeReady": True, "NetworkReady": True}
+    features = await subject.runtime.features()
+    assert [one.name for one in features.handlers] == ([] if subject.name == "containerd" else [""])  # 1.7 tells more
+    assert features.supplemental_groups_policy == (subject.name != "containerd")
 
 
 async def test_a_sandbox_lives_from_run_to_remove(subject: Subject) -> None:

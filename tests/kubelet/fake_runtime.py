@@ -35,6 +35,8 @@ from pinnace.cri.api import (
     PodSandboxStats,
     PodSandboxStatus,
     RuntimeCondition,
+    RuntimeFeatures,
+    RuntimeHandler,
     Version,
 )
 
@@ -307,6 +309,9 @@ class FakeRuntime:
 
     async def status(self) -> list[RuntimeCondition]:
         return self.conditions
+
+    async def features(self) -> RuntimeFeatures:
+        return RuntimeFeatures(handlers=[RuntimeHandler(name="runc", user_namespaces=True)])
 
     async def runtime_config(self) -> str:
         return "cgroupfs"

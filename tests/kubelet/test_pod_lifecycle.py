@@ -45,6 +45,10 @@ async def test_node_is_registered_and_ready(api, runtime, start):
         "kubelet is posting ready status",
     )
     assert node["status"]["nodeInfo"]["containerRuntimeVersion"] == "fake://1.0"
+    assert node["status"]["features"] == {"supplementalGroupsPolicy": False}
+    assert node["status"]["runtimeHandlers"] == [
+        {"name": "runc", "features": {"recursiveReadOnlyMounts": False, "userNamespaces": True}}
+    ]
     await api.until(lambda: api.find(LEASES, "kube-node-lease/n1"))
 
 

@@ -412,6 +412,23 @@ class RuntimeCondition:
 
 
 @dataclass(slots=True, kw_only=True)
+class RuntimeHandler:
+    """What a handler can do, as far as runtimes tell."""
+
+    name: str = ""  # empty: the default
+    recursive_read_only_mounts: bool = False
+    user_namespaces: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class RuntimeFeatures:
+    """A part of the status that does not change while a runtime runs."""
+
+    handlers: list[RuntimeHandler] = field(default_factory=list)
+    supplemental_groups_policy: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
 class Version:
     version: str
     runtime_name: str
@@ -508,6 +525,8 @@ class RuntimeService(Protocol):
         """Every event from now on. UNIMPLEMENTED where the runtime tells of none, and must be asked."""
 
     async def status(self) -> list[RuntimeCondition]: ...
+
+    async def features(self) -> RuntimeFeatures: ...
 
     async def update_runtime_config(self, pod_cidr: str) -> None: ...
 

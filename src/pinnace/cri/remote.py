@@ -36,6 +36,8 @@ from pinnace.cri.api import (
     PodSandboxStats,
     PodSandboxStatus,
     RuntimeCondition,
+    RuntimeFeatures,
+    RuntimeHandler,
     Version,
 )
 from pinnace.cri.v1.convert import from_message, to_message
@@ -134,6 +136,19 @@ class RemoteRuntimeService(_Service):
     async def status(self) -> list[RuntimeCondition]:
         answer = await self._call("Status")
         return [from_message(RuntimeCondition, one) for one in answer.status.conditions]
+
+    async def features(self) -> RuntimeFeatures:
+        answer = await self._call("Status")
+        handlers = [
+            RuntimeHandler(
+                name=one.name,
+                recursive_read_only_mounts=one.features.recursive_read_only_mounts,
+                user_namespaces=one.features.user_namespaces,
+            )
+            for one in answer.runtime_handlers
+        ]
+        policy = answer.features.supplemental_groups_policy
+        return RuntimeFeatures(handlers=handlers, supplemental_groups_policy=policy)
 
     async def runtime_config(self) -> str:
         driver = message_class("LinuxRuntimeConfiguration").DESCRIPTOR.fields_by_name["cgroup_driver"].enum_type

@@ -130,8 +130,12 @@ class _Runtime:
     async def status(self, request: Any) -> Any:
         answer = message_class("StatusResponse")(info=_info(request.verbose, {}))
         answer.status.conditions.extend(to_message(one) for one in await self._runtime.status())
-        answer.runtime_handlers.add().features.recursive_read_only_mounts = True
-        answer.features.supplemental_groups_policy = True
+        features = await self._runtime.features()
+        answer.features.supplemental_groups_policy = features.supplemental_groups_policy
+        for handler in features.handlers:
+            can = answer.runtime_handlers.add(name=handler.name).features
+            can.recursive_read_only_mounts = handler.recursive_read_only_mounts
+            can.user_namespaces = handler.user_namespaces
         return answer
 
     async def runtime_config(self, _: Any) -> Any:

@@ -53,12 +53,6 @@ def read_machine(root: Path) -> Machine:
     )
 
 
-def has_idmapped_mounts() -> bool:
-    """Whether the kernel can show files of every usual file system to other users (Linux 6.3)."""
-    release = [int(part) for part in platform.release().split(".")[:2] if part.isdigit()]
-    return release >= [6, 3]
-
-
 def has_unified_cgroups() -> bool:
     """Whether the machine has cgroups of version 2 alone."""
     return Path("/sys/fs/cgroup/cgroup.controllers").exists()

@@ -17,9 +17,9 @@ from pinnace.apis.resources import NODES
 from pinnace.client.client import Client
 from pinnace.client.events import EventRecorder
 from pinnace.client.transport import STRATEGIC_MERGE_PATCH
-from pinnace.cri.api import CriError, Image, ImageService, RuntimeService
+from pinnace.cri.api import CriError, Image, ImageService, RuntimeFeatures, RuntimeService
 from pinnace.kubelet.eviction.thresholds import Amount, Signal, parse_thresholds
-from pinnace.kubelet.machine_info import Machine, has_idmapped_mounts, node_info, read_machine
+from pinnace.kubelet.machine_info import Machine, node_info, read_machine
 from pinnace.kubelet.options import KubeletOptions
 from pinnace.kubelet.pods import amount_of
 from pinnace.kubelet.runtime_health import RuntimeHealth
@@ -174,6 +174,22 @@ def image_list(images: Iterable[Image]) -> list[Obj]:
     return listed[:MAX_IMAGES]
 
 
+def runtime_features(found: RuntimeFeatures) -> Obj:
+    """`status.features` and `status.runtimeHandlers`."""
+    handlers = [
+        {
+            "name": one.name,
+            "features": {
+                "recursiveReadOnlyMounts": one.recursive_read_only_mounts,
+                "userNamespaces": one.user_namespaces,
+            },
+        }
+        for one in found.handlers
+    ]
+    features = {"features": {"supplementalGroupsPolicy": found.supplemental_groups_policy}}
+    return {**features, "runtimeHandlers": handlers} if handlers else features
+
+
 def essence(status: Obj) -> Obj:
     """A status without its heartbeats: what must be written when it changes."""
     kept = dict(status)
@@ -212,6 +228,7 @@ class NodeStatus:
         self._node = node
         self.machine = read_machine(options.root_dir)
         self._runtime_version = ""
+        self._features = RuntimeFeatures()
         self._present: list[Image] = []
         self._written: Obj = {}
         self._written_at = 0.0
@@ -328,10 +345,7 @@ class NodeStatus:
             "daemonEndpoints": {"kubeletEndpoint": {"Port": self.port}},
             "images": image_list(self._present),
             "nodeInfo": node_info(self.machine, self._runtime_version, self._options.kubernetes_version),
-            "features": {"supplementalGroupsPolicy": True},
-            "runtimeHandlers": [
-                {"name": "", "features": {"recursiveReadOnlyMounts": True, "userNamespaces": has_idmapped_mounts()}}
-            ],
+            **runtime_features(self._features),
             **({"volumesInUse": in_use} if in_use else {}),
         }
 
@@ -346,6 +360,7 @@ class NodeStatus:
         self._health.answered(await self._runtime.status())
         version = await self._runtime.version()
         self._runtime_version = f"{version.runtime_name}://{version.runtime_version}"
+        self._features = await self._runtime.features()
         self._present = await self._images.list_images()
 
     def _tell_changes(self, before: Obj, status: Obj) -> None:

@@ -36,6 +36,8 @@ from pinnace.cri.api import (
     PodSandboxStats,
     PodSandboxStatus,
     RuntimeCondition,
+    RuntimeFeatures,
+    RuntimeHandler,
     Version,
 )
 from pinnace.cri.engine import pod_stats, procfs
@@ -50,6 +52,7 @@ from pinnace.cri.engine.network import BridgeNetwork, NetworkOptions, PodNetwork
 from pinnace.cri.engine.records import ContainerRecord, SandboxRecord
 from pinnace.cri.engine.sandboxes import Sandboxes
 from pinnace.cri.engine.streaming import Sessions, StreamingServer
+from pinnace.cri.engine.users import has_idmapped_mounts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,6 +344,11 @@ class Engine:
                 message="" if network else "Network plugin returns error: cni plugin not initialized",
             ),
         ]
+
+    async def features(self) -> RuntimeFeatures:
+        users = has_idmapped_mounts() and not self.options.oci_runtime
+        handler = RuntimeHandler(recursive_read_only_mounts=True, user_namespaces=users)
+        return RuntimeFeatures(handlers=[handler], supplemental_groups_policy=True)
 
     async def runtime_config(self) -> str:
         return "cgroupfs"

@@ -110,3 +110,9 @@ def _expect(channel: socket.socket) -> None:
     message = json.loads(channel.recv(65536) or b'{"error": "the process of a user namespace ended early"}')
     if "error" in message:
         raise launcher.LaunchError(message["error"])
+
+
+def has_idmapped_mounts() -> bool:
+    """Whether the kernel can show files of every usual file system to other users (Linux 6.3)."""
+    release = [int(part) for part in os.uname().release.split(".")[:2] if part.isdigit()]
+    return release >= [6, 3]
