@@ -11,7 +11,8 @@ from pinnace.apis.registry import Registry
 from pinnace.machinery.meta import GVK, parse_api_version
 
 NOW = datetime(2026, 1, 1, 0, 10, tzinfo=UTC)
-REGISTRY = Registry(feature_gates={"AllAlpha": True, "AllBeta": True})  # fields of features that are off would be dropped
+# Fields of features that are off would be dropped.
+REGISTRY = Registry(feature_gates={"AllAlpha": True, "AllBeta": True})
 TEMPLATE = {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "web", "image": "nginx:1"}]}}
 SELECTOR = {"matchLabels": {"app": "web"}}
 APP = {"selector": SELECTOR, "template": TEMPLATE}
