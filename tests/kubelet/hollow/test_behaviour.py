@@ -68,6 +68,15 @@ def test_pod_that_is_always_restarted_runs_for_ever() -> None:
     assert next_step(after(after(pod())), SLOW) is None
 
 
+def test_pod_that_others_call_unready_says_again_that_it_is() -> None:
+    one = after(after(pod()))
+    disputed = {**one, "status": {**one["status"], "conditions": [{"type": "Ready", "status": "False"}]}}
+    step = next_step(disputed, SLOW)
+    assert step is not None
+    assert step.stage == "disputed"
+    assert condition(after(disputed), "Ready") == "True"
+
+
 @pytest.mark.parametrize(
     ("policy", "code", "phase"),
     [("Never", "0", "Succeeded"), ("Never", "3", "Failed"), ("OnFailure", "0", "Succeeded")],

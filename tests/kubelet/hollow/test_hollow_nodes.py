@@ -70,6 +70,17 @@ def test_condition_that_others_changed_is_put_right(cluster: Cluster) -> None:
     assert {one["type"]: one["status"] for one in node["status"]["conditions"]}["Ready"] == "True"
 
 
+def test_pod_that_others_called_unready_is_ready_again(cluster: Cluster) -> None:
+    cluster.api.create(_pod("disputed"), "default")
+    cluster.api.wait_for("pods", "disputed", "Ready", "default")
+    for _ in range(2):
+        unready = {"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+        pod = cluster.api.get("pods", "disputed", "default")
+        others = [one for one in pod["status"]["conditions"] if one["type"] != "Ready"]
+        cluster.api.update({**pod, "status": {**pod["status"], "conditions": [*others, unready]}}, subresource="status")
+        cluster.api.wait_for("pods", "disputed", "Ready", "default")
+
+
 def test_node_that_was_deleted_stays_away(cluster: Cluster) -> None:
     cluster.add_node("leaving")
     cluster.api.delete("nodes", "leaving")

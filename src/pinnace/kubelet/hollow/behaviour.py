@@ -19,6 +19,7 @@ from pinnace.machinery.meta import Obj, annotations_of, get_in, is_deleting, uid
 from pinnace.machinery.quantity import Quantity
 
 PREFIX = "hollow.pinnace.dev/"  # of annotations: start-seconds, ready-seconds, run-seconds, stop-seconds, exit-code
+DISPUTED_SECONDS = 1.0  # until a pod is called ready again that others said is not
 FIRST_BACKOFF, LONGEST_BACKOFF = 10.0, 300.0  # seconds between a container's end and its next start
 GRACE_SECONDS = 30.0
 KILLED = 137  # exit code
@@ -72,7 +73,15 @@ def _while_running(pod: Obj, behaviour: Behaviour, states: list[Obj]) -> Step | 
     end = _end(pod, behaviour, restarts)
     if not all(state["ready"] for state in states) and (end is None or ready <= end.after):
         return Step(f"running {restarts}", ready, lambda now, _: status.ready(pod, now))
+    if all(state["ready"] for state in states) and is_disputed(pod):
+        return Step("disputed", DISPUTED_SECONDS, lambda now, _: status.ready(pod, now))
     return end
+
+
+def is_disputed(pod: Obj) -> bool:
+    """Whether somebody says of a pod that it is not ready: its node was silent for a while."""
+    conditions = get_in(pod, "status", "conditions") or ()
+    return any(one["type"] == "Ready" and one["status"] == "False" for one in conditions)
 
 
 def _end(pod: Obj, behaviour: Behaviour, restarts: int) -> Step | None:

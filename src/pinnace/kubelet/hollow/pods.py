@@ -134,7 +134,10 @@ def _slim(pod: Obj) -> Obj:
     life: Obj = {name: spec[name] for name in _KEPT_SPEC if name in spec}
     for name in ("containers", "initContainers"):
         life[name] = [_slim_container(one) for one in spec.get(name) or ()]
-    return {"metadata": kept, "spec": life, "status": {name: status[name] for name in _KEPT_STATUS if name in status}}
+    known: Obj = {name: status[name] for name in _KEPT_STATUS if name in status}
+    if unready := [one for one in status.get("conditions") or () if one["type"] == "Ready" and one["status"] != "True"]:
+        known["conditions"] = unready  # of most pods there is none
+    return {"metadata": kept, "spec": life, "status": known}
 
 
 def _slim_container(container: Obj) -> Obj:
