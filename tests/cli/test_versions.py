@@ -50,3 +50,9 @@ def test_every_server_refuses_gates_that_cannot_be(server: str, gates: str, why:
     ended = CliRunner().invoke(command, ["--feature-gates", gates])
     assert ended.exit_code == 2
     assert why in ended.output
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_every_server_tells_its_version(server: str) -> None:
+    ended = CliRunner().invoke(importlib.import_module(f"pinnace.cli.{server}").command, ["--version"])
+    assert (ended.exit_code, ended.output) == (0, "Kubernetes v1.37.0\n")

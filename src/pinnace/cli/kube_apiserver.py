@@ -10,6 +10,7 @@ import click
 from pinnace.cli.apiserver_flags import admission, audit, authentication, authorization, cluster, serving, storage
 from pinnace.cli.serving import run, verbosity_option
 from pinnace.cli.told import told_flags
+from pinnace.cli.versions import version_option
 
 if TYPE_CHECKING:
     from pinnace.apiserver.options import Options
@@ -26,6 +27,7 @@ _SECTIONS = (serving, storage, authentication, authorization, audit, admission, 
 @audit.options
 @admission.options
 @cluster.options
+@version_option
 @verbosity_option
 def command(verbosity: int, **flags: Any) -> None:
     """Run the Kubernetes API server alone, in the foreground."""

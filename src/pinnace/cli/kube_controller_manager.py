@@ -23,7 +23,13 @@ from pinnace.cli.serving import (
 )
 from pinnace.cli.told import told_flags
 from pinnace.cli.values import DURATION, FILE, NAMES, switch
-from pinnace.cli.versions import emulated_version_option, feature_gates_option, read_features, read_minor
+from pinnace.cli.versions import (
+    emulated_version_option,
+    feature_gates_option,
+    read_features,
+    read_minor,
+    version_option,
+)
 
 if TYPE_CHECKING:
     from pinnace.controllers.manager import Options
@@ -100,6 +106,7 @@ if TYPE_CHECKING:
 @feature_gates_option
 @election_options("kube-controller-manager")
 @observing_options(10257)
+@version_option
 @verbosity_option
 def command(verbosity: int, **flags: Any) -> None:
     """Run the controllers alone, in the foreground."""

@@ -24,7 +24,7 @@ from pinnace.cli.serving import (
 )
 from pinnace.cli.told import told_flags
 from pinnace.cli.values import FILE, LISTEN, NAMES, NETWORKS, of_each_family, switch
-from pinnace.cli.versions import feature_gates_option, read_features
+from pinnace.cli.versions import feature_gates_option, read_features, version_option
 
 if TYPE_CHECKING:
     from pinnace.machinery.features import FeatureGates
@@ -74,6 +74,7 @@ def has_ipv6() -> bool:
 @switch("--cleanup", default=False, show_default=True, help="Take all rules away, and end.")
 @feature_gates_option
 @switch("--profiling", default=False, show_default=True, help="Tell at /debug/pprof/ what the proxy is doing.")
+@version_option
 @verbosity_option
 def command(verbosity: int, **flags: Any) -> None:
     """Run the service proxy alone, in the foreground."""

@@ -23,7 +23,13 @@ from pinnace.cli.serving import (
 )
 from pinnace.cli.told import told_flags
 from pinnace.cli.values import DURATION, FILE
-from pinnace.cli.versions import emulated_version_option, feature_gates_option, read_features, read_minor
+from pinnace.cli.versions import (
+    emulated_version_option,
+    feature_gates_option,
+    read_features,
+    read_minor,
+    version_option,
+)
 
 
 @click.command("kube-scheduler")
@@ -46,6 +52,7 @@ from pinnace.cli.versions import emulated_version_option, feature_gates_option, 
 )
 @election_options("kube-scheduler")
 @observing_options(10259)
+@version_option
 @verbosity_option
 def command(verbosity: int, **flags: Any) -> None:
     """Run the scheduler alone, in the foreground."""

@@ -29,7 +29,7 @@ from pinnace.cli.serving import (
 )
 from pinnace.cli.told import told_flags
 from pinnace.cli.values import ADDRESS, ADDRESSES, DIRECTORY, DURATION, FILE, LABELS, NETWORKS, TAINTS, switch
-from pinnace.cli.versions import feature_gates_option, read_features
+from pinnace.cli.versions import feature_gates_option, read_features, version_option
 
 if TYPE_CHECKING:
     from pinnace.kubelet.options import KubeletOptions
@@ -117,6 +117,7 @@ _FLAGS = {
 @more_options
 @engine_flags
 @feature_gates_option
+@version_option
 @verbosity_option
 def command(verbosity: int, **flags: Any) -> None:
     """Run the node agent alone, in the foreground."""

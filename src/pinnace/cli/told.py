@@ -18,7 +18,7 @@ def told_flags() -> dict[str, str]:
     context = click.get_current_context()
     found = {}
     for parameter in context.command.params:
-        if isinstance(parameter, click.Option) and parameter.name != "help":
+        if isinstance(parameter, click.Option) and parameter.expose_value:
             name = max(parameter.opts, key=len).lstrip("-")
             found[name] = _written(parameter, context.params.get(parameter.name or ""))
     return found

@@ -36,6 +36,24 @@ feature_gates_option: Decorator = click.option(
 )
 
 
+def _tell_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from pinnace.apis.builtin import NEWEST
+
+        click.echo(f"Kubernetes v1.{NEWEST}.0")
+        context.exit()
+
+
+version_option: Decorator = click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    callback=_tell_version,
+    expose_value=False,
+    help="Tell the version, and end.",
+)
+
+
 def read_minor(flags: dict[str, Any]) -> int:
     """36 of `1.36`, `v1.36.2` and `kube=1.36`; the newest where no version is given."""
     from pinnace.machinery.schema import Schemas
