@@ -138,8 +138,14 @@ def containerd(archive: Path) -> Iterator[Containerd]:
         yield made
     finally:
         made.close()
-        for path in sorted(Path("/sys/fs/cgroup").glob(f"*/cri-contract-{os.getpid()}/**/"), reverse=True):
-            path.rmdir()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_stray_cgroups() -> Iterator[None]:
+    """Pods' cgroups are their runtime's to remove or their kubelet's; what they were in is ours."""
+    yield
+    for path in sorted(Path("/sys/fs/cgroup").glob(f"*/cri-contract-{os.getpid()}/**/"), reverse=True):
+        path.rmdir()
 
 
 @pytest.fixture(params=["engine", "engine over its socket", "engine on runc", "containerd"])
