@@ -103,3 +103,23 @@ def test_commands_take_turns(profile: Profile) -> None:
 
     assert most == 1
     assert not (profile.run_dir.parent / f"{profile.id}.lock").exists()
+
+
+def test_new_profiles_of_different_homes_choose_their_networks_one_after_the_other(tmp_path: Path) -> None:
+    first, second = Profile("turns", tmp_path / "one"), Profile("turns", tmp_path / "two")
+    order: list[str] = []
+    begun = threading.Event()
+
+    def choose() -> None:
+        begun.set()
+        with turns.choosing_networks(second):
+            order.append("second")
+
+    with turns.choosing_networks(first):
+        other = threading.Thread(target=choose)
+        other.start()
+        assert begun.wait(LIMIT)
+        order.append("first")
+    other.join(LIMIT)
+
+    assert order == ["first", "second"]

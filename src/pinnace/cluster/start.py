@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
 
@@ -55,13 +56,14 @@ def start(profile: Profile, options: StartOptions, progress: Progress) -> Profil
     with turns.turn(profile):
         fresh = not profile.exists()
         progress.step("Profile", f'{"Creating" if fresh else "Loading"} profile "{profile.name}"')
-        config = _decide(profile, options)
-        try:
-            _bring_up(profile, config, options, progress)
-        except ClusterError:
-            if fresh:
-                _undo(profile)
-            raise
+        with turns.choosing_networks(profile) if fresh else nullcontext():
+            config = _decide(profile, options)
+            try:
+                _bring_up(profile, config, options, progress)  # then its networks can be seen
+            except ClusterError:
+                if fresh:
+                    _undo(profile)
+                raise
         progress.step("Kubeconfig", f'Writing context "{profile.name}" to the kubeconfig')
         _write_kubeconfig(profile, config, options)
     progress.done(f'Kubernetes {config.kubernetes_version} is ready: kubectl now uses context "{profile.name}"')

@@ -1,9 +1,10 @@
 """Who may act on a profile: commands take turns, and one supervisor at a time runs, if any shall.
 
-Both are locks on files of `/run/pinnace`, so the kernel lets go of them when their holder dies. A supervisor needs
-more than a lock: the kernel starts one when the last server dies (`guard.py`) and tells nobody, so it may begin while
-its profile is being stopped or deleted. It runs only while it holds the lock on a permit, a file that is there as long
-as the profile shall run; whoever takes the permit away then learns from the lock which process is still to be ended.
+New profiles take turns on the machine, too, so that no two choose the same networks. All of these are locks on files
+of `/run/pinnace`, so the kernel lets go of them when their holder dies. A supervisor needs more than a lock: the kernel
+starts one when the last server dies (`guard.py`) and tells nobody, so it may begin while its profile is being stopped
+or deleted. It runs only while it holds the lock on a permit, a file that is there as long as the profile shall run;
+whoever takes the permit away then learns from the lock which process is still to be ended.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from pinnace.cluster.profile import Profile
 
@@ -22,7 +24,19 @@ _FLOCK = struct.Struct("hhqqi4x")  # struct flock of fcntl(2) on 64-bit Linux: t
 @contextmanager
 def turn(profile: Profile) -> Iterator[None]:
     """Wait until no other command starts, stops or deletes this profile, and keep the others waiting."""
-    file = profile.run_dir.parent / f"{profile.id}.lock"
+    with _held(profile.run_dir.parent / f"{profile.id}.lock"):
+        yield
+
+
+@contextmanager
+def choosing_networks(profile: Profile) -> Iterator[None]:
+    """Wait until no other new profile of this machine, of whatever home, looks for networks that nobody has."""
+    with _held(profile.run_dir.parent / "networks.lock"):
+        yield
+
+
+@contextmanager
+def _held(file: Path) -> Iterator[None]:
     while True:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
