@@ -12,18 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pinnace.cri.api import AuthConfig, CriError, DNSConfig, Image
-from pinnace.kubelet import admission, logs
-from pinnace.kubelet.backoff import Backoff
-from pinnace.kubelet.env import ConfigError, Environment, PodFacts, expand, service_environment
+from pinnace.kubelet import admission
+from pinnace.kubelet.containers.env import ConfigError, Environment, PodFacts, expand, service_environment
+from pinnace.kubelet.containers.network_files import hosts_file, pod_dns
+from pinnace.kubelet.containers.runtime_config import sandbox_hostname
+from pinnace.kubelet.containers.security import verify_non_root
 from pinnace.kubelet.go_words import duration, rpc_error
-from pinnace.kubelet.grpc_health import serving_state
-from pinnace.kubelet.images import credentials, credentials_for, default_policy, valid_reference, with_tag
-from pinnace.kubelet.network_files import hosts_file, pod_dns
+from pinnace.kubelet.images.manager import credentials, credentials_for, default_policy, valid_reference, with_tag
+from pinnace.kubelet.logs import files
 from pinnace.kubelet.pods import grace_period, qos_class, resource_requests
-from pinnace.kubelet.probes import Tally
-from pinnace.kubelet.resources import cgroup_parent, container_resources, cpu_quota, cpu_shares
-from pinnace.kubelet.runtime_config import sandbox_hostname
-from pinnace.kubelet.security import verify_non_root
+from pinnace.kubelet.probes.grpc_health import serving_state
+from pinnace.kubelet.probes.manager import Tally
+from pinnace.kubelet.resources.amounts import cgroup_parent, container_resources, cpu_quota, cpu_shares
+from pinnace.kubelet.sync.backoff import Backoff
 from pinnace.machinery.errors import ApiError, not_found
 
 META = {"name": "p", "namespace": "d", "uid": "u", "labels": {"b": 'say "x"', "a": "1"}}
@@ -460,14 +461,14 @@ LINES = [
 def test_log_options(tmp_path, params, expected):
     path = Path(tmp_path, "0.log")
     path.write_bytes(b"".join(LINES) + b"2026-01-01T00:00:05.000000001Z stdout F unfinished")
-    options = logs.parse_options(params, datetime(2026, 1, 1, tzinfo=UTC))
-    assert b"".join(logs.read_all(path, options)) == expected
+    options = files.parse_options(params, datetime(2026, 1, 1, tzinfo=UTC))
+    assert b"".join(files.read_all(path, options)) == expected
 
 
 @pytest.mark.parametrize("params", [{"tailLines": "-1"}, {"limitBytes": "0"}, {"sinceSeconds": "0"}])
 def test_log_options_that_are_refused(params):
     with pytest.raises(ApiError) as error:
-        logs.parse_options(params, datetime(2026, 1, 1, tzinfo=UTC))
+        files.parse_options(params, datetime(2026, 1, 1, tzinfo=UTC))
     assert error.value.code == 422
 
 
@@ -475,7 +476,7 @@ def test_log_options_that_are_refused(params):
 def test_tail_gives_the_last_lines(tmp_path_factory, texts, count):
     path = tmp_path_factory.mktemp("log") / "0.log"
     path.write_bytes(b"".join(b"2026-01-01T00:00:01.000000001Z stdout F " + text + b"\n" for text in texts))
-    found = b"".join(logs.read_all(path, logs.LogOptions(tail_lines=count)))
+    found = b"".join(files.read_all(path, files.LogOptions(tail_lines=count)))
     assert found == b"".join(text + b"\n" for text in texts[max(0, len(texts) - count) :])
 
 
@@ -483,6 +484,6 @@ def test_rotation_keeps_so_many_files(tmp_path):
     path = tmp_path / "0.log"
     for second in range(5):
         path.write_text(str(second))
-        logs.rotate(path, datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC), 4)
-    names = [one.name for one in logs.rotated_files(path)]
+        files.rotate(path, datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC), 4)
+    names = [one.name for one in files.rotated_files(path)]
     assert names == ["0.log.20260101-000002.gz", "0.log.20260101-000003.gz", "0.log.20260101-000004"]

@@ -175,7 +175,7 @@ def _configuration(file: Path | None, drop_ins: Path | None) -> tuple[dict[str, 
     """What --config says, and the files of --config-dir over it."""
     if file is None and drop_ins is None:
         return {}, []
-    from pinnace.kubelet.configuration import ConfigurationError, merge_drop_ins, read
+    from pinnace.kubelet.configuration.reading import ConfigurationError, merge_drop_ins, read
     from pinnace.machinery import yaml
 
     given = file or drop_ins
@@ -200,7 +200,7 @@ def _node_ips(given: list[str]) -> list[str]:
 def _check(chosen: dict[str, Any]) -> None:
     """End the program for thresholds that cannot be, and for swap where it must not be."""
     from pinnace.kubelet.eviction.thresholds import parse_thresholds
-    from pinnace.kubelet.machine_info import has_swap
+    from pinnace.kubelet.node.machine_info import has_swap
 
     names = ("eviction_hard", "eviction_soft", "eviction_soft_grace_period", "eviction_minimum_reclaim")
     try:

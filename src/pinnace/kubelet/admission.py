@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from pinnace.kubelet.containers.security import needs_apparmor
 from pinnace.kubelet.pods import amount_of, containers, init_containers, is_sidecar, is_static, resource_requests
-from pinnace.kubelet.security import needs_apparmor
 from pinnace.machinery.meta import Obj, get_in, labels_of, name_of
 
 

@@ -9,28 +9,28 @@ from dataclasses import dataclass, field
 from pinnace.client.client import Client
 from pinnace.client.events import EventRecorder
 from pinnace.cri.api import ContainerStatus, CriError, DNSConfig, RuntimeService
-from pinnace.kubelet.backoff import Backoff
-from pinnace.kubelet.cgroups import CgroupManager
-from pinnace.kubelet.compute import restarts
-from pinnace.kubelet.container_status import Report, Waiting
+from pinnace.kubelet.containers.env import PodFacts, node_allocatable, service_environment
+from pinnace.kubelet.containers.network_files import parse_resolv_conf
+from pinnace.kubelet.containers.user_namespaces import UserRanges
 from pinnace.kubelet.csi.drivers import CsiDrivers
 from pinnace.kubelet.devices.dra import DraManager
 from pinnace.kubelet.devices.manager import DeviceManager
-from pinnace.kubelet.env import PodFacts, node_allocatable, service_environment
-from pinnace.kubelet.images import ImagePuller
-from pinnace.kubelet.machine_info import has_unified_cgroups
-from pinnace.kubelet.network_files import parse_resolv_conf
+from pinnace.kubelet.images.manager import ImagePuller
+from pinnace.kubelet.node.machine_info import has_unified_cgroups
 from pinnace.kubelet.objects import ObjectFetcher
 from pinnace.kubelet.options import KubeletOptions
 from pinnace.kubelet.pods import field_path
-from pinnace.kubelet.probes import Probes
-from pinnace.kubelet.resizing import Resizing
-from pinnace.kubelet.runtime_status import RuntimeCache
-from pinnace.kubelet.status_writer import StatusWriter
-from pinnace.kubelet.swap import swap_limit
-from pinnace.kubelet.termination import TerminationMessages
+from pinnace.kubelet.probes.manager import Probes
+from pinnace.kubelet.resources.cgroups import CgroupManager
+from pinnace.kubelet.resources.resizing import Resizing
+from pinnace.kubelet.resources.swap import swap_limit
+from pinnace.kubelet.runtime.status import RuntimeCache
+from pinnace.kubelet.status.container import Report, Waiting
+from pinnace.kubelet.status.writer import StatusWriter
+from pinnace.kubelet.sync.backoff import Backoff
+from pinnace.kubelet.sync.compute import restarts
+from pinnace.kubelet.sync.termination import TerminationMessages
 from pinnace.kubelet.topology.manager import ResourceManagers
-from pinnace.kubelet.user_namespaces import UserRanges
 from pinnace.kubelet.volumes.context import VolumeContext
 from pinnace.kubelet.volumes.pod_certificates import PodCertificates
 from pinnace.kubelet.volumes.tokens import Tokens

@@ -18,9 +18,9 @@ from pinnace.client.client import Client
 from pinnace.client.events import EventRecorder
 from pinnace.client.informer import InformerFactory
 from pinnace.cri.api import CriError, ImageService, RuntimeService
-from pinnace.kubelet import admission, gc, preemption, sysctls
-from pinnace.kubelet.backoff import Backoff
-from pinnace.kubelet.cgroups import CgroupManager, share_classes
+from pinnace.kubelet import admission, preemption
+from pinnace.kubelet.containers import sysctls
+from pinnace.kubelet.containers.user_namespaces import UserRanges
 from pinnace.kubelet.context import Node
 from pinnace.kubelet.csi import drivers
 from pinnace.kubelet.csi.drivers import CsiDrivers
@@ -30,33 +30,35 @@ from pinnace.kubelet.devices.gate import Gate, Server
 from pinnace.kubelet.devices.manager import DeviceManager
 from pinnace.kubelet.eviction.ranking import is_critical
 from pinnace.kubelet.eviction.surroundings import ImageDisk, make_manager
-from pinnace.kubelet.image_gc import ImageCollector, ImageGCPolicy
-from pinnace.kubelet.images import ImagePuller
-from pinnace.kubelet.lease import NodeLease
-from pinnace.kubelet.log_rotation import keep_rotated
-from pinnace.kubelet.machine_info import has_apparmor
-from pinnace.kubelet.node_status import NodeStatus, capacity
+from pinnace.kubelet.images.gc import ImageCollector, ImageGCPolicy
+from pinnace.kubelet.images.manager import ImagePuller
+from pinnace.kubelet.logs.rotation import keep_rotated
+from pinnace.kubelet.node.lease import NodeLease
+from pinnace.kubelet.node.machine_info import has_apparmor
+from pinnace.kubelet.node.shutdown import NodeShutdown
+from pinnace.kubelet.node.status import NodeStatus, capacity
 from pinnace.kubelet.objects import ObjectFetcher
 from pinnace.kubelet.options import KubeletOptions
-from pinnace.kubelet.pleg import Pleg
 from pinnace.kubelet.plugin_sockets import Handler, PluginSockets
-from pinnace.kubelet.pod_usage import UsageReader
-from pinnace.kubelet.pod_workers import PodWorker, Stage
 from pinnace.kubelet.pods import amount_of, is_mirror, is_static
-from pinnace.kubelet.probes import Probes
-from pinnace.kubelet.qos_cgroups import QosCgroups
-from pinnace.kubelet.resizing import Resizing
-from pinnace.kubelet.runtime_health import RuntimeHealth
-from pinnace.kubelet.runtime_status import PodRuntimeStatus, RuntimeCache, container_name
-from pinnace.kubelet.server_auth import ServerAuth
-from pinnace.kubelet.shutdown import NodeShutdown
+from pinnace.kubelet.probes.manager import Probes
+from pinnace.kubelet.resources.cgroups import CgroupManager, share_classes
+from pinnace.kubelet.resources.qos_cgroups import QosCgroups
+from pinnace.kubelet.resources.resizing import Resizing
+from pinnace.kubelet.resources.swap import LIMITED_SWAP, may_swap
+from pinnace.kubelet.runtime import gc
+from pinnace.kubelet.runtime.health import RuntimeHealth
+from pinnace.kubelet.runtime.pleg import Pleg
+from pinnace.kubelet.runtime.status import PodRuntimeStatus, RuntimeCache, container_name
+from pinnace.kubelet.server.auth import ServerAuth
 from pinnace.kubelet.static_pods import Mirrors, StaticPods, UrlPods
-from pinnace.kubelet.status_writer import StatusWriter
-from pinnace.kubelet.summary import Summary
-from pinnace.kubelet.swap import LIMITED_SWAP, may_swap
+from pinnace.kubelet.statistics.pod_usage import UsageReader
+from pinnace.kubelet.statistics.summary import Summary
+from pinnace.kubelet.status.writer import StatusWriter
+from pinnace.kubelet.sync.backoff import Backoff
+from pinnace.kubelet.sync.pod_workers import PodWorker, Stage
 from pinnace.kubelet.topology import configured
 from pinnace.kubelet.topology.rebinding import Rebinding
-from pinnace.kubelet.user_namespaces import UserRanges
 from pinnace.kubelet.volumes import csi
 from pinnace.kubelet.volumes.pod_certificates import PodCertificates
 from pinnace.kubelet.volumes.tokens import Tokens
@@ -213,7 +215,7 @@ class Kubelet:
             self._nodes.add_handler(lambda _: self._node_changed(), lambda _old, _new: self._node_changed())
             self._factory.start()
             if self.options.tls_cert_file is not None and self.options.enable_server:
-                from pinnace.kubelet.server import start_server
+                from pinnace.kubelet.server.server import start_server
 
                 server = await start_server(self)
                 self.node_status.port = self.options.advertised_port or server.addresses[0][1]
@@ -272,12 +274,12 @@ class Kubelet:
         return loops
 
     async def _serve_health(self) -> None:
-        from pinnace.kubelet.server import serve_health
+        from pinnace.kubelet.server.server import serve_health
 
         await serve_health(self.options.healthz_bind_address, self.options.healthz_port)
 
     async def _serve_read_only(self) -> None:
-        from pinnace.kubelet.server import serve_read_only
+        from pinnace.kubelet.server.server import serve_read_only
 
         await serve_read_only(self)
 

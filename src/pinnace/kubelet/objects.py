@@ -18,7 +18,7 @@ from pinnace.apis.resources import CLUSTER_TRUST_BUNDLES, CONFIG_MAPS, SECRETS
 from pinnace.client.client import Client
 from pinnace.client.informer import Informer
 from pinnace.client.tasks import end_tasks
-from pinnace.kubelet.env import Fetch
+from pinnace.kubelet.containers.env import Fetch
 from pinnace.machinery.errors import ApiError, not_found
 from pinnace.machinery.meta import GVR, Obj, namespace_of, uid_of
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import structlog
 
 from pinnace.cri.api import CriError, ImageService
-from pinnace.kubelet import gc
 from pinnace.kubelet.context import Node
 from pinnace.kubelet.eviction import observations
 from pinnace.kubelet.eviction.manager import Eviction, EvictionManager
@@ -20,13 +19,14 @@ from pinnace.kubelet.eviction.messages import REASON
 from pinnace.kubelet.eviction.observations import FileSystem, file_system
 from pinnace.kubelet.eviction.ranking import Disk, PodUsage
 from pinnace.kubelet.eviction.thresholds import Observation, Observations, Pressure, Signal, Threshold, parse_thresholds
-from pinnace.kubelet.image_gc import ImageCollector, Tell
-from pinnace.kubelet.machine_info import Machine
-from pinnace.kubelet.node_status import NodeStatus, capacity
+from pinnace.kubelet.images.gc import ImageCollector, Tell
+from pinnace.kubelet.node.machine_info import Machine
+from pinnace.kubelet.node.status import NodeStatus, capacity
 from pinnace.kubelet.options import KubeletOptions
-from pinnace.kubelet.pod_usage import UsageReader
-from pinnace.kubelet.pod_workers import PodWorker, Stage
 from pinnace.kubelet.pods import amount_of
+from pinnace.kubelet.runtime import gc
+from pinnace.kubelet.statistics.pod_usage import UsageReader
+from pinnace.kubelet.sync.pod_workers import PodWorker, Stage
 from pinnace.machinery.meta import Obj, uid_of
 
 _log = structlog.get_logger()

@@ -17,8 +17,8 @@ from pinnace.client.controller import Controller
 from pinnace.client.informer import InformerFactory
 from pinnace.client.transport import STRATEGIC_MERGE_PATCH
 from pinnace.kubelet.hollow import status
-from pinnace.kubelet.lease import NodeLease
-from pinnace.kubelet.node_status import allocatable_of_others
+from pinnace.kubelet.node.lease import NodeLease
+from pinnace.kubelet.node.status import allocatable_of_others
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, name_of, parse_time, utc_now
 

@@ -1,7 +1,7 @@
 """What the kubelet of a hollow node answers: logs, health, and what its pods use.
 
 All nodes share one server; which of them is asked is told by the address and port that a client came to. Paths and
-shapes are those of `pinnace.kubelet.server`.
+shapes are those of `pinnace.kubelet.server.server`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import orjson
 
 from pinnace.cri.api import ContainerMetadata, ContainerStats
-from pinnace.kubelet import statistics
 from pinnace.kubelet.hollow.behaviour import Behaviour, usage
+from pinnace.kubelet.hollow.summary import node_summary, pod_summaries
 from pinnace.kubelet.pods import LABEL_CONTAINER_NAME, LABEL_POD_NAME, LABEL_POD_NAMESPACE, LABEL_POD_UID, amount_of
+from pinnace.kubelet.statistics import node_metrics
 from pinnace.machinery.meta import Obj, get_in, name_of, namespace_of, parse_time, uid_of
 from pinnace.wire.http import Request, Response
 
@@ -54,13 +55,10 @@ class HollowServer:
             return Response(200, _TEXT, self._log(request, (parts[1], parts[2], parts[3])).encode())
         if parts == ["metrics", "resource"]:
             found = list(self._stats(node))
-            return Response(200, _TEXT, statistics.resource_text(found, *_sums(found)).encode())
+            return Response(200, _TEXT, node_metrics.resource_text(found, *_sums(found)).encode())
         if parts == ["stats", "summary"]:
             found = list(self._stats(node))
-            summary = {
-                "node": statistics.node_summary(node, *_sums(found)),
-                "pods": statistics.pod_summaries(found),
-            }
+            summary = {"node": node_summary(node, *_sums(found)), "pods": pod_summaries(found)}
             return Response(200, _JSON, orjson.dumps(summary))
         return Response(404, _TEXT, b"404 page not found\n")
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from pinnace.kubelet.node_status import node_conditions
+from pinnace.kubelet.node.status import node_conditions
 from pinnace.machinery.meta import Obj, format_time, get_in
 
 CAPACITY = {"cpu": "8", "memory": "16Gi", "ephemeral-storage": "100Gi", "pods": "110"}

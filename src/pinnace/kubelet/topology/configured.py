@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pinnace.kubelet.devices.manager import DeviceManager
-from pinnace.kubelet.machine_info import huge_pages
+from pinnace.kubelet.node.machine_info import huge_pages
 from pinnace.kubelet.options import KubeletOptions
 from pinnace.kubelet.pods import amount_of
 from pinnace.kubelet.topology import cpu_manager, memory_manager

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import orjson
 
-from pinnace.kubelet.allocation import amounts
 from pinnace.kubelet.pods import GUARANTEED, qos_class
+from pinnace.kubelet.resources.allocation import amounts
 from pinnace.kubelet.topology.cpu_sets import format_cpus
 from pinnace.kubelet.topology.errors import ManagerError
 from pinnace.kubelet.topology.hints import Hint, Nodes, hints

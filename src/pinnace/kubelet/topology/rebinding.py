@@ -8,7 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from pinnace.cri.api import CriError, LinuxContainerResources, RuntimeService
-from pinnace.kubelet.runtime_status import RuntimeCache, container_name
+from pinnace.kubelet.runtime.status import RuntimeCache, container_name
 from pinnace.kubelet.topology.cpu_manager import CpuManager
 
 _log = structlog.get_logger()

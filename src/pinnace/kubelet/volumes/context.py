@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pinnace.client.client import Client
+from pinnace.kubelet.containers.env import Fetch, PodFacts
 from pinnace.kubelet.csi.drivers import CsiDrivers
-from pinnace.kubelet.env import Fetch, PodFacts
 from pinnace.kubelet.volumes.pod_certificates import PodCertificates
 from pinnace.kubelet.volumes.tokens import Tokens
 from pinnace.machinery.meta import Obj, uid_of

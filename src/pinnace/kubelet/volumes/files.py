@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pinnace.kubelet.env import Fetch
+from pinnace.kubelet.containers.env import Fetch
 from pinnace.kubelet.volumes.atomic_writer import Payload, write_payload
 from pinnace.kubelet.volumes.context import VolumeContext, VolumeError
 from pinnace.kubelet.volumes.mounts import is_mounted, mount_tmpfs

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pinnace.kubelet.env import ConfigError, PodFacts, data_of
+from pinnace.kubelet.containers.env import ConfigError, PodFacts, data_of
 from pinnace.kubelet.volumes.atomic_writer import File
 from pinnace.kubelet.volumes.context import VolumeError
 from pinnace.machinery.meta import Obj

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pinnace.cri.api import Device, Image, ImageSpec, Mount
-from pinnace.kubelet.env import ConfigError, expand, referred
-from pinnace.kubelet.runtime_config import propagation
+from pinnace.kubelet.containers.env import ConfigError, expand, referred
+from pinnace.kubelet.containers.runtime_config import propagation
 from pinnace.kubelet.volumes import (
     config_map,
     csi,

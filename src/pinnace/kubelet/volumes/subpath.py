@@ -10,7 +10,7 @@ import os
 import stat
 from pathlib import Path
 
-from pinnace.kubelet.env import ConfigError
+from pinnace.kubelet.containers.env import ConfigError
 from pinnace.kubelet.volumes.mounts import bind, unmount
 
 

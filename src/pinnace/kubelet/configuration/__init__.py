@@ -1,0 +1,1 @@
+"""KubeletConfiguration: read from files, its fields and rules, and shown again at /configz."""

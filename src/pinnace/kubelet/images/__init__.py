@@ -1,0 +1,1 @@
+"""Container images: there before a container starts, gone when nobody needs them."""

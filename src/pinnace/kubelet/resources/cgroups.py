@@ -1,0 +1,91 @@
+"""The cgroups of pods as a whole and of their QoS classes: what they are limited to, and who makes them.
+
+The kubelet makes a pod's cgroup before its sandbox, on any runtime; runtimes make those of containers below it.
+Pure but for the protocol (https://kubernetes.io/docs/concepts/architecture/cgroups/, KEP-2837 for pods' own resources).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from pinnace.cri.api import LinuxContainerResources
+from pinnace.kubelet.pods import (
+    BEST_EFFORT,
+    BURSTABLE,
+    GUARANTEED,
+    containers,
+    init_containers,
+    qos_class,
+    resource_limits,
+    resource_requests,
+)
+from pinnace.kubelet.resources.allocation import amounts
+from pinnace.kubelet.resources.amounts import CPU_PERIOD, MIN_SHARES, cgroup_parent, cpu_quota, cpu_shares
+from pinnace.machinery.meta import Obj
+
+
+class MemoryUse(Protocol):
+    @property
+    def memory_working_set(self) -> int: ...
+
+
+class CgroupManager(Protocol):
+    """The machine's cgroups, by paths as a sandbox's `cgroup_parent` has them. Limits raise OSError when refused."""
+
+    def create(self, path: str) -> list[str]: ...
+
+    def limit(self, path: str, resources: LinuxContainerResources) -> None: ...
+
+    def usage(self, path: str) -> MemoryUse: ...
+
+    def remove_if_empty(self, path: str) -> None: ...
+
+
+def class_shares(pods: Iterable[Obj]) -> dict[str, int]:
+    """CPU shares of the cgroups of whole QoS classes: of Burstable what its pods request, of BestEffort the least."""
+    found: dict[str, int] = {}
+    requested = 0
+    for pod in pods:
+        quality = qos_class(pod)
+        if quality == BEST_EFFORT:
+            found[BEST_EFFORT] = MIN_SHARES
+        elif quality == BURSTABLE:
+            requested += resource_requests(pod).get("cpu", 0)
+            found[BURSTABLE] = cpu_shares(requested)
+    return found
+
+
+def share_classes(manager: CgroupManager, pods: Iterable[Obj], root: str) -> None:
+    """Give each QoS class that has pods its shares. Raises OSError."""
+    listed = list(pods)
+    shares = class_shares(listed)
+    above = {qos_class(pod): cgroup_parent(pod, root).rpartition("/")[0] for pod in listed}
+    for quality, amount in shares.items():
+        manager.create(above[quality])
+        manager.limit(above[quality], LinuxContainerResources(cpu_shares=amount))
+
+
+def pod_resources(pod: Obj) -> LinuxContainerResources:
+    """The limits of a pod's cgroup; a resource that some container may use without limit has none (0)."""
+    quality = qos_class(pod)
+    if quality == BEST_EFFORT:
+        return LinuxContainerResources(cpu_shares=MIN_SHARES)
+    requests, limits = resource_requests(pod), resource_limits(pod)
+    declared = {name for name in ("cpu", "memory") if quality == GUARANTEED or _all_limited(pod, name)}
+    quota = cpu_quota(limits.get("cpu", 0)) if "cpu" in declared else 0
+    return LinuxContainerResources(
+        cpu_shares=cpu_shares(requests.get("cpu", 0)),
+        cpu_quota=quota,
+        cpu_period=CPU_PERIOD if quota else 0,
+        memory_limit_in_bytes=limits.get("memory", 0) if "memory" in declared else 0,
+    )
+
+
+def _all_limited(pod: Obj, resource: str) -> bool:
+    if amounts(pod["spec"].get("resources"), "limits").get(resource):
+        return True
+    return all(
+        amounts(container.get("resources"), "limits").get(resource)
+        for container in (*init_containers(pod), *containers(pod))
+    )

@@ -1,0 +1,96 @@
+"""Tells which pods changed in the runtime: its events as they come, and a slow relist for what events missed.
+
+Keeps the `RuntimeCache` current. A runtime that is lost is waited for; when it is back everything is listed anew, so
+nothing that happened meanwhile is missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from pinnace.cri.api import ContainerEventType, CriError, RuntimeService
+from pinnace.kubelet.runtime.health import RuntimeHealth
+from pinnace.kubelet.runtime.status import RuntimeCache
+
+_log = structlog.get_logger()
+
+WITHOUT_EVENTS = 1.0  # seconds between relists where the runtime tells no events
+_RETRY = 1.0  # seconds between attempts to reach a runtime that is lost
+
+
+class Pleg:
+    """The pod lifecycle event generator; `changed(pod UID)` is called for every change."""
+
+    def __init__(
+        self,
+        runtime: RuntimeService,
+        cache: RuntimeCache,
+        health: RuntimeHealth,
+        changed: Callable[[str], None],
+        relist_period: float,
+    ) -> None:
+        self._runtime = runtime
+        self._cache = cache
+        self._health = health
+        self._changed = changed
+        self._period = relist_period
+        self._sooner = asyncio.Event()  # relist now: the period has become shorter
+        self.healthy = False  # whether the last relist worked
+
+    async def run(self) -> None:
+        """Listen and relist until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen(), name="runtime events")
+            group.create_task(self._relist(), name="runtime relist")
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async for event in self._runtime.get_container_events():
+                    await self._take(event.container_id, event.pod_sandbox_id, event.container_event_type)
+                    self._changed(event.pod_uid)
+            except (CriError, OSError) as error:
+                if isinstance(error, CriError) and error.code == "UNIMPLEMENTED":
+                    _log.info("the runtime tells no events: it is asked instead", every=WITHOUT_EVENTS)
+                    self._period = min(self._period, WITHOUT_EVENTS)
+                    self._sooner.set()
+                    return
+                _log.warning("runtime events ended", error=str(error))
+            await asyncio.sleep(_RETRY)
+            await self.relist_once()
+
+    async def _take(self, container_id: str, sandbox_id: str, kind: ContainerEventType) -> None:
+        if kind is ContainerEventType.DELETED:
+            self._cache.drop(container_id)
+        elif container_id == sandbox_id:
+            await self._cache.refresh_sandbox(sandbox_id)
+        else:
+            await self._cache.refresh_container(container_id, sandbox_id)
+
+    async def _relist(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._period if self.healthy else _RETRY):
+                    await self._sooner.wait()
+            except TimeoutError:
+                pass
+            self._sooner.clear()
+            await self.relist_once()
+
+    async def relist_once(self) -> bool:
+        """Ask the runtime for everything; whether it answered."""
+        try:
+            changed = await self._cache.relist()
+        except (CriError, OSError) as error:
+            if self.healthy:
+                _log.warning("runtime does not answer", error=str(error))
+            self.healthy = False
+            return False
+        self.healthy = True
+        self._health.listed()
+        for uid in changed:
+            self._changed(uid)
+        return True

@@ -1,0 +1,1 @@
+"""The node's HTTPS server, and who may ask it."""

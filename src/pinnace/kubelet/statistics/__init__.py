@@ -1,0 +1,1 @@
+"""What the node and its pods use, as summaries, metrics and figures for eviction."""

@@ -1,0 +1,380 @@
+"""Volumes on the machine itself: files as containers would see them, and nothing left afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from pinnace.apis.resources import (
+    CLUSTER_TRUST_BUNDLES,
+    CONFIG_MAPS,
+    POD_CERTIFICATE_REQUESTS,
+    SERVICE_ACCOUNTS,
+)
+from pinnace.kubelet.containers.env import ConfigError, PodFacts
+from pinnace.kubelet.csi.drivers import CsiDrivers
+from pinnace.kubelet.objects import ObjectFetcher
+from pinnace.kubelet.volumes.atomic_writer import File, write_payload
+from pinnace.kubelet.volumes.context import VolumeContext, VolumeError
+from pinnace.kubelet.volumes.host_path import check_host_path
+from pinnace.kubelet.volumes.mounts import is_mounted, mounted_below
+from pinnace.kubelet.volumes.pod_certificates import PodCertificates
+from pinnace.kubelet.volumes.pod_volumes import MountErrors, container_mounts, set_up_all, tear_down
+from pinnace.kubelet.volumes.subpath import open_below, prepare
+from pinnace.kubelet.volumes.tokens import Tokens
+from pinnace.machinery.meta import utc_now
+from tests.kubelet.node_api import NodeApi
+
+
+class Volumes:
+    """One pod's volumes below a temporary directory."""
+
+    def __init__(self, api: NodeApi, pods_dir: Path) -> None:
+        self.api = api
+        self.pods_dir = pods_dir
+        self.fs_group: int | None = None
+        self.told: list[str] = []  # events' messages
+        self.changed = asyncio.Event()  # set when a certificate has come
+        node = {"metadata": {"name": "n1", "uid": "n1-uid"}}
+        self.certificates = PodCertificates(
+            api.client, lambda: node, lambda *told: self.told.append(told[-1]), lambda _: self.changed.set(), utc_now
+        )
+
+    async def set_up(self, *volumes: dict[str, Any], **spec: Any) -> dict[str, Path]:
+        if self.fs_group is not None:
+            spec["securityContext"] = {"fsGroup": self.fs_group}
+        pod = {
+            "metadata": {"name": "p", "namespace": "default", "uid": "u1", "labels": {"app": "x"}},
+            "spec": {"containers": [{"name": "c"}], "volumes": list(volumes), **spec},
+        }
+        facts = PodFacts(pod, host_ips=[], pod_ips=[], allocatable={})
+        objects = ObjectFetcher(self.api.client)
+        context = VolumeContext(
+            pod=pod,
+            pods_dir=self.pods_dir,
+            facts=facts,
+            fetch=objects.fetch_for(pod),
+            bundles=objects.bundles,
+            certificates=self.certificates,
+            tokens=Tokens(self.api.client, utc_now),
+            client=self.api.client,
+            csi=CsiDrivers(self.api.client, "n1", self.pods_dir.parent, lambda: None, lambda: None),
+        )
+        return await set_up_all(context)
+
+
+@pytest.fixture
+async def volumes(api: NodeApi, tmp_path: Path) -> AsyncIterator[Volumes]:
+    made = Volumes(api, tmp_path / "pods")
+    yield made
+    await made.certificates.close()
+    tear_down(tmp_path / "pods", "u1")
+    assert not (tmp_path / "pods" / "u1").exists()
+    assert not mounted_below(tmp_path)
+
+
+async def test_config_map_follows_its_object(volumes, api):
+    await api.add_config_map("cm", k="1", old="x")
+    path = (await volumes.set_up({"name": "v", "configMap": {"name": "cm"}}))["v"]
+    before = (path / "..data").readlink()
+    assert (path / "k").read_text() == "1"
+    await volumes.set_up({"name": "v", "configMap": {"name": "cm"}})
+    assert (path / "..data").readlink() == before  # nothing changed, nothing written
+    await api.client.patch(
+        CONFIG_MAPS,
+        "cm",
+        {"data": {"k": "2", "old": None, "new": "y"}},
+        "default",
+    )
+    await volumes.set_up({"name": "v", "configMap": {"name": "cm"}})
+    assert (path / "k").read_text() == "2"
+    assert sorted(one.name for one in path.iterdir() if not one.name.startswith("..")) == ["k", "new"]
+
+
+async def test_items_modes_and_paths(volumes, api):
+    await api.add_config_map("cm", k="1", other="2")
+    source = {
+        "name": "cm",
+        "defaultMode": 0o400,
+        "items": [{"key": "k", "path": "a/b"}, {"key": "other", "path": "c", "mode": 0o755}],
+    }
+    path = (await volumes.set_up({"name": "v", "configMap": source}))["v"]
+    assert (path / "a" / "b").read_text() == "1"
+    assert (path / "a" / "b").stat().st_mode & 0o777 == 0o400
+    assert (path / "c").stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize(
+    ("volume", "message"),
+    [
+        ({"configMap": {"name": "no"}}, 'configmap "no" not found'),
+        ({"secret": {"secretName": "no"}}, 'secret "no" not found'),
+        (
+            {"configMap": {"name": "cm", "items": [{"key": "no", "path": "x"}]}},
+            "configmap references non-existent config key: no",
+        ),
+        ({"configMap": {"name": "cm", "items": [{"key": "k", "path": "../x"}]}}, "invalid path"),
+        (
+            {"hostPath": {"path": "/nowhere/at/all", "type": "Directory"}},
+            "hostPath type check failed: /nowhere/at/all is not a directory",
+        ),
+        ({"nfs": {"server": "x"}}, "no volume plugin matched: nfs"),
+        ({"persistentVolumeClaim": {"claimName": "no"}}, 'persistentvolumeclaims "no" not found'),
+    ],
+)
+async def test_volumes_that_cannot_be_made(volumes, api, volume, message):
+    await api.add_config_map("cm", k="1")
+    with pytest.raises(MountErrors) as error:
+        await volumes.set_up({"name": "v", **volume})
+    assert message in error.value.errors["v"]
+
+
+async def test_what_is_optional_may_be_missing(volumes):
+    path = (await volumes.set_up({"name": "v", "configMap": {"name": "no", "optional": True}}))["v"]
+    assert not [one for one in path.iterdir() if not one.name.startswith("..")]
+
+
+@pytest.mark.root
+async def test_secret_is_in_memory(volumes, api):
+    await api.add_secret("s", pw=base64.b64encode(b"hidden").decode())
+    path = (await volumes.set_up({"name": "v", "secret": {"secretName": "s"}}))["v"]
+    assert (path / "pw").read_bytes() == b"hidden"
+    assert is_mounted(path)
+
+
+@pytest.mark.root
+async def test_projected_token_and_downward_api(volumes, api):
+    await api.add_config_map("ca", **{"ca.crt": "PEM"})
+    sources = [
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
+        {"configMap": {"name": "ca"}},
+        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+    ]
+    path = (await volumes.set_up({"name": "v", "projected": {"sources": sources}}))["v"]
+    assert (path / "token").read_text() == "a.b.c"
+    assert (path / "namespace").read_text() == "default"
+    assert (path / "ca.crt").read_text() == "PEM"
+
+
+@pytest.mark.root
+async def test_fs_group_owns_the_files(volumes, api):
+    volumes.fs_group = 4321
+    await api.add_config_map("cm", k="1")
+    found = await volumes.set_up(
+        {"name": "v", "configMap": {"name": "cm", "defaultMode": 0o400}}, {"name": "e", "emptyDir": {}}
+    )
+    assert (found["v"] / "k").stat().st_gid == 4321
+    assert (found["v"] / "k").stat().st_mode & 0o777 == 0o440
+    assert (found["e"].stat().st_gid, found["e"].stat().st_mode & 0o7777) == (4321, 0o2777)
+
+
+@pytest.mark.root
+async def test_memory_empty_dir_has_its_limit(volumes):
+    path = (await volumes.set_up({"name": "e", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}))["e"]
+    found = os.statvfs(path)
+    assert found.f_blocks * found.f_frsize == 1 << 20
+    assert path.stat().st_mode & 0o777 == 0o777
+
+
+@pytest.mark.root
+async def test_sub_path_binds_one_file(volumes, tmp_path):
+    found = await volumes.set_up({"name": "e", "emptyDir": {}})
+    (found["e"] / "dir").mkdir()
+    (found["e"] / "dir" / "file").write_text("here")
+    mount = {"name": "e", "mountPath": "/m", "subPathExpr": "$(D)/file"}
+    container = {"name": "c", "volumeMounts": [mount]}
+    pod = {"metadata": {"uid": "u1"}, "spec": {"volumes": [{"name": "e", "emptyDir": {}}]}}
+    (made,) = container_mounts(pod, container, found, {"D": "dir"}, volumes.pods_dir / "u1")
+    assert Path(made.host_path).read_text() == "here"
+    assert made.host_path != str(found["e"] / "dir" / "file")
+
+
+@pytest.mark.root
+async def test_a_sub_path_is_bound_once_however_often_a_container_starts(volumes: Volumes) -> None:
+    found = await volumes.set_up({"name": "e", "emptyDir": {}})
+    target = volumes.pods_dir / "u1" / "volume-subpaths" / "e" / "c" / "0"
+    (found["e"] / "part").mkdir()
+    for _ in range(3):
+        prepare(found["e"], "part", target, create=True)
+    (found["e"] / "part").rmdir()
+    (found["e"] / "part").write_text("a file now")
+    prepare(found["e"], "part", target, create=True)
+    assert target.read_text() == "a file now"
+    assert mounted_below(target) == [target]
+
+
+async def test_directories_of_a_sub_path_are_made_within_the_volume(volumes: Volumes, tmp_path: Path) -> None:
+    found = await volumes.set_up({"name": "e", "emptyDir": {}})
+    root, outside = found["e"], tmp_path / "outside"
+    outside.mkdir()
+    (root / "inside").mkdir()
+    (root / "link").symlink_to("inside")
+    (root / "out").symlink_to(outside)
+    (root / "nowhere").symlink_to(outside / "missing")
+    os.close(open_below(root, "link/a/b", create=True))
+    assert [stat.S_IMODE((root / "inside" / path).stat().st_mode) for path in ("a", "a/b")] == [0o777, 0o777]
+    for wrong in ("out/a", "nowhere", "nowhere/a"):
+        with pytest.raises(ConfigError):
+            open_below(root, wrong, create=True)
+    assert list(outside.iterdir()) == []
+
+
+async def test_sub_path_may_not_leave_the_volume(volumes, tmp_path):
+    found = await volumes.set_up({"name": "e", "emptyDir": {}})
+    (found["e"] / "link").symlink_to("/etc")
+    pod = {"metadata": {"uid": "u1"}, "spec": {"volumes": [{"name": "e", "emptyDir": {}}]}}
+    for wanted in ("link/passwd", "../x", "link/new"):
+        container = {"name": "c", "volumeMounts": [{"name": "e", "mountPath": "/m", "subPath": wanted}]}
+        with pytest.raises(ConfigError):
+            container_mounts(pod, container, found, {}, volumes.pods_dir / "u1")
+
+
+@pytest.mark.parametrize(
+    ("kind", "fits"),
+    [
+        ("", True),
+        ("Directory", True),
+        ("File", False),
+        ("Socket", False),
+        ("CharDevice", False),
+        ("BlockDevice", False),
+    ],
+)
+def test_host_path_types(tmp_path, kind, fits):
+    source = {"path": str(tmp_path), "type": kind}
+    if fits:
+        assert check_host_path(source) == tmp_path
+    else:
+        with pytest.raises(VolumeError):
+            check_host_path(source)
+
+
+def test_host_path_makes_what_is_missing(tmp_path):
+    assert check_host_path({"path": str(tmp_path / "a/b"), "type": "DirectoryOrCreate"}).is_dir()
+    assert check_host_path({"path": str(tmp_path / "f"), "type": "FileOrCreate"}).is_file()
+
+
+def test_readers_never_see_a_mixture(tmp_path):
+    write_payload(tmp_path, {"a": File(b"1", 0o644), "b": File(b"1", 0o644)}, utc_now())
+    opened = os.open(tmp_path / "..data", os.O_PATH | os.O_DIRECTORY)
+    try:
+        inside = Path(f"/proc/self/fd/{opened}").resolve()
+        assert write_payload(tmp_path, {"a": File(b"2", 0o644), "b": File(b"2", 0o644)}, utc_now())
+        assert not inside.exists()  # the old directory went after the new one was in place
+    finally:
+        os.close(opened)
+    assert {(tmp_path / name).read_bytes() for name in "ab"} == {b"2"}
+
+
+def certificate_source(**more: Any) -> dict[str, Any]:
+    source = {"signerName": "example.com/x", "keyType": "ED25519", "credentialBundlePath": "both.pem", **more}
+    return {"name": "v", "projected": {"sources": [{"podCertificate": source}]}}
+
+
+async def ask(volumes: Volumes, volume: dict[str, Any]) -> dict[str, Any]:
+    """The request that a volume makes, which is not ready before that is answered."""
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "default"}}
+    await volumes.api.client.create(SERVICE_ACCOUNTS, account)
+    with pytest.raises(MountErrors, match="credential bundle is not issued yet"):
+        await volumes.set_up(volume)
+    found: list[dict[str, Any]] = await volumes.api.until(lambda: volumes.api.all(POD_CERTIFICATE_REQUESTS))
+    return found[0]
+
+
+async def test_certificates_are_asked_for_and_put_beside_their_keys(volumes: Volumes) -> None:
+    volume = certificate_source(maxExpirationSeconds=3600, userAnnotations={"a/b": "c"}, certificateChainPath="chain")
+    request = await ask(volumes, volume)
+    spec = dict(request["spec"])
+    stub = x509.load_der_x509_csr(base64.b64decode(spec.pop("stubPKCS10Request")))
+    assert stub.is_signature_valid
+    account = volumes.api.find(SERVICE_ACCOUNTS, "default/default")
+    assert account is not None
+    assert spec == {
+        "signerName": "example.com/x",
+        "podName": "p",
+        "podUID": "u1",
+        "serviceAccountName": "default",
+        "serviceAccountUID": account["metadata"]["uid"],
+        "nodeName": "n1",
+        "nodeUID": "n1-uid",
+        "maxExpirationSeconds": 3600,
+        "unverifiedUserAnnotations": {"a/b": "c"},
+    }
+    chain = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    status = {
+        "conditions": [{"type": "Issued", "status": "True"}],
+        "certificateChain": f"junk\n{chain}",
+        "beginRefreshAt": "2099-01-01T00:00:00Z",
+    }
+    await volumes.api.client.update_status(POD_CERTIFICATE_REQUESTS, {**request, "status": status})
+    await volumes.changed.wait()
+    path = (await volumes.set_up(volume))["v"]
+    key, end, rest = (path / "both.pem").read_bytes().partition(b"-----END PRIVATE KEY-----\n")
+    assert rest.decode() == (path / "chain").read_text() == chain
+    loaded = load_pem_private_key(key + end, None)
+    assert loaded.public_key() == stub.public_key()
+
+
+@pytest.mark.parametrize(("kind", "verb"), [("Denied", "was denied"), ("Failed", "failed")])
+async def test_a_refused_certificate_is_not_asked_for_again(volumes: Volumes, kind: str, verb: str) -> None:
+    volume = certificate_source()
+    request = await ask(volumes, volume)
+    status = {"conditions": [{"type": kind, "status": "True", "reason": "No", "message": "never"}]}
+    await volumes.api.client.update_status(POD_CERTIFICATE_REQUESTS, {**request, "status": status})
+    await volumes.changed.wait()
+    why = f'PodCertificateRequest was permanently {kind.lower()}: reason="No" message="never"'
+    for _ in range(2):
+        with pytest.raises(MountErrors, match=why):
+            await volumes.set_up(volume)
+    name = f"default/{request['metadata']['name']}"
+    assert volumes.told == [f'PodCertificateRequest {name} {verb}, reason="No", message="never"']
+    assert len(volumes.api.all(POD_CERTIFICATE_REQUESTS)) == 1
+
+
+def pem(*anchors: str) -> str:
+    return "".join(f"-----BEGIN CERTIFICATE-----\n{one}\n-----END CERTIFICATE-----\n" for one in anchors)
+
+
+async def test_trust_bundles_are_chosen_by_name_or_signer(volumes: Volumes) -> None:
+    for name, signer, version, anchors in (
+        ("plain", "", "", ("CCCC",)),
+        ("s:x:1", "s/x", "1", ("BBBB", "AAAA")),
+        ("s:x:2", "s/x", "2", ("AAAA",)),
+        ("s:y:1", "s/y", "1", ("DDDD",)),
+    ):
+        metadata = {"name": name, "labels": {"v": version}}
+        spec = {"trustBundle": pem(*anchors), "signerName": signer}
+        bundle = {"apiVersion": "certificates.k8s.io/v1", "kind": "ClusterTrustBundle", "metadata": metadata}
+        await volumes.api.client.create(CLUSTER_TRUST_BUNDLES, {**bundle, "spec": spec})
+
+    def volume(**source: Any) -> dict[str, Any]:
+        return {"name": "v", "projected": {"sources": [{"clusterTrustBundle": {**source, "path": "ca.pem"}}]}}
+
+    third = {"signerName": "s/x", "labelSelector": {"matchLabels": {"v": "3"}}}
+    for wanted, holds in (
+        (volume(name="plain"), pem("CCCC")),
+        (volume(signerName="s/x", labelSelector={}), pem("AAAA", "BBBB")),
+        (volume(signerName="s/y", labelSelector={"matchLabels": {"v": "1"}}), pem("DDDD")),
+        (volume(signerName="s/x", optional=True), ""),
+        (volume(**third, optional=True), ""),
+        (volume(name="absent", optional=True), ""),
+    ):
+        path = (await volumes.set_up(wanted))["v"]
+        assert (path / "ca.pem").read_text() == holds
+    none = "combination of signerName and labelSelector matched zero ClusterTrustBundles"
+    for wanted, why in (
+        (volume(name="absent"), 'clustertrustbundle.certificates.k8s.io "absent" not found'),
+        (volume(signerName="s/x"), none),
+        (volume(**third), none),
+    ):
+        with pytest.raises(MountErrors, match=why):
+            await volumes.set_up(wanted)
