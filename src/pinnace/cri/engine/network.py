@@ -319,6 +319,11 @@ class BridgeNetwork:
             self._ready = True
             return index
 
+    def prepare(self) -> None:
+        """Make what all pods share, before there are any. Raises NetworkError, OSError."""
+        with Netlink() as link:
+            self._ensure(link)
+
     def add(
         self,
         container_id: str,
@@ -344,7 +349,7 @@ class BridgeNetwork:
             in_namespace(netns, lambda: _configure_inside(interface, addresses))
             ips = [str(ip) for ip, _ in addresses]
             if any(port.host_port for port in ports):
-                self._map_ports(container_id, ips, list(ports))
+                self.map_ports(container_id, ips, list(ports))
         except OSError as error:
             self.remove(container_id)
             raise NetworkError(f"setting up the network of a sandbox: {error.strerror}") from error
@@ -359,18 +364,21 @@ class BridgeNetwork:
         """CNI DEL: the interface, its address and its host ports; idempotent."""
         with Netlink() as link, contextlib.suppress(OSError):
             link.remove(f"veth{container_id[:11]}")
-        if container_id in self._mappings:
-            self._map_ports(container_id, [], [])
+        self.unmap_ports(container_id)
         for pool in self._kept_pools():
             pool.release(container_id)
 
-    def _map_ports(self, container_id: str, ips: list[str], ports: list[PortMapping]) -> None:
+    def map_ports(self, container_id: str, ips: list[str], ports: list[PortMapping]) -> None:
+        """Lead host ports to a sandbox."""
         with self._lock:
-            if ports:
-                self._mappings[container_id] = (ips, ports)
-            else:
-                self._mappings.pop(container_id, None)
+            self._mappings[container_id] = (ips, ports)
             _nft(rules(self.options, self._mappings))
+
+    def unmap_ports(self, container_id: str) -> None:
+        """Lead its host ports nowhere; idempotent."""
+        with self._lock:
+            if self._mappings.pop(container_id, None) is not None:
+                _nft(rules(self.options, self._mappings))
 
     def destroy(self) -> None:
         """Remove the bridge and the table."""
