@@ -97,6 +97,7 @@ class SecurityProfile:
 class Capability:
     add_capabilities: list[str] = field(default_factory=list)
     drop_capabilities: list[str] = field(default_factory=list)
+    add_ambient_capabilities: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -116,6 +117,8 @@ class LinuxPodSandboxConfig:
     cgroup_parent: str = ""  # /kubepods/burstable/pod<uid>
     security_context: LinuxSandboxSecurityContext = field(default_factory=LinuxSandboxSecurityContext)
     sysctls: dict[str, str] = field(default_factory=dict)
+    overhead: LinuxContainerResources | None = None  # of the sandbox itself
+    resources: LinuxContainerResources | None = None  # of its containers together
 
 
 @dataclass(slots=True, kw_only=True)
@@ -148,6 +151,7 @@ class PodSandbox:
     created_at: int
     labels: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
+    runtime_handler: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -160,6 +164,7 @@ class PodSandboxStatus:
     namespaces: NamespaceOption = field(default_factory=NamespaceOption)
     labels: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
+    runtime_handler: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -205,6 +210,7 @@ class LinuxContainerResources:
     cpu_quota: int = 0  # microseconds, 0: no limit
     cpu_shares: int = 0
     memory_limit_in_bytes: int = 0
+    memory_swap_limit_in_bytes: int = 0  # of memory and swap together; 0: no more than of memory
     oom_score_adj: int = 0
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
@@ -314,6 +320,7 @@ class ContainerStatus:
     log_path: str = ""  # absolute
     resources: LinuxContainerResources | None = None
     user: ContainerUser | None = None
+    stop_signal: str = ""  # SIGTERM, SIGRTMIN+3
 
 
 @dataclass(slots=True, kw_only=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from tests.kubelet.sync.test_compute import box, container, pod, status
 
 from pinnace.kubelet.runtime.status import primary_first
 from pinnace.kubelet.status.container import Report, Waiting
 from pinnace.kubelet.status.pod import merge, pod_status, rejected_status, status_patch
 from pinnace.kubelet.sync.compute import Health, restarts
+from tests.kubelet.sync.test_compute import box, container, pod, status
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

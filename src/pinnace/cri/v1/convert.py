@@ -151,14 +151,14 @@ def signal_name(text: str) -> str:
     return text.replace("+", "PLUS").replace("-", "MINUS")
 
 
-def _config_out(message: Any, config: api.ContainerConfig) -> None:
-    if config.stop_signal:
+def _signal_out(message: Any, given: api.ContainerConfig | api.ContainerStatus) -> None:
+    if given.stop_signal:
         values = message.DESCRIPTOR.fields_by_name["stop_signal"].enum_type.values_by_name
-        known = values.get(signal_name(config.stop_signal))
+        known = values.get(signal_name(given.stop_signal))
         message.stop_signal = known.number if known is not None else 0
 
 
-def _config_in(message: Any) -> dict[str, Any]:
+def _signal_in(message: Any) -> dict[str, Any]:
     values = message.DESCRIPTOR.fields_by_name["stop_signal"].enum_type.values_by_number
     if not message.stop_signal or message.stop_signal not in values:
         return {"stop_signal": ""}
@@ -181,15 +181,17 @@ def _sandbox_status_in(message: Any) -> dict[str, Any]:
 
 
 def _status_out(message: Any, status: api.ContainerStatus) -> None:
+    _signal_out(message, status)
     if status.resources is not None:
         message.resources.linux.SetInParent()
         _fill(message.resources.linux, status.resources)
 
 
 def _status_in(message: Any) -> dict[str, Any]:
+    found = _signal_in(message)
     if not message.resources.HasField("linux"):
-        return {"resources": None}
-    return {"resources": from_message(api.LinuxContainerResources, message.resources.linux)}
+        return {**found, "resources": None}
+    return {**found, "resources": from_message(api.LinuxContainerResources, message.resources.linux)}
 
 
 def _stats_out(message: Any, stats: api.ContainerStats) -> None:
@@ -281,7 +283,7 @@ def _event_in(message: Any) -> dict[str, Any]:
 
 
 _OUT: dict[type[Any], Callable[[Any, Any], None]] = {
-    api.ContainerConfig: _config_out,
+    api.ContainerConfig: _signal_out,
     api.ContainerEvent: _event_out,
     api.ContainerStats: _stats_out,
     api.ContainerStatus: _status_out,
@@ -290,7 +292,7 @@ _OUT: dict[type[Any], Callable[[Any, Any], None]] = {
     api.PodSandboxStatus: _sandbox_status_out,
 }
 _IN: dict[type[Any], Callable[[Any], dict[str, Any]]] = {
-    api.ContainerConfig: _config_in,
+    api.ContainerConfig: _signal_in,
     api.ContainerEvent: _event_in,
     api.ContainerStats: _stats_in,
     api.ContainerStatus: _status_in,
