@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 
 from pinnace.kubelet.csi.messages import MESSAGES, NODE
-from pinnace.kubelet.devices.dra_messages import REGISTRATION_MESSAGES
+from pinnace.kubelet.plugins.messages import REGISTRATION_MESSAGES
 from pinnace.kubelet.volumes.mounts import bind, unmount
 
 STAGE, EXPAND = 1, 3

@@ -9,7 +9,8 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from pinnace.kubelet.devices.dra_messages import DRA_MESSAGES, REGISTRATION_MESSAGES, SERVICES
+from pinnace.kubelet.devices.dra_messages import DRA_MESSAGES, SERVICES
+from pinnace.kubelet.plugins.messages import REGISTRATION_MESSAGES
 
 
 class FakeDriver:

@@ -8,7 +8,6 @@ https://kubernetes.io/docs/concepts/architecture/nodes/#non-graceful-node-shutdo
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterable
 
@@ -21,6 +20,7 @@ from pinnace.apis.resources import (
     PODS,
     VOLUME_ATTACHMENTS,
 )
+from pinnace.apis.storage import csi_names
 from pinnace.client.client import Client
 from pinnace.client.controller import Controller
 from pinnace.client.informer import InformerFactory
@@ -44,14 +44,13 @@ _RETRY_SECONDS = 5.0  # between looks at what another node still holds
 def unique_name(volume: Obj) -> str:
     """How a CSI volume is called in a node's status."""
     source = volume["spec"]["csi"]
-    return f"kubernetes.io/csi/{source['driver']}^{source['volumeHandle']}"
+    return csi_names.unique_name(source["driver"], source["volumeHandle"])
 
 
 def attachment_name(volume: Obj, node: str) -> str:
-    """The VolumeAttachment of a volume on a node, which drivers compute likewise."""
+    """The VolumeAttachment of a volume on a node."""
     source = volume["spec"]["csi"]
-    digest = hashlib.sha256(f"{source['volumeHandle']}{source['driver']}{node}".encode()).hexdigest()
-    return f"csi-{digest}"
+    return csi_names.attachment_name(source["driver"], source["volumeHandle"], node)
 
 
 def attachment(volume: Obj, node: str) -> Obj:

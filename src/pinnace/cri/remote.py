@@ -42,6 +42,7 @@ from pinnace.cri.api import (
 )
 from pinnace.cri.v1.convert import from_message, to_message
 from pinnace.cri.v1.messages import IMAGE_METHODS, IMAGE_SERVICE, RUNTIME_METHODS, RUNTIME_SERVICE, message_class
+from pinnace.wire import grpc_calls
 
 REQUEST_TIMEOUT = 120.0  # seconds; KubeletConfiguration's runtimeRequestTimeout
 MAX_MESSAGE = 16 * 1024 * 1024  # bytes, as kubelets allow
@@ -72,11 +73,6 @@ def parse_endpoint(endpoint: str) -> str:
     raise ValueError(f'"{endpoint}" is neither unix:///PATH nor tcp://HOST:PORT')
 
 
-def _serialize(message: Any) -> bytes:
-    data: bytes = message.SerializeToString()
-    return data
-
-
 class _Service:
     """The methods of one service at an endpoint. Made in the event loop that calls them."""
 
@@ -85,11 +81,7 @@ class _Service:
         self._timeout = request_timeout
         self._channel = grpc.aio.insecure_channel(self._target, options=_OPTIONS)
         self._calls = {
-            method: self._channel.unary_unary(
-                f"/{service}/{method}",
-                request_serializer=_serialize,
-                response_deserializer=message_class(f"{method}Response").FromString,
-            )
+            method: grpc_calls.unary(self._channel, f"/{service}/{method}", message_class(f"{method}Response"))
             for method in methods
         }
 
@@ -124,11 +116,8 @@ class RemoteRuntimeService(_Service):
 
     def __init__(self, endpoint: str, request_timeout: float = REQUEST_TIMEOUT) -> None:
         super().__init__(endpoint, RUNTIME_SERVICE, RUNTIME_METHODS, request_timeout)
-        self._events = self._channel.unary_stream(
-            f"/{RUNTIME_SERVICE}/GetContainerEvents",
-            request_serializer=_serialize,
-            response_deserializer=message_class("ContainerEventResponse").FromString,
-        )
+        path = f"/{RUNTIME_SERVICE}/GetContainerEvents"
+        self._events = grpc_calls.stream(self._channel, path, message_class("ContainerEventResponse"))
 
     async def version(self) -> Version:
         return from_message(Version, await self._call("Version", version="0.1.0"))

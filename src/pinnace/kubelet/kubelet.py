@@ -39,7 +39,7 @@ from pinnace.kubelet.node.shutdown import NodeShutdown
 from pinnace.kubelet.node.status import NodeStatus, capacity
 from pinnace.kubelet.objects import ObjectFetcher
 from pinnace.kubelet.options import KubeletOptions
-from pinnace.kubelet.plugin_sockets import Handler, PluginSockets
+from pinnace.kubelet.plugins.sockets import Handler, PluginSockets
 from pinnace.kubelet.pods import amount_of, is_mirror, is_static
 from pinnace.kubelet.probes.manager import Probes
 from pinnace.kubelet.resources.cgroups import CgroupManager, share_classes

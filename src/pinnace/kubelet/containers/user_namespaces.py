@@ -13,6 +13,7 @@ import orjson
 import structlog
 
 from pinnace.cri.api import IDMapping, NamespaceMode, UserNamespace
+from pinnace.kubelet import state_files
 from pinnace.machinery.meta import Obj, uid_of
 
 _log = structlog.get_logger()
@@ -59,9 +60,8 @@ class UserRanges:
         if uid not in self._first:
             first = choose(set(self._first.values()), self._most)
             mapping = {"hostId": first, "containerId": 0, "length": LENGTH}
-            directory = self._pods_dir / uid
-            directory.mkdir(parents=True, exist_ok=True)
-            (directory / _FILE).write_bytes(orjson.dumps({"uidMappings": [mapping], "gidMappings": [mapping]}))
+            kept = {"uidMappings": [mapping], "gidMappings": [mapping]}
+            state_files.write(self._pods_dir / uid / _FILE, orjson.dumps(kept))
             self._first[uid] = first
         users = IDMapping(host_id=self._first[uid], container_id=0, length=LENGTH)
         return UserNamespace(mode=NamespaceMode.POD, uids=[users], gids=[users])

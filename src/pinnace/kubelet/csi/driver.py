@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import grpc
-import grpc.aio
-
-from pinnace.cri.api import CriError
 from pinnace.kubelet.csi.messages import MESSAGES, NODE
 from pinnace.kubelet.csi.node_info import NodeInfo
+from pinnace.kubelet.plugins.service import PluginService
 
 CALL_SECONDS = 120.0
-_OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
 
 
 class Driver:
@@ -21,7 +17,7 @@ class Driver:
     def __init__(self, name: str, endpoint: str) -> None:
         self.name = name
         self.endpoint = endpoint
-        self._channel = grpc.aio.insecure_channel(f"unix://{endpoint}", options=_OPTIONS)
+        self._service = PluginService(endpoint, NODE)
 
     async def info(self) -> NodeInfo:
         """How the driver calls this node, and where in its topology the node is."""
@@ -35,15 +31,7 @@ class Driver:
     async def call(self, method: str, **fields: Any) -> Any:
         """One call with these fields of its request."""
         request = MESSAGES[f"{method}Request"](**fields)
-        made = self._channel.unary_unary(
-            f"/{NODE}/{method}",
-            request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=MESSAGES[f"{method}Response"].FromString,
-        )
-        try:
-            return await made(request, timeout=CALL_SECONDS)
-        except grpc.aio.AioRpcError as error:
-            raise CriError(error.code().name, error.details() or "") from None
+        return await self._service.call(method, request, MESSAGES[f"{method}Response"], CALL_SECONDS)
 
     async def close(self) -> None:
-        await self._channel.close(None)
+        await self._service.close()

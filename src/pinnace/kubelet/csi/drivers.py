@@ -27,7 +27,7 @@ _CONFLICTS = 5  # times that a CSINode somebody else changed is read again
 
 
 class CsiDrivers:
-    """By name (a `plugin_sockets.Handler`). `root_dir` is the kubelet's."""
+    """By name (a `plugins.sockets.Handler`). `root_dir` is the kubelet's."""
 
     def __init__(
         self,

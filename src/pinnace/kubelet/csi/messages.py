@@ -40,6 +40,3 @@ NodeGetInfoResponse  node_id=1:string max_volumes_per_node=2:int64 accessible_to
 """
 
 MESSAGES: dict[str, Any] = message_classes("csi.v1", _NODE)
-
-# Numbers of capabilities and access modes.
-STAGE_UNSTAGE_VOLUME, EXPAND_VOLUME, SINGLE_NODE_MULTI_WRITER, VOLUME_MOUNT_GROUP = 1, 3, 5, 6

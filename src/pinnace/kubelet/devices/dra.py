@@ -15,6 +15,9 @@ from typing import Any
 import orjson
 import structlog
 
+from pinnace.cri.api import CriError
+from pinnace.kubelet import state_files
+from pinnace.kubelet.go_words import rpc_error
 from pinnace.machinery.meta import Obj, get_in, name_of, namespace_of, uid_of
 
 _log = structlog.get_logger()
@@ -22,6 +25,7 @@ _log = structlog.get_logger()
 _STATE = "dra_manager_state"
 TYPE = "DRAPlugin"
 VERSIONS = ("v1.DRAPlugin", "v1beta1.DRAPlugin")
+_ANSWER = 45.0  # seconds that a driver has for one claim
 
 
 class PrepareError(Exception):
@@ -84,7 +88,7 @@ FetchClaim = Callable[[str, str], Awaitable[Obj]]
 
 
 class DraManager:
-    """The drivers of a node (a `plugin_sockets.Handler`) and the claims that they have prepared."""
+    """The drivers of a node (a `plugins.sockets.Handler`) and the claims that they have prepared."""
 
     def __init__(self, root: Path, fetch: FetchClaim) -> None:
         self._file = root / _STATE
@@ -144,28 +148,19 @@ class DraManager:
         """One driver's answer about one claim. Raises PrepareError."""
         if driver not in self._drivers:
             raise PrepareError(f"DRA driver {driver} is not registered")
-        import grpc.aio
-
         from pinnace.kubelet.devices.dra_messages import DRA_MESSAGES as MESSAGES
         from pinnace.kubelet.devices.dra_messages import SERVICES
+        from pinnace.kubelet.plugins.service import PluginService
 
         endpoint, version = self._drivers[driver]
-        options = (("grpc.use_local_subchannel_pool", 1),)
         request = MESSAGES[f"{method}Request"](
             claims=[MESSAGES["Claim"](namespace=claim.namespace, uid=claim.uid, name=claim.name)]
         )
-        async with grpc.aio.insecure_channel(f"unix://{endpoint}", options=options) as channel:
-            call: Any = channel.unary_unary(
-                f"/{SERVICES[version]}/{method}",
-                lambda message: message.SerializeToString(),
-                MESSAGES[f"{method}Response"].FromString,
-            )
+        async with PluginService(endpoint, SERVICES[version]) as service:
             try:
-                answer = await call(request, timeout=45.0)
-            except grpc.RpcError as error:
-                shown: Any = error
-                text = f"rpc error: code = {shown.code().name.title()} desc = {shown.details()}"
-                raise PrepareError(f"{method}: {text}") from error
+                answer = await service.call(method, request, MESSAGES[f"{method}Response"], _ANSWER)
+            except CriError as error:
+                raise PrepareError(f"{method}: {rpc_error(error)}") from error
         for entry in answer.claims:
             if entry.key == claim.uid:
                 return entry.value
@@ -216,9 +211,7 @@ class DraManager:
             [one.namespace, one.name, one.uid, one.drivers, one.devices, sorted(one.pods)]
             for one in self._prepared.values()
         ]
-        temporary = self._file.with_name(f".{_STATE}")
-        temporary.write_bytes(orjson.dumps(kept))
-        temporary.rename(self._file)
+        state_files.write(self._file, orjson.dumps(kept))
 
     def _load(self) -> None:
         try:

@@ -1,7 +1,7 @@
-"""The messages of plugin registration and of drivers of dynamic resources.
+"""The messages of drivers of dynamic resources.
 
-Names and numbers are those of https://github.com/kubernetes/kubelet (pluginregistration v1, dra v1 and v1beta1, which
-are alike). Needs `protobuf` (`pinnace[cri]`).
+Names and numbers are those of https://github.com/kubernetes/kubelet (dra v1 and v1beta1, which are alike). Needs
+`protobuf` (`pinnace[cri]`).
 """
 
 from __future__ import annotations
@@ -14,13 +14,6 @@ SERVICES = {  # by what a driver registers with, the best first
     "v1.DRAPlugin": "k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin",
     "v1beta1.DRAPlugin": "k8s.io.kubelet.pkg.apis.dra.v1beta1.DRAPlugin",
 }
-
-_REGISTRATION = """
-PluginInfo  type=1:string name=2:string endpoint=3:string supported_versions=4:*string
-RegistrationStatus  plugin_registered=1:bool error=2:string
-RegistrationStatusResponse
-InfoRequest
-"""
 
 # Maps are lists of entries on the wire.
 _DRA = """
@@ -36,5 +29,4 @@ NodeUnprepareResourcesRequest  claims=1:*Claim
 NodeUnprepareResourcesResponse  claims=1:*UnpreparedEntry
 """
 
-REGISTRATION_MESSAGES: dict[str, Any] = message_classes("pluginregistration", _REGISTRATION)
 DRA_MESSAGES: dict[str, Any] = message_classes("dra", _DRA)

@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 import structlog
 
+from pinnace.cri.api import CriError
+from pinnace.kubelet import state_files
 from pinnace.kubelet.devices.choice import Numa, Unavailable, aligned, candidates, pick
 from pinnace.kubelet.devices.gate import Gate
+from pinnace.kubelet.go_words import rpc_error
 from pinnace.kubelet.pods import amount_of, containers, init_containers, is_sidecar
 from pinnace.kubelet.topology.errors import ManagerError
 from pinnace.machinery.meta import Obj, uid_of
@@ -122,7 +125,7 @@ class DeviceManager:
                 resource.unhealthy = set(devices) - set(resource.healthy)
                 self._save()
                 self._changed()
-        except Exception as error:
+        except (CriError, TimeoutError) as error:
             _log.info("a device plugin is gone", resource=resource.name, error=str(error))
         finally:
             await plugin.close()
@@ -213,10 +216,10 @@ class DeviceManager:
                 if resource.plugin is None:
                     raise Unavailable(f"endpoint {name} has been stopped")
                 held[name] = Held(ids, await resource.plugin.allocate(ids))
-            except Unavailable as error:
+            except (Unavailable, ValueError) as error:
                 raise ManagerError(str(error)) from None
-            except Exception as error:  # whatever gRPC raises: it is not imported here
-                raise ManagerError(_told(error)) from error
+            except CriError as error:
+                raise ManagerError(rpc_error(error)) from error
         return held
 
     async def _choose(self, resource: Resource, uid: str, name: str, needed: int, reusable: set[str]) -> list[str]:
@@ -244,10 +247,9 @@ class DeviceManager:
             if found is not None and found.plugin is not None and found.plugin.pre_start:
                 try:
                     await found.plugin.starting(one.ids)
-                except Exception as error:
-                    raise ManagerError(
-                        f"device plugin PreStartContainer rpc failed with err: {_told(error)}"
-                    ) from error
+                except CriError as error:
+                    told = f"device plugin PreStartContainer rpc failed with err: {rpc_error(error)}"
+                    raise ManagerError(told) from error
 
     def release(self, uid: str) -> None:
         """The pod has ended or is gone: others may have its devices."""
@@ -282,10 +284,7 @@ class DeviceManager:
             ],
         }
         try:
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o750)
-            temporary = self._directory / f".{_CHECKPOINT}"
-            temporary.write_bytes(orjson.dumps(kept))
-            temporary.rename(self._directory / _CHECKPOINT)
+            state_files.write(self._directory / _CHECKPOINT, orjson.dumps(kept))
         except OSError as error:
             _log.warning("cannot keep who holds which devices", error=str(error))
 
@@ -300,12 +299,3 @@ class DeviceManager:
             return
         except (OSError, ValueError, KeyError, TypeError) as error:
             _log.warning("cannot read who holds which devices", error=str(error))
-
-
-def _told(error: Exception) -> str:
-    """`rpc error: code = Unknown desc = …`, of an error of gRPC's."""
-    code, details = getattr(error, "code", None), getattr(error, "details", None)
-    if code is None or details is None:
-        return str(error)
-    words = "".join(word.capitalize() for word in code().name.split("_"))
-    return f"rpc error: code = {words} desc = {details()}"

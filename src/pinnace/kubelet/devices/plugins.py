@@ -6,16 +6,16 @@ https://kubernetes.io/docs/concepts/extend-kubernetes/compute-storage-net/device
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import grpc
-import grpc.aio
 import structlog
 
 from pinnace.kubelet.devices.messages import DEVICE_PLUGIN, PLUGIN, PLUGIN_METHODS, REGISTRATION, VERSION
+from pinnace.kubelet.plugins.service import PluginService
+from pinnace.wire.grpc_calls import serve
 
 _log = structlog.get_logger()
 
@@ -23,29 +23,26 @@ _REACH = 10.0  # seconds that a plugin has to answer at its socket
 
 
 class Plugin:
-    """One plugin's socket. Calls raise grpc.RpcError."""
+    """One plugin's socket. Calls raise CriError."""
 
     def __init__(self, socket: Path) -> None:
-        self._channel = grpc.aio.insecure_channel(f"unix://{socket}", options=(("grpc.use_local_subchannel_pool", 1),))
+        self._service = PluginService(socket, DEVICE_PLUGIN)
         self.preferred = False  # whether it wants to choose
         self.pre_start = False  # whether it wants to be told before a container starts
 
-    def _unary(self, method: str) -> Any:
-        answer = PLUGIN[PLUGIN_METHODS[method][1]].FromString
-        return self._channel.unary_unary(f"/{DEVICE_PLUGIN}/{method}", _serialize, answer)
+    async def _call(self, method: str, request: Any, timeout: float | None = None) -> Any:
+        return await self._service.call(method, request, PLUGIN[PLUGIN_METHODS[method][1]], timeout)
 
     async def connect(self) -> None:
         """Ask for its options; raises TimeoutError where nobody listens."""
-        async with asyncio.timeout(_REACH):
-            await self._channel.channel_ready()
-        options = await self._unary("GetDevicePluginOptions")(PLUGIN["Empty"](), timeout=_REACH)
+        await self._service.ready(_REACH)
+        options = await self._call("GetDevicePluginOptions", PLUGIN["Empty"](), _REACH)
         self.preferred, self.pre_start = options.get_preferred_allocation_available, options.pre_start_required
 
     async def watch(self) -> AsyncIterator[dict[str, tuple[bool, frozenset[int]]]]:
         """Every list of devices: by id, whether it is healthy and which NUMA nodes it is near to."""
-        answer = PLUGIN["ListAndWatchResponse"].FromString
-        stream = self._channel.unary_stream(f"/{DEVICE_PLUGIN}/ListAndWatch", _serialize, answer)
-        async for message in stream(PLUGIN["Empty"]()):
+        answer = PLUGIN["ListAndWatchResponse"]
+        async for message in self._service.follow("ListAndWatch", PLUGIN["Empty"](), answer):
             yield {
                 device.ID: (device.health == "Healthy", frozenset(node.ID for node in device.topology.nodes))
                 for device in message.devices
@@ -55,13 +52,13 @@ class Plugin:
         one = {"available_deviceIDs": list(available), "must_include_deviceIDs": list(included)}
         asked = PLUGIN["ContainerPreferredAllocationRequest"](**one, allocation_size=size)
         request = PLUGIN["PreferredAllocationRequest"](container_requests=[asked])
-        answer = await self._unary("GetPreferredAllocation")(request)
+        answer = await self._call("GetPreferredAllocation", request)
         return list(answer.container_responses[0].deviceIDs) if answer.container_responses else []
 
     async def allocate(self, ids: Iterable[str]) -> dict[str, Any]:
         """What a container with these devices needs: envs, mounts, devices, annotations and cdi_devices."""
         asked = PLUGIN["ContainerAllocateRequest"](devices_ids=list(ids))
-        answer = await self._unary("Allocate")(PLUGIN["AllocateRequest"](container_requests=[asked]))
+        answer = await self._call("Allocate", PLUGIN["AllocateRequest"](container_requests=[asked]))
         if not answer.container_responses:
             raise ValueError("no containers return in allocation response")
         one = answer.container_responses[0]
@@ -75,15 +72,10 @@ class Plugin:
 
     async def starting(self, ids: Iterable[str]) -> None:
         request = PLUGIN["PreStartContainerRequest"](devices_ids=list(ids))
-        await self._unary("PreStartContainer")(request, timeout=30.0)
+        await self._call("PreStartContainer", request, 30.0)
 
     async def close(self) -> None:
-        await self._channel.close(None)
-
-
-def _serialize(message: Any) -> bytes:
-    data: bytes = message.SerializeToString()
-    return data
+        await self._service.close()
 
 
 Register = Callable[[str, str], str]
@@ -102,9 +94,4 @@ async def serve_registration(socket: Path, register: Register) -> grpc.aio.Serve
             await context.abort(grpc.StatusCode.UNKNOWN, error)
         return PLUGIN["Empty"]()
 
-    method = grpc.unary_unary_rpc_method_handler(handle, PLUGIN["RegisterRequest"].FromString, _serialize)
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(REGISTRATION, {"Register": method}),))
-    server.add_insecure_port(f"unix://{socket}")
-    await server.start()
-    return server
+    return await serve(socket, REGISTRATION, {"Register": (PLUGIN["RegisterRequest"], handle)})

@@ -16,6 +16,7 @@ from pinnace.kubelet.devices.messages import POD_RESOURCES, RESOURCES
 from pinnace.kubelet.pods import containers, init_containers, is_sidecar
 from pinnace.kubelet.topology.manager import ResourceManagers
 from pinnace.machinery.meta import Obj, name_of, namespace_of, uid_of
+from pinnace.wire import grpc_calls
 
 
 def of_pod(pod: Obj, managers: ResourceManagers) -> Any:
@@ -72,11 +73,6 @@ def _topology(nodes: Iterable[int]) -> Any:
     return RESOURCES["TopologyInfo"](nodes=listed) if listed else None
 
 
-def _serialize(message: Any) -> bytes:
-    data: bytes = message.SerializeToString()
-    return data
-
-
 async def serve(socket: Path, pods: Callable[[], list[Obj]], managers: ResourceManagers) -> grpc.aio.Server:
     """Serve v1.PodResourcesLister at a socket; `pods` are those that run here."""
 
@@ -93,16 +89,9 @@ async def serve(socket: Path, pods: Callable[[], list[Obj]], managers: ResourceM
     async def get_allocatable(_request: Any, _context: Any) -> Any:
         return allocatable(managers)
 
-    made: Any = grpc.unary_unary_rpc_method_handler
-    handlers = {
-        "List": made(list_all, RESOURCES["ListPodResourcesRequest"].FromString, _serialize),
-        "Get": made(get, RESOURCES["GetPodResourcesRequest"].FromString, _serialize),
-        "GetAllocatableResources": made(
-            get_allocatable, RESOURCES["AllocatableResourcesRequest"].FromString, _serialize
-        ),
+    methods = {
+        "List": (RESOURCES["ListPodResourcesRequest"], list_all),
+        "Get": (RESOURCES["GetPodResourcesRequest"], get),
+        "GetAllocatableResources": (RESOURCES["AllocatableResourcesRequest"], get_allocatable),
     }
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(POD_RESOURCES, handlers),))
-    server.add_insecure_port(f"unix://{socket}")
-    await server.start()
-    return server
+    return await grpc_calls.serve(socket, POD_RESOURCES, methods)

@@ -15,6 +15,7 @@ from pathlib import Path
 import orjson
 import structlog
 
+from pinnace.kubelet import state_files
 from pinnace.kubelet.pods import is_terminal
 from pinnace.kubelet.resources.allocation import DEFERRED, INFEASIBLE, Sizes, judge, same, sizes_of, urgency, with_sizes
 from pinnace.kubelet.resources.resize import summary
@@ -207,12 +208,9 @@ class Resizing:
             _log.warning("cannot read a pod's sizes", uid=uid, error=str(error))
 
     def _save(self, uid: str, record: Record) -> None:
-        directory = self._pods_dir / uid
+        kept = {"granted": record.granted, "actual": record.actual}
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            temporary = directory / f".{_FILE}"
-            temporary.write_bytes(orjson.dumps({"granted": record.granted, "actual": record.actual}))
-            temporary.rename(directory / _FILE)
+            state_files.write(self._pods_dir / uid / _FILE, orjson.dumps(kept))
         except OSError as error:
             _log.warning("cannot keep a pod's sizes", uid=uid, error=str(error))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import orjson
 
+from pinnace.kubelet import state_files
 from pinnace.kubelet.pods import GUARANTEED, qos_class
 from pinnace.kubelet.topology.cpu_choice import BY_SOCKET, FULL_CORES, STRICT_RESERVATION, NotEnoughCpus, take
 from pinnace.kubelet.topology.cpu_sets import CpuTopology, format_cpus, parse_cpus
@@ -130,9 +131,7 @@ class CpuManager:
         for (uid, name), cpus in self._held.items():
             entries.setdefault(uid, {})[name] = format_cpus(cpus)
         state = {"policyName": POLICY, "defaultCpuSet": format_cpus(self.shared), "entries": entries}
-        temporary = self._file.with_name(f".{self._file.name}")
-        temporary.write_bytes(orjson.dumps(state))
-        temporary.rename(self._file)
+        state_files.write(self._file, orjson.dumps(state))
 
     def _load(self) -> None:
         """Raises ValueError where the file is another policy's, or of another machine."""

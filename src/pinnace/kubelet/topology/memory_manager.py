@@ -10,6 +10,7 @@ from pathlib import Path
 
 import orjson
 
+from pinnace.kubelet import state_files
 from pinnace.kubelet.pods import GUARANTEED, qos_class
 from pinnace.kubelet.resources.allocation import amounts
 from pinnace.kubelet.topology.cpu_sets import format_cpus
@@ -110,10 +111,8 @@ class MemoryManager:
 
     def _save(self) -> None:
         entries = [[uid, name, held] for (uid, name), held in self._held.items()]
-        temporary = self._file.with_name(f".{self._file.name}")
         state = {"policyName": POLICY, "entries": entries}
-        temporary.write_bytes(orjson.dumps(state, option=orjson.OPT_NON_STR_KEYS))
-        temporary.rename(self._file)
+        state_files.write(self._file, orjson.dumps(state, option=orjson.OPT_NON_STR_KEYS))
 
     def _load(self) -> None:
         try:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pinnace.apis.resources import CSI_DRIVERS, PERSISTENT_VOLUME_CLAIMS, SECRETS, VOLUME_ATTACHMENTS
+from pinnace.apis.storage import csi_names
 from pinnace.cri.api import CriError
+from pinnace.kubelet import state_files
 from pinnace.kubelet.csi.drivers import CsiDrivers
 from pinnace.kubelet.go_words import rpc_error
 from pinnace.kubelet.volumes.context import VolumeContext, VolumeError
@@ -55,7 +57,7 @@ class CsiVolume:
     @property
     def unique_name(self) -> str:
         """As the node's status has it."""
-        return f"kubernetes.io/csi/{self.driver}^{self.handle}"
+        return csi_names.unique_name(self.driver, self.handle)
 
 
 def of_persistent(persistent: Obj, volume: Obj) -> CsiVolume:
@@ -200,9 +202,9 @@ async def _publish_context(context: VolumeContext, volume: CsiVolume) -> dict[st
     except TimeoutError as error:
         why = f"timed out waiting for external-attacher of {volume.driver} CSI driver to attach volume {volume.handle}"
         raise VolumeError(why) from error
-    digest = hashlib.sha256(f"{volume.handle}{volume.driver}{context.csi.node_name}".encode()).hexdigest()
+    name = csi_names.attachment_name(volume.driver, volume.handle, context.csi.node_name)
     try:
-        attachment = await context.client.get(VOLUME_ATTACHMENTS, f"csi-{digest}")
+        attachment = await context.client.get(VOLUME_ATTACHMENTS, name)
     except ApiError as error:
         raise VolumeError(error.message) from error
     return dict(get_in(attachment, "status", "attachmentMetadata") or {})
@@ -354,8 +356,7 @@ def _staging(drivers: CsiDrivers, volume: CsiVolume) -> Path:
 
 
 def _write_data(directory: Path, volume: CsiVolume, target: Path, staging: Path | None) -> None:
-    """What undoing will need; written whole or not at all."""
-    directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+    """What undoing will need."""
     data = {
         "driverName": volume.driver,
         "volumeHandle": volume.handle,
@@ -364,9 +365,7 @@ def _write_data(directory: Path, volume: CsiVolume, target: Path, staging: Path 
         "targetPath": str(target),
         "stagingPath": "" if staging is None else str(staging),
     }
-    unfinished = directory / f".{DATA}"
-    unfinished.write_text(json.dumps(data))
-    unfinished.replace(directory / DATA)
+    state_files.write(directory / DATA, json.dumps(data).encode())
 
 
 def _published(pods_dir: Path, uid: str) -> Iterator[tuple[Path, Obj]]:
@@ -378,7 +377,7 @@ def _published(pods_dir: Path, uid: str) -> Iterator[tuple[Path, Obj]]:
 async def tear_down(drivers: CsiDrivers, pods_dir: Path, uid: str) -> None:
     """Have everything of a pod unpublished, and unstaged what no other pod has. Raises VolumeError: try again."""
     for file, data in list(_published(pods_dir, uid)):
-        unique_name = f"kubernetes.io/csi/{data['driverName']}^{data['volumeHandle']}"
+        unique_name = csi_names.unique_name(data["driverName"], data["volumeHandle"])
         try:
             async with drivers.locks[unique_name]:
                 await _undo(drivers, pods_dir, file, data)
@@ -430,4 +429,4 @@ def adopt(drivers: CsiDrivers, pods_dir: Path) -> None:
     for pod in pods_dir.iterdir():
         for _, data in _published(pods_dir, pod.name):
             if data["volumeLifecycleMode"] == "Persistent":
-                drivers.use(f"kubernetes.io/csi/{data['driverName']}^{data['volumeHandle']}")
+                drivers.use(csi_names.unique_name(data["driverName"], data["volumeHandle"]))

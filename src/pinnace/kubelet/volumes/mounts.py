@@ -12,6 +12,8 @@ from pathlib import Path
 
 MS_RDONLY = 1
 MS_BIND = 4096
+MS_REC = 16384
+MS_SHARED = 1 << 20
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
 
@@ -46,6 +48,29 @@ def bind(source: str, target: Path) -> None:
     mount(source, target, "none", MS_BIND)
 
 
+def share(directory: Path) -> None:
+    """Have mounts below the directory be seen by whoever it is shared with, and theirs be seen here. Raises OSError.
+
+    Plugins in containers mount for pods there. Where the machine's own mounts are not shared, the directory becomes one
+    that is.
+    """
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    if not is_shared(directory.resolve(), lines):
+        mount(str(directory), directory, "none", MS_BIND | MS_REC)
+        mount("none", directory, "none", MS_SHARED | MS_REC)
+
+
+def is_shared(path: Path, mountinfo: Iterable[str]) -> bool:
+    """Whether the mount that a path is on propagates."""
+    nearest: list[str] = []
+    for line in mountinfo:
+        fields = line.split(" ")
+        point = Path(_decoded(fields[4]))
+        if path.is_relative_to(point) and (not nearest or len(point.parts) >= len(Path(_decoded(nearest[4])).parts)):
+            nearest = fields  # of equal ones the last, which covers the others
+    return bool(nearest) and any(one.startswith("shared:") for one in nearest[6 : nearest.index("-")])
+
+
 def unmount(target: Path) -> None:
     """Take a mount away, at once or as soon as nobody uses it; nothing happens where nothing is mounted."""
     try:
@@ -74,7 +99,7 @@ def mounted_below(root: Path, lines: Iterable[str] | None = None) -> list[Path]:
     prefix = str(root)
     found = []
     for line in lines:
-        point = line.split(" ", 5)[4].encode().decode("unicode_escape")
+        point = _decoded(line.split(" ", 5)[4])
         if point == prefix or point.startswith(prefix + "/"):
             found.append(Path(point))
     return found[::-1]
@@ -84,3 +109,8 @@ def unmount_below(root: Path) -> None:
     """Undo every mount at or below a directory."""
     for point in mounted_below(root):
         unmount(point)
+
+
+def _decoded(text: str) -> str:
+    """As mountinfo writes a path, with octal escapes."""
+    return text.encode().decode("unicode_escape") if "\\" in text else text

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
 import structlog
 
@@ -16,13 +16,11 @@ from pinnace.cri.api import CriError
 from pinnace.machinery.errors import ApiError
 from pinnace.wire.inotify import DIRECTORY_CHANGES, Watcher
 
-if TYPE_CHECKING:
-    import grpc.aio
-
 _log = structlog.get_logger()
 
 _RESCAN = 60.0  # seconds; changes are told at once
 _AGAIN = 2.0  # seconds until a plugin that did not answer is asked again
+_ANSWER = 10.0  # seconds that a plugin has to answer
 
 
 class Handler(Protocol):
@@ -74,7 +72,7 @@ class PluginSockets:
             except ImportError:
                 _log.warning('gRPC is not installed: pip install "pinnace[cri]"', socket=str(key[0]))
                 self._known[key] = ("", "")
-            except Exception as error:  # whatever gRPC raises: it is not imported here
+            except CriError as error:
                 _log.info("a plugin does not answer", socket=str(key[0]), error=str(error))
                 complete = False
         return complete
@@ -92,13 +90,12 @@ class PluginSockets:
 
     async def _ask(self, socket: Path) -> tuple[str, str, bool]:
         """The plugin's type, empty for one that is of no use, its name, and whether it is to be asked again."""
-        import grpc.aio
+        from pinnace.kubelet.plugins.messages import REGISTRATION
+        from pinnace.kubelet.plugins.messages import REGISTRATION_MESSAGES as MESSAGES
+        from pinnace.kubelet.plugins.service import PluginService
 
-        from pinnace.kubelet.devices.dra_messages import REGISTRATION_MESSAGES as MESSAGES
-
-        options = (("grpc.use_local_subchannel_pool", 1),)
-        async with grpc.aio.insecure_channel(f"unix://{socket}", options=options) as channel:
-            found = await _call(channel, "GetInfo", MESSAGES["InfoRequest"](), MESSAGES["PluginInfo"])
+        async with PluginService(socket, REGISTRATION) as plugin:
+            found = await plugin.call("GetInfo", MESSAGES["InfoRequest"](), MESSAGES["PluginInfo"], _ANSWER)
             handler = self._handlers.get(found.type)
             versions = list(found.supported_versions)
             error, refused = f"no handler registered for plugin type: {found.type} at socket {socket}", False
@@ -108,7 +105,8 @@ class PluginSockets:
                     error = await _offer(handler, found.name, found.endpoint or str(socket), versions)
                     refused = bool(error)
             status = MESSAGES["RegistrationStatus"](plugin_registered=not error, error=error)
-            await _call(channel, "NotifyRegistrationStatus", status, MESSAGES["RegistrationStatusResponse"])
+            answer = MESSAGES["RegistrationStatusResponse"]
+            await plugin.call("NotifyRegistrationStatus", status, answer, _ANSWER)
         if error:
             _log.warning("a plugin was not taken", type=found.type, name=found.name, error=error)
             return "", found.name, refused
@@ -123,10 +121,3 @@ async def _offer(handler: Handler, name: str, endpoint: str, versions: list[str]
     except (CriError, ApiError, ValueError) as error:
         return f"RegisterPlugin error -- plugin registration failed with err: {error}"
     return ""
-
-
-async def _call(channel: grpc.aio.Channel, method: str, request: Any, answer: Any) -> Any:
-    call: Any = channel.unary_unary(
-        f"/pluginregistration.Registration/{method}", lambda message: message.SerializeToString(), answer.FromString
-    )
-    return await call(request, timeout=10.0)
