@@ -141,6 +141,7 @@ def command(verbosity: int, **flags: Any) -> None:
         rotations = kubelet_credentials.rotations(client, found, options, flags["cert_dir"])
         runtime = await wanted.open()
         kubelet = Kubelet(client, runtime.runtime, runtime.images, options, runtime.cgroups)
+        kubelet.share_mounts()
 
         async def serve() -> None:
             try:

@@ -60,6 +60,7 @@ from pinnace.kubelet.sync.pod_workers import PodWorker, Stage
 from pinnace.kubelet.topology import configured
 from pinnace.kubelet.topology.rebinding import Rebinding
 from pinnace.kubelet.volumes import csi
+from pinnace.kubelet.volumes.mounts import share
 from pinnace.kubelet.volumes.pod_certificates import PodCertificates
 from pinnace.kubelet.volumes.tokens import Tokens
 from pinnace.machinery.errors import ApiError
@@ -203,6 +204,13 @@ class Kubelet:
         return found
 
     # The life of the kubelet.
+
+    def share_mounts(self) -> None:
+        """Have what plugins in containers mount for pods reach other pods; it stays so when the kubelet ends."""
+        try:
+            share(self.options.root_dir)
+        except OSError as error:
+            _log.warning("mounts of plugins in containers do not reach other pods", error=str(error))
 
     async def run(self) -> None:
         """Run until cancelled; containers go on without it."""

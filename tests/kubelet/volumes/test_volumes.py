@@ -26,7 +26,7 @@ from pinnace.kubelet.objects import ObjectFetcher
 from pinnace.kubelet.volumes.atomic_writer import File, write_payload
 from pinnace.kubelet.volumes.context import VolumeContext, VolumeError
 from pinnace.kubelet.volumes.host_path import check_host_path
-from pinnace.kubelet.volumes.mounts import is_mounted, mounted_below
+from pinnace.kubelet.volumes.mounts import is_mounted, is_shared, mounted_below, share, unmount_below
 from pinnace.kubelet.volumes.pod_certificates import PodCertificates
 from pinnace.kubelet.volumes.pod_volumes import MountErrors, container_mounts, set_up_all, tear_down
 from pinnace.kubelet.volumes.subpath import open_below, prepare
@@ -80,6 +80,34 @@ async def volumes(api: NodeApi, tmp_path: Path) -> AsyncIterator[Volumes]:
     tear_down(tmp_path / "pods", "u1")
     assert not (tmp_path / "pods" / "u1").exists()
     assert not mounted_below(tmp_path)
+
+
+MOUNTINFO = r"""
+21 1 0:19 / / rw - ext4 /dev/sda rw
+22 21 0:20 / /srv rw shared:7 - ext4 /dev/sdb rw
+23 22 0:21 / /srv/a\040b rw master:7 - tmpfs tmpfs rw
+24 22 0:22 / /srv/twice rw shared:8 - tmpfs tmpfs rw
+25 24 0:23 / /srv/twice rw - tmpfs tmpfs rw
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("path", "shared"),
+    [("/", False), ("/srv", True), ("/srv/x", True), ("/srvx", False), ("/srv/a b/c", False), ("/srv/twice", False)],
+)
+def test_which_mounts_propagate(path, shared):
+    assert is_shared(Path(path), MOUNTINFO) is shared
+
+
+@pytest.mark.root
+def test_a_directory_is_shared_once(tmp_path):
+    try:
+        for _ in range(2):
+            share(tmp_path)
+            assert is_shared(tmp_path, Path("/proc/self/mountinfo").read_text().splitlines())
+            assert len(mounted_below(tmp_path)) <= 1
+    finally:
+        unmount_below(tmp_path)
 
 
 async def test_config_map_follows_its_object(volumes, api):
