@@ -9,14 +9,22 @@ from __future__ import annotations
 import gzip
 import mmap
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import RawIOBase
+from itertools import chain
 from pathlib import Path
 
 from pinnace.machinery.errors import ApiError, Cause, invalid
 from pinnace.machinery.meta import parse_time
+
+BLOCK_BYTES = 256 * 1024  # of a log, read and rendered at once
+
+_WHOLE_LINE = re.compile(rb"^\S+ std(?:out|err) F (.*\n)", re.MULTILINE)
+_STAMPED_LINE = re.compile(rb"^(\S+ )std(?:out|err) F (.*\n)", re.MULTILINE)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,13 +111,23 @@ def _is_partial(line: bytes) -> bool:
     return len(fields) > 2 and fields[2].split(b":", 1)[0] == b"P"
 
 
-def read_from(path: Path, offset: int) -> Iterator[bytes]:
-    """Complete raw lines from an offset on, each with its newline."""
-    with path.open("rb") as file:
-        file.seek(offset)
-        for line in file:
-            if line.endswith(b"\n"):
-                yield line
+class LogLines:
+    """The complete lines of an open log, many at a time; what is written later is found by asking again."""
+
+    def __init__(self, file: RawIOBase) -> None:
+        self._file = file
+        self._begun = b""  # a line whose end is not written yet, or not read
+
+    def more(self) -> bytes:
+        """The lines that follow, each with its newline; empty where no more are complete."""
+        while data := self._file.read(BLOCK_BYTES):
+            end = data.rfind(b"\n") + 1
+            if end:
+                found = self._begun + data[:end]
+                self._begun = data[end:]
+                return found
+            self._begun += data
+        return b""
 
 
 class LineFilter:
@@ -120,15 +138,36 @@ class LineFilter:
         self._since = options.since.encode()
         self._left = options.limit_bytes
         self._continued = {b"stdout": False, b"stderr": False}
+        self._takes_all = not self._since and options.stream == "All"
 
     @property
     def exhausted(self) -> bool:
         """Whether `limitBytes` were given."""
         return self._left is not None and self._left <= 0
 
-    def render(self, line: bytes) -> bytes:
-        """The bytes of one raw line that the reader gets; empty for a line left out."""
-        fields = line.rstrip(b"\n").split(b" ", 3)
+    def render(self, lines: bytes) -> bytes:
+        """The bytes of complete raw lines that the reader gets."""
+        text = self._render_whole(lines) if self._takes_all else None
+        if text is None:
+            text = b"".join([self._render_line(line) for line in lines.split(b"\n")[:-1]])
+        if self._left is not None:
+            text = text[: self._left]
+            self._left -= len(text)
+        return text
+
+    def _render_whole(self, lines: bytes) -> bytes | None:
+        """All of the lines, at a tenth of the cost of one after the other; None where some are parts of longer ones."""
+        if not self._options.timestamps:
+            texts = _WHOLE_LINE.findall(lines)
+            return b"".join(texts) if len(texts) == lines.count(b"\n") else None
+        if any(self._continued.values()):
+            return None
+        pairs = _STAMPED_LINE.findall(lines)
+        return b"".join(chain.from_iterable(pairs)) if len(pairs) == lines.count(b"\n") else None
+
+    def _render_line(self, line: bytes) -> bytes:
+        """The bytes of one raw line without its newline; empty for a line left out."""
+        fields = line.split(b" ", 3)
         if len(fields) < 3:
             return b""
         stamp, stream, tags = fields[0], fields[1], fields[2]
@@ -144,9 +183,6 @@ class LineFilter:
             text += b"\n"
         if self._options.timestamps and not continued:
             text = stamp + b" " + text
-        if self._left is not None:
-            text = text[: self._left]
-            self._left -= len(text)
         return text
 
 
@@ -154,12 +190,11 @@ def read_all(path: Path, options: LogOptions) -> Iterator[bytes]:
     """What a reader that does not follow gets."""
     offset = 0 if options.tail_lines is None else tail_offset(path, options.tail_lines)
     chosen = LineFilter(options)
-    for line in read_from(path, offset):
-        text = chosen.render(line)
-        if text:
-            yield text
-        if chosen.exhausted:
-            return
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        lines = LogLines(file)
+        while not chosen.exhausted and (found := lines.more()):
+            yield chosen.render(found)
 
 
 def tail_messages(path: Path, lines: int, limit: int) -> str:

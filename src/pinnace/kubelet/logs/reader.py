@@ -9,10 +9,9 @@ import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 from pinnace.cri.api import ContainerState, ContainerStatus
-from pinnace.kubelet.logs.files import LineFilter, LogOptions, tail_offset
+from pinnace.kubelet.logs.files import LineFilter, LogLines, LogOptions, tail_offset
 from pinnace.kubelet.pods import find_container
 from pinnace.kubelet.runtime.status import PodRuntimeStatus
 from pinnace.machinery.errors import ApiError, bad_request
@@ -22,7 +21,6 @@ from pinnace.wire.inotify import IN_CREATE, IN_MODIFY, IN_MOVED_FROM, IN_MOVED_T
 
 Unlisten = Callable[[], None]
 
-_BATCH = 256 * 1024  # bytes gathered before they are written out
 _SLOW_LOOK = 10.0  # seconds until a log is looked at although nothing was reported
 
 
@@ -100,16 +98,18 @@ class LogStream:
 
     async def _follow(self, writer: Writer, watcher: Watcher | None) -> None:
         tail = self._options.tail_lines
-        file = self._path.open("rb")
+        file = self._path.open("rb", buffering=0)
         try:
             file.seek(0 if tail is None else tail_offset(self._path, tail))
+            lines = LogLines(file)
             while True:
                 ended = not self._running()
-                if not await self._copy(file, writer) or watcher is None:
+                if not await self._copy(lines, writer) or watcher is None:
                     return
                 if self._replaced(file.fileno()):
                     file.close()
-                    file = self._path.open("rb")
+                    file = self._path.open("rb", buffering=0)
+                    lines = LogLines(file)
                     continue
                 if ended or writer.closed:
                     return
@@ -118,26 +118,16 @@ class LogStream:
         finally:
             file.close()
 
-    async def _copy(self, file: BinaryIO, writer: Writer) -> bool:
+    async def _copy(self, lines: LogLines, writer: Writer) -> bool:
         """Write the complete lines that are there; False when the reader has had enough."""
-        batch = bytearray()
-        while True:
-            position = file.tell()
-            line = file.readline()
-            if not line.endswith(b"\n"):
-                file.seek(position)
-                break
-            batch += self._chosen.render(line)
-            if len(batch) >= _BATCH:
-                writer.write(bytes(batch))
-                batch.clear()
-                await writer.drain()
-            if self._chosen.exhausted or writer.closed:
-                break
-        if batch:
-            writer.write(bytes(batch))
+        while not (self._chosen.exhausted or writer.closed):
+            found = lines.more()
+            if not found:
+                return True
+            writer.write(self._chosen.render(found))
+            await asyncio.sleep(0)  # others have their turn, however fast the reader is
             await writer.drain()
-        return not (self._chosen.exhausted or writer.closed)
+        return False
 
     def _replaced(self, descriptor: int) -> bool:
         """Whether the log was rotated: another file has its name."""
