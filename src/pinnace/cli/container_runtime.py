@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import zlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,26 +16,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pinnace.cli.values import DIRECTORY, Text
+from pinnace.cri.runtime import OpenRuntime, open_remote
 
 if TYPE_CHECKING:
-    from pinnace.cri.api import ImageService, RuntimeService
-    from pinnace.cri.engine.cgroups import Cgroups
     from pinnace.cri.engine.cni import CniOptions
     from pinnace.cri.engine.engine import Engine
 
 DEFAULT_DIRECTORY = Path("/var/lib/pinnace/engine")
 DEFAULT_ENDPOINT = f"pinnace://{DEFAULT_DIRECTORY}"
 _PATHS = Text("paths", lambda text: [Path(part).absolute() for part in text.split(",") if part])
-
-
-@dataclass(frozen=True, slots=True)
-class OpenRuntime:
-    """A runtime in use."""
-
-    runtime: RuntimeService
-    images: ImageService
-    cgroups: Cgroups
-    close: Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +43,7 @@ class ContainerRuntime:
             engine = make_engine(self.directory, parts=self.parts)
             await engine.start()
             return OpenRuntime(engine, engine, engine.cgroups, engine.stop)
-        from pinnace.cri.engine.cgroups import Cgroups
-        from pinnace.cri.remote import RemoteImageService, RemoteRuntimeService
-
-        runtime = RemoteRuntimeService(self.endpoint, self.request_timeout)
-        images = RemoteImageService(self.image_endpoint or self.endpoint, self.request_timeout)
-
-        async def close() -> None:
-            await runtime.close()
-            await images.close()
-
-        return OpenRuntime(runtime, images, Cgroups(""), close)
+        return open_remote(self.endpoint, self.image_endpoint, self.request_timeout)
 
 
 def engine_flags(function: Callable[..., Any]) -> Callable[..., Any]:

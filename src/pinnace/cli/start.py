@@ -28,6 +28,13 @@ from pinnace.cli.versions import feature_gates_option, merged
     default="",
     help="Addresses of Services: of IPv4, or A,B of IPv4 and IPv6.  [default: 10.96.0.0/16 or a free one]",
 )
+@click.option(
+    "--container-runtime",
+    default="",
+    metavar="NAME",
+    help="What runs the pods: engine, containerd (one of the cluster's own), crio, or unix:///PATH of a CRI socket."
+    "  [default: engine]",
+)
 @click.option("--wait-timeout", type=float, default=120.0, show_default=True, help="Seconds to wait for a Ready node.")
 @click.option("--keep-context", is_flag=True, help="Leave kubectl's current context as it is.")
 @click.option("-v", "--verbosity", type=int, default=0, help="Log level of the servers, as in klog.")
@@ -40,6 +47,7 @@ def command(
     dns_domain: str,
     ip_family: str | None,
     service_cluster_ip_range: list[str],
+    container_runtime: str,
     wait_timeout: float,
     keep_context: bool,
     verbosity: int,
@@ -60,6 +68,7 @@ def command(
         dns_domain=dns_domain,
         service_cidr=_service_cidr(service_cluster_ip_range, ip_family),
         dual_stack=ip_family == "dual",
+        container_runtime=container_runtime,
         wait_timeout=wait_timeout,
         keep_context=keep_context,
         verbosity=verbosity,

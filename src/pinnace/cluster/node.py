@@ -1,8 +1,8 @@
 """The node of a local cluster: kubelet, service proxy, cluster DNS, metrics server and the container engine in one
-process.
+process, unless another container runtime was chosen.
 
-They reach the API server over HTTPS as any node's agents do. Containers belong to the engine's monitor, a process of
-its own, and run on when this one ends.
+They reach the API server over HTTPS as any node's agents do. Containers belong to the engine's monitor or to other
+processes of their runtime, and run on when this one ends.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from pinnace.client.client import Client
 from pinnace.client.https import HttpsTransport, tls_context
 from pinnace.client.informer import InformerFactory
 from pinnace.client.kubeconfig import Connection
-from pinnace.cluster import guard, process
+from pinnace.cluster import process
 from pinnace.cluster.addons import DNS_PORT, METRICS_PORT, cluster_dns_ip
-from pinnace.cluster.profile import Profile, ProfileConfig, from_directory
-from pinnace.cri.engine.engine import Engine, EngineOptions
-from pinnace.cri.engine.network import NetworkOptions
+from pinnace.cluster.profile import CONTAINERD, ENGINE, Profile, ProfileConfig, from_directory
+from pinnace.cluster.runtime import open_runtime
 from pinnace.dns.server import DnsServer
 from pinnace.kubelet.kubelet import Kubelet
 from pinnace.kubelet.options import KubeletOptions
@@ -41,22 +40,6 @@ _log = structlog.get_logger()
 
 NO_DISK_EVICTIONS = {"memory.available": "100Mi", "nodefs.available": "0%", "imagefs.available": "0%"}
 """A laptop's disk is mostly full, and the cluster's part of it small: as in minikube, only memory is watched."""
-
-
-def make_engine(profile: Profile, config: ProfileConfig | None) -> Engine:
-    """The profile's engine, not started; without a configuration only good for taking it apart."""
-    options = EngineOptions(
-        network=NetworkOptions(
-            bridge=profile.pod_bridge,
-            table=f"{profile.table_prefix}-engine",
-            cluster_cidrs=config.pod_cidr.split(",") if config else [],
-        ),
-        cgroup_prefix=profile.cgroup_root,
-    )
-    engine = Engine(profile.engine_dir, profile.run_dir / "engine", options)
-    # The monitor must outlive the servers, and its containers must not keep the guard from acting.
-    engine.monitor.on_spawn = lambda pid: guard.release(profile, pid)
-    return engine
 
 
 def kubelet_options(profile: Profile, config: ProfileConfig) -> KubeletOptions:
@@ -80,6 +63,7 @@ def kubelet_options(profile: Profile, config: ProfileConfig) -> KubeletOptions:
         authorization_mode="Webhook",
         eviction_hard=NO_DISK_EVICTIONS,
         image_gc_high_threshold_percent=100,
+        cgroup_root="" if config.container_runtime == ENGINE else profile.cgroup_root,  # the engine puts its own before
     )
 
 
@@ -87,10 +71,11 @@ def proxy_options(profile: Profile, config: ProfileConfig) -> ProxyOptions:
     """The profile's choices as the proxy's options: rules of its own, for its own pods and this host."""
     pods, *pods6 = config.pod_cidr.split(",")
     node_ip, *node_ips6 = config.machine_addresses
+    ours = config.container_runtime in (ENGINE, CONTAINERD)  # the network of pods
     rules = RuleOptions(
         table=f"{profile.table_prefix}-proxy",
-        bridge=profile.pod_bridge,
-        interfaces=(profile.pod_bridge, profile.machine_bridge),
+        bridge=profile.pod_bridge if ours else "",
+        interfaces=(profile.pod_bridge, profile.machine_bridge) if ours else (),
         cluster_cidr=pods,
         node_ips=(node_ip,),
     )
@@ -156,12 +141,12 @@ def is_ready(node: dict[str, object]) -> bool:
 
 
 async def run(profile: Profile, config: ProfileConfig) -> None:
-    engine = make_engine(profile, config)
-    await engine.start()
+    opened = await open_runtime(profile, config)
     kubelet_client = connect(profile, config, "kubelet-client", "kubelet")
     proxy_client = connect(profile, config, "proxy", "kube-proxy")
     metrics_client = connect(profile, config, "metrics-server", "metrics-server")
-    kubelet = Kubelet(kubelet_client, engine, engine, kubelet_options(profile, config), engine.cgroups)
+    options = kubelet_options(profile, config)
+    kubelet = Kubelet(kubelet_client, opened.runtime, opened.images, options, opened.cgroups)
     kubelet.share_mounts()
     services = InformerFactory(proxy_client)  # proxy and DNS look at the same Services and EndpointSlices
     proxier = Proxier(proxy_client, config.node_name, proxy_options(profile, config), services)
@@ -179,7 +164,7 @@ async def run(profile: Profile, config: ProfileConfig) -> None:
         )
     finally:
         await services.stop()
-        await engine.stop()
+        await opened.close()
         for client in (kubelet_client, proxy_client, metrics_client):
             await client.transport.close()
 

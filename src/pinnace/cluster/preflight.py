@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -9,18 +10,23 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+from pinnace.cluster import pause
+from pinnace.cluster.profile import CONTAINERD, CRIO, CRIO_SOCKET, ENGINE
 from pinnace.cluster.reasons import (
     DOWNGRADE_UNSUPPORTED,
     HOME_PERMISSION,
     MISSING_FEATURE,
     NEEDS_ROOT,
     PORT_IN_USE,
+    RUNTIME_ENABLE,
     USAGE,
     VERSION_UNSUPPORTED,
     ClusterError,
 )
 
 DEFAULT_PORT = 8443
+_CNI_PLUGINS = ("bridge", "host-local", "loopback")
+_CNI_DIRECTORIES = (Path("/opt/cni/bin"), Path("/usr/lib/cni"), Path("/usr/libexec/cni"))
 
 
 def require_root() -> None:
@@ -66,6 +72,57 @@ def require_features() -> None:
             raise ClusterError(MISSING_FEATURE, f"This kernel has no {namespace} namespaces")
     if not shutil.which("nft", path=search_path()):
         raise ClusterError(MISSING_FEATURE, "nft was not found", "Install nftables: sudo apt-get install nftables")
+
+
+def choose_runtime(wanted: str, existing: str = "") -> str:
+    """`engine`, `containerd`, `crio` or `unix:///PATH`, of what the user wrote (nothing: the profile's own)."""
+    name = {"": existing or ENGINE, "cri-o": CRIO}.get(wanted, wanted)
+    if name.startswith("/"):
+        name = f"unix://{name}"
+    if name not in (ENGINE, CONTAINERD, CRIO) and not re.fullmatch("unix:///.+", name):
+        raise ClusterError(
+            USAGE,
+            f'There is no container runtime "{wanted}"',
+            f"Choose {ENGINE} (the built-in one), {CONTAINERD}, {CRIO}, or unix:///PATH of a socket that serves CRI v1",
+        )
+    if existing and name != existing:
+        raise ClusterError(
+            USAGE,
+            f'The cluster\'s pods run on the container runtime "{existing}", which cannot be changed',
+            "Delete the cluster first, or leave --container-runtime out",
+        )
+    return name
+
+
+def require_runtime(name: str) -> None:
+    """What the container runtime of that name needs."""
+    if name == ENGINE:
+        return
+    if not all(map(importlib.util.find_spec, ("grpc", "google.protobuf"))):
+        raise ClusterError(
+            RUNTIME_ENABLE, "A container runtime's socket needs grpcio and protobuf", "pip install 'pinnace[cri]'"
+        )
+    if name != CONTAINERD:
+        path = CRIO_SOCKET if name == CRIO else name.removeprefix("unix://")
+        if not Path(path).is_socket():
+            raise ClusterError(RUNTIME_ENABLE, f"There is no container runtime at {path}", "Start it first")
+        return
+    missing = [program for program in ("containerd", "ctr", "runc") if not shutil.which(program, path=search_path())]
+    if cni_directory() is None:
+        missing.append("CNI plugins")
+    if missing:
+        raise ClusterError(
+            RUNTIME_ENABLE,
+            f"The container runtime {CONTAINERD} lacks {', '.join(missing)}",
+            "Install them: sudo apt-get install containerd runc containernetworking-plugins",
+        )
+    if not pause.supported():
+        raise ClusterError(RUNTIME_ENABLE, f"{CONTAINERD} can be used on amd64 and arm64 machines only")
+
+
+def cni_directory() -> Path | None:
+    """Where the CNI plugins of pods' networks are; None where they are not installed."""
+    return next((place for place in _CNI_DIRECTORIES if all((place / one).exists() for one in _CNI_PLUGINS)), None)
 
 
 def search_path() -> str:

@@ -18,6 +18,8 @@ from pathlib import Path
 from pinnace.cluster.reasons import CONFIG_LOAD, HOME_PERMISSION, PROFILE_NOT_FOUND, USAGE, ClusterError
 
 DEFAULT_PROFILE = "pinnace"
+ENGINE, CONTAINERD, CRIO = "engine", "containerd", "crio"  # container runtimes by name
+CRIO_SOCKET = "/var/run/crio/crio.sock"
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9-]+")
 
 
@@ -40,6 +42,7 @@ class ProfileConfig:
     dns_domain: str
     api_server_port: int  # on 127.0.0.1 and on the node's address
     feature_gates: dict[str, bool] = field(default_factory=dict)  # what --feature-gates says, for every server
+    container_runtime: str = ENGINE  # or another name, or unix:///PATH of its socket
 
     @property
     def minor(self) -> int:
@@ -135,10 +138,9 @@ class Profile:
             raise ClusterError(CONFIG_LOAD, f"{self.config_file} cannot be read: {error.strerror}") from error
         try:
             stored = json.loads(text)
-            needed = [one.name for one in fields(ProfileConfig) if one.default_factory is MISSING]
-            config = ProfileConfig(
-                **{name: stored[name] for name in needed}, feature_gates=stored.get("feature_gates", {})
-            )
+            needed = [one.name for one in fields(ProfileConfig) if one.default is one.default_factory is MISSING]
+            chosen = {name: stored[name] for name in ("feature_gates", "container_runtime") if name in stored}
+            config = ProfileConfig(**{name: stored[name] for name in needed}, **chosen)
             _ = config.minor, config.api_server_port + 0
         except (ValueError, KeyError, TypeError, IndexError) as error:
             what = f"lacks {error}" if isinstance(error, KeyError) else str(error)

@@ -43,6 +43,7 @@ class StartOptions:
     service_cidr: str = ""  # a range, or one of each family; empty: chosen
     dual_stack: bool = False  # addresses of both families; said by a service_cidr of both, too
     wait_timeout: float = 120.0  # seconds
+    container_runtime: str = ""  # empty: the profile's own, or the engine
     keep_context: bool = False  # leave kubectl's current context alone
     feature_gates: dict[str, bool] | None = None  # None: as they are stored
     verbosity: int = 0
@@ -80,6 +81,8 @@ def _decide(profile: Profile, options: StartOptions) -> ProfileConfig:
         options.kubernetes_version, Schemas.minors(), stored.kubernetes_version if stored else ""
     )
     preflight.check_feature_gates(version, gates)
+    runtime = preflight.choose_runtime(options.container_runtime, stored.container_runtime if stored else "")
+    preflight.require_runtime(runtime)
     if stored is not None:
         running = bool(control.snapshot(profile))
         port = stored.api_server_port
@@ -111,6 +114,7 @@ def _decide(profile: Profile, options: StartOptions) -> ProfileConfig:
             dns_domain=options.dns_domain,
             api_server_port=port,
             feature_gates=gates,
+            container_runtime=runtime,
         )
     if config != stored:
         profile.save(config)
@@ -200,7 +204,9 @@ def _wait_until_ready(profile: Profile, supervisor: control.Control, options: St
                 ready.discard(state.component)
                 crashes[state.component] = crashes.get(state.component, 0) + 1
                 if crashes[state.component] >= CRASHES_THAT_FAIL_A_START:
-                    what = "node's server" if state.component == "node" else "control plane"
+                    what = {"node": "node's server", "control-plane": "control plane"}.get(
+                        state.component, state.component
+                    )
                     raise ClusterError(
                         START_FAILED, f"The {what} ends again and again", _log_tail(profile, state.component)
                     )

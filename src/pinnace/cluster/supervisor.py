@@ -22,18 +22,19 @@ from typing import TYPE_CHECKING
 
 from pinnace.cluster import guard, turns
 from pinnace.cluster.process import LISTEN_FDS
-from pinnace.cluster.profile import Profile, from_directory
+from pinnace.cluster.profile import CONTAINERD, Profile, from_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 COMPONENTS = {
+    "containerd": "pinnace.cluster.containerd",  # only where it is the profile's container runtime
     "control-plane": "pinnace.cluster.controlplane",
     "node": "pinnace.cluster.node",
     "hollow": "pinnace.cluster.hollow",  # only while the profile has hollow nodes: SIGHUP says that it has, or not
 }
 NOT_NEEDED = 3  # exit code
-STOP_ORDER = ("hollow", "node", "control-plane")
+STOP_ORDER = ("hollow", "node", "control-plane", "containerd")
 FIRST_BACKOFF, MAX_BACKOFF = 0.1, 10.0  # seconds
 STEADY_AFTER = 30.0  # seconds of life that make a crash a first one again
 STOP_TIMEOUT = 20.0
@@ -152,6 +153,8 @@ class Supervisor:
                 component.process.terminate()
 
     def _is_wanted(self, component: Component) -> bool:
+        if component.name == "containerd":
+            return self._config.container_runtime == CONTAINERD
         return component.name != "hollow" or self._profile.hollow_file.exists()
 
     def _start(self, component: Component) -> None:

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 
 from pinnace.cluster import control, guard, turns
 from pinnace.cluster.preflight import search_path
-from pinnace.cluster.profile import Profile
+from pinnace.cluster.profile import CONTAINERD, ENGINE, Profile, ProfileConfig
 from pinnace.cluster.reasons import STOP_TIMEOUT, ClusterError
 
 if TYPE_CHECKING:
-    from pinnace.cri.engine.engine import Engine
+    from collections.abc import Sequence
+
+    from pinnace.cri.api import PodSandbox, RuntimeService
 
 SERVERS_TIMEOUT = 60.0  # seconds
 SHUTDOWN_GRACE = 10  # seconds from SIGTERM to SIGKILL for containers
@@ -73,38 +75,108 @@ def _signal(pid: int, number: signal.Signals) -> None:
 def stop_containers(profile: Profile) -> None:
     """End every container and sandbox, as a machine that is switched off does; their records stay."""
     if profile.exists():
-        asyncio.run(_with_engine(profile, destroy=False))
+        _end_containers(profile, destroy=False)
 
 
 def destroy_containers(profile: Profile) -> None:
-    """End every container and remove all that the engine ever made."""
-    asyncio.run(_with_engine(profile, destroy=True))
+    """End every container and remove all that their runtime ever made for the profile."""
+    _end_containers(profile, destroy=True)
 
 
-async def _with_engine(profile: Profile, *, destroy: bool) -> None:
-    from pinnace.cluster.node import make_engine
+def _end_containers(profile: Profile, *, destroy: bool) -> None:
+    """Of whichever runtime has files in the profile: also where its configuration cannot be read."""
+    from pinnace.cluster import containerd
 
-    if not profile.engine_dir.exists():
-        return
-    os.environ["PATH"] = search_path()  # the engine runs nft
-    engine = make_engine(profile, profile.load() if profile.exists() else None)
+    os.environ["PATH"] = search_path()  # the engine runs nft, containerd runs runc
+    config = _configuration(profile)
+    if profile.engine_dir.exists():
+        asyncio.run(_with_engine(profile, config, destroy=destroy))
+    if containerd.Places(profile).root.exists():
+        _with_containerd(profile, destroy=destroy)
+    elif config is not None and config.container_runtime not in (ENGINE, CONTAINERD):
+        _with_socket(profile, config, destroy=destroy)
+
+
+def _configuration(profile: Profile) -> ProfileConfig | None:
+    try:
+        return profile.load()
+    except ClusterError:
+        return None  # what is named after the profile can be removed without
+
+
+async def _with_engine(profile: Profile, config: ProfileConfig | None, *, destroy: bool) -> None:
+    from pinnace.cluster.runtime import make_engine
+
+    engine = make_engine(profile, config)
     await engine.start()
     if destroy:
         await engine.destroy()
         return
-    await _stop_everything(engine)
+    await _stop_everything(engine, await engine.list_pod_sandbox())
     await engine.monitor.shutdown()
     await engine.stop()
 
 
-async def _stop_everything(engine: Engine) -> None:
+def _with_containerd(profile: Profile, *, destroy: bool) -> None:
+    from pinnace.cluster import containerd
+    from pinnace.cluster.runtime import network_options
+    from pinnace.cri.engine.cgroups import Cgroups
+    from pinnace.cri.engine.network import BridgeNetwork
+
+    try:
+        with containerd.running(profile) as places:
+            asyncio.run(_at(places.endpoint, None, destroy=destroy))
+    except ClusterError:
+        if not destroy:
+            raise  # else it cannot even start any more, and its files go all the same
+    containerd.end(profile)
+    containerd.sweep(profile)
+    if destroy:
+        BridgeNetwork(containerd.Places(profile).addresses, network_options(profile, None)).destroy()
+        Cgroups(profile.cgroup_root).destroy()
+
+
+def _with_socket(profile: Profile, config: ProfileConfig, *, destroy: bool) -> None:
+    """On a runtime that is not the profile's own, the pods that are."""
+    from pinnace.cluster.runtime import endpoint
+    from pinnace.cri.api import CriError
+    from pinnace.cri.engine.cgroups import Cgroups
+
+    pods = profile.kubelet_dir / "pods"
+    try:
+        asyncio.run(_at(endpoint(profile, config), {one.name for one in pods.iterdir()}, destroy=destroy))
+    except (OSError, CriError):
+        return  # no pod was ever there, or the runtime is gone, and its containers are its own affair
+    if destroy:
+        Cgroups(profile.cgroup_root).destroy()
+
+
+async def _at(endpoint: str, uids: set[str] | None, *, destroy: bool) -> None:
+    """Stop, or remove, the sandboxes of the pods with these UIDs (None: of all) at a socket."""
+    from pinnace.cri.runtime import open_remote
+
+    opened = open_remote(endpoint)
+    try:
+        listed = await opened.runtime.list_pod_sandbox()
+        sandboxes = [one for one in listed if uids is None or one.metadata.uid in uids]
+        if not destroy:
+            await _stop_everything(opened.runtime, sandboxes)
+            return
+        await asyncio.gather(*(opened.runtime.stop_pod_sandbox(one.id) for one in sandboxes))
+        await asyncio.gather(*(opened.runtime.remove_pod_sandbox(one.id) for one in sandboxes))
+    finally:
+        await opened.close()
+
+
+async def _stop_everything(runtime: RuntimeService, sandboxes: Sequence[PodSandbox]) -> None:
     """As at the end of a machine: SIGTERM to every container, SIGKILL after a while, then the sandboxes."""
     from pinnace.cri.api import ContainerState
 
-    running = [one.id for one in await engine.list_containers() if one.state is ContainerState.RUNNING]
-    await asyncio.gather(*(engine.stop_container(one, SHUTDOWN_GRACE) for one in running))
-    sandboxes = await engine.list_pod_sandbox()
-    await asyncio.gather(*(engine.stop_pod_sandbox(one.id) for one in sandboxes))
+    ids = {one.id for one in sandboxes}
+    listed = [one for one in await runtime.list_containers() if one.pod_sandbox_id in ids]
+    running = [one.id for one in listed if one.state is ContainerState.RUNNING]
+    await asyncio.gather(*(runtime.stop_container(one, SHUTDOWN_GRACE) for one in running))
+    await asyncio.gather(*(runtime.stop_pod_sandbox(one) for one in ids))
 
 
 def remove_kernel_objects(profile: Profile) -> None:

@@ -85,6 +85,10 @@ class _Service:
             for method in methods
         }
 
+    async def connected(self) -> None:
+        """Return once somebody listens at the endpoint."""
+        await self._channel.channel_ready()
+
     async def close(self) -> None:
         """End the calls under way and the connection."""
         await self._channel.close()
