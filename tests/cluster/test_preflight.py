@@ -133,3 +133,20 @@ def test_a_corrupt_profile_is_named_with_the_way_out(tmp_path: Path, content: st
 def test_names_that_cannot_be_profiles_are_refused(name: str) -> None:
     with pytest.raises(ClusterError, match="Invalid profile name"):
         Profile(name)
+
+
+@pytest.mark.parametrize("loads", [True, False])
+def test_overlayfs_is_loaded_where_it_is_a_module_that_nothing_has_used_yet(
+    loads: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modprobe = tmp_path / "modprobe"
+    modprobe.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/asked\n[ {int(loads)} = 1 ] && : >{tmp_path}/loaded\n')
+    modprobe.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(preflight, "_has_overlay", (tmp_path / "loaded").exists)
+    if loads:
+        preflight.require_features()
+    else:
+        with pytest.raises(ClusterError, match="This kernel has no overlayfs"):
+            preflight.require_features()
+    assert (tmp_path / "asked").read_text() == "-q overlay\n"

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import socket
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def require_ipv6() -> None:
 
 def require_features() -> None:
     """Kernel features and programs without which no pod can run."""
-    if "overlay" not in Path("/proc/filesystems").read_text() and not Path("/sys/module/overlay").exists():
+    if not (_has_overlay() or (_load_module("overlay") and _has_overlay())):
         raise ClusterError(MISSING_FEATURE, "This kernel has no overlayfs", "Load it: sudo modprobe overlay")
     for namespace in ("net", "mnt", "pid", "uts", "ipc"):
         if not Path(f"/proc/self/ns/{namespace}").exists():
@@ -123,6 +124,16 @@ def require_runtime(name: str) -> None:
 def cni_directory() -> Path | None:
     """Where the CNI plugins of pods' networks are; None where they are not installed."""
     return next((place for place in _CNI_DIRECTORIES if all((place / one).exists() for one in _CNI_PLUGINS)), None)
+
+
+def _has_overlay() -> bool:
+    return "\toverlay\n" in Path("/proc/filesystems").read_text()
+
+
+def _load_module(name: str) -> bool:
+    """Whether `modprobe` loaded it; distributions' kernels have as modules what nothing has used yet."""
+    program = shutil.which("modprobe", path=search_path())
+    return program is not None and subprocess.run([program, "-q", name], check=False).returncode == 0
 
 
 def search_path() -> str:
