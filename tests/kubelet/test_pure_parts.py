@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pinnace.cri.api import AuthConfig, CriError, DNSConfig, Image
-from pinnace.kubelet import admission
+from pinnace.kubelet.admission import rules
 from pinnace.kubelet.containers.env import ConfigError, Environment, PodFacts, expand, service_environment
 from pinnace.kubelet.containers.network_files import hosts_file, pod_dns
 from pinnace.kubelet.containers.runtime_config import sandbox_hostname
@@ -423,12 +423,12 @@ def ports(number):
     ],
 )
 def test_admission(wanted, others, reason):
-    found = admission.admit(wanted, others, NODE)
+    found = rules.admit(wanted, others, NODE)
     assert (found.reason if found else None) == reason
 
 
 def test_admission_message():
-    found = admission.admit(pod({"requests": {"cpu": "3"}}), [], NODE)
+    found = rules.admit(pod({"requests": {"cpu": "3"}}), [], NODE)
     assert found.message == (
         "Pod was rejected: Node didn't have enough resource: cpu, requested: 3000, used: 0, capacity: 2000"
     )

@@ -9,7 +9,7 @@ import pytest
 
 from pinnace.cri.api import Device, HugepageLimit, Mount, MountPropagation
 from pinnace.cri.engine import identity, propagation
-from pinnace.kubelet.admission import Refusal, refuse_apparmor
+from pinnace.kubelet.admission.rules import Refusal, refuse_apparmor
 from pinnace.kubelet.containers.security import container_context
 from pinnace.kubelet.resources.amounts import container_resources
 from pinnace.kubelet.volumes.context import VolumeError

@@ -62,7 +62,7 @@ async def add_pod(api: NodeApi, name: str, claim: str, request: str = "") -> Non
 async def test_a_container_gets_the_devices_of_a_claim(
     api: NodeApi, runtime: FakeRuntime, start: Start, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pinnace.kubelet.sync.pod_workers.RETRY", 0.05)
+    monkeypatch.setattr("pinnace.kubelet.sync.pod_worker.RETRY", 0.05)
     start()
     await driver.start()
     await add_claim(api, "c")
@@ -86,7 +86,7 @@ async def test_a_container_gets_the_devices_of_a_claim(
 async def test_a_pod_waits_for_its_driver(
     api: NodeApi, runtime: FakeRuntime, start: Start, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pinnace.kubelet.sync.pod_workers.RETRY", 0.05)
+    monkeypatch.setattr("pinnace.kubelet.sync.pod_worker.RETRY", 0.05)
     driver.fail = "no such card"
     start()
     await add_claim(api, "c")
@@ -104,7 +104,7 @@ async def test_a_pod_waits_for_its_driver(
 async def test_a_new_kubelet_knows_what_is_prepared(
     api: NodeApi, runtime: FakeRuntime, start: Start, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pinnace.kubelet.sync.pod_workers.RETRY", 0.05)
+    monkeypatch.setattr("pinnace.kubelet.sync.pod_worker.RETRY", 0.05)
     first = start()
     await driver.start()
     await add_claim(api, "c")

@@ -15,7 +15,7 @@ from pinnace.cri.api import (
 )
 from pinnace.kubelet.resources.allocation import POD, judge, sizes_of, urgency, with_sizes
 from pinnace.kubelet.resources.amounts import actual_resources, container_resources
-from pinnace.kubelet.resources.cgroups import class_shares, pod_resources, share_classes
+from pinnace.kubelet.resources.cgroups import pod_resources
 from pinnace.kubelet.resources.resize import Difference, Step, difference, steps, summary, too_small
 from pinnace.kubelet.resources.swap import swap_limit
 from pinnace.kubelet.runtime.status import PodRuntimeStatus
@@ -282,34 +282,3 @@ def test_containers_with_swap_space_keep_their_memory() -> None:
     assert judge(pod(one("c", sized("2", "1Gi"))), granted, [], NODE, (), lambda _pod, _container: True) is None
     restarted = pod(one("c", sized("1", "2Gi"), resizePolicy=RESTARTS))
     assert judge(restarted, granted, [], NODE, (), lambda _pod, _container: True) is None
-
-
-class Cgroups:
-    """Remembers what is asked of cgroups."""
-
-    def __init__(self) -> None:
-        self.limits: dict[str, Limits] = {}
-
-    def create(self, path: str) -> list[str]:
-        return [path]
-
-    def limit(self, path: str, resources: Limits) -> None:
-        self.limits[path] = resources
-
-    def usage(self, path: str) -> Any:
-        raise NotImplementedError
-
-    def remove_if_empty(self, path: str) -> None:
-        raise NotImplementedError
-
-
-def test_classes_of_pods_share_the_cpus_by_their_requests() -> None:
-    burstable = [pod(one("c", sized("1"))), pod(one("c", sized("500m")))]
-    guaranteed = pod(one("c", sized("2", "1Gi", "2", "1Gi")))
-    assert class_shares([*burstable, guaranteed]) == {"Burstable": 1536}
-    cgroups = Cgroups()
-    share_classes(cgroups, [*burstable, pod(one("c"))], "/pinnace")
-    assert cgroups.limits == {
-        "/pinnace/kubepods/burstable": Limits(cpu_shares=1536),
-        "/pinnace/kubepods/besteffort": Limits(cpu_shares=2),
-    }

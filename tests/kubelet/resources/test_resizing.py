@@ -117,7 +117,7 @@ async def test_what_failed_is_told_and_tried_again(
 ) -> None:
     from pinnace.cri.api import CriError
 
-    monkeypatch.setattr("pinnace.kubelet.sync.pod_workers.RETRY", 0.05)
+    monkeypatch.setattr("pinnace.kubelet.sync.pod_worker.RETRY", 0.05)
     start()
     await api.add_pod("p", containers=[web("100m")])
     await api.phase("p", "Running")

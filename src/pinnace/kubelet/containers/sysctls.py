@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pinnace.apis.podsecurity.baseline import sysctls as safe_sysctls
-from pinnace.kubelet.admission import Refusal
+from pinnace.kubelet.admission.rules import Refusal
 from pinnace.machinery.meta import Obj
 
 _IPC = ("kernel.sem", "kernel.shm", "kernel.msg", "fs.mqueue.")

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import structlog
 
-from pinnace.kubelet.admission import Refusal
+from pinnace.kubelet.admission.rules import Refusal
 from pinnace.kubelet.eviction import storage
 from pinnace.kubelet.eviction.messages import REASON, condition_message, eviction_message
 from pinnace.kubelet.eviction.observations import MemoryAlarm

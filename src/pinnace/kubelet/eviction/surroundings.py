@@ -26,7 +26,8 @@ from pinnace.kubelet.options import KubeletOptions
 from pinnace.kubelet.pods import amount_of
 from pinnace.kubelet.runtime import gc
 from pinnace.kubelet.statistics.pod_usage import UsageReader
-from pinnace.kubelet.sync.pod_workers import PodWorker, Stage
+from pinnace.kubelet.sync.pod_worker import Stage
+from pinnace.kubelet.sync.pod_workers import PodWorkers
 from pinnace.machinery.meta import Obj, uid_of
 
 _log = structlog.get_logger()
@@ -98,7 +99,7 @@ class NodeSurroundings:
     def __init__(
         self,
         node: Node,
-        workers: Mapping[str, PodWorker],
+        workers: PodWorkers,
         usages: UsageReader,
         disk: ImageDisk,
         images: ImageCollector,
@@ -139,7 +140,7 @@ class NodeSurroundings:
         return self._disk.is_dedicated()
 
     def active_pods(self) -> list[Obj]:
-        return [one.pod for one in self._workers.values() if one.admitted and one.stage is Stage.SYNCING]
+        return self._workers.running()
 
     async def usages(self, pods: list[Obj]) -> Mapping[str, PodUsage]:
         return await self._usages.read(pods)
@@ -173,7 +174,7 @@ class NodeSurroundings:
 
 def make_manager(
     node: Node,
-    workers: Mapping[str, PodWorker],
+    workers: PodWorkers,
     usages: UsageReader,
     disk: ImageDisk,
     images: ImageCollector,

@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 import structlog
 
-from pinnace.kubelet.admission import Refusal
+from pinnace.kubelet.admission.rules import Refusal
 from pinnace.kubelet.eviction.ranking import CRITICAL_PRIORITY, priority
 from pinnace.kubelet.node import logind
 from pinnace.kubelet.options import KubeletOptions
 from pinnace.kubelet.pods import full_name
-from pinnace.kubelet.sync.pod_workers import PodWorker, Stage
+from pinnace.kubelet.sync.pod_worker import PodWorker, Stage
 from pinnace.machinery.meta import Obj
 
 _log = structlog.get_logger()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from pinnace.kubelet.admission import lacking_resource
+from pinnace.kubelet.admission.rules import lacking_resource
 from pinnace.kubelet.pods import (
     GUARANTEED,
     amount_of,

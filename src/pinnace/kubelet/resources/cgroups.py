@@ -1,4 +1,4 @@
-"""The cgroups of pods as a whole and of their QoS classes: what they are limited to, and who makes them.
+"""The cgroups of pods as a whole: what they are limited to, and who makes them.
 
 The kubelet makes a pod's cgroup before its sandbox, on any runtime; runtimes make those of containers below it.
 Pure but for the protocol (https://kubernetes.io/docs/concepts/architecture/cgroups/, KEP-2837 for pods' own resources).
@@ -6,13 +6,11 @@ Pure but for the protocol (https://kubernetes.io/docs/concepts/architecture/cgro
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Protocol
 
 from pinnace.cri.api import LinuxContainerResources
 from pinnace.kubelet.pods import (
     BEST_EFFORT,
-    BURSTABLE,
     GUARANTEED,
     containers,
     init_containers,
@@ -21,7 +19,7 @@ from pinnace.kubelet.pods import (
     resource_requests,
 )
 from pinnace.kubelet.resources.allocation import amounts
-from pinnace.kubelet.resources.amounts import CPU_PERIOD, MIN_SHARES, cgroup_parent, cpu_quota, cpu_shares
+from pinnace.kubelet.resources.amounts import CPU_PERIOD, MIN_SHARES, cpu_quota, cpu_shares
 from pinnace.machinery.meta import Obj
 
 
@@ -40,30 +38,6 @@ class CgroupManager(Protocol):
     def usage(self, path: str) -> MemoryUse: ...
 
     def remove_if_empty(self, path: str) -> None: ...
-
-
-def class_shares(pods: Iterable[Obj]) -> dict[str, int]:
-    """CPU shares of the cgroups of whole QoS classes: of Burstable what its pods request, of BestEffort the least."""
-    found: dict[str, int] = {}
-    requested = 0
-    for pod in pods:
-        quality = qos_class(pod)
-        if quality == BEST_EFFORT:
-            found[BEST_EFFORT] = MIN_SHARES
-        elif quality == BURSTABLE:
-            requested += resource_requests(pod).get("cpu", 0)
-            found[BURSTABLE] = cpu_shares(requested)
-    return found
-
-
-def share_classes(manager: CgroupManager, pods: Iterable[Obj], root: str) -> None:
-    """Give each QoS class that has pods its shares. Raises OSError."""
-    listed = list(pods)
-    shares = class_shares(listed)
-    above = {qos_class(pod): cgroup_parent(pod, root).rpartition("/")[0] for pod in listed}
-    for quality, amount in shares.items():
-        manager.create(above[quality])
-        manager.limit(above[quality], LinuxContainerResources(cpu_shares=amount))
 
 
 def pod_resources(pod: Obj) -> LinuxContainerResources:

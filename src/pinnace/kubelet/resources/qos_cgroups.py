@@ -44,8 +44,10 @@ class QosCgroups:
         self._allocatable_cpu = allocatable_cpu
         self._written: dict[str, int] = {}
 
-    def apply(self, cgroups: CgroupManager, pods: Iterable[Obj]) -> None:
-        """Write what changed since the last time."""
+    def apply(self, cgroups: CgroupManager | None, pods: Iterable[Obj]) -> None:
+        """Write what changed since the last time; nothing where cgroups are not the kubelet's to make."""
+        if cgroups is None:
+            return
         wanted = class_shares(pods, self._allocatable_cpu)
         for path, shares in wanted.items():
             if self._written.get(path) == shares:

@@ -232,7 +232,7 @@ class KubeletServer:
             current = self._kubelet.node.cache.get(uid).running()
             return any(one.id == status.id for one in current)
 
-        stream = LogStream(path, options, running, lambda callback: self._kubelet.listen(uid, callback))
+        stream = LogStream(path, options, running, lambda callback: self._kubelet.workers.listen(uid, callback))
         return StreamingResponse(stream.run, headers=_TEXT)
 
     def _target(self, parts: list[str]) -> tuple[Obj, str]:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from pinnace.client import measures
 from pinnace.cri.api import ContainerStats, CriError
+from pinnace.kubelet.admission.preemption import preemptions
 from pinnace.kubelet.eviction.manager import evictions
 from pinnace.kubelet.pods import LABEL_CONTAINER_NAME, LABEL_POD_NAME, LABEL_POD_NAMESPACE
-from pinnace.kubelet.preemption import preemptions
 from pinnace.machinery.metrics import constant, number, text
 from pinnace.wire.process_metrics import process_families
 

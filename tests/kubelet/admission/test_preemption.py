@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from pinnace.apis.resources import NODES
-from pinnace.kubelet.admission import admit
-from pinnace.kubelet.preemption import lacking, victims
+from pinnace.kubelet.admission.preemption import lacking, victims
+from pinnace.kubelet.admission.rules import admit
 from pinnace.machinery.meta import Obj
 
 CRITICAL = 2_000_000_000

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from pinnace.apis.resources import PODS
-from pinnace.kubelet.static_pods import UrlPods, url_pods
+from pinnace.kubelet.sources.static_pods import UrlPods, url_pods
 
 POD = {"kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [{"name": "web", "image": "web:1"}]}}
 

@@ -1,0 +1,1 @@
+"""Whether the node takes a pod, and who makes room for it."""
