@@ -178,7 +178,7 @@ async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
             yield made
             await made.clear()
             return
-        server = CriServer(engine, engine, engine.facts)
+        server = CriServer(engine, engine, engine.inspection)
         await server.start(tmp_path / "s")
         endpoint = f"unix://{tmp_path}/s"
         runtime, images = RemoteRuntimeService(endpoint), RemoteImageService(endpoint)
@@ -200,7 +200,8 @@ async def test_it_says_what_it_is_and_that_it_is_ready(subject: Subject) -> None
     assert version.runtime_version
     assert conditions == {"RuntimeReady": True, "NetworkReady": True}
     features = await subject.runtime.features()
-    assert [one.name for one in features.handlers] == ([] if subject.name == "containerd" else [""])  # 1.7 tells more
+    handlers = [] if subject.name == "containerd" else ["", "pinnace", "runc"]  # containerd tells them from 1.7 on
+    assert [one.name for one in features.handlers] == handlers
     assert features.supplemental_groups_policy == (subject.name != "containerd")
 
 

@@ -175,6 +175,11 @@ class FakeRuntime:
             for box in self.sandboxes.values()
         ]
 
+    async def update_pod_sandbox_resources(
+        self, pod_sandbox_id: str, overhead: LinuxContainerResources | None, resources: LinuxContainerResources | None
+    ) -> None:
+        self._call("update_pod_sandbox_resources", pod_sandbox_id)
+
     async def create_container(
         self, pod_sandbox_id: str, config: ContainerConfig, sandbox_config: PodSandboxConfig
     ) -> str:

@@ -53,7 +53,7 @@ def command(verbosity: int, listen: Path, root: Path, pod_cidr: list[str] | None
         await engine.start()
         if pod_cidr:
             await engine.update_runtime_config(",".join(pod_cidr))
-        server = CriServer(engine, engine, engine.facts)
+        server = CriServer(engine, engine, engine.inspection)
         await server.start(listen)
 
         async def serve() -> None:

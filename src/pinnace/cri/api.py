@@ -490,6 +490,11 @@ class RuntimeService(Protocol):
 
     async def list_pod_sandbox(self) -> list[PodSandbox]: ...
 
+    async def update_pod_sandbox_resources(
+        self, pod_sandbox_id: str, overhead: LinuxContainerResources | None, resources: LinuxContainerResources | None
+    ) -> None:
+        """Tell what a pod may use, whose cgroup its kubelet has changed already."""
+
     async def create_container(
         self, pod_sandbox_id: str, config: ContainerConfig, sandbox_config: PodSandboxConfig
     ) -> str: ...

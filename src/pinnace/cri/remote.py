@@ -177,6 +177,13 @@ class RemoteRuntimeService(_Service):
     async def list_pod_sandbox(self) -> list[PodSandbox]:
         return [from_message(PodSandbox, one) for one in (await self._call("ListPodSandbox")).items]
 
+    async def update_pod_sandbox_resources(
+        self, pod_sandbox_id: str, overhead: LinuxContainerResources | None, resources: LinuxContainerResources | None
+    ) -> None:
+        given = {"overhead": overhead, "resources": resources}
+        fields = {name: to_message(one) for name, one in given.items() if one is not None}
+        await self._call("UpdatePodSandboxResources", pod_sandbox_id=pod_sandbox_id, **fields)
+
     # Containers.
 
     async def create_container(

@@ -1,18 +1,21 @@
 """A container runtime served on a socket as CRI v1 (gRPC), for `crictl` and for kubelets in other processes.
 
 Everything is passed on to the two services, which the embedded engine is; what CRI leaves to the server is here: the
-filters of lists, single statistics, and statuses with events. Failures travel as the gRPC status that `CriError` names.
-Who may connect is said by the socket's mode: its owner. Needs `grpcio` and `protobuf` (`pinnace[cri]`).
+filters of lists, single statistics, and statuses with events. What only tools want, an `Inspection` tells. Failures
+travel as the gRPC status that `CriError` names. Who may connect is said by the socket's mode: its owner. Needs `grpcio`
+and `protobuf` (`pinnace[cri]`).
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 import grpc.aio
@@ -42,14 +45,61 @@ _log = structlog.get_logger()
 _OPTIONS = (("grpc.max_receive_message_length", MAX_MESSAGE), ("grpc.max_send_message_length", MAX_MESSAGE))
 
 
-class CriServer:
-    """Serves until `close`. `facts` tells of a container what `crictl inspect` shows beside its status: its pid."""
+class Descriptor(Protocol):
+    """What a metric is."""
 
-    def __init__(
-        self, runtime: RuntimeService, images: ImageService, facts: Callable[[str], dict[str, Any]] = lambda _: {}
-    ) -> None:
-        self._runtime = _Runtime(runtime, facts)
-        self._images = _Images(images)
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def help(self) -> str: ...
+
+    @property
+    def label_keys(self) -> Sequence[str]: ...
+
+
+class Metric(Protocol):
+    """A value now; its labels in the order of its descriptor's keys."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def value(self) -> int: ...
+
+    @property
+    def label_values(self) -> Sequence[str]: ...
+
+    @property
+    def counter(self) -> bool: ...
+
+
+class Inspection(Protocol):
+    """What tools ask of a runtime beside what its services tell."""
+
+    @property
+    def descriptors(self) -> Sequence[Descriptor]:
+        """Of all metrics."""
+
+    def metrics(self) -> Mapping[str, Mapping[str, Sequence[Metric]]]:
+        """By sandbox and container; may read files."""
+
+    def runtime(self) -> dict[str, Any]:
+        """The documents of the runtime by name."""
+
+    def sandbox(self, id_: str) -> dict[str, Any]: ...
+
+    def container(self, id_: str) -> dict[str, Any]: ...
+
+    def image(self, name: str) -> dict[str, Any]: ...
+
+
+class CriServer:
+    """Serves until `close`."""
+
+    def __init__(self, runtime: RuntimeService, images: ImageService, inspection: Inspection) -> None:
+        self._runtime = _Runtime(runtime, inspection)
+        self._images = _Images(images, inspection)
         self._server: grpc.aio.Server | None = None
 
     async def start(self, path: Path) -> None:
@@ -112,23 +162,25 @@ async def _fail(context: grpc.aio.ServicerContext, error: Exception, method: str
     await context.abort(grpc.StatusCode.UNKNOWN, str(error))
 
 
-def _info(wanted: bool, facts: dict[str, Any]) -> dict[str, str]:
+def _info(document: dict[str, Any]) -> dict[str, str]:
     """What only verbose answers tell."""
-    return {"info": orjson.dumps(facts).decode()} if wanted else {}
+    return {"info": orjson.dumps(document).decode()}
 
 
 class _Runtime:
     """The methods of RuntimeService; each takes its request and returns its response, or nothing for an empty one."""
 
-    def __init__(self, runtime: RuntimeService, facts: Callable[[str], dict[str, Any]]) -> None:
+    def __init__(self, runtime: RuntimeService, inspection: Inspection) -> None:
         self._runtime = runtime
-        self._facts = facts
+        self._inspection = inspection
 
     async def version(self, _: Any) -> Any:
         return to_message(await self._runtime.version(), "VersionResponse")
 
     async def status(self, request: Any) -> Any:
-        answer = message_class("StatusResponse")(info=_info(request.verbose, {}))
+        told = self._inspection.runtime() if request.verbose else {}
+        info = {name: one if isinstance(one, str) else orjson.dumps(one).decode() for name, one in told.items()}
+        answer = message_class("StatusResponse")(info=info)
         answer.status.conditions.extend(to_message(one) for one in await self._runtime.status())
         features = await self._runtime.features()
         answer.features.supplemental_groups_policy = features.supplemental_groups_policy
@@ -153,7 +205,7 @@ class _Runtime:
 
     async def run_pod_sandbox(self, request: Any) -> Any:
         if not request.config.HasField("metadata"):
-            raise CriError("INVALID_ARGUMENT", "sandbox config must include metadata")
+            raise CriError("UNKNOWN", "sandbox config must include metadata")
         config = from_message(PodSandboxConfig, request.config)
         identity = await self._runtime.run_pod_sandbox(config, request.runtime_handler)
         return message_class("RunPodSandboxResponse")(pod_sandbox_id=identity)
@@ -168,7 +220,7 @@ class _Runtime:
         status = await self._runtime.pod_sandbox_status(request.pod_sandbox_id)
         return message_class("PodSandboxStatusResponse")(
             status=to_message(status),
-            info=_info(request.verbose, {}),
+            info=_info(self._inspection.sandbox(status.id)) if request.verbose else {},
             containers_statuses=await self._statuses(status.id),
             timestamp=time.time_ns(),
         )
@@ -189,14 +241,17 @@ class _Runtime:
         return message_class("ListPodSandboxResponse")(items=map(to_message, found))
 
     async def update_pod_sandbox_resources(self, request: Any) -> None:
-        """The pod's cgroup is its kubelet's, which has changed it: there is nothing left to do, but for a known pod."""
-        await self._runtime.pod_sandbox_status(request.pod_sandbox_id)
+        given = {
+            name: from_message(LinuxContainerResources, getattr(request, name)) if request.HasField(name) else None
+            for name in ("overhead", "resources")
+        }
+        await self._runtime.update_pod_sandbox_resources(request.pod_sandbox_id, **given)
 
     # Containers.
 
     async def create_container(self, request: Any) -> Any:
         if not request.config.HasField("metadata"):
-            raise CriError("INVALID_ARGUMENT", "container config must include metadata")
+            raise CriError("UNKNOWN", "container config must include metadata")
         identity = await self._runtime.create_container(
             request.pod_sandbox_id,
             from_message(ContainerConfig, request.config),
@@ -219,7 +274,7 @@ class _Runtime:
 
     async def container_status(self, request: Any) -> Any:
         status = await self._runtime.container_status(request.container_id)
-        info = _info(request.verbose, self._facts(status.id))
+        info = _info(self._inspection.container(status.id)) if request.verbose else {}
         return message_class("ContainerStatusResponse")(status=to_message(status), info=info)
 
     async def update_container_resources(self, request: Any) -> None:
@@ -229,8 +284,8 @@ class _Runtime:
     async def reopen_container_log(self, request: Any) -> None:
         await self._runtime.reopen_container_log(request.container_id)
 
-    async def checkpoint_container(self, _: Any) -> None:
-        raise CriError("UNIMPLEMENTED", "method CheckpointContainer not implemented")
+    async def checkpoint_container(self, request: Any) -> None:
+        await self._runtime.checkpoint_container(request.container_id, request.location, request.timeout)
 
     # Sessions.
 
@@ -238,14 +293,12 @@ class _Runtime:
         return to_message(await self._runtime.exec_sync(request.container_id, list(request.cmd), request.timeout))
 
     async def exec(self, request: Any) -> Any:
-        asked = from_message(ExecRequest, request)
-        _require_streams(asked)
-        return message_class("ExecResponse")(url=await self._runtime.exec(asked))
+        url = await self._runtime.exec(from_message(ExecRequest, request))
+        return message_class("ExecResponse")(url=url)
 
     async def attach(self, request: Any) -> Any:
-        asked = from_message(AttachRequest, request)
-        _require_streams(asked)
-        return message_class("AttachResponse")(url=await self._runtime.attach(asked))
+        url = await self._runtime.attach(from_message(AttachRequest, request))
+        return message_class("AttachResponse")(url=url)
 
     async def port_forward(self, request: Any) -> Any:
         url = await self._runtime.port_forward(request.pod_sandbox_id, list(request.port))
@@ -254,10 +307,11 @@ class _Runtime:
     # Statistics.
 
     async def container_stats(self, request: Any) -> Any:
-        identity = (await self._runtime.container_status(request.container_id)).id
+        with _words("failed to find container"):
+            identity = (await self._runtime.container_status(request.container_id)).id
         found = [one for one in await self._runtime.list_container_stats() if one.id == identity]
         if not found:
-            raise CriError("NOT_FOUND", f'container "{request.container_id}" is not running')
+            raise CriError("UNKNOWN", "unexpected metrics response: []")
         return message_class("ContainerStatsResponse")(stats=to_message(found[0]))
 
     async def list_container_stats(self, request: Any) -> Any:
@@ -266,21 +320,37 @@ class _Runtime:
         return message_class("ListContainerStatsResponse")(stats=map(to_message, found))
 
     async def pod_sandbox_stats(self, request: Any) -> Any:
-        identity = (await self._runtime.pod_sandbox_status(request.pod_sandbox_id)).id
+        with _words(f"an error occurred when trying to find sandbox {request.pod_sandbox_id}"):
+            identity = (await self._runtime.pod_sandbox_status(request.pod_sandbox_id)).id
         found = [one for one in await self._runtime.list_pod_sandbox_stats() if one.id == identity]
         if not found:
-            raise CriError("NOT_FOUND", f'sandbox "{request.pod_sandbox_id}" is not ready')
+            why = f'failed to get pod sandbox stats since sandbox container "{identity}" is not in ready state'
+            words = f"failed to decode pod sandbox metrics {request.pod_sandbox_id}: {why}: unavailable"
+            raise CriError("UNAVAILABLE", words)
         return message_class("PodSandboxStatsResponse")(stats=to_message(found[0]))
 
     async def list_pod_sandbox_stats(self, request: Any) -> Any:
         found = filters.sandbox_stats(await self._runtime.list_pod_sandbox_stats(), request.filter)
         return message_class("ListPodSandboxStatsResponse")(stats=map(to_message, found))
 
-    async def list_metric_descriptors(self, _: Any) -> None:
-        """There are no metrics beside the statistics."""
+    async def list_metric_descriptors(self, _: Any) -> Any:
+        answer = message_class("ListMetricDescriptorsResponse")()
+        for one in self._inspection.descriptors:
+            answer.descriptors.add(name=one.name, help=one.help, label_keys=one.label_keys)
+        return answer
 
-    async def list_pod_sandbox_metrics(self, _: Any) -> None:
-        """As said of their descriptors."""
+    async def list_pod_sandbox_metrics(self, _: Any) -> Any:
+        answer = message_class("ListPodSandboxMetricsResponse")()
+        now = time.time_ns()
+        for sandbox, containers in (await asyncio.to_thread(self._inspection.metrics)).items():
+            pod = answer.pod_metrics.add(pod_sandbox_id=sandbox)
+            for container, metrics in containers.items():
+                into = pod.container_metrics.add(container_id=container).metrics
+                for one in metrics:
+                    made = into.add(name=one.name, timestamp=now, label_values=one.label_values)
+                    made.metric_type = 0 if one.counter else 1  # COUNTER, GAUGE
+                    made.value.value = one.value
+        return answer
 
     # Events.
 
@@ -304,40 +374,39 @@ class _Runtime:
 class _Images:
     """The methods of ImageService."""
 
-    def __init__(self, images: ImageService) -> None:
+    def __init__(self, images: ImageService, inspection: Inspection) -> None:
         self._images = images
+        self._inspection = inspection
 
     async def list_images(self, request: Any) -> Any:
         found = filters.images(await self._images.list_images(), request.filter.image.image)
         return message_class("ListImagesResponse")(images=map(to_message, found))
 
     async def image_status(self, request: Any) -> Any:
-        found = await self._images.image_status(_image(request))
+        found = await self._images.image_status(from_message(ImageSpec, request.image))
         if found is None:
             return None
-        info = _info(request.verbose, {})
+        info = _info(self._inspection.image(found.id)) if request.verbose else {}
         return message_class("ImageStatusResponse")(image=to_message(found), info=info)
 
     async def pull_image(self, request: Any) -> Any:
         auth = from_message(AuthConfig, request.auth) if request.HasField("auth") else None
-        return message_class("PullImageResponse")(image_ref=await self._images.pull_image(_image(request), auth))
+        image = from_message(ImageSpec, request.image)
+        return message_class("PullImageResponse")(image_ref=await self._images.pull_image(image, auth))
 
     async def remove_image(self, request: Any) -> None:
-        await self._images.remove_image(_image(request))
+        await self._images.remove_image(from_message(ImageSpec, request.image))
 
     async def image_fs_info(self, _: Any) -> Any:
-        found = await self._images.image_fs_info()
-        return message_class("ImageFsInfoResponse")(image_filesystems=map(to_message, found))
+        found = [to_message(one) for one in await self._images.image_fs_info()]
+        # One file system holds images and what containers write.
+        return message_class("ImageFsInfoResponse")(image_filesystems=found, container_filesystems=found)
 
 
-def _image(request: Any) -> ImageSpec:
-    if not request.image.image:
-        raise CriError("INVALID_ARGUMENT", "no image is named")
-    return from_message(ImageSpec, request.image)
-
-
-def _require_streams(asked: ExecRequest | AttachRequest) -> None:
-    if not (asked.stdin or asked.stdout or asked.stderr):
-        raise CriError("INVALID_ARGUMENT", "one of stdin, stdout, or stderr must be set")
-    if asked.tty and asked.stderr:
-        raise CriError("INVALID_ARGUMENT", "tty and stderr cannot both be true")
+@contextlib.contextmanager
+def _words(begin: str) -> Iterator[None]:
+    """Let what is not found be told in other words than those of the status."""
+    try:
+        yield
+    except CriError as error:
+        raise CriError(error.code, f"{begin}: {error.message.rpartition(': ')[2]}") from None

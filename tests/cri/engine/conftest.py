@@ -118,6 +118,7 @@ class Node:
         self.store = store
         self.engine = self.make()
         self._sandboxes = itertools.count()
+        self._attempts = itertools.count()
 
     def make(self, **network: Any) -> Engine:
         options = NetworkOptions(**{"bridge": self.name[:15], "table": self.name, "subnets": (self.subnet,), **network})
@@ -153,7 +154,7 @@ class Node:
 
     async def create(self, sandbox: str, *command: str, name: str = "c", **fields: Any) -> str:
         config = ContainerConfig(
-            metadata=ContainerMetadata(name=name),
+            metadata=ContainerMetadata(name=name, attempt=next(self._attempts)),
             image=ImageSpec(image=IMAGE),
             command=list(command),
             **{"log_path": f"{sandbox[:12]}-{name}.log", "linux": LinuxContainerConfig(), **fields},

@@ -53,8 +53,13 @@ def weight(shares: int) -> int:
 
 
 def _write(path: str, value: str | int) -> None:
-    with open(path, "w") as file:
-        file.write(str(value))
+    """Raises OSError in runc's words."""
+    try:
+        with open(path, "w") as file:
+            file.write(str(value))
+    except OSError as error:
+        why = f"write {path}: {(error.strerror or '').lower()}"
+        raise OSError(error.errno, f'failed to write "{value}": {why}') from None
 
 
 def _read(path: str) -> str:
@@ -161,12 +166,14 @@ class Cgroups:
         if cpu:
             if resources.cpu_shares:
                 _write(f"{cpu}/cpu.shares", max(2, resources.cpu_shares))
-            if resources.cpu_quota:
+            if resources.cpu_quota or resources.cpu_period:
                 _write(f"{cpu}/cpu.cfs_period_us", resources.cpu_period or 100_000)
+            if resources.cpu_quota:
                 _write(f"{cpu}/cpu.cfs_quota_us", resources.cpu_quota)
         memory = self.directory("memory", path)
-        if memory and resources.memory_limit_in_bytes:
-            self._limit_memory_v1(memory, resources.memory_limit_in_bytes)
+        if memory and (resources.memory_limit_in_bytes or resources.memory_swap_limit_in_bytes):
+            limit = resources.memory_limit_in_bytes or _number(_read(f"{memory}/memory.limit_in_bytes"))
+            self._limit_memory_v1(memory, limit, resources.memory_swap_limit_in_bytes or limit)
         pids = self.directory("pids", path)
         if pids and resources.pids_limit:
             _write(f"{pids}/pids.max", resources.pids_limit if resources.pids_limit > 0 else "max")
@@ -177,14 +184,14 @@ class Cgroups:
         if cpuset and resources.cpuset_mems:
             _write(f"{cpuset}/cpuset.mems", resources.cpuset_mems)
 
-    def _limit_memory_v1(self, memory: str, limit: int) -> None:
-        """Memory and memory plus swap alike, so that nothing is swapped; which goes first depends on the direction."""
-        names = ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"]
+    def _limit_memory_v1(self, memory: str, limit: int, with_swap: int) -> None:
+        """Memory, and memory plus swap; which goes first depends on the direction, for the second is never less."""
+        limits = [("memory.limit_in_bytes", limit), ("memory.memsw.limit_in_bytes", with_swap)]
         if limit < 0 or limit > _number(_read(f"{memory}/memory.limit_in_bytes")):
-            names.reverse()
-        for name in names:
+            limits.reverse()
+        for name, value in limits:
             if os.path.exists(f"{memory}/{name}"):
-                _write(f"{memory}/{name}", limit)
+                _write(f"{memory}/{name}", value)
 
     @staticmethod
     def _limit_huge_pages(directory: str, file: str, resources: LinuxContainerResources) -> None:
@@ -198,13 +205,15 @@ class Cgroups:
         directory = f"{self._mount}/{self._relative(path)}"
         if resources.cpu_shares:
             _write(f"{directory}/cpu.weight", weight(resources.cpu_shares))
-        if resources.cpu_quota:
-            quota = "max" if resources.cpu_quota < 0 else str(resources.cpu_quota)
+        if resources.cpu_quota or resources.cpu_period:
+            before = (_read(f"{directory}/cpu.max").split() or ["max"])[0]
+            quota = before if not resources.cpu_quota else "max" if resources.cpu_quota < 0 else resources.cpu_quota
             _write(f"{directory}/cpu.max", f"{quota} {resources.cpu_period or 100_000}")
-        if resources.memory_limit_in_bytes:
-            limit = resources.memory_limit_in_bytes
+        limit, with_swap = resources.memory_limit_in_bytes, resources.memory_swap_limit_in_bytes
+        if limit:
             _write(f"{directory}/memory.max", "max" if limit < 0 else limit)
-            for name, value in (("memory.swap.max", "0"), ("memory.oom.group", "1")):
+            swap = "max" if with_swap < 0 or limit < 0 else max(0, with_swap - limit)
+            for name, value in (("memory.swap.max", swap), ("memory.oom.group", "1")):
                 with contextlib.suppress(OSError):
                     _write(f"{directory}/{name}", value)
         for name, value in resources.unified.items():
@@ -281,6 +290,19 @@ class Cgroups:
             inactive, rss = stat.get("total_inactive_file", 0), stat.get("total_rss", 0)
             pids = _number(_read(f"{self.directory('pids', path)}/pids.current"))
         return Usage(cpu, total, max(0, total - inactive), rss, pids)
+
+    def counters(self, path: str) -> dict[str, dict[str, int]]:
+        """The numbers of every file that metrics are made of, by its name."""
+        from pinnace.cri.engine import metrics
+
+        found = {}
+        for controller, names in metrics.FILES.items():
+            directory = self.directory("cpu" if self.version == 2 else controller, path)
+            for name in names:
+                text = _read(f"{directory}/{name}") if directory else ""
+                if text:
+                    found[name] = metrics.parse(text)
+        return found
 
     def destroy(self, parents: Iterable[str] = ()) -> None:
         """Remove everything below the prefix, and the prefix; without one the empty cgroups that led to `parents`."""

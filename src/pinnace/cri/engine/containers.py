@@ -39,12 +39,14 @@ from pinnace.cri.api import (
 from pinnace.cri.engine import _syscalls as sys_
 from pinnace.cri.engine import cdi, image_volumes, propagation, seccomp, spec
 from pinnace.cri.engine import cgroups as cgroup_rules
+from pinnace.cri.engine.apparmor import AppArmor
 from pinnace.cri.engine.cgroups import Cgroups
+from pinnace.cri.engine.handlers import Handlers
 from pinnace.cri.engine.images.snapshots import Snapshots
 from pinnace.cri.engine.images.store import ImageRecord, ImageStore
 from pinnace.cri.engine.monitor_client import MonitorClient, MonitorError
 from pinnace.cri.engine.procfs import kill_cgroup, read_json
-from pinnace.cri.engine.records import ContainerRecord, RecordFiles, SandboxRecord
+from pinnace.cri.engine.records import ContainerRecord, Names, RecordFiles, SandboxRecord, container_name, find
 from pinnace.cri.engine.sandboxes import Sandboxes, device_of
 
 Emit = Callable[[ContainerEventType, str, SandboxRecord], None]
@@ -63,6 +65,16 @@ def parse_signal(text: str) -> int:
     return int(getattr(signal, name, signal.SIGTERM))
 
 
+def signal_name(number: int) -> str:
+    """As CRI names it: SIGTERM, SIGRTMIN+3, SIGRTMAX-2; empty where it has no name."""
+    above, below = number - signal.SIGRTMIN, signal.SIGRTMAX - number
+    if 0 < above <= 15:
+        return f"SIGRTMIN+{above}"
+    if 0 < below < 15:
+        return f"SIGRTMAX-{below}"
+    return signal.Signals(number).name if number in list(signal.Signals) else ""
+
+
 class Containers:
     """The containers of one engine."""
 
@@ -76,9 +88,11 @@ class Containers:
         images: ImageStore,
         snapshots: Snapshots,
         emit: Emit,
-        oci_runtime: str = "",  # runc or crun; none: the built-in launcher
+        handlers: Handlers | None = None,
+        apparmor: AppArmor | None = None,
     ) -> None:
-        self._oci_runtime = oci_runtime
+        self._handlers = handlers or Handlers()
+        self._apparmor = apparmor or AppArmor("pinnace-default")
         self._files = RecordFiles(root / "containers")
         self._state = state / "containers"
         self._state.mkdir(parents=True, exist_ok=True)
@@ -92,6 +106,7 @@ class Containers:
         self._exited: dict[str, asyncio.Event] = {}
         self._starting: dict[str, dict[str, Any] | None] = {}  # id -> an exit that came before the start's answer
         self._locks: dict[str, asyncio.Lock] = {}
+        self._names = Names("container")
 
     # What was there before.
 
@@ -99,6 +114,10 @@ class Containers:
         """Take up what a predecessor left, and remove what it had only half made."""
         for record in self._files.read(ContainerRecord):
             self.records[record.id] = record
+            sandbox = self._sandboxes.records.get(record.sandbox_id)
+            if sandbox is not None:
+                with contextlib.suppress(CriError):  # two of one name, of an engine that did not mind
+                    self._names.reserve(container_name(record.config, sandbox), record.id)
         await self.synchronize()
         for record in self.records.values():
             if record.state == ContainerState.CREATED:
@@ -149,15 +168,9 @@ class Containers:
 
     # CRI's verbs.
 
-    def get(self, id_: str) -> ContainerRecord:
-        """By id, or an unambiguous beginning of one; CriError NOT_FOUND."""
-        record = self.records.get(id_)
-        if record is None:
-            matches = [r for name, r in self.records.items() if id_ and name.startswith(id_)]
-            if len(matches) != 1:
-                raise CriError("NOT_FOUND", f'an error occurred when try to find container "{id_}": not found')
-            record = matches[0]
-        return record
+    def get(self, id_: str, words: str = "") -> ContainerRecord:
+        """By id, or an unambiguous beginning of one. CriError that begins with `words`."""
+        return find(self.records, id_, words or f'an error occurred when try to find container "{id_}"')
 
     def of_sandbox(self, sandbox_id: str) -> list[ContainerRecord]:
         return [record for record in self.records.values() if record.sandbox_id == sandbox_id]
@@ -165,15 +178,15 @@ class Containers:
     async def create(self, sandbox: SandboxRecord, config: ContainerConfig) -> str:
         if not sandbox.ready:
             raise CriError("UNKNOWN", f'failed to create container: sandbox "{sandbox.id}" is not ready')
-        if config.CDI_devices:
-            config = cdi.inject(config, cdi.read_specs())
         image = self._images.resolve(config.image.image)
         if image is None:
-            raise CriError(
-                "NOT_FOUND", f'failed to create containerd container: image "{config.image.image}": not found'
-            )
+            raise CriError("NOT_FOUND", f'failed to resolve image "{config.image.image}": not found')
+        if config.CDI_devices:
+            config = cdi.inject(config, cdi.read_specs())
+        id_ = os.urandom(32).hex()
+        self._names.reserve(container_name(config, sandbox), id_)
         record = ContainerRecord(
-            id=os.urandom(32).hex(),
+            id=id_,
             sandbox_id=sandbox.id,
             config=config,
             image_id=image.id,
@@ -189,6 +202,7 @@ class Containers:
             document = self._build(record, sandbox, image)
             await asyncio.to_thread(self._prepare, record, image, bundle, document)
         except BaseException as error:
+            self._names.release(record.id)
             await asyncio.to_thread(self._discard, record.id)
             if isinstance(error, OSError):
                 raise CriError("UNKNOWN", f"failed to create container: {error}") from error
@@ -203,6 +217,9 @@ class Containers:
             problem = propagation.problem(record.config.mounts, Path("/proc/self/mountinfo").read_text())
             if problem:
                 raise CriError("UNKNOWN", f"failed to generate container spec: {problem}")
+        confined_by = self._apparmor.profile(record.config.linux.security_context)
+        if confined_by:
+            document["process"]["apparmorProfile"] = confined_by
         volumes = image_volumes.images(record.config.mounts, self._images)
         self._snapshots.prepare(record.id, image, list(volumes.values()))
         for mount in record.config.mounts:
@@ -217,6 +234,10 @@ class Containers:
         shutil.rmtree(self._state / id_, ignore_errors=True)
         self._snapshots.remove(id_)
 
+    def bundle(self, record: ContainerRecord) -> Path:
+        """Where its OCI bundle is."""
+        return self._state / record.id
+
     def cgroup(self, record: ContainerRecord) -> str:
         sandbox = self._sandboxes.records.get(record.sandbox_id)
         parent = sandbox.config.linux.cgroup_parent if sandbox else ""
@@ -224,7 +245,7 @@ class Containers:
 
     def _build(self, record: ContainerRecord, sandbox: SandboxRecord, image: ImageRecord) -> dict[str, Any]:
         security = record.config.linux.security_context
-        devices = [device for given in record.config.devices for device in _devices(given)]
+        devices = [device for given in record.config.devices for device in _devices(given, record.id)]
         return spec.build(
             record.config,
             sandbox.config,
@@ -254,10 +275,12 @@ class Containers:
     async def start(self, record: ContainerRecord) -> None:
         async with self._lock(record.id):
             if record.state != ContainerState.CREATED or record.removing:
-                raise CriError("UNKNOWN", f'failed to start container "{record.id}": it is {record.state.value}')
+                state = "removing" if record.removing else record.state.value
+                words = f'failed to set starting state for container "{record.id}"'
+                raise CriError("UNKNOWN", f"{words}: container is in {state} state")
             sandbox = self._sandboxes.get(record.sandbox_id)
             if not sandbox.ready:
-                raise CriError("UNKNOWN", f'failed to start container "{record.id}": its sandbox is not ready')
+                raise CriError("UNKNOWN", f'sandbox container "{sandbox.id}" is not running')
             self._starting[record.id] = None
             try:
                 await self._launch(record)
@@ -287,8 +310,8 @@ class Containers:
         path = self.cgroup(record)
         directories = self._cgroups.create(path)
         self._cgroups.limit(path, config.linux.resources)
-        if not (config.linux.security_context.privileged or self._oci_runtime):
-            self._cgroups.allow_devices(path, [*cgroup_rules.DEVICE_RULES, *_device_rules(config.devices)])
+        if not (config.linux.security_context.privileged or self.program(record)):
+            self._cgroups.allow_devices(path, [*cgroup_rules.DEVICE_RULES, *_device_rules(record)])
         answer, fds = await self._monitor.call(
             "create",
             id=record.id,
@@ -314,14 +337,22 @@ class Containers:
 
     def _oci(self, record: ContainerRecord) -> dict[str, Any] | None:
         """How the OCI runtime is called for a container, where there is one."""
-        if not self._oci_runtime:
+        program = self.program(record)
+        if not program:
             return None
         return {
-            "program": self._oci_runtime,
+            "program": program,
             "root": str(self._state.parent / "oci"),
             "cgroup": self._cgroups.path(self.cgroup(record)),
             "privileged": record.config.linux.security_context.privileged,
         }
+
+    def program(self, record: ContainerRecord) -> str:
+        """The OCI runtime that runs it; empty for the built-in launcher, also where its handler is gone."""
+        sandbox = self._sandboxes.records.get(record.sandbox_id)
+        with contextlib.suppress(CriError):
+            return self._handlers.program(sandbox.runtime_handler if sandbox else "")
+        return ""
 
     async def _undo_start(self, record: ContainerRecord) -> None:
         self._monitor.drop_terminal(record.id)
@@ -396,6 +427,7 @@ class Containers:
             await asyncio.to_thread(self._discard, record.id)
             self._files.remove(record.id)
             self.records.pop(record.id, None)
+            self._names.release(record.id)
             self._exited.pop(record.id, None)
             sandbox = self._sandboxes.records.get(record.sandbox_id)
             if sandbox:
@@ -406,13 +438,15 @@ class Containers:
         return self._locks.setdefault(id_, asyncio.Lock())
 
     async def update(self, record: ContainerRecord, resources: LinuxContainerResources) -> None:
-        if record.state == ContainerState.EXITED:
-            raise CriError("UNKNOWN", f'failed to update resources: container "{record.id}" has exited')
+        """Change what is given (neither zero nor empty); of one that does not run, what it will be started with."""
+        if record.removing:
+            raise CriError("UNKNOWN", f'failed to update resources: container "{record.id}" is in removing state')
         if record.state == ContainerState.RUNNING:
             try:
                 self._cgroups.limit(self.cgroup(record), resources)
             except OSError as error:
-                raise CriError("UNKNOWN", f"failed to update resources: {error}") from error
+                why = f"runc did not terminate successfully: exit status 1: {error.strerror}: unknown"
+                raise CriError("UNKNOWN", f"failed to update resources: failed to update resources: {why}") from error
         changed = {
             name: getattr(resources, name)
             for name in LinuxContainerResources.__dataclass_fields__
@@ -423,7 +457,7 @@ class Containers:
 
     async def reopen_log(self, record: ContainerRecord) -> None:
         if record.state != ContainerState.RUNNING:
-            raise CriError("FAILED_PRECONDITION", "container is not running")
+            raise CriError("UNKNOWN", "container is not running")
         try:
             await self._monitor.call("reopen", id=record.id)
         except MonitorError as error:
@@ -469,6 +503,7 @@ class Containers:
             log_path=record.log_path,
             resources=record.config.linux.resources,
             user=record.user,
+            stop_signal=signal_name(record.stop_signal),
         )
 
     async def stats(self) -> list[ContainerStats]:
@@ -496,20 +531,22 @@ class Containers:
         )
 
 
-def _devices(given: Device) -> list[dict[str, Any]]:
+def _devices(given: Device, container_id: str) -> list[dict[str, Any]]:
     """The OCI devices of a CRI device; a directory stands for every device in it."""
     try:
         directory = stat.S_ISDIR(os.stat(given.host_path).st_mode)
     except OSError as error:
-        raise CriError("UNKNOWN", f'failed to generate spec: stat "{given.host_path}": {error.strerror}') from None
+        why = (error.strerror or "").lower()
+        words = f'failed to generate container "{container_id}" spec: failed to generate spec'
+        raise CriError("UNKNOWN", f"{words}: lstat {given.host_path}: {why}") from None
     names = [f"/{name}" for name in os.listdir(given.host_path)] if directory else [""]
     found = [device_of(given.host_path + name, given.container_path + name) for name in names]
     return [device for device in found if device]
 
 
-def _device_rules(given: list[Device]) -> list[str]:
+def _device_rules(record: ContainerRecord) -> list[str]:
     return [
         f"{device['type']} {device['major']}:{device['minor']} {one.permissions or 'rwm'}"
-        for one in given
-        for device in _devices(one)
+        for one in record.config.devices
+        for device in _devices(one, record.id)
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,22 +37,23 @@ from pinnace.cri.api import (
     PodSandboxStatus,
     RuntimeCondition,
     RuntimeFeatures,
-    RuntimeHandler,
     Version,
 )
 from pinnace.cri.engine import pod_stats, procfs
+from pinnace.cri.engine.apparmor import AppArmor
 from pinnace.cri.engine.cgroups import Cgroups
 from pinnace.cri.engine.cni import CniNetwork, CniOptions
 from pinnace.cri.engine.containers import Containers
+from pinnace.cri.engine.handlers import Handlers
 from pinnace.cri.engine.images.service import Images
 from pinnace.cri.engine.images.snapshots import Snapshots
 from pinnace.cri.engine.images.store import ImageStore
+from pinnace.cri.engine.inspection import Inspection
 from pinnace.cri.engine.monitor_client import MonitorClient
 from pinnace.cri.engine.network import BridgeNetwork, NetworkOptions, PodNetwork
 from pinnace.cri.engine.records import ContainerRecord, SandboxRecord
 from pinnace.cri.engine.sandboxes import Sandboxes
-from pinnace.cri.engine.streaming import Sessions, StreamingServer
-from pinnace.cri.engine.users import has_idmapped_mounts
+from pinnace.cri.engine.streaming import Sessions, StreamingServer, require_streams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,7 @@ class EngineOptions:
     cni: CniOptions | None = None  # plugins in place of the built-in network
     cgroup_prefix: str = ""  # put before every cgroup_parent
     oci_runtime: str = ""  # the program (runc, crun) that runs containers in place of the built-in launcher
+    handlers: Mapping[str, str] = field(default_factory=dict)  # handler of RuntimeClasses -> such a program
 
 
 class Engine:
@@ -88,6 +90,8 @@ class Engine:
             self.network = CniNetwork(root / "network", self.options.cni)
         self.monitor = MonitorClient(state, self._on_event)
         self.monitor.on_reconnect = self._on_new_monitor
+        self.apparmor = AppArmor(f"{self.options.cgroup_prefix.strip('/') or 'pinnace'}-default")
+        self.handlers = Handlers(self.options.oci_runtime, self.options.handlers)
         self.sandboxes = Sandboxes(root, state, self.monitor, self.cgroups, self.network, self._emit)
         self.containers = Containers(
             root,
@@ -98,8 +102,10 @@ class Engine:
             self.images,
             Snapshots(self.images.root),
             self._emit,
-            self.options.oci_runtime,
+            self.handlers,
+            self.apparmor,
         )
+        self.inspection = Inspection(self)
         self.sessions = Sessions(self.monitor)
         self.monitor.on_lost = self.sessions.fail_all
         self.streaming = StreamingServer()
@@ -138,6 +144,7 @@ class Engine:
             await self.containers.remove(record)
         await asyncio.to_thread(self.network.destroy)
         await asyncio.to_thread(self.cgroups.destroy, parents)
+        await asyncio.to_thread(self.apparmor.remove)
         await self.monitor.shutdown()
         await self.stop()
         for name in ("monitor.lock", "monitor.json", "monitor.sock", "monitor.err"):
@@ -186,11 +193,8 @@ class Engine:
     # Sandboxes.
 
     async def run_pod_sandbox(self, config: PodSandboxConfig, runtime_handler: str = "") -> str:
-        if runtime_handler not in ("", "runc", "pinnace"):
-            raise CriError(
-                "UNKNOWN", f'failed to get sandbox runtime: no runtime for "{runtime_handler}" is configured'
-            )
-        return await self.sandboxes.run(config)
+        self.handlers.program(runtime_handler)
+        return await self.sandboxes.run(config, runtime_handler)
 
     async def stop_pod_sandbox(self, pod_sandbox_id: str) -> None:
         record = self._sandbox_or_none(pod_sandbox_id)
@@ -220,6 +224,11 @@ class Engine:
     async def list_pod_sandbox(self) -> list[PodSandbox]:
         return self.sandboxes.all()
 
+    async def update_pod_sandbox_resources(
+        self, pod_sandbox_id: str, overhead: LinuxContainerResources | None, resources: LinuxContainerResources | None
+    ) -> None:
+        self.sandboxes.update(self.sandboxes.get(pod_sandbox_id, "failed to find sandbox"), overhead, resources)
+
     # Containers.
 
     async def create_container(
@@ -228,7 +237,8 @@ class Engine:
         config: ContainerConfig,
         sandbox_config: PodSandboxConfig,  # noqa: ARG002  (the sandbox has its own)
     ) -> str:
-        return await self.containers.create(self.sandboxes.get(pod_sandbox_id), config)
+        sandbox = self.sandboxes.get(pod_sandbox_id, f'failed to find sandbox id "{pod_sandbox_id}"')
+        return await self.containers.create(sandbox, config)
 
     async def start_container(self, container_id: str) -> None:
         await self.containers.start(self.containers.get(container_id))
@@ -256,7 +266,7 @@ class Engine:
         return self.containers.status(self.containers.get(container_id))
 
     async def update_container_resources(self, container_id: str, linux: LinuxContainerResources) -> None:
-        await self.containers.update(self.containers.get(container_id), linux)
+        await self.containers.update(self.containers.get(container_id, "failed to find container"), linux)
 
     async def reopen_container_log(self, container_id: str) -> None:
         await self.containers.reopen_log(self.containers.get(container_id))
@@ -277,15 +287,10 @@ class Engine:
             lambda: [pod_stats.read(one, self.sandboxes, self.cgroups, members.get(one.id, [])) for one in ready]
         )
 
-    def facts(self, container_id: str) -> dict[str, Any]:
-        """What tools want to know of a container beside its status."""
-        record = self.containers.get(container_id)
-        return {"sandboxID": record.sandbox_id, "pid": record.pid, "runtimeType": "pinnace"}
-
     # Sessions.
 
-    def _running(self, container_id: str) -> ContainerRecord:
-        record = self.containers.get(container_id)
+    def _running(self, container_id: str, words: str) -> ContainerRecord:
+        record = self.containers.get(container_id, words)
         if record.state != ContainerState.RUNNING:
             raise CriError("UNKNOWN", f"container is in {record.state.value} state")
         return record
@@ -300,16 +305,21 @@ class Engine:
         return {**process, "args": cmd, "terminal": terminal, "env": environment}
 
     async def exec_sync(self, container_id: str, cmd: list[str], timeout: float = 0) -> ExecSyncResponse:
-        record = self._running(container_id)
+        try:
+            record = self._running(container_id, f'failed to find container "{container_id}" in store')
+        except CriError as error:
+            raise CriError(error.code, f"failed to exec in container: {error.message}") from None
         return await self.sessions.exec_sync(record.id, self._process(record, cmd, False), timeout)
 
     async def exec(self, request: ExecRequest) -> str:
-        record = self._running(request.container_id)
+        record = self._running(request.container_id, f'failed to find container "{request.container_id}" in store')
+        require_streams(request, "or")
         process = self._process(record, request.cmd, request.tty)
         return await self.streaming.exec_url(request, lambda streams: self.sessions.exec(record.id, process, streams))
 
     async def attach(self, request: AttachRequest) -> str:
-        record = self._running(request.container_id)
+        record = self._running(request.container_id, "failed to find container in store")
+        require_streams(request, "and")
         request.tty = record.config.tty
         request.stdin = request.stdin and record.config.stdin
         path = str(self.state / "containers" / record.id / "stdin")
@@ -321,9 +331,9 @@ class Engine:
         return await self.streaming.attach_url(request, session)
 
     async def port_forward(self, pod_sandbox_id: str, ports: list[int]) -> str:  # noqa: ARG002  (the client names them)
-        record = self.sandboxes.get(pod_sandbox_id)
+        record = self.sandboxes.get(pod_sandbox_id, f'failed to find sandbox "{pod_sandbox_id}"')
         if not record.ready:
-            raise CriError("UNKNOWN", f'sandbox "{record.id}" is not ready')
+            raise CriError("UNKNOWN", "sandbox container is not running")
         metadata = record.config.metadata
         pod = f"{metadata.name}_{metadata.namespace}, uid {metadata.uid}"
         return await self.streaming.port_forward_url(self.sandboxes.network_namespace(record), pod)
@@ -346,9 +356,8 @@ class Engine:
         ]
 
     async def features(self) -> RuntimeFeatures:
-        users = has_idmapped_mounts() and not self.options.oci_runtime
-        handler = RuntimeHandler(recursive_read_only_mounts=True, user_namespaces=users)
-        return RuntimeFeatures(handlers=[handler], supplemental_groups_policy=True)
+        handlers = await asyncio.to_thread(self.handlers.features)
+        return RuntimeFeatures(handlers=handlers, supplemental_groups_policy=True)
 
     async def runtime_config(self) -> str:
         return "cgroupfs"

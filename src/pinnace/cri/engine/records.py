@@ -12,6 +12,7 @@ import dataclasses
 import os
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import orjson
 
-from pinnace.cri.api import ContainerConfig, ContainerState, ContainerUser, PodSandboxConfig
+from pinnace.cri.api import ContainerConfig, ContainerState, ContainerUser, CriError, PodSandboxConfig
 
 T = TypeVar("T")
 
@@ -35,6 +36,13 @@ class SandboxRecord:
     ips: list[str] = field(default_factory=list)
     namespaces: list[str] = field(default_factory=list)  # pinned: network, ipc, uts
     ready: bool = False  # until it is stopped
+    runtime_handler: str = ""
+
+    @property
+    def name(self) -> str:
+        """No other sandbox may have it as long as this one is there."""
+        given = self.config.metadata
+        return f"{given.name}_{given.namespace}_{given.uid}_{given.attempt}"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,6 +71,46 @@ class ContainerRecord:
         if self.finished_at:
             return ContainerState.EXITED
         return ContainerState.RUNNING if self.started_at else ContainerState.CREATED
+
+
+def container_name(config: ContainerConfig, sandbox: SandboxRecord) -> str:
+    """No other container may have it as long as this one is there."""
+    pod = sandbox.config.metadata
+    return f"{config.metadata.name}_{pod.name}_{pod.namespace}_{pod.uid}_{config.metadata.attempt}"
+
+
+def find(records: Mapping[str, T], id_: str, words: str) -> T:
+    """By id, or an unambiguous beginning of one. CriError in containerd's words, `words` before them."""
+    record = records.get(id_)
+    if record is not None:
+        return record
+    if not id_:
+        raise CriError("UNKNOWN", f"{words}: Prefix can't be empty")
+    matches = [one for name, one in records.items() if name.startswith(id_)]
+    if len(matches) > 1:
+        raise CriError("UNKNOWN", f"{words}: Multiple IDs found with provided prefix: {id_}")
+    if not matches:
+        raise CriError("NOT_FOUND", f"{words}: not found")
+    return matches[0]
+
+
+class Names:
+    """Who has which name: what is being made holds its own already, so that there are never two of one."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind  # sandbox, container
+        self._holders: dict[str, str] = {}
+
+    def reserve(self, name: str, id_: str) -> None:
+        """Take a name that is free, or one's own. CriError in containerd's words."""
+        holder = self._holders.setdefault(name, id_)
+        if holder != id_:
+            taken = f'name "{name}" is reserved for "{holder}"'
+            raise CriError("UNKNOWN", f'failed to reserve {self._kind} name "{name}": {taken}')
+
+    def release(self, id_: str) -> None:
+        """Free what was held for an id."""
+        self._holders = {name: holder for name, holder in self._holders.items() if holder != id_}
 
 
 _hints: dict[type, dict[str, Any]] = {}

@@ -22,6 +22,7 @@ from typing import Any
 from pinnace.cri.api import (
     ContainerEventType,
     CriError,
+    LinuxContainerResources,
     NamespaceMode,
     PodSandbox,
     PodSandboxConfig,
@@ -33,7 +34,7 @@ from pinnace.cri.engine import procfs, spec
 from pinnace.cri.engine.cgroups import Cgroups
 from pinnace.cri.engine.monitor_client import MonitorClient, MonitorError
 from pinnace.cri.engine.network import NetworkError, PodNetwork, bring_loopback_up
-from pinnace.cri.engine.records import RecordFiles, SandboxRecord, boot_id
+from pinnace.cri.engine.records import Names, RecordFiles, SandboxRecord, boot_id, find
 
 Emit = Callable[[ContainerEventType, str, SandboxRecord], None]
 
@@ -62,11 +63,14 @@ class Sandboxes:
         self._emit = emit
         self._boot_id = boot_id()
         self.records: dict[str, SandboxRecord] = {}
+        self._names = Names("sandbox")
 
     async def load(self) -> None:
         """Take up what a predecessor left: whole sandboxes as they are, half-made and dead ones taken down."""
         for record in self._files.read(SandboxRecord):
             self.records[record.id] = record
+            with contextlib.suppress(CriError):  # two of one name, of an engine that did not mind
+                self._names.reserve(record.name, record.id)
             if record.ready and not self._alive(record):
                 await self._take_down(record)
                 record.ready = False
@@ -94,20 +98,11 @@ class Sandboxes:
         except OSError:
             return False
 
-    def get(self, id_: str) -> SandboxRecord:
-        """By id, or an unambiguous beginning of one; CriError NOT_FOUND."""
-        record = self.records.get(id_)
-        if record is None:
-            matches = [r for name, r in self.records.items() if id_ and name.startswith(id_)]
-            if len(matches) != 1:
-                raise CriError("NOT_FOUND", f'an error occurred when try to find sandbox "{id_}": not found')
-            record = matches[0]
-        return record
+    def get(self, id_: str, words: str = "an error occurred when try to find sandbox") -> SandboxRecord:
+        """By id, or an unambiguous beginning of one. CriError that begins with `words`."""
+        return find(self.records, id_, words)
 
-    async def run(self, config: PodSandboxConfig) -> str:
-        for other in self.records.values():
-            if other.config.metadata == config.metadata and other.ready:
-                raise CriError("ALREADY_EXISTS", f'sandbox of pod "{config.metadata.name}" is there: {other.id}')
+    async def run(self, config: PodSandboxConfig, runtime_handler: str = "") -> str:
         option = config.linux.security_context.namespace_options
         host_network = option.network == NamespaceMode.NODE
         record = SandboxRecord(
@@ -119,15 +114,19 @@ class Sandboxes:
             + ([] if option.ipc == NamespaceMode.NODE else ["ipc"])
             + ([] if host_network else ["uts"])
             + (["user"] if user_mappings(config) else []),
+            runtime_handler=runtime_handler,
         )
+        self._names.reserve(record.name, record.id)
         try:
             await self._create(record, shared_pid=option.pid == NamespaceMode.POD)
         except (MonitorError, NetworkError, OSError) as error:
+            self._names.release(record.id)
             await self._take_down(record)
             self._cgroups.remove_if_empty(config.linux.cgroup_parent)
             text = f'failed to setup network for sandbox "{record.id}": ' if isinstance(error, NetworkError) else ""
             raise CriError("UNKNOWN", f"{text or 'failed to create sandbox: '}{error}") from error
         except BaseException:
+            self._names.release(record.id)
             await self._take_down(record)
             raise
         record.ready = True
@@ -231,6 +230,7 @@ class Sandboxes:
         """Remove what is left of a sandbox that was taken down."""
         self._files.remove(record.id)
         self.records.pop(record.id, None)
+        self._names.release(record.id)
         self._cgroups.remove_if_empty(record.config.linux.cgroup_parent)
         self._emit(ContainerEventType.DELETED, record.id, record)
 
@@ -259,6 +259,16 @@ class Sandboxes:
         if found and cgroup:
             self._cgroups.remove(cgroup)
 
+    def update(
+        self,
+        record: SandboxRecord,
+        overhead: LinuxContainerResources | None,
+        resources: LinuxContainerResources | None,
+    ) -> None:
+        """Remember what the pod may use now. Its cgroup is its kubelet's, which has changed it already."""
+        record.config.linux.overhead, record.config.linux.resources = overhead, resources
+        self._files.write(record.id, record)
+
     # Reading.
 
     def all(self) -> list[PodSandbox]:
@@ -270,6 +280,7 @@ class Sandboxes:
                 created_at=record.created_at,
                 labels=record.config.labels,
                 annotations=record.config.annotations,
+                runtime_handler=record.runtime_handler,
             )
             for record in self.records.values()
         ]
@@ -284,6 +295,7 @@ class Sandboxes:
             namespaces=record.config.linux.security_context.namespace_options,
             labels=record.config.labels,
             annotations=record.config.annotations,
+            runtime_handler=record.runtime_handler,
         )
 
     @staticmethod

@@ -94,11 +94,12 @@ def capabilities(security: LinuxContainerSecurityContext) -> dict[str, list[str]
         if "CAP_ALL" in drops:
             chosen = []
         chosen += [name for name in adds if name not in chosen and name != "CAP_ALL"]
-        chosen = [name for name in chosen if name not in drops]
-        unknown = [name for name in chosen if name not in everything]
-        if unknown:
-            raise CriError("INVALID_ARGUMENT", f'unknown capability "{unknown[0]}"')
-    return {"bounding": chosen, "effective": chosen, "permitted": chosen, "inheritable": [], "ambient": []}
+        # What no kernel knows is left out, as runc does with a warning.
+        chosen = [name for name in chosen if name not in drops and name in everything]
+    wanted = [full(name) for name in security.capabilities.add_ambient_capabilities]
+    ambient = [name for name in wanted if name in everything and name not in drops]
+    chosen = [*chosen, *(name for name in ambient if name not in chosen)]
+    return {"bounding": chosen, "effective": chosen, "permitted": chosen, "inheritable": ambient, "ambient": ambient}
 
 
 def user(security: LinuxContainerSecurityContext, image: ImageConfig) -> dict[str, Any]:
@@ -219,7 +220,6 @@ def build(
     }
     if seccomp and not security.privileged:
         linux["seccomp"] = dict(seccomp)
-    confined = security.apparmor is not None and security.apparmor.profile_type == "Localhost"
     if around.user:
         linux["root"] = list(around.root)
     return {
@@ -234,7 +234,6 @@ def build(
             "noNewPrivileges": security.no_new_privs,
             "oomScoreAdj": oom_score_adj,
             "rlimits": [],
-            **({"apparmorProfile": security.apparmor.localhost_ref} if security.apparmor and confined else {}),
         },
         "root": {"path": "rootfs", "readonly": security.readonly_rootfs},
         "mounts": mounts(config, around, layers),

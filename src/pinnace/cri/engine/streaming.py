@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from pinnace.cri.api import AttachRequest, CriError, ExecRequest, ExecSyncResponse
 from pinnace.cri.engine.monitor_client import MonitorClient, MonitorError
 from pinnace.cri.engine.network import in_namespace
+from pinnace.cri.engine.rootfs import open_null
 
 if TYPE_CHECKING:
     from pinnace.wire.http import AnyResponse, Request
@@ -117,7 +118,10 @@ class Sessions:
     async def _begin(
         self, container_id: str, process: dict[str, Any], fds: list[int]
     ) -> tuple[str, asyncio.Future[dict[str, Any]], list[int]]:
-        exec_id = secrets.token_hex(16)
+        exec_id = secrets.token_hex(32)
+        words = f'failed to exec in container: failed to start exec "{exec_id}": OCI runtime exec failed: exec failed'
+        if not process["args"]:
+            raise CriError("UNKNOWN", f"{words}: args must not be empty: unknown")
         end: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._ends[exec_id] = end
         try:
@@ -125,11 +129,7 @@ class Sessions:
         except BaseException as error:
             self._ends.pop(exec_id, None)
             if isinstance(error, MonitorError):
-                raise CriError(
-                    "UNKNOWN",
-                    f'failed to exec in container: failed to start exec "{exec_id}": OCI runtime exec failed: '
-                    f"exec failed: unable to start container process: {error}: unknown",
-                ) from error
+                raise CriError("UNKNOWN", f"{words}: unable to start container process: {error}: unknown") from error
             raise
         return exec_id, end, masters
 
@@ -141,7 +141,7 @@ class Sessions:
 
     async def exec_sync(self, container_id: str, process: dict[str, Any], timeout: float) -> ExecSyncResponse:
         """To the end of the process, or DEADLINE_EXCEEDED and its death."""
-        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        null = open_null()
         out_read, out_write = _pipe()
         err_read, err_write = _pipe()
         chunks: tuple[list[bytes], list[bytes]] = ([], [])
@@ -374,6 +374,14 @@ class _Plumbing:
 
     async def outputs_ended(self) -> None:
         await asyncio.gather(*self._outputs)
+
+
+def require_streams(request: ExecRequest | AttachRequest, word: str) -> None:
+    """CriError for a session without streams, or with one that a terminal has not; `word` is before the last one."""
+    if not (request.stdin or request.stdout or request.stderr):
+        raise CriError("INVALID_ARGUMENT", f"one of stdin, stdout, {word} stderr must be set")
+    if request.tty and request.stderr:
+        raise CriError("INVALID_ARGUMENT", "tty and stderr cannot both be true")
 
 
 class _Wants(TypedDict):

@@ -39,7 +39,7 @@ class Images:
         return [to_image(record) for record in self._store.list()]
 
     async def image_status(self, image: ImageSpec) -> Image | None:
-        record = self._store.resolve(image.image)
+        record = self._resolve(image.image)
         return to_image(record) if record else None
 
     async def pull_image(self, image: ImageSpec, auth: AuthConfig | None = None) -> str:
@@ -52,13 +52,18 @@ class Images:
         try:
             return (await asyncio.shield(task)).id
         except InvalidReferenceError as error:
-            raise CriError("INVALID_ARGUMENT", str(error)) from error
+            raise CriError("UNKNOWN", f'failed to parse image reference "{image.image}": {error.why}') from error
         except PullError as error:
             raise CriError("NOT_FOUND" if error.not_found else "UNKNOWN", str(error)) from error
 
+    def _resolve(self, name: str) -> ImageRecord | None:
+        if not name:
+            raise CriError("UNKNOWN", 'can not resolve "" locally: ambiguous digest string')
+        return self._store.resolve(name)
+
     async def remove_image(self, image: ImageSpec) -> None:
         """Remove the image with all its names; nothing where it is not here."""
-        record = self._store.resolve(image.image)
+        record = self._resolve(image.image)
         if record is not None:
             await asyncio.to_thread(self._store.remove, record.id)
 
