@@ -40,7 +40,6 @@ from pinnace.cri.api import (
     Version,
 )
 from pinnace.cri.engine import pod_stats, procfs
-from pinnace.cri.engine.apparmor import AppArmor
 from pinnace.cri.engine.cgroups import Cgroups
 from pinnace.cri.engine.cni import CniNetwork, CniOptions
 from pinnace.cri.engine.containers import Containers
@@ -90,7 +89,6 @@ class Engine:
             self.network = CniNetwork(root / "network", self.options.cni)
         self.monitor = MonitorClient(state, self._on_event)
         self.monitor.on_reconnect = self._on_new_monitor
-        self.apparmor = AppArmor(f"{self.options.cgroup_prefix.strip('/') or 'pinnace'}-default")
         self.handlers = Handlers(self.options.oci_runtime, self.options.handlers)
         self.sandboxes = Sandboxes(root, state, self.monitor, self.cgroups, self.network, self._emit)
         self.containers = Containers(
@@ -103,7 +101,6 @@ class Engine:
             Snapshots(self.images.root),
             self._emit,
             self.handlers,
-            self.apparmor,
         )
         self.inspection = Inspection(self)
         self.sessions = Sessions(self.monitor)
@@ -144,7 +141,6 @@ class Engine:
             await self.containers.remove(record)
         await asyncio.to_thread(self.network.destroy)
         await asyncio.to_thread(self.cgroups.destroy, parents)
-        await asyncio.to_thread(self.apparmor.remove)
         await self.monitor.shutdown()
         await self.stop()
         for name in ("monitor.lock", "monitor.json", "monitor.sock", "monitor.err"):
