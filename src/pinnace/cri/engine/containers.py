@@ -39,6 +39,7 @@ from pinnace.cri.api import (
 from pinnace.cri.engine import _syscalls as sys_
 from pinnace.cri.engine import cdi, image_volumes, propagation, seccomp, spec
 from pinnace.cri.engine import cgroups as cgroup_rules
+from pinnace.cri.engine.apparmor import AppArmor
 from pinnace.cri.engine.cgroups import Cgroups
 from pinnace.cri.engine.handlers import Handlers
 from pinnace.cri.engine.images.snapshots import Snapshots
@@ -88,8 +89,10 @@ class Containers:
         snapshots: Snapshots,
         emit: Emit,
         handlers: Handlers | None = None,
+        apparmor: AppArmor | None = None,
     ) -> None:
         self._handlers = handlers or Handlers()
+        self._apparmor = apparmor or AppArmor("pinnace-default")
         self._files = RecordFiles(root / "containers")
         self._state = state / "containers"
         self._state.mkdir(parents=True, exist_ok=True)
@@ -214,6 +217,9 @@ class Containers:
             problem = propagation.problem(record.config.mounts, Path("/proc/self/mountinfo").read_text())
             if problem:
                 raise CriError("UNKNOWN", f"failed to generate container spec: {problem}")
+        confined_by = self._apparmor.profile(record.config.linux.security_context)
+        if confined_by:
+            document["process"]["apparmorProfile"] = confined_by
         volumes = image_volumes.images(record.config.mounts, self._images)
         self._snapshots.prepare(record.id, image, list(volumes.values()))
         for mount in record.config.mounts:

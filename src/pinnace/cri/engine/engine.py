@@ -40,6 +40,7 @@ from pinnace.cri.api import (
     Version,
 )
 from pinnace.cri.engine import pod_stats, procfs
+from pinnace.cri.engine.apparmor import AppArmor
 from pinnace.cri.engine.cgroups import Cgroups
 from pinnace.cri.engine.cni import CniNetwork, CniOptions
 from pinnace.cri.engine.containers import Containers
@@ -89,6 +90,7 @@ class Engine:
             self.network = CniNetwork(root / "network", self.options.cni)
         self.monitor = MonitorClient(state, self._on_event)
         self.monitor.on_reconnect = self._on_new_monitor
+        self.apparmor = AppArmor(f"{self.options.cgroup_prefix.strip('/') or 'pinnace'}-default")
         self.handlers = Handlers(self.options.oci_runtime, self.options.handlers)
         self.sandboxes = Sandboxes(root, state, self.monitor, self.cgroups, self.network, self._emit)
         self.containers = Containers(
@@ -101,6 +103,7 @@ class Engine:
             Snapshots(self.images.root),
             self._emit,
             self.handlers,
+            self.apparmor,
         )
         self.inspection = Inspection(self)
         self.sessions = Sessions(self.monitor)
@@ -141,6 +144,7 @@ class Engine:
             await self.containers.remove(record)
         await asyncio.to_thread(self.network.destroy)
         await asyncio.to_thread(self.cgroups.destroy, parents)
+        await asyncio.to_thread(self.apparmor.remove)
         await self.monitor.shutdown()
         await self.stop()
         for name in ("monitor.lock", "monitor.json", "monitor.sock", "monitor.err"):
