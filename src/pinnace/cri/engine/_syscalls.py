@@ -7,6 +7,7 @@ structures are those of the kernel's UAPI headers (man 2 of each call). Kept fre
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import struct
@@ -43,11 +44,14 @@ AT_RECURSIVE = 0x8000
 OPEN_TREE_CLONE = 1
 OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH = 0x4
+MOVE_MOUNT_T_EMPTY_PATH = 0x40
 MOUNT_ATTR_RDONLY = 0x1
 MOUNT_ATTR_IDMAP = 0x100000
 _SECBIT_NO_SETUID_FIXUP = 4
 _RESOLVE_NO_MAGICLINKS = 0x2
 _RESOLVE_IN_ROOT = 0x10
+_RESOLVE_TRIES = 100  # something is renamed meanwhile
+_KEYCTL_JOIN_SESSION_KEYRING = 1
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -70,6 +74,7 @@ _MACHINE = os.uname().machine
 _PIVOT_ROOT = {"x86_64": 155}.get(_MACHINE, 41)
 _BPF = {"x86_64": 321}.get(_MACHINE, 280)
 _SECCOMP = {"x86_64": 317}.get(_MACHINE, 277)
+_KEYCTL = {"x86_64": 250}.get(_MACHINE, 219)
 _OPEN_TREE = 428
 _MOVE_MOUNT = 429
 _OPENAT2 = 437
@@ -115,39 +120,43 @@ def pivot_root(new_root: str, put_old: str) -> None:
     _check(_libc.syscall(ctypes.c_long(_PIVOT_ROOT), _text(new_root), _text(put_old)), new_root)
 
 
-def open_tree(path: str, recursive: bool = True) -> int:
-    """A detached copy of the mount (and the mounts under it) at a path, as a file descriptor (Linux 5.2)."""
-    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (AT_RECURSIVE if recursive else 0)
-    return _check(
-        _libc.syscall(ctypes.c_long(_OPEN_TREE), ctypes.c_int(AT_FDCWD), _text(path), ctypes.c_uint(flags)), path
-    )
+def open_tree(path: str, recursive: bool = True, *, at: int = AT_FDCWD) -> int:
+    """A detached copy of the mount (and the mounts under it) at a path, as a file descriptor (Linux 5.2).
+
+    With an empty path it is a copy of what `at` is open on.
+    """
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (AT_RECURSIVE if recursive else 0) | (0 if path else AT_EMPTY_PATH)
+    return _check(_libc.syscall(ctypes.c_long(_OPEN_TREE), ctypes.c_int(at), _text(path), ctypes.c_uint(flags)), path)
 
 
 def open_in_root(root: int, path: str, flags: int) -> int:
     """openat2(2) below a directory as if that were `/`, symbolic links included (Linux 5.6)."""
     how = struct.pack("QQQ", flags, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
-    return _check(
-        _libc.syscall(
+    opened = -1
+    for _ in range(_RESOLVE_TRIES):
+        opened = _libc.syscall(
             ctypes.c_long(_OPENAT2),
             ctypes.c_int(root),
             _text(path),
             ctypes.c_char_p(how),
             ctypes.c_size_t(len(how)),
-        ),
-        path,
-    )
+        )
+        if opened >= 0 or ctypes.get_errno() != errno.EAGAIN:
+            break
+    return _check(opened, path)
 
 
-def move_mount(fd: int, target: str) -> None:
-    """Attach a detached mount at a path."""
+def move_mount(fd: int, target: str, *, at: int = AT_FDCWD) -> None:
+    """Attach a detached mount at a path, or to what `at` is open on, which is then called `target` in errors."""
+    flags = MOVE_MOUNT_F_EMPTY_PATH | (0 if at == AT_FDCWD else MOVE_MOUNT_T_EMPTY_PATH)
     _check(
         _libc.syscall(
             ctypes.c_long(_MOVE_MOUNT),
             ctypes.c_int(fd),
             b"",
-            ctypes.c_int(AT_FDCWD),
-            _text(target),
-            ctypes.c_uint(MOVE_MOUNT_F_EMPTY_PATH),
+            ctypes.c_int(at),
+            _text(target if at == AT_FDCWD else ""),
+            ctypes.c_uint(flags),
         ),
         target,
     )
@@ -189,6 +198,11 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 
             ctypes.c_ulong(arg5),
         )
     )
+
+
+def leave_session_keyring() -> None:
+    """Join a new, empty session keyring (keyctl(2)); the keys of the old one are out of reach then."""
+    _check(_libc.syscall(ctypes.c_long(_KEYCTL), ctypes.c_int(_KEYCTL_JOIN_SESSION_KEYRING), None))
 
 
 def capset(effective: int, permitted: int, inheritable: int) -> None:

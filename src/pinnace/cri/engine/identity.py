@@ -5,12 +5,13 @@ a fork of the monitor just before execve. The OCI runtime specification ("Proces
 says how the sets behave over setuid and execve.
 """
 
-# ruff: noqa: PTH118, PTH123
+# ruff: noqa: PTH123
 # Descriptors, mounts and /proc files: `os` is the interface here, and pathlib would cost memory in every container.
 from __future__ import annotations
 
 import os
 import resource
+import stat
 from typing import Any
 
 from pinnace.cri.engine import _syscalls as sys_
@@ -22,6 +23,9 @@ CAPABILITIES = (  # noqa: SIM905
     "MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
 ).split()
 _CAPABILITY_NUMBER = {f"CAP_{name}": number for number, name in enumerate(CAPABILITIES)}
+
+_MAX_ID = (1 << 31) - 1
+_MAX_DATABASE = 16 * 1024 * 1024  # characters of /etc/passwd or /etc/group: the process that reads them is the node's
 
 RLIMITS = {
     "RLIMIT_CPU": 0,
@@ -57,13 +61,34 @@ def capability_mask(names: list[str]) -> int:
     return mask
 
 
-def _database(path: str) -> list[list[str]]:
+def _database(root: str, path: str) -> list[list[str]]:
+    """The lines of a file of the image, cut at colons; nothing where it is no file or lies outside of the root."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.read().splitlines()
+        top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            opened = sys_.open_in_root(top, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        finally:
+            os.close(top)
+        with open(opened, encoding="utf-8", errors="surrogateescape") as file:
+            if not stat.S_ISREG(os.fstat(opened).st_mode):
+                return []
+            lines = file.read(_MAX_DATABASE).splitlines()
     except OSError:
         return []
     return [line.split(":") for line in lines if line and not line.startswith("#")]
+
+
+def _number(text: str) -> int:
+    """A user's or group's number in a file of the image. Raises UserError."""
+    number = int(text) if text.isascii() and text.isdigit() else _MAX_ID + 1
+    return _in_range(number)
+
+
+def _in_range(number: int) -> int:
+    """The kernel takes the number -1, which is 4294967295 too, for "as it is": root."""
+    if not 0 <= number <= _MAX_ID:
+        raise UserError(f"uids and gids must be in range 0-{_MAX_ID}")
+    return number
 
 
 def resolve_user(user: dict[str, Any], root: str = "/") -> tuple[int, int, list[int], str]:
@@ -72,32 +97,32 @@ def resolve_user(user: dict[str, Any], root: str = "/") -> tuple[int, int, list[
     `username` ("name", "uid", "name:group", "uid:gid") takes part where uid is absent, as the image's USER or the pod's
     runAsUserName; a gid given beside it wins. Memberships in /etc/group are added to `additionalGids`.
     """
-    passwd = _database(os.path.join(root, "etc/passwd"))
-    groups = _database(os.path.join(root, "etc/group"))
+    passwd = _database(root, "etc/passwd")
+    groups = _database(root, "etc/group")
     name, _, group_name = str(user.get("username") or "").partition(":")
     uid: int | None = user.get("uid")
     if uid is None and name.isdigit():
-        uid = int(name)
+        uid = _number(name)
     entry = next(
         (e for e in passwd if len(e) >= 6 and (e[2] == str(uid) if uid is not None else e[0] == (name or "root"))), None
     )
     if uid is None:
         if entry is None and name not in ("", "root"):
             raise UserError(f"unable to find user {name}: no matching entries in passwd file")
-        uid = int(entry[2]) if entry else 0
+        uid = _number(entry[2]) if entry else 0
     gid: int | None = user.get("gid")
     if gid is None and group_name:
         found = next((e for e in groups if len(e) >= 3 and e[0] == group_name), None)
         if found is None and not group_name.isdigit():
             raise UserError(f"unable to find group {group_name}: no matching entries in group file")
-        gid = int(found[2]) if found else int(group_name)
+        gid = _number(found[2] if found else group_name)
     if gid is None:
-        gid = int(entry[3]) if entry and entry[3].isdigit() else 0
+        gid = _number(entry[3]) if entry else 0
     extra = list(user.get("additionalGids") or [])
     if entry and not user.get("strict"):
-        member_of = [int(e[2]) for e in groups if len(e) >= 4 and e[2].isdigit() and entry[0] in e[3].split(",")]
+        member_of = [_number(e[2]) for e in groups if len(e) >= 4 and entry[0] in e[3].split(",")]
         extra += [number for number in member_of if number not in extra]
-    return uid, gid, extra, (entry[5] if entry else "/") or "/"
+    return _in_range(uid), _in_range(gid), [_in_range(one) for one in extra], (entry[5] if entry else "/") or "/"
 
 
 def set_rlimits(limits: list[dict[str, Any]]) -> None:

@@ -5,7 +5,7 @@ enters its cgroups, builds its root, becomes its user and calls execve. Errors g
 because people search for them. The order of steps follows the OCI runtime specification ("Lifecycle").
 """
 
-# ruff: noqa: PTH103, PTH110, PTH112, PTH116, PTH118, PTH123
+# ruff: noqa: PTH109, PTH112, PTH116, PTH118, PTH123
 # Descriptors, mounts and /proc files: `os` is the interface here, and pathlib would cost memory in every container.
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ import select
 import signal
 import socket
 import stat
+import sys
 import termios
+from importlib.machinery import BuiltinImporter, FrozenImporter
 from typing import Any
 
 from pinnace.cri.engine import _syscalls as sys_
@@ -51,7 +53,7 @@ def run(channel: socket.socket, work: Any) -> None:
     """Call `work` in the fork, report what it raises and end; returns never."""
     try:
         work()
-    except (LaunchError, identity.UserError) as error:
+    except (LaunchError, rootfs.RootError, identity.UserError) as error:
         report(channel, {"error": str(error)})
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
@@ -67,6 +69,21 @@ def join_cgroups(paths: list[str]) -> None:
     for path in paths:
         with open(f"{path}/cgroup.procs", "w") as file:
             file.write("0")
+
+
+def shield() -> None:
+    """Let no process of the pod reach into this one, which can do all that the machine's root can.
+
+    Until execve it cannot be traced, its entries in /proc are root's, and it reads no module's file: those in sight
+    will soon be the container's. Its keys stay behind.
+    """
+    sys_.prctl(sys_.PR_SET_DUMPABLE, 0)
+    sys.meta_path[:] = [BuiltinImporter, FrozenImporter]
+    try:
+        sys_.leave_session_keyring()
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM):  # an outer container's seccomp profile: no keys then either
+            raise
 
 
 def reset_signals() -> None:
@@ -85,6 +102,7 @@ def container(channel: socket.socket, bundle: str, spec: Spec, request: dict[str
     sources = rootfs.open_sources(spec, own_users)
     cgroups = rootfs.open_cgroups(request["cgroups"])
     program = _seccomp_program(spec)
+    shield()
     gate = os.open(f"{bundle}/gate", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     stdio = [] if process.get("terminal") else open_stdio(bundle, request.get("stdin", ""))
     _enter_namespaces(spec)
@@ -123,6 +141,7 @@ def executed(channel: socket.socket, spec: Spec, request: dict[str, Any], target
     join_cgroups(request["cgroups"])
     identity.set_oom_score(spec["process"].get("oomScoreAdj"))
     program = _seccomp_program(spec)
+    shield()
     root = os.open(f"/proc/{_pid_of(target)}/root", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     has_users = bool(spec["linux"].get("root"))
     if has_users:
@@ -205,6 +224,7 @@ def pause(channel: socket.socket) -> None:
     os.chdir("/tmp" if os.path.isdir("/tmp") else "/run")
     sys_.pivot_root(".", ".")
     sys_.umount(".", sys_.MNT_DETACH)
+    shield()
     sys_.prctl(sys_.PR_SET_NO_NEW_PRIVS, 1)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ignored children are reaped by the kernel
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
@@ -263,8 +283,10 @@ def open_stdio(bundle: str, stdin: str) -> list[int]:
     if stdin == "once":
         first = os.open(f"{bundle}/stdin", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         os.set_blocking(first, True)
+    elif stdin:
+        first = os.open(f"{bundle}/stdin", os.O_RDWR | os.O_CLOEXEC)
     else:
-        first = os.open(f"{bundle}/stdin" if stdin else "/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        first = rootfs.open_null()
     return [first] + [os.open(f"{bundle}/{name}", os.O_RDWR | os.O_CLOEXEC) for name in ("stdout", "stderr")]
 
 
@@ -293,12 +315,22 @@ def _take_over_stdio(stdio: list[int], uid: int, *, terminal: bool) -> None:
 
 
 def _make_working_directory(path: str, uid: int, gid: int) -> None:
-    if os.path.isdir(path):
-        return
-    if os.path.exists(path):
+    place = rootfs.open_place(path, True, (uid, gid))
+    directory = stat.S_ISDIR(os.fstat(place).st_mode)
+    os.close(place)
+    if not directory:
         raise LaunchError(f"mkdir {path}: not a directory")
-    os.makedirs(path, 0o755)
-    os.chown(path, uid, gid)
+
+
+def _verify_inside() -> None:
+    """Refuse a working directory that is not below the container's root. Raises LaunchError."""
+    try:
+        if os.getcwd().startswith("/"):
+            return
+    except FileNotFoundError:
+        pass
+    words = "current working directory is outside of container mount namespace root"
+    raise LaunchError(f"{words} -- possible container breakout detected")
 
 
 def _environment(process: Spec, home: str) -> dict[str, str]:
@@ -357,6 +389,7 @@ def _finish(
         raise LaunchError(
             f'chdir to cwd ("{cwd}") set in config.json failed: {(error.strerror or "").lower()}'
         ) from None
+    _verify_inside()
     if process.get("apparmorProfile"):
         try:
             identity.confine(process["apparmorProfile"])

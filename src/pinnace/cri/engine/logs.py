@@ -68,7 +68,8 @@ class LogFile:
         self.close()
         if self._path:
             os.makedirs(os.path.dirname(self._path), exist_ok=True)
-            self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._fd = os.open(self._path, flags, 0o640)
 
     def write(self, data: bytes) -> None:
         """Append; lines are lost while the disk is full, as the container must not stop for its log."""

@@ -15,10 +15,11 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from pinnace.cri.engine import _syscalls as sys_
 from pinnace.cri.engine import procfs
 from pinnace.cri.engine.datagrams import MESSAGE_LIMIT
 
@@ -57,14 +58,16 @@ class MonitorClient:
     def _spawn(self) -> None:
         code = "import sys; sys.path.insert(0, sys.argv[2])\n"
         code += "from pinnace.cri.engine.monitor import main; main(sys.argv[1])"
-        done = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", code, str(self._state), _SOURCE],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            check=False,
-        )
+        with _write_protected(sys.executable) as program:
+            done = subprocess.run(
+                [sys.executable, "-I", "-S", "-c", code, str(self._state), _SOURCE],
+                executable=program,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                check=False,
+            )
         if done.returncode:
             raise MonitorError(f"the containers' monitor ended with status {done.returncode}")
         if done.stdout:  # nothing where another process was faster
@@ -215,6 +218,21 @@ class MonitorClient:
             if pidfd >= 0:
                 await asyncio.to_thread(_wait_or_kill, pidfd)
         await self.close()
+
+
+@contextlib.contextmanager
+def _write_protected(program: str) -> Iterator[str]:
+    """A path by which a program can be started and not be written to.
+
+    Containers start as forks of the monitor: what they find as /proc/self/exe must not lead them to the machine's own
+    interpreter (CVE-2019-5736). The mount is in no namespace, so nobody can make it writable again.
+    """
+    tree = sys_.open_tree(os.path.realpath(program), recursive=False)
+    try:
+        sys_.mount_setattr(tree, set_=sys_.MOUNT_ATTR_RDONLY)
+        yield f"/proc/{os.getpid()}/fd/{tree}"
+    finally:
+        os.close(tree)
 
 
 def _wait_or_kill(pidfd: int) -> None:

@@ -6,7 +6,7 @@ point a mount at the host. Nothing is mounted on the host, hence nothing is left
 What to mount is said by the OCI runtime specification ("Mounts", "Linux default devices").
 """
 
-# ruff: noqa: PTH102, PTH103, PTH116, PTH120, PTH211, PTH110
+# ruff: noqa: PTH102, PTH103, PTH112, PTH116, PTH120, PTH211, PTH110
 # Descriptors, mounts and /proc files: `os` is the interface here, and pathlib would cost memory in every container.
 from __future__ import annotations
 
@@ -40,7 +40,13 @@ _PROPAGATION = {
 }
 _NOT_DATA = {"rw", "suid", "dev", "exec", "bind", "rbind", *_FLAGS, *_PROPAGATION}
 
-_TIOCSPTLCK, _TIOCGPTN = 0x40045431, 0x80045430  # asm-generic/ioctls.h: unlock a terminal, its number
+_TIOCSPTLCK, _TIOCGPTPEER = 0x40045431, 0x5441  # asm-generic/ioctls.h: unlock a terminal, open its other end
+_TERMINALS, _NULL = os.makedev(5, 2), os.makedev(1, 3)  # /dev/ptmx, /dev/null
+
+_IN_PROC = {f"/proc/{name}" for name in ("cpuinfo", "diskstats", "loadavg", "meminfo", "net/dev", "slabinfo")}
+_IN_PROC |= {
+    f"/proc/{name}" for name in ("stat", "swaps", "sys/crypto/fips_enabled", "sys/kernel/ns_last_pid", "uptime")
+}
 
 _DEFAULT_DEVICES = (
     ("/dev/null", 1, 3),
@@ -59,6 +65,10 @@ _DEV_LINKS = (
 )
 
 
+class RootError(Exception):
+    """The container's file system would not be what it should; the text is runc's."""
+
+
 def is_bind(mount: Spec) -> bool:
     return mount.get("type") == "bind" or "bind" in mount["options"] or "rbind" in mount["options"]
 
@@ -69,9 +79,13 @@ def open_sources(spec: Spec, users: int = -1) -> dict[int, tuple[int, bool]]:
     `users` is a user namespace to which the files are shown as its own, where a mount asks for that.
     """
     sources: dict[int, tuple[int, bool]] = {}
+    proc = os.stat("/proc").st_dev
     for index, mount in enumerate(spec.get("mounts") or []):
         if is_bind(mount):
-            directory = stat.S_ISDIR(os.stat(mount["source"]).st_mode)
+            found = os.stat(mount["source"])
+            if mount["destination"] == "/proc" and found.st_dev != proc:
+                raise RootError('"/proc" cannot be mounted because it is not of type proc')
+            directory = stat.S_ISDIR(found.st_mode)
             tree = sys_.open_tree(mount["source"], recursive="bind" not in mount["options"])
             if users >= 0 and "ridmap" in mount["options"]:
                 _show_to(tree, users, mount["source"], recursive=True)
@@ -169,9 +183,20 @@ def mount_overlay(target: str, layers: Spec) -> None:
     sys_.mount("overlay", target, "overlay", 0, options)
 
 
+def open_null() -> int:
+    """The machine's /dev/null for reading and writing, but in a way that nobody can change its mode or owner by."""
+    tree = sys_.open_tree("/dev/null", recursive=False)
+    try:
+        sys_.mount_setattr(tree, set_=_ATTRIBUTES["ro"])
+        return os.open(f"/proc/self/fd/{tree}", os.O_RDWR | os.O_CLOEXEC)
+    finally:
+        os.close(tree)
+
+
 def populate(spec: Spec, sources: dict[int, tuple[int, bool]], cgroups: dict[str, int]) -> None:
     """Do the mounts in order, make the devices, mask and write-protect; `/` is the container's root by now."""
     old_umask = os.umask(0)
+    null = -1
     for index, mount in enumerate(spec.get("mounts") or []):
         if index in sources:
             fd, directory = sources[index]
@@ -182,11 +207,17 @@ def populate(spec: Spec, sources: dict[int, tuple[int, bool]], cgroups: dict[str
             _mount_filesystem(mount, (spec["linux"].get("root") or (0, 0))[1])
         if mount["destination"] == "/dev" and mount["type"] == "tmpfs":
             make_devices(spec)
+            null = _own_null()  # before a volume can hide it
     linux = spec["linux"]
     for path in linux.get("readonlyPaths") or []:
         _make_readonly(path)
-    for path in linux.get("maskedPaths") or []:
-        _mask(path)
+    masked = linux.get("maskedPaths") or []
+    if masked and null < 0:
+        null = _own_null()
+    for path in masked:
+        _mask(path, null)
+    if null >= 0:
+        os.close(null)
     os.umask(old_umask)
 
 
@@ -196,16 +227,45 @@ def finish(spec: Spec) -> None:
         sys_.mount(None, "/", None, sys_.MS_REMOUNT | sys_.MS_BIND | sys_.MS_RDONLY)
 
 
-def _destination(path: str, directory: bool) -> str:
-    """The mount point, made if it is missing; links are followed within the root."""
+def open_place(path: str, directory: bool, owner: tuple[int, int] = (-1, -1)) -> int:
+    """A descriptor (O_PATH) of what is at a path, made if it is missing and given to `owner` then.
+
+    Links are followed within the root, but not those of /proc that lead to what a process has open, and whoever writes
+    to a volume cannot put others in the way between two steps.
+    """
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return sys_.open_in_root(root, path, os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError:
+        above, _, name = os.path.realpath(path).rpartition("/")
+    finally:
+        os.close(root)
+    parent = open_place(above or "/", True)
+    try:
+        if directory:
+            os.mkdir(name, 0o755, dir_fd=parent)
+        else:
+            flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
+            os.close(os.open(name, flags, 0o644, dir_fd=parent))
+        os.chown(name, *owner, dir_fd=parent, follow_symlinks=False)
+        return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    finally:
+        os.close(parent)
+
+
+def _destination(path: str, kind: str) -> str:
+    """The directory where a file system of a kind is mounted, made if it is missing.
+
+    No volume is there yet, so no other container can change what it is.
+    """
     real = os.path.realpath(path)
-    if os.path.lexists(real):
-        return real
-    if directory:
-        os.makedirs(real, 0o755)
-    else:
-        os.makedirs(os.path.dirname(real), 0o755, exist_ok=True)
-        os.close(os.open(real, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+    own = kind in ("proc", "sysfs")
+    if (own and real != path) or (os.path.lexists(real) and not os.path.isdir(real)):
+        where = f'error mounting "{kind}" to rootfs at "{path}"'
+        raise RootError(f'{where}: filesystem "{kind}" must be mounted on ordinary directory')
+    if not own and (real == "/proc" or real.startswith("/proc/")):
+        raise RootError(f'"{path}" cannot be mounted because it is inside /proc')
+    os.makedirs(real, 0o755, exist_ok=True)
     return real
 
 
@@ -219,8 +279,18 @@ def _attach(fd: int, mount: Spec, directory: bool) -> None:
         sys_.mount_setattr(fd, set_=_ATTRIBUTES["ro"], recursive=True)
     if propagation != sys_.MS_SHARED:
         sys_.mount_setattr(fd, propagation=propagation, recursive=True)
-    sys_.move_mount(fd, _destination(mount["destination"], directory))
+    path = mount["destination"]
+    place = open_place(path, directory)
+    if path not in ("/proc", *_IN_PROC) and _is_in_proc(place):
+        raise RootError(f'"{path}" cannot be mounted because it is inside /proc')
+    sys_.move_mount(fd, path, at=place)
+    os.close(place)
     os.close(fd)
+
+
+def _is_in_proc(place: int) -> bool:
+    found = os.stat("/proc")
+    return os.fstat(place).st_dev == found.st_dev != os.stat("/").st_dev
 
 
 def _mount_filesystem(mount: Spec, first_group: int) -> None:
@@ -233,7 +303,7 @@ def _mount_filesystem(mount: Spec, first_group: int) -> None:
             flags |= _FLAGS[option]
         elif option not in _NOT_DATA:
             data.append(option)
-    target = _destination(mount["destination"], True)
+    target = _destination(mount["destination"], mount["type"])
     sys_.mount(mount["source"], target, mount["type"], flags, ",".join(data) or None)
 
 
@@ -250,7 +320,7 @@ def open_cgroups(paths: list[str]) -> dict[str, int]:
 
 
 def _mount_cgroups(mount: Spec, trees: dict[str, int]) -> None:
-    target = _destination(mount["destination"], True)
+    target = _destination(mount["destination"], mount["type"])
     readonly = "ro" in mount["options"]
     guard = sys_.MS_NOSUID | sys_.MS_NODEV | sys_.MS_NOEXEC
     if not trees:
@@ -296,27 +366,43 @@ def _make_readonly(path: str) -> None:
     os.close(fd)
 
 
-def _mask(path: str) -> None:
+def _own_null() -> int:
+    """The container's /dev/null as a descriptor (O_PATH). Raises RootError where it is something else."""
+    null = open_place("/dev/null", False)
+    found = os.fstat(null)
+    if not stat.S_ISCHR(found.st_mode) or found.st_rdev != _NULL:
+        raise RootError("/dev/null is not the null device")
+    return null
+
+
+def _mask(path: str, null: int) -> None:
     try:
         directory = stat.S_ISDIR(os.stat(path).st_mode)
     except OSError:
         return
     if directory:
         sys_.mount("tmpfs", path, "tmpfs", sys_.MS_RDONLY, "size=0k")
-    else:
-        sys_.mount("/dev/null", path, None, sys_.MS_BIND)
+        return
+    copy = sys_.open_tree("", recursive=False, at=null)
+    sys_.move_mount(copy, path)
+    os.close(copy)
 
 
 def open_console() -> tuple[int, int]:
     """A pseudo-terminal of the container's own devpts, as (master, slave)."""
-    master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
+    master = os.open("/dev/pts/ptmx", flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if os.fstat(master).st_rdev != _TERMINALS:
+        raise RootError("/dev/pts/ptmx is not a terminal multiplexer")
+    os.set_blocking(master, True)
     fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
-    number = struct.unpack("i", fcntl.ioctl(master, _TIOCGPTN, struct.pack("i", 0)))[0]
-    slave = os.open(f"/dev/pts/{number}", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    return master, slave
+    return master, fcntl.ioctl(master, _TIOCGPTPEER, flags)
 
 
 def bind_console(slave: int) -> None:
     """Make /dev/console the container's terminal."""
-    os.close(os.open("/dev/console", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-    sys_.mount(os.ttyname(slave), "/dev/console", None, sys_.MS_BIND)
+    terminal = sys_.open_tree("", recursive=False, at=slave)
+    place = open_place("/dev/console", False)
+    sys_.move_mount(terminal, "/dev/console", at=place)
+    os.close(place)
+    os.close(terminal)
