@@ -28,7 +28,7 @@ def arm(profile: Profile) -> bool:
     root = _root(profile)
     if not root.is_mount() and not _mount(root, f"pinnace-{profile.id}"):
         return False
-    agent = profile.run_dir / "release-agent"
+    agent = _executable_place(profile) / "release-agent"
     command = shlex.join([sys.executable, "-m", "pinnace.cluster.supervisor", str(profile.directory)])
     environment = " ".join(f"{name}={shlex.quote(value)}" for name, value in _environment().items())
     agent.write_text(f"#!/bin/sh\nexec env {environment} {command} </dev/null >/dev/null 2>&1\n")
@@ -93,6 +93,14 @@ def remove(profile: Profile) -> None:
             break
         _mount(root, name)
     root.rmdir()
+
+
+def _executable_place(profile: Profile) -> Path:
+    """A directory whose scripts can be run: distributions mount /run without, others may mount homes so."""
+    for place in (profile.run_dir, profile.directory):
+        if not os.statvfs(place).f_flag & os.ST_NOEXEC:
+            return place
+    return profile.run_dir
 
 
 def _exists(name: str) -> bool:
