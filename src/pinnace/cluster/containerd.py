@@ -148,9 +148,9 @@ class CtrError(Exception):
     """containerd's own client failed; with what it said."""
 
 
-def ctr(places: Places, *words: str) -> str:
+def ctr(address: Path, *words: str) -> str:
     """Let containerd's own client work on what kubelets see; its output. Raises CtrError."""
-    command = ["ctr", f"--address={places.socket}", "--namespace=k8s.io", *words]
+    command = ["ctr", f"--address={address}", "--namespace=k8s.io", *words]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env=os.environ | {"PATH": search_path()}
     )
@@ -159,17 +159,12 @@ def ctr(places: Places, *words: str) -> str:
     return done.stdout
 
 
-def load(places: Places, archive: Path) -> None:
-    """Images of a docker-archive or an OCI layout tar. Raises CtrError."""
-    ctr(places, "images", "import", str(archive))
-
-
 def load_pause(places: Places) -> None:
     """The image that sandboxes are made of. Raises CtrError."""
     with tempfile.NamedTemporaryFile(prefix="pinnace-pause-") as file:
         file.write(pause.archive())
         file.flush()
-        load(places, Path(file.name))
+        ctr(places.socket, "images", "import", file.name)
 
 
 def end(profile: Profile) -> None:
