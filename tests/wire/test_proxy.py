@@ -136,3 +136,59 @@ async def test_backend_that_breaks_off_is_an_error(answer: bytes) -> None:
             await asyncio.wait_for(http_proxy(_request(), f"http://127.0.0.1:{port}/"), PATIENCE)
     finally:
         server.close()
+
+
+async def test_backend_with_a_certificate_of_another_is_an_error(pki: Pki) -> None:
+    async with serving(backend_handler, pki.server()) as backend:
+        url = f"https://localhost:{backend.addresses[0][1]}/"
+        context = pki.client_context(with_certificate=True)
+        with pytest.raises(BackendError, match=r"error dialing backend: dial tcp localhost:\d+: .*other\.example"):
+            await http_proxy(_request(), url, context, server_name="other.example")
+
+
+async def test_body_that_nobody_takes_is_not_read_to_its_end() -> None:
+    size, sent = 64 << 20, 0
+    stopped = asyncio.Event()
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        while sent < size:
+            writer.write(b"x" * 65536)
+            sent += 65536
+            try:
+                await asyncio.wait_for(writer.drain(), 0.5)
+            except TimeoutError:
+                stopped.set()
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with asyncio.timeout(PATIENCE):
+        response = await http_proxy(_request(), f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+        assert isinstance(response, StreamingResponse)
+        await stopped.wait()
+        taker = Taker()
+        await response.run(taker)
+
+    assert taker.taken == size
+    server.close()
+
+
+class Taker:
+    """A writer that counts."""
+
+    closed = False
+    taken = 0
+
+    def write(self, data: bytes) -> None:
+        self.taken += len(data)
+
+    def write_framed(self, chunk: bytes) -> None:
+        raise AssertionError(chunk)
+
+    async def drain(self) -> None:
+        await asyncio.sleep(0)
+
+    def on_close(self, callback: object) -> None:
+        pass

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 import httptools
 
+from pinnace.wire.dialing import connect
 from pinnace.wire.http import Headers, RawConnection, Request, Response, StreamingResponse, UpgradeResponse, Writer
+from pinnace.wire.raw import RawStream
+from pinnace.wire.transport import Transport
 
 HOP_BY_HOP = frozenset(
     [
@@ -36,6 +38,7 @@ HOP_BY_HOP = frozenset(
 )
 SECRETS = ("authorization", "impersonate-")  # how the names of headers with the caller's identity begin
 WHOLE_BYTES = 1 << 20  # an answer no longer than this is passed on in one piece
+WAITING_BYTES = 1 << 20  # of a body that nobody took: no more is read then
 HEAD_SECONDS = 30.0
 
 
@@ -122,22 +125,25 @@ def _forwarded(request: Request, headers: Headers) -> list[tuple[str, str]]:
 
 
 class _Backend:
-    """One connection to the other server and the response that comes over it."""
+    """One connection to the other server and the response that comes over it; the protocol of its transport."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: str, host: str) -> None:
-        self._reader = reader
-        self._writer = writer
+    def __init__(self, target: str, host: str) -> None:
         self._target = target
         self._host = host
+        self._transport: Transport
         self._parser: Any = httptools.HttpResponseParser(self)
         self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)  # as Go reads responses
-        self._chunks: deque[bytes] = deque()
+        self._chunks: list[bytes] = []  # of the body, not yet taken
+        self._chunk_bytes = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._raw: RawStream | None = None  # what follows a 101
+        self._malformed = ""
         self._head_done = False
         self._ended = False
         self._complete = False  # the body came whole
-        self._rest = b""  # bytes behind a 101
         self._bodyless = False
         self._framed = False  # the body says where it ends, unlike one that the end of the connection ends
+        self.wants_more = True
         self.status = 0
         self.headers: list[tuple[str, str]] = []
         self.length: int | None = None  # of the body, when the backend told
@@ -146,18 +152,18 @@ class _Backend:
     async def connect(cls, url: str, ssl_context: ssl.SSLContext | None, server_name: str = "") -> _Backend:
         parts = urlsplit(url)
         secure = parts.scheme == "https"
-        port = parts.port or (443 if secure else 80)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        host, port = parts.hostname or "", parts.port or (443 if secure else 80)
+        backend = cls((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), parts.netloc.rpartition("@")[2])
+        context = (ssl_context or ssl.create_default_context()) if secure else None
         try:
-            reader, writer = await asyncio.open_connection(
-                parts.hostname,
-                port,
-                ssl=(ssl_context or ssl.create_default_context()) if secure else None,
-                server_hostname=server_name if secure and server_name else None,
-            )
+            await connect(host, port, backend._connected, context, server_name)
         except (OSError, ValueError) as error:
-            raise BackendError(f"error dialing backend: dial tcp {parts.hostname}:{port}: {error}") from error
-        return cls(reader, writer, target, parts.netloc.rpartition("@")[2])
+            raise BackendError(f"error dialing backend: dial tcp {host}:{port}: {error}") from error
+        return backend
+
+    def _connected(self, transport: Transport) -> _Backend:
+        self._transport = transport
+        return self
 
     def send(self, request: Request, fields: list[tuple[str, str]], *, with_body: bool) -> None:
         lines = [f"{request.method} {self._target} HTTP/1.1", f"Host: {self._host}"]
@@ -165,63 +171,62 @@ class _Backend:
         body = request.body if with_body else b""
         if body or request.method in ("POST", "PUT", "PATCH"):
             lines.append(f"Content-Length: {len(body)}")
-        self._writer.write("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
+        self._transport.write("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
 
     async def read_head(self, method: str) -> None:
         """Receive until the status and headers of the final response are known."""
         self._bodyless = method == "HEAD"
         try:
             async with asyncio.timeout(HEAD_SECONDS):
-                while not self._head_done:
-                    await self._receive()
-                    if self._ended and not self._head_done:
-                        raise BackendError("error dialing backend: the server closed the connection without an answer")
+                while not self._head_done and not self._ended:
+                    await self._more()
         except TimeoutError:
             raise BackendError("error dialing backend: timed out waiting for an answer") from None
+        if not self._head_done:
+            why = self._malformed or "the server closed the connection without an answer"
+            raise BackendError(f"error dialing backend: {why}")
 
-    async def _receive(self) -> None:
-        try:
-            data = await self._reader.read(65536)
-        except OSError:
-            data = b""
-        if not data:
-            self._ended = True
-            return
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._rest = data[upgrade.args[0] :]
-        except httptools.HttpParserError as error:
-            if not self._head_done:
-                raise BackendError(f"error dialing backend: malformed HTTP response: {error}") from error
-            self._ended = True
+    async def _more(self) -> None:
+        """Wait until something has come."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def response_headers(self) -> tuple[tuple[str, str], ...]:
         """The headers to pass on: without those of this hop."""
         dropped = HOP_BY_HOP | {"date"}
         return tuple((name, value) for name, value in self.headers if name.lower() not in dropped)
 
-    async def body(self, limit: int | None = None) -> Any:
+    async def body(self, limit: int | None = None) -> AsyncIterator[bytes]:
         """The body as it comes; at most about `limit` bytes of it."""
         taken = 0
         while True:
-            while self._chunks:
-                chunk = self._chunks.popleft()
-                taken += len(chunk)
-                yield chunk
-            if self._bodyless or (limit is not None and taken >= limit):
+            if self._chunks:
+                found = b"".join(self._chunks)
+                self._chunks.clear()
+                self._chunk_bytes = 0
+                self._transport.resume_reading()
+                taken += len(found)
+                yield found
+            elif self._bodyless or (limit is not None and taken >= limit):
                 return
-            if self._ended:
+            elif self._ended:
                 if self._framed and not self._complete:
                     raise BackendError("the backend closed the connection in the middle of its answer")
                 return
-            await self._receive()
+            else:
+                await self._more()
 
     async def join(self, connection: RawConnection) -> None:
         """Copy both ways until one end closes."""
+        assert self._raw is not None
         tasks = [
-            asyncio.ensure_future(_copy(connection.read, self._writer.write, self._writer.drain)),
-            asyncio.ensure_future(self._copy_back(connection)),
+            asyncio.ensure_future(_copy(connection, self._raw)),
+            asyncio.ensure_future(_copy(self._raw, connection)),
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -230,13 +235,39 @@ class _Backend:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _copy_back(self, connection: RawConnection) -> None:
-        if self._rest:
-            connection.write(self._rest)
-        await _copy(lambda: self._reader.read(65536), connection.write, connection.drain)
-
     def close(self) -> None:
-        self._writer.close()
+        self._transport.close()
+
+    # From the transport.
+
+    def data_received(self, data: bytes) -> None:
+        if self._raw is not None:
+            self._raw.feed(data)
+            return
+        if self._ended:
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._raw = RawStream(self._transport, data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            self._malformed = f"malformed HTTP response: {error}"
+            self._ended = True
+        if self._chunk_bytes > WAITING_BYTES:
+            self._transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> None:
+        self._ended = True
+        if self._raw is not None:
+            self._raw.feed_eof()
+        self._wake()
+
+    def drained(self) -> None:
+        """Who writes waits for it in `drain`."""
+
+    def connection_lost(self) -> None:
+        self.eof_received()
 
     # From the parser.
 
@@ -263,16 +294,15 @@ class _Backend:
 
     def on_body(self, data: bytes) -> None:
         self._chunks.append(data)
+        self._chunk_bytes += len(data)
 
     def on_message_complete(self) -> None:
         if self._head_done:
             self._ended = self._complete = True
 
 
-async def _copy(
-    read: Callable[[], Awaitable[bytes]], write: Callable[[bytes], None], drain: Callable[[], Awaitable[None]]
-) -> None:
+async def _copy(source: RawConnection, sink: RawConnection) -> None:
     with suppress(OSError):
-        while data := await read():
-            write(data)
-            await drain()
+        while data := await source.read():
+            sink.write(data)
+            await sink.drain()
