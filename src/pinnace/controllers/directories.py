@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from pathlib import Path
+
+from pinnace.cri.trees import remove
 
 
 def is_below(path: str, root: Path) -> bool:
@@ -21,4 +22,4 @@ def may_be_deleted(path: str) -> bool:
 def delete_directory(path: Path) -> None:
     """Delete a directory and all in it; one that is not there is deleted already. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(path)
+        remove(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import string
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,14 @@ def test_every_value_without_a_quote_can_be_written(variables: dict[str, str]) -
 
 def reference(**more: Any) -> dict[str, Any]:
     return {"volumeName": "v", "path": "a/env", "key": "A", **more}
+
+
+def test_a_pipe_is_no_file_of_variables(tmp_path: Path) -> None:
+    """Whoever opens it would wait for somebody who writes to it."""
+    (tmp_path / "a").mkdir()
+    os.mkfifo(tmp_path / "a/env")
+    with pytest.raises(ConfigError, match="couldn't parse env file"):
+        variable(reference(), {"v": tmp_path})
 
 
 def test_a_reference_means_a_key_of_a_file_of_a_volume(tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ class Containers:
 
     def _prepare(self, record: ContainerRecord, image: ImageRecord, bundle: Path, document: dict[str, Any]) -> None:
         if any(mount.propagation is MountPropagation.BIDIRECTIONAL for mount in record.config.mounts):
-            problem = propagation.problem(record.config.mounts, Path("/proc/self/mountinfo").read_text())
+            problem = propagation.problem(record.config.mounts, os.fsdecode(Path("/proc/self/mountinfo").read_bytes()))
             if problem:
                 raise CriError("UNKNOWN", f"failed to generate container spec: {problem}")
         confined_by = self._apparmor.profile(record.config.linux.security_context)

@@ -12,7 +12,7 @@ from pinnace.cri.api import Mount, MountPropagation
 
 def problem(mounts: Iterable[Mount], mountinfo: str) -> str:
     """Why a mount cannot be as shared as it is asked to be; empty where all can."""
-    table = [line.split() for line in mountinfo.splitlines()]
+    table = [line.split(" ") for line in mountinfo.split("\n") if line]
     for mount in mounts:
         if mount.propagation is not MountPropagation.BIDIRECTIONAL:
             continue

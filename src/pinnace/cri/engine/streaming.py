@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from pinnace.cri.api import AttachRequest, CriError, ExecRequest, ExecSyncResponse
 from pinnace.cri.engine.monitor_client import MonitorClient, MonitorError
 from pinnace.cri.engine.network import in_namespace
+from pinnace.cri.engine.rootfs import open_null
 
 if TYPE_CHECKING:
     from pinnace.wire.http import AnyResponse, Request
@@ -140,7 +141,7 @@ class Sessions:
 
     async def exec_sync(self, container_id: str, process: dict[str, Any], timeout: float) -> ExecSyncResponse:
         """To the end of the process, or DEADLINE_EXCEEDED and its death."""
-        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        null = open_null()
         out_read, out_write = _pipe()
         err_read, err_write = _pipe()
         chunks: tuple[list[bytes], list[bytes]] = ([], [])

@@ -7,6 +7,7 @@ that begin with `#` do not count (KEP-3721).
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -43,6 +44,8 @@ def _read(volume: Path, path: str) -> str:
         raise FileNotFoundError(path)
     opened = open_below(volume, path)
     try:
+        if not stat.S_ISREG(os.fstat(opened).st_mode):
+            raise ConfigError(_MALFORMED)  # opening a pipe would wait for somebody who writes to it
         # What was opened is only a name for the file: it is opened again for reading, which no link can divert.
         with open(f"/proc/self/fd/{opened}", "rb") as file:  # noqa: PTH123
             data = file.read(MAX_FILE + 1)

@@ -6,6 +6,8 @@ Limits are Kubernetes': 4096 bytes a container, 12288 a pod; from a log at most 
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 from pinnace.cri.api import ContainerState, ContainerStatus
@@ -55,7 +57,11 @@ def read_message(status: ContainerStatus) -> str:
 
 def _read_end(path: Path, limit: int) -> str:
     try:
-        with path.open("rb") as file:
+        # A container may have named a pipe: to open that must not wait for somebody who writes to it.
+        opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        with open(opened, "rb") as file:  # noqa: PTH123  # a descriptor
+            if not stat.S_ISREG(os.fstat(opened).st_mode):
+                return ""
             size = file.seek(0, 2)
             file.seek(max(0, size - limit))
             return file.read(limit).decode(errors="replace")

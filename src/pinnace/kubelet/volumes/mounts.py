@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +17,8 @@ MS_REC = 16384
 MS_SHARED = 1 << 20
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
+
+_ESCAPED = re.compile(r"\\([0-7]{3})")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -54,7 +57,7 @@ def share(directory: Path) -> None:
     Plugins in containers mount for pods there. Where the machine's own mounts are not shared, the directory becomes one
     that is.
     """
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    lines = mountinfo()
     if not is_shared(directory.resolve(), lines):
         mount(str(directory), directory, "none", MS_BIND | MS_REC)
         mount("none", directory, "none", MS_SHARED | MS_REC)
@@ -95,7 +98,7 @@ def is_mounted(target: Path) -> bool:
 def mounted_below(root: Path, lines: Iterable[str] | None = None) -> list[Path]:
     """Mount points at or below a directory, the innermost and newest first."""
     if lines is None:
-        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        lines = mountinfo()
     prefix = str(root)
     found = []
     for line in lines:
@@ -111,6 +114,11 @@ def unmount_below(root: Path) -> None:
         unmount(point)
 
 
+def mountinfo() -> list[str]:
+    """The lines of /proc/self/mountinfo, in which names may be any bytes."""
+    return os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).rstrip("\n").split("\n")
+
+
 def _decoded(text: str) -> str:
-    """As mountinfo writes a path, with octal escapes."""
-    return text.encode().decode("unicode_escape") if "\\" in text else text
+    """As mountinfo writes a path: blanks, line ends and backslashes in octal."""
+    return _ESCAPED.sub(lambda octal: chr(int(octal[1], 8)), text) if "\\" in text else text

@@ -6,11 +6,11 @@ Nothing is remembered but on disk: what is mounted below the pod's directory is 
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from pinnace.cri.api import Device, Image, ImageSpec, Mount
+from pinnace.cri.trees import remove
 from pinnace.kubelet.containers.env import ConfigError, expand, referred
 from pinnace.kubelet.containers.runtime_config import propagation
 from pinnace.kubelet.volumes import (
@@ -186,7 +186,7 @@ def tear_down(pods_dir: Path, uid: str) -> None:
     if not pod_dir.exists():
         return
     unmount_below(pod_dir)
-    shutil.rmtree(pod_dir)
+    remove(pod_dir)
 
 
 def unmount_volumes(pods_dir: Path, pod: Obj) -> None:

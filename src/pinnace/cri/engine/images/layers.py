@@ -20,6 +20,7 @@ from typing import Any
 
 from pinnace.cri.engine.images.content import ContentError
 from pinnace.cri.engine.images.rooted import open_directory_in_root, open_in_root
+from pinnace.cri.trees import remove
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
@@ -322,7 +323,7 @@ class _Unpacker:
         if existing is None:
             return
         if stat.S_ISDIR(existing.st_mode):
-            shutil.rmtree(name, dir_fd=parent)
+            remove(name, at=parent)
         else:
             os.unlink(name, dir_fd=parent)
 
@@ -430,7 +431,7 @@ def unpack(source: int, offset: int, size: int, target: Path, lowers: Sequence[P
                 archive.members = []  # type: ignore[attr-defined]  # tarfile would keep every entry
                 unpacker.unpack(entry)
             unpacker.finish()
-    except (tarfile.TarError, OverflowError, ValueError, UnicodeError) as error:
+    except (tarfile.TarError, OverflowError, ValueError, UnicodeError, RecursionError) as error:
         raise LayerError(f"failed to unpack layer: {error}") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):

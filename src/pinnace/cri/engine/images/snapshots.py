@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 import stat
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from pinnace.cri.engine.images.locks import locked
+from pinnace.cri.trees import discard, remove
 
 if TYPE_CHECKING:
     from pinnace.cri.engine.images.store import ImageRecord
@@ -106,7 +106,7 @@ class Snapshots:
                 os.chown(upper, top.st_uid, top.st_gid)
                 upper.chmod(stat.S_IMODE(top.st_mode))
             except BaseException:
-                shutil.rmtree(home, ignore_errors=True)
+                discard(home)
                 raise
         return Snapshot(lower, upper, work)
 
@@ -123,7 +123,7 @@ class Snapshots:
         """Drop the writable layer, which must not be mounted any more; idempotent."""
         home = self._containers / container_id
         try:
-            shutil.rmtree(home)
+            remove(home)
         except FileNotFoundError:
             return
 

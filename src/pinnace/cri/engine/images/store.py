@@ -8,7 +8,6 @@ what is being brought in is protected from the garbage collection by a shared lo
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from pinnace.cri.engine.images.locks import locked, try_locked
 from pinnace.cri.engine.images.manifest import ImageConfig, chain_ids, parse_config
 from pinnace.cri.engine.images.snapshots import disk_usage, layers_in_use
 from pinnace.cri.engine.images.tarball import Region, plain
+from pinnace.cri.trees import discard
 
 if TYPE_CHECKING:
     from pinnace.cri.api import AuthConfig
@@ -182,7 +182,7 @@ class ImageStore:
                 unpack(region.descriptor, region.offset, region.size, temporary, lowers)
             temporary.rename(self._layers / _layer_name(chains[-1]))
         except BaseException as error:
-            shutil.rmtree(temporary, ignore_errors=True)
+            discard(temporary)
             if isinstance(error, OSError) and self.has_layer(chains[-1]):
                 return  # another process was faster
             raise
@@ -249,7 +249,7 @@ class ImageStore:
                     entry.rename(doomed)
                     trash.append(doomed)
         for path in trash:
-            shutil.rmtree(path, ignore_errors=True)
+            discard(path)
 
     def usage(self) -> tuple[int, int]:
         """Bytes on disk and inodes of all that images take."""
