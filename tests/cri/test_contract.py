@@ -103,6 +103,14 @@ class Subject:
         path = Path((await self.runtime.container_status(container)).log_path)
         return "".join(line.split(" ", 3)[3] for line in path.read_text().splitlines(keepends=True))
 
+    def unknown_command(self, name: str) -> str:
+        """What is said, as a pattern, of one that is not there."""
+        if self.name == "engine on crun":
+            return rf"executable file `{name}` not found in \$PATH"
+        if name.startswith("/"):
+            return f"stat {name}: no such file or directory"
+        return rf'exec: "{name}": executable file not found in \$PATH'
+
     async def clear(self) -> None:
         for sandbox in await self.runtime.list_pod_sandbox():
             await self.runtime.stop_pod_sandbox(sandbox.id)
@@ -148,7 +156,7 @@ def no_stray_cgroups() -> Iterator[None]:
         path.rmdir()
 
 
-@pytest.fixture(params=["engine", "engine over its socket", "engine on runc", "containerd"])
+@pytest.fixture(params=["engine", "engine over its socket", "engine on runc", "engine on crun", "containerd"])
 async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Subject]:
     if request.param == "containerd":
         containerd = request.getfixturevalue("containerd")
@@ -165,10 +173,11 @@ async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         bridge=name[:15], table=name, subnets=(f"10.{120 + os.getpid() % 30}.{number % 256}.0/24",)
     )
     oci_runtime = ""
-    if request.param == "engine on runc":
-        oci_runtime = shutil.which("runc") or ""
+    program = request.param.removeprefix("engine on ")
+    if program in ("runc", "crun"):
+        oci_runtime = shutil.which(program) or ""
         if not oci_runtime:
-            pytest.skip("needs runc")
+            pytest.skip(f"needs {program}")
     options = EngineOptions(network=network, oci_runtime=oci_runtime)
     engine = Engine(tmp_path / "root", tmp_path / "state", options, images=request.getfixturevalue("store"))
     await engine.start()
@@ -279,7 +288,7 @@ async def test_commands_run_inside(subject: Subject) -> None:
     with pytest.raises(CriError) as late:
         await subject.runtime.exec_sync(container, ["sleep", "100"], 1)
     assert late.value.code == "DEADLINE_EXCEEDED"
-    with pytest.raises(CriError, match=r'exec: "nope": executable file not found in \$PATH'):
+    with pytest.raises(CriError, match=subject.unknown_command("nope")):
         await subject.runtime.exec_sync(container, ["nope"], 10)
 
 
@@ -360,7 +369,7 @@ async def test_what_is_wrong_is_refused(subject: Subject) -> None:
     sandbox = await subject.runtime.run_pod_sandbox(config)
     broken = await subject.create(sandbox, config, "/no/such")
 
-    with pytest.raises(CriError, match="stat /no/such: no such file or directory"):
+    with pytest.raises(CriError, match=subject.unknown_command("/no/such")):
         await subject.runtime.start_container(broken)
     status = await subject.runtime.container_status(broken)
     assert (status.state, status.exit_code, status.reason) == (ContainerState.EXITED, 128, "StartError")

@@ -9,7 +9,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,20 @@ class ContainerRuntime:
         return open_remote(self.endpoint, self.image_endpoint, self.request_timeout)
 
 
+def _program(name: str) -> str:
+    found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin")
+    if found is None:
+        raise ValueError(f'there is no program "{name}"')
+    return str(Path(found).absolute())
+
+
+def _handler(text: str) -> tuple[str, str]:
+    name, equals, program = text.partition("=")
+    if not (name and equals):
+        raise ValueError(f'"{text}" is not HANDLER=PROGRAM')
+    return name, _program(program)
+
+
 def engine_flags(function: Callable[..., Any]) -> Callable[..., Any]:
     """The flags that put other programs in place of what the embedded engine has itself."""
     for option in (
@@ -53,6 +67,13 @@ def engine_flags(function: Callable[..., Any]) -> Callable[..., Any]:
             "--oci-runtime",
             type=Text("program", _program),
             help="Let this program (runc, crun) run containers, by name or path.  [default: the engine does]",
+        ),
+        click.option(
+            "--runtime-handler",
+            "runtime_handlers",
+            type=Text("name=program", _handler),
+            multiple=True,
+            help="Let pods whose RuntimeClass has this handler be run by this program: gvisor=runsc. May be repeated.",
         ),
         click.option("--cni-bin-dir", type=_PATHS, help="Where the plugins are, if not in /opt/cni/bin."),
         click.option(
@@ -65,19 +86,13 @@ def engine_flags(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def _program(name: str) -> str:
-    found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin")
-    if found is None:
-        raise ValueError(f'there is no program "{name}"')
-    return str(Path(found).absolute())
-
-
 @dataclass(frozen=True, slots=True)
 class EngineParts:
     """The programs that do a part of the embedded engine's work."""
 
     cni: CniOptions | None = None  # in place of its network
     oci_runtime: str = ""  # in place of its launcher
+    handlers: Mapping[str, str] = field(default_factory=dict)  # for RuntimeClasses with these handlers only
 
 
 def read_parts(flags: Mapping[str, Any]) -> EngineParts:
@@ -88,7 +103,7 @@ def read_parts(flags: Mapping[str, Any]) -> EngineParts:
         from pinnace.cri.engine.cni import BIN_DIR, CONF_DIR, CniOptions
 
         cni = CniOptions(conf_dir=(conf_dir or CONF_DIR).absolute(), bin_dirs=tuple(bin_dirs or [BIN_DIR]))
-    return EngineParts(cni, flags["oci_runtime"] or "")
+    return EngineParts(cni, flags["oci_runtime"] or "", dict(flags["runtime_handlers"]))
 
 
 def choose(
@@ -125,4 +140,5 @@ def make_engine(directory: Path, cluster_cidrs: Sequence[str] = (), parts: Engin
         network = NetworkOptions(bridge=f"pne-{short}", table=f"pinnace-{short}-engine", cluster_cidrs=cluster_cidrs)
         state = Path("/run/pinnace") / f"engine-{short}"
     parts = parts or EngineParts()
-    return Engine(directory, state, EngineOptions(network=network, cni=parts.cni, oci_runtime=parts.oci_runtime))
+    options = EngineOptions(network=network, cni=parts.cni, oci_runtime=parts.oci_runtime, handlers=parts.handlers)
+    return Engine(directory, state, options)

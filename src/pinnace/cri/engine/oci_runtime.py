@@ -201,7 +201,14 @@ def _call(oci: dict[str, Any], arguments: list[str], stdio: list[int]) -> None:
     log = f"log-{os.getpid()}.json"
     streams = stdio or [subprocess.DEVNULL] * 3
     command = [oci["program"], "--root", oci["root"], "--log", log, "--log-format", "json", *arguments]
-    done = subprocess.run(command, stdin=streams[0], stdout=streams[1], stderr=streams[2], check=False)
+    done = subprocess.run(
+        command,
+        stdin=streams[0],
+        stdout=streams[1],
+        stderr=streams[2],
+        check=False,
+        preexec_fn=_hide_second_hierarchy,  # in a process without threads
+    )
     try:
         with open(log) as file:
             lines = [json.loads(line) for line in file if line.startswith("{")]
@@ -211,6 +218,19 @@ def _call(oci: dict[str, Any], arguments: list[str], stdio: list[int]) -> None:
     if done.returncode:
         said = [line["msg"] for line in lines if line.get("level") in ("error", "fatal")]
         raise LaunchError(_plain(said[-1]) if said else f"{oci['program']} ended with {done.returncode}")
+
+
+def _hide_second_hierarchy() -> None:
+    """Where cgroups of both versions are mounted, show the runtime those of version 1: crun refuses to see both."""
+    mounts = "/sys/fs/cgroup"
+    with contextlib.suppress(OSError):
+        with open(f"{mounts}/unified/cgroup.controllers") as file:
+            if not file.read().strip():
+                return
+        sys_.unshare(sys_.CLONE_NEWNS)
+        # Nothing else leaves the machine's peer groups: volumes of the pod may have to be seen from outside.
+        sys_.mount(None, mounts, None, sys_.MS_PRIVATE)
+        sys_.umount(f"{mounts}/unified", sys_.MNT_DETACH)
 
 
 def _plain(message: str) -> str:
