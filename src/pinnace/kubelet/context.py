@@ -115,6 +115,8 @@ class Node:
             tokens=self.tokens,
             client=self.client,
             csi=self.csi,
+            node=self.node_object,
+            tell=self.events.event,
         )
 
     def service_links(self, pod: Obj) -> dict[str, str]:

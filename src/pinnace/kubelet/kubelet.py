@@ -57,7 +57,7 @@ from pinnace.kubelet.sync.pod_workers import PodWorkers
 from pinnace.kubelet.topology import configured
 from pinnace.kubelet.topology.manager import ResourceManagers
 from pinnace.kubelet.topology.rebinding import Rebinding
-from pinnace.kubelet.volumes import csi
+from pinnace.kubelet.volumes import csi_published
 from pinnace.kubelet.volumes.mounts import share
 from pinnace.kubelet.volumes.pod_certificates import PodCertificates
 from pinnace.kubelet.volumes.tokens import Tokens
@@ -110,7 +110,7 @@ class Kubelet:
         self.node_status.volumes_in_use = self.node.csi.in_use
         self.node_status.shutting_down = lambda: self.shutdown.problem
         self.node.swap_capacity = self.node_status.machine.swap
-        csi.adopt(self.node.csi, options.pods_dir)
+        csi_published.adopt(self.node.csi, options.pods_dir)
         self._lease = NodeLease(client, options.node_name, options.node_lease_duration, self.node_object)
         self.usages = UsageReader(runtime, options)
         self.summary = Summary(self)
@@ -367,6 +367,7 @@ class Kubelet:
         await self.workers.close()
         await self.node.objects.close()
         await self.node.certificates.close()
+        await self.node.csi.close()
         await self.node.probes.close()
         await self.node.statuses.close()
         try:

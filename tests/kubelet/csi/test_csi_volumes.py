@@ -21,7 +21,7 @@ from pinnace.apis.resources import (
 from pinnace.controllers.attach_detach import attachment, attachment_name, unique_name
 from pinnace.kubelet.csi.node_info import NODE_IDS
 from pinnace.kubelet.options import KubeletOptions
-from pinnace.kubelet.volumes.mounts import mounted_below
+from pinnace.kubelet.volumes.mounts import mounted_below, unmount_below
 from pinnace.machinery.meta import Obj
 from tests.kubelet.conftest import Start
 from tests.kubelet.node_api import NodeApi
@@ -36,7 +36,9 @@ async def driver(options: KubeletOptions, tmp_path: Path) -> AsyncIterator[FakeC
     await made.start()
     yield made
     await made.stop()
-    assert not mounted_below(options.root_dir)
+    left = mounted_below(options.root_dir)
+    unmount_below(options.root_dir)
+    assert not left
 
 
 async def registered(api: NodeApi, driver: FakeCsiDriver) -> None:
@@ -49,18 +51,20 @@ async def add_driver(api: NodeApi, **spec: Any) -> None:
     await api.client.create(CSI_DRIVERS, {"metadata": {"name": "dir.csi.example.org"}, "spec": spec})
 
 
-async def add_volume(api: NodeApi, *, capacity: str = "1Gi", **source: Any) -> Obj:
+async def add_volume(api: NodeApi, *, capacity: str = "1Gi", status: Obj | None = None, **source: Any) -> Obj:
     """A bound claim `c` and its volume."""
-    csi = {"driver": "dir.csi.example.org", "volumeHandle": "h1", **source}
-    spec = {"csi": csi, "accessModes": ["ReadWriteOnce"], "capacity": {"storage": capacity}}
-    volume = await api.client.create(PERSISTENT_VOLUMES, {"metadata": {"name": "pv"}, "spec": spec})
     claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
         "metadata": {"name": "c", "namespace": "default"},
         "spec": {"volumeName": "pv"},
-        "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}},
+        "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}, **(status or {})},
     }
-    await api.client.create(PERSISTENT_VOLUME_CLAIMS, claim)
-    return volume
+    made = await api.client.create(PERSISTENT_VOLUME_CLAIMS, claim)
+    csi = {"driver": "dir.csi.example.org", "volumeHandle": "h1", **source}
+    reference = {"name": "c", "namespace": "default", "uid": made["metadata"]["uid"]}
+    spec = {"csi": csi, "accessModes": ["ReadWriteOnce"], "capacity": {"storage": capacity}, "claimRef": reference}
+    return await api.client.create(PERSISTENT_VOLUMES, {"metadata": {"name": "pv"}, "spec": spec})
 
 
 async def run_pod(api: NodeApi, name: str, volume: Obj, **spec: Any) -> None:

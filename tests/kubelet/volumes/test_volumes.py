@@ -54,7 +54,7 @@ class Volumes:
             spec["securityContext"] = {"fsGroup": self.fs_group}
         pod = {
             "metadata": {"name": "p", "namespace": "default", "uid": "u1", "labels": {"app": "x"}},
-            "spec": {"containers": [{"name": "c"}], "volumes": list(volumes), **spec},
+            "spec": {"containers": [_using(volumes)], "volumes": list(volumes), **spec},
         }
         facts = PodFacts(pod, host_ips=[], pod_ips=[], allocatable={})
         objects = ObjectFetcher(self.api.client)
@@ -70,6 +70,10 @@ class Volumes:
             csi=CsiDrivers(self.api.client, "n1", self.pods_dir.parent, lambda: None, lambda: None),
         )
         return await set_up_all(context)
+
+
+def _using(volumes: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+    return {"name": "c", "volumeMounts": [{"name": one["name"], "mountPath": f"/{one['name']}"} for one in volumes]}
 
 
 @pytest.fixture
@@ -163,7 +167,7 @@ async def test_volumes_that_cannot_be_made(volumes, api, volume, message):
     await api.add_config_map("cm", k="1")
     with pytest.raises(MountErrors) as error:
         await volumes.set_up({"name": "v", **volume})
-    assert message in error.value.errors["v"]
+    assert message in str(error.value.errors["v"])
 
 
 async def test_what_is_optional_may_be_missing(volumes):

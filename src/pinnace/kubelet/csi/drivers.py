@@ -47,6 +47,7 @@ class CsiDrivers:
         self._using: Counter[str] = Counter()
         self._moved = asyncio.Event()  # set, and made anew, when the node's object changes
         self.locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by volume, for staging
+        self.not_while_mounted: set[str] = set()  # volumes whose drivers cannot grow them as long as they are in use
 
     # Drivers.
 
@@ -85,6 +86,12 @@ class CsiDrivers:
 
     def get(self, name: str) -> Driver | None:
         return self._drivers.get(name)
+
+    async def close(self) -> None:
+        """End the connections to all drivers; what they have mounted stays."""
+        drivers, self._drivers = self._drivers, {}
+        for driver in drivers.values():
+            await driver.close()
 
     async def _tell_node(self, patch_of: Callable[[Obj], Obj | None]) -> None:
         patch = patch_of(await self._client.get(NODES, self.node_name))
@@ -129,6 +136,7 @@ class CsiDrivers:
 
     def release(self, volume: str) -> None:
         """No pod has the volume any more, and it is unmounted."""
+        self.not_while_mounted.discard(volume)
         if self._using.pop(volume, None) is not None:
             self._changed()
 

@@ -39,7 +39,7 @@ from pinnace.kubelet.sync.compute import Actions, Kill, compute_actions
 from pinnace.kubelet.sync.killing import kill_container, kill_pod, remove_pod
 from pinnace.kubelet.sync.starting import RETRY, SandboxError, Starter, Stopped, create_sandbox, unless
 from pinnace.kubelet.topology.errors import ManagerError, RefusedError
-from pinnace.kubelet.volumes import csi
+from pinnace.kubelet.volumes import csi_published
 from pinnace.kubelet.volumes.context import VolumeError
 from pinnace.kubelet.volumes.pod_volumes import MountErrors, set_up_all, tear_down, unmount_volumes
 from pinnace.machinery.errors import ApiError
@@ -404,9 +404,7 @@ class PodWorker:
         return self._volumes
 
     def _mount_failed(self, errors: MountErrors) -> float:
-        for name, text in errors.errors.items():
-            message = f'MountVolume.SetUp failed for volume "{name}" : {text}'
-            self._node.tell(self.pod, "Warning", "FailedMount", message)
+        self._tell_of_volumes(errors)
         delay = self._mount_retry
         self._mount_retry = min(2 * delay, _LAST_MOUNT_RETRY)
         return delay
@@ -420,13 +418,15 @@ class PodWorker:
         context = self._node.volume_context(self.pod)
         self._volumes_at = time.monotonic()
         try:
-            found = await unless(self._stopping, set_up_all(context, only_changing=self._volumes is not None))
+            found = await unless(self._stopping, set_up_all(context, again=self._volumes is not None))
         except MountErrors as errors:
-            for name, text in errors.errors.items():
-                message = f'MountVolume.SetUp failed for volume "{name}" : {text}'
-                self._node.tell(self.pod, "Warning", "FailedMount", message)
+            self._tell_of_volumes(errors)
         else:
             self._volumes = {**(self._volumes or {}), **found}
+
+    def _tell_of_volumes(self, errors: MountErrors) -> None:
+        for reason, message in errors.events():
+            self._node.tell(self.pod, "Warning", reason, message)
 
     # Terminating and what comes after.
 
@@ -464,7 +464,7 @@ class PodWorker:
             self._show()
         deleting = is_deleting(self.pod) or self.gone
         if not deleting:
-            await csi.tear_down(node.csi, node.options.pods_dir, self.uid)
+            await csi_published.tear_down(node.csi, node.options.pods_dir, self.uid)
             unmount_volumes(node.options.pods_dir, self.pod)
             return None
         if not self.gone and not is_static(self.pod):
@@ -472,7 +472,7 @@ class PodWorker:
         await remove_pod(node, self.uid)
         if node.cgroups is not None:
             node.cgroups.remove_if_empty(cgroup_parent(self.pod, node.options.cgroup_root))
-        await csi.tear_down(node.csi, node.options.pods_dir, self.uid)
+        await csi_published.tear_down(node.csi, node.options.pods_dir, self.uid)
         tear_down(node.options.pods_dir, self.uid)
         _remove_logs(log_directory(node.options.pod_logs_dir, self.pod))
         node.puller.forget(self.uid)

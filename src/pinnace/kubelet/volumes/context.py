@@ -19,7 +19,24 @@ from pinnace.machinery.meta import Obj, uid_of
 
 
 class VolumeError(Exception):
-    """The volume cannot be made ready now."""
+    """The volume cannot be made ready now; `operation` says what failed, `volume` its name if not the pod's."""
+
+    def __init__(self, why: str, *, operation: str = "MountVolume.SetUp failed", volume: str = "") -> None:
+        super().__init__(why)
+        self.operation = operation
+        self.volume = volume
+
+    def event(self, name: str) -> tuple[str, str]:
+        """Reason and message of the event that tells it of the volume that the pod calls `name`."""
+        reason = _REASONS.get(self.operation.partition(".")[0], "FailedMount")
+        return reason, f'{self.operation} for volume "{self.volume or name}" : {self}'
+
+
+class UnprocessedError(VolumeError):
+    """What the volume is cannot be found out now."""
+
+
+_REASONS = {"MapVolume": "FailedMapVolume", "NodeExpandVolume": "VolumeResizeFailed"}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,6 +52,8 @@ class VolumeContext:
     certificates: PodCertificates
     client: Client
     csi: CsiDrivers
+    node: Callable[[], Obj | None] = lambda: None  # this node, as the API has it
+    tell: Callable[[Obj, str, str, str], None] = lambda *_: None  # an event: of what, its type, reason and message
 
     def directory(self, plugin: str, name: str) -> Path:
         """`<pods>/<uid>/volumes/kubernetes.io~<plugin>/<name>`."""

@@ -13,6 +13,7 @@ from pinnace.cri.api import Device, Image, ImageSpec, Mount
 from pinnace.cri.trees import remove
 from pinnace.kubelet.containers.env import ConfigError, expand, referred
 from pinnace.kubelet.containers.runtime_config import propagation
+from pinnace.kubelet.pods import all_containers
 from pinnace.kubelet.volumes import (
     config_map,
     csi,
@@ -23,10 +24,10 @@ from pinnace.kubelet.volumes import (
     projected,
     secret,
 )
-from pinnace.kubelet.volumes.context import SetUp, VolumeContext, VolumeError
+from pinnace.kubelet.volumes.context import SetUp, UnprocessedError, VolumeContext, VolumeError
 from pinnace.kubelet.volumes.mounts import unmount_below
 from pinnace.kubelet.volumes.subpath import prepare
-from pinnace.machinery.meta import Obj, uid_of
+from pinnace.machinery.meta import Obj, get_in, uid_of
 
 KINDS: dict[str, SetUp] = {
     "emptyDir": empty_dir.set_up,
@@ -41,14 +42,27 @@ KINDS: dict[str, SetUp] = {
 }
 CHANGING = ("configMap", "secret", "downwardAPI", "projected")
 """Volumes whose contents follow objects of the API."""
+LOOKED_AFTER = (*CHANGING, "persistentVolumeClaim", "ephemeral", "csi")
+"""Volumes that may need something as long as their pod runs: they grow, or their drivers want to be asked again."""
 
 
 class MountErrors(Exception):
     """Some volumes cannot be made ready: by name, why."""
 
-    def __init__(self, errors: Mapping[str, str]) -> None:
-        super().__init__("; ".join(errors.values()))
+    def __init__(self, errors: Mapping[str, VolumeError]) -> None:
+        super().__init__("; ".join(map(str, errors.values())))
         self.errors = errors
+
+    def events(self) -> list[tuple[str, str]]:
+        """Reasons and messages of the events that tell of them."""
+        unknown = {name: error for name, error in self.errors.items() if isinstance(error, UnprocessedError)}
+        found = [error.event(name) for name, error in self.errors.items() if name not in unknown]
+        if unknown:
+            left, lost = " ".join(self.errors), " ".join(unknown)
+            why = "; ".join(dict.fromkeys(map(str, unknown.values())))
+            text = f"unmounted volumes=[{left}], unattached volumes=[], failed to process volumes=[{lost}]: {why}"
+            found.append(("FailedMount", f"Unable to attach or mount volumes: {text}"))
+        return found
 
 
 def kind_of(volume: Obj) -> str:
@@ -56,26 +70,40 @@ def kind_of(volume: Obj) -> str:
     return next((kind for kind in volume if kind != "name" and volume[kind] is not None), "emptyDir")
 
 
-async def set_up_all(context: VolumeContext, *, only_changing: bool = False) -> dict[str, Path]:
-    """Every volume of the pod by name. Raises MountErrors."""
+async def set_up_all(context: VolumeContext, *, again: bool = False) -> dict[str, Path]:
+    """The volumes that the pod's containers use, by name; `again`: those to be looked after. Raises MountErrors."""
+    used = used_volumes(context.pod)
     volumes = [
         volume
         for volume in context.pod["spec"].get("volumes") or ()
-        if kind_of(volume) != "image" and (not only_changing or kind_of(volume) in CHANGING)
+        if volume["name"] in used and kind_of(volume) != "image" and (not again or kind_of(volume) in LOOKED_AFTER)
     ]
     results = await asyncio.gather(*(_one(context, volume) for volume in volumes), return_exceptions=True)
     ready: dict[str, Path] = {}
-    errors: dict[str, str] = {}
+    errors: dict[str, VolumeError] = {}
     for volume, result in zip(volumes, results, strict=True):
         if isinstance(result, Path):
             ready[volume["name"]] = result
         elif isinstance(result, VolumeError):
-            errors[volume["name"]] = str(result)
+            errors[volume["name"]] = result
         else:
             raise result
     if errors:
         raise MountErrors(errors)
     return ready
+
+
+def used_volumes(pod: Obj) -> set[str]:
+    """The names of the volumes that some container mounts, has as a device or takes its environment from."""
+    return {
+        name
+        for container in all_containers(pod)
+        for name in (
+            *(one["name"] for one in container.get("volumeMounts") or ()),
+            *(one["name"] for one in container.get("volumeDevices") or ()),
+            *(get_in(one, "valueFrom", "fileKeyRef", "volumeName") for one in container.get("env") or ()),
+        )
+    }
 
 
 async def _one(context: VolumeContext, volume: Obj) -> Path:

@@ -1,0 +1,64 @@
+"""`local` volumes: a directory, a disk with a file system or a bare disk of this node.
+
+Specified by https://kubernetes.io/docs/concepts/storage/volumes/#local.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from pathlib import Path
+
+from pinnace.kubelet.volumes.context import VolumeContext, VolumeError
+from pinnace.kubelet.volumes.mounts import bind, mounted_below
+from pinnace.kubelet.volumes.ownership import give_to_group
+from pinnace.machinery.meta import Obj, get_in, name_of
+
+PLUGIN = "local-volume"
+
+
+async def set_up(context: VolumeContext, volume: Obj, persistent: Obj) -> Path:
+    """The volume where the pod has it: mounted into its own directory, or the disk itself."""
+    path = Path(persistent["spec"]["local"]["path"])
+    try:
+        kind = path.stat().st_mode
+    except OSError as error:
+        why = f'path "{path}" does not exist'
+        raise VolumeError(why, operation="MountVolume.NewMounter initialization failed") from error
+    if persistent["spec"].get("volumeMode") == "Block":
+        return path
+    if not stat.S_ISDIR(kind):
+        raise VolumeError("only directory and block device are supported", operation="MountVolume.MountDevice failed")
+    read_only = bool((volume.get("persistentVolumeClaim") or {}).get("readOnly"))
+    return await _bind(context, path, persistent, read_only=read_only)
+
+
+async def _bind(context: VolumeContext, path: Path, persistent: Obj, *, read_only: bool) -> Path:
+    target = context.directory(PLUGIN, name_of(persistent))
+    if mounted_below(target):
+        return target
+    try:
+        target.mkdir(parents=True, exist_ok=True, mode=0o750)
+        others = [point for point in _mounts_of(path, context.pods_dir) if point != target]
+        group = context.fs_group
+        owner = path.stat().st_gid
+        if group is not None and others and owner != group:
+            text = f"The requested fsGroup is {group}, but the volume {name_of(persistent)} has GID {owner}."
+            context.tell(context.pod, "Warning", "AlreadyMountedVolume", f"{text} The volume may not be shareable.")
+        bind(str(path), target)
+        if group is not None and not read_only and not others:
+            policy = get_in(context.pod, "spec", "securityContext", "fsGroupChangePolicy")
+            await asyncio.to_thread(give_to_group, target, group, only_on_mismatch=policy == "OnRootMismatch")
+    except OSError as error:
+        raise VolumeError(str(error)) from error
+    return target
+
+
+def _mounts_of(path: Path, pods_dir: Path) -> list[Path]:
+    """Where pods have the directory already."""
+    found = path.stat()
+    return [
+        point
+        for point in mounted_below(pods_dir)
+        if (at := point.stat()).st_dev == found.st_dev and at.st_ino == found.st_ino
+    ]
