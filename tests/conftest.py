@@ -6,6 +6,11 @@ import os
 import shutil
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How fast a machine is that runs other things beside is no fault of what is tested.
+settings.register_profile("pinnace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("pinnace")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -33,6 +33,7 @@ from pinnace.cli.versions import feature_gates_option, read_features, version_op
 
 if TYPE_CHECKING:
     from pinnace.kubelet.options import KubeletOptions
+    from pinnace.machinery.features import FeatureGates
 
 _PORT = click.IntRange(1, 65535)
 
@@ -114,6 +115,12 @@ _FLAGS = {
     type=click.Choice(["cgroupfs", "systemd"]),
     help="Who makes cgroups, where the container runtime does not say it.  [default: cgroupfs]",
 )
+@click.option(
+    "--image-credential-provider-config",
+    type=click.Path(path_type=Path),
+    help="Which plugins know credentials of registries: a CredentialProviderConfig, or a directory of them.",
+)
+@click.option("--image-credential-provider-bin-dir", type=DIRECTORY, help="Directory of these plugins' programs.")
 @more_options
 @engine_flags
 @feature_gates_option
@@ -127,6 +134,7 @@ def command(verbosity: int, **flags: Any) -> None:
     features = read_features(flags, NEWEST, configured.pop("feature_gates", None))
     bootstrapping = kubelet_credentials.is_needed(flags)
     api = None if bootstrapping else connection(flags["kubeconfig"])
+    configured |= _credential_providers(flags, features)
     options = _options(flags, {**configured, "feature_gates": features.chosen, "flags": told_flags()})
 
     async def start() -> Coroutine[Any, Any, None]:
@@ -188,6 +196,21 @@ def _configuration(file: Path | None, drop_ins: Path | None) -> tuple[dict[str, 
         return read(document)
     except (ConfigurationError, yaml.YamlError, OSError) as error:
         raise click.BadParameter(f"{given}: {error}", param_hint="--config") from None
+
+
+def _credential_providers(flags: dict[str, Any], features: FeatureGates) -> dict[str, Any]:
+    """The plugins that know credentials of registries. Ends the program where they cannot be."""
+    path, programs = flags["image_credential_provider_config"], flags["image_credential_provider_bin_dir"]
+    if path is None and programs is None:
+        return {}
+    from pinnace.kubelet.images.provider_config import GATE, load
+    from pinnace.machinery.configuration import ConfigurationError
+
+    try:
+        found = load(path, programs, tokens=features.enabled(GATE))
+    except ConfigurationError as error:
+        raise click.ClickException(f"Failed to register CRI auth plugins: {error}") from None
+    return {"credential_providers": found, "credential_provider_dir": programs.absolute()}
 
 
 def _node_ips(given: list[str]) -> list[str]:

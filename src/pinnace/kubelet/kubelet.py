@@ -29,8 +29,8 @@ from pinnace.kubelet.devices.gate import Gate, Server
 from pinnace.kubelet.devices.manager import DeviceManager
 from pinnace.kubelet.eviction.surroundings import ImageDisk, make_manager
 from pinnace.kubelet.housekeeping import keep_house
+from pinnace.kubelet.images import configured as pulling
 from pinnace.kubelet.images.gc import ImageCollector, ImageGCPolicy
-from pinnace.kubelet.images.manager import ImagePuller
 from pinnace.kubelet.logs.rotation import keep_rotated
 from pinnace.kubelet.node.lease import NodeLease
 from pinnace.kubelet.node.shutdown import NodeShutdown
@@ -117,7 +117,12 @@ class Kubelet:
         self.auth = ServerAuth(client, options)
         self.image_disk = ImageDisk(images, options.root_dir)
         self._images = ImageCollector(
-            images, image_gc_policy(options), self._used_images, self.image_disk.read, self.node_status.tell
+            images,
+            image_gc_policy(options),
+            self._used_images,
+            self.image_disk.read,
+            self.node_status.tell,
+            forget=self.node.puller.forget_images,
         )
         self.eviction = make_manager(
             self.node, self.workers, self.usages, self.image_disk, self._images, self.node_status
@@ -141,6 +146,7 @@ class Kubelet:
         """What all workers share; it calls back to workers, which are made after it."""
         options = self.options
         events = EventRecorder(client, "kubelet", options.node_name)
+        tokens = Tokens(client, utc_now)
 
         def poke(uid: str) -> None:
             self.workers.poke(uid)
@@ -158,13 +164,13 @@ class Kubelet:
             options=options,
             client=client,
             runtime=runtime,
-            puller=ImagePuller(images, parallel=options.max_parallel_image_pulls),
+            puller=pulling.make(options, client, images, tokens),
             cache=cache,
             probes=Probes(runtime, tell_part, poke),
             events=events,
             statuses=StatusWriter(client, lambda pod: api_object(self._pods, pod)),
             objects=ObjectFetcher(client, mounted_changed),
-            tokens=Tokens(client, utc_now),
+            tokens=tokens,
             certificates=PodCertificates(client, self.node_object, tell, mounted_changed, utc_now),
             services=self._services.store.list,
             node_object=self.node_object,
@@ -305,6 +311,7 @@ class Kubelet:
             if await self._pleg.relist_once():
                 try:
                     await self._learn_from_runtime()
+                    await self.node.puller.recover()
                     return
                 except CriError as error:
                     _log.warning("runtime does not answer", error=str(error))

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pinnace.kubelet.eviction.thresholds import DEFAULT_HARD
+from pinnace.kubelet.images.provider_config import Provider
+from pinnace.kubelet.images.verification import PRELOADED
 from pinnace.kubelet.pods import amount_of
 from pinnace.machinery.features import FeatureGates
 from pinnace.machinery.meta import Obj
@@ -85,6 +87,10 @@ class KubeletOptions:
     cgroup_driver: str = "cgroupfs"  # or systemd; what the runtime says wins
     container_runtime: str = "pinnace"  # the scheme of containerID; what the runtime says wins
     max_parallel_image_pulls: int = 5
+    credential_providers: Sequence[Provider] = ()  # plugins that know credentials of registries
+    credential_provider_dir: Path | None = None  # where their programs are
+    image_verification_policy: str = PRELOADED  # which images need no proof that a pod may use them
+    image_verification_allowlist: Sequence[str] = ()
     max_parallel_starts: int = 8  # pods whose containers are being started at the same time
     container_log_max_size: int = 10 * 1024 * 1024
     container_log_max_files: int = 5

@@ -135,6 +135,40 @@ def test_defaults_of_evictions_are_kept_where_that_is_asked():
             {"evictionSoft": {"memory.available": "1Gi"}},
             "grace period must be specified for the soft eviction threshold memory.available",
         ),
+        (
+            {"imagePullCredentialsVerificationPolicy": "Sometimes"},
+            (
+                'option "Sometimes" specified for imagePullCredentialsVerificationPolicy. Valid options are '
+                '"NeverVerify", "NeverVerifyPreloadedImages", "NeverVerifyAllowlistedImages" or "AlwaysVerify"'
+            ),
+        ),
+        (
+            {"preloadedImagesVerificationAllowlist": ["a"]},
+            (
+                "can't set `preloadedImagesVerificationAllowlist` if `imagePullCredentialsVertificationPolicy` is not "
+                '"NeverVerifyAllowlistedImages"'
+            ),
+        ),
+        (
+            {
+                "imagePullCredentialsVerificationPolicy": "NeverVerifyAllowlistedImages",
+                "preloadedImagesVerificationAllowlist": ["reg.example/*", "a:1"],
+            },
+            (
+                "invalid image pattern in `preloadedImagesVerificationAllowlist`: neither tag nor digest is accepted "
+                "in an image reference: a:1"
+            ),
+        ),
+        (
+            {
+                "imagePullCredentialsVerificationPolicy": "NeverVerify",
+                "featureGates": {"KubeletEnsureSecretPulledImages": False},
+            },
+            (
+                "`imagePullCredentialsVerificationPolicy` must not be set if KubeletEnsureSecretPulledImages "
+                "feature gate is not enabled"
+            ),
+        ),
         ({"podLogsDir": "logs"}, 'pod logs path "logs" must be absolute path'),
     ],
 )

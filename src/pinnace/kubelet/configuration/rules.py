@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pinnace.kubelet.eviction.thresholds import parse_thresholds
+from pinnace.kubelet.images.verification import ALLOWLISTED, POLICIES, PRELOADED, pattern_problem
+from pinnace.kubelet.images.verification import GATE as IMAGE_PROOF
 from pinnace.machinery.duration import parse_duration
 from pinnace.machinery.meta import Obj, get_in
 
@@ -110,6 +112,26 @@ def _images(document: Obj) -> Iterator[str]:
         )
 
 
+def _image_proof(document: Obj) -> Iterator[str]:
+    field, listed = "imagePullCredentialsVerificationPolicy", document.get("preloadedImagesVerificationAllowlist") or ()
+    if not get_in(document, "featureGates", IMAGE_PROOF, default=True):
+        for name in (field, "preloadedImagesVerificationAllowlist"):
+            if document.get(name):
+                yield f"`{name}` must not be set if {IMAGE_PROOF} feature gate is not enabled"
+        return
+    policy = document.get(field) or PRELOADED
+    if policy not in POLICIES:
+        valid = ", ".join(f'"{one}"' for one in POLICIES[:-1]) + f' or "{POLICIES[-1]}"'
+        yield f'option "{policy}" specified for {field}. Valid options are {valid}'
+    if listed and policy != ALLOWLISTED:
+        only = f'`imagePullCredentialsVertificationPolicy` is not "{ALLOWLISTED}"'
+        yield f"can't set `preloadedImagesVerificationAllowlist` if {only}"
+        return
+    why = next(filter(None, map(pattern_problem, listed)), "")
+    if why:
+        yield f"invalid image pattern in `preloadedImagesVerificationAllowlist`: {why}"
+
+
 def _allocatable(document: Obj) -> Iterator[str]:
     enforced = document.get("enforceNodeAllocatable")
     names: list[str] = ["pods"] if enforced is None else enforced
@@ -194,6 +216,7 @@ _RULES: tuple[Callable[[Obj], Iterator[str]], ...] = (
     _numbers,
     _choices,
     _images,
+    _image_proof,
     _allocatable,
     _shutdown,
     _containers,

@@ -19,6 +19,7 @@ from pinnace.kubelet.eviction.observations import FileSystem
 
 _log = structlog.get_logger()
 
+_NO_LIST = "cannot list images"
 PERIOD = 300.0  # seconds between two collections
 
 Tell = Callable[[str, str, str], None]
@@ -104,7 +105,10 @@ class ImageCollector:
         disk: Callable[[], FileSystem | None],
         tell: Tell,
         clock: Callable[[], float] = time.time,
+        forget: Callable[[Collection[str], float], None] | None = None,
     ) -> None:
+        """`forget` is told which images are left, and when they were looked at."""
+        self._forget = forget
         self._images = images
         self._policy = policy
         self._used = used
@@ -125,7 +129,10 @@ class ImageCollector:
 
     async def collect(self) -> None:
         """Remove what the thresholds ask for, and what is too old; what fails twice in a row is told."""
+        began = self._clock()
         error = await self._collect()
+        if self._forget is not None and error != _NO_LIST:
+            self._forget(self._known.records.keys(), began)
         if error:
             _log.warning("image garbage collection failed", error=error)
             if self._failed:
@@ -135,7 +142,7 @@ class ImageCollector:
     async def _collect(self) -> str:
         now = await self._look()
         if now is None:
-            return "cannot list images"
+            return _NO_LIST
         await self._remove(self._known.too_old(now, self._policy.max_age))
         disk = self._disk()
         if disk is None:

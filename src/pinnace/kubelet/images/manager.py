@@ -6,27 +6,36 @@ Relies on the CRI's ImageService. Specified by https://kubernetes.io/docs/concep
 from __future__ import annotations
 
 import asyncio
-import base64
-import fnmatch
-import re
 import time
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
-import orjson
 import structlog
 
 from pinnace.cri.api import AuthConfig, CriError, Image, ImageService, ImageSpec
 from pinnace.kubelet.go_words import duration, rpc_error
+from pinnace.kubelet.images.keyring import Credential, Known, lookup, merged, of_secrets
+from pinnace.kubelet.images.pull_records import PullRecords
+from pinnace.kubelet.images.references import default_policy, repository, valid_reference, with_tag
+from pinnace.kubelet.images.verification import Policy, proven
 from pinnace.kubelet.sync.backoff import Backoff
-from pinnace.machinery.meta import Obj, name_of, uid_of
+from pinnace.machinery.meta import Obj, uid_of
 
 _log = structlog.get_logger()
 
 Tell = Callable[[str, str, str], None]
 """`(type, reason, message)`: an event about the container."""
+AskPlugins = Callable[[Obj, str], Awaitable[list[Known]]]
+"""What plugins know for a pod and a repository."""
 
-DEFAULT_REGISTRY = "index.docker.io"
+# What a runtime's error begins with where it says more than that the pull failed.
+_REASONS = {
+    "RegistryUnavailable": "the registry is unavailable",
+    "SignatureValidationFailed": "the signature validation failed",
+}
+PULL_FAILURES = ("ErrImagePull", *_REASONS)
+"""Waiting reasons of a pull that was tried just now."""
 
 
 class ImageError(Exception):
@@ -38,102 +47,54 @@ class ImageError(Exception):
         self.message = message
 
 
-def default_policy(image: str) -> str:
-    """`Always` for a `latest` or missing tag, else `IfNotPresent`."""
-    if "@" in image:
-        return "IfNotPresent"
-    tag = image.rpartition("/")[2].partition(":")[2]
-    return "Always" if tag in ("", "latest") else "IfNotPresent"
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What a pull brought, in how many seconds, and by which credential; None where none was needed."""
+
+    image: Image
+    seconds: float
+    credential: Credential | None
 
 
-def valid_reference(image: str) -> bool:
-    """Whether a reference has the shape that every registry accepts."""
-    part = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-    host = (
-        r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9a-fA-F:]+\])"
-    )
-    pattern = (
-        rf"(?:{host}(?::\d+)?/)?{part}(?:/{part})*(?::\w[\w.-]{{0,127}})?(?:@[A-Za-z][\w.+-]*:[0-9a-fA-F]{{32,}})?"
-    )
-    return re.fullmatch(pattern, image) is not None or re.fullmatch(r"(?:sha256:)?[0-9a-f]{64}", image) is not None
+class PullError(Exception):
+    """No credential brought the image; the text is what each said."""
 
 
-def with_tag(image: str) -> str:
-    """The reference with the tag `latest` where it has neither tag nor digest."""
-    if "@" in image or ":" in image.rpartition("/")[2]:
-        return image
-    return f"{image}:latest"
-
-
-# Credentials.
-
-
-def credentials(secrets: Iterable[Obj]) -> dict[str, AuthConfig]:
-    """Registry (host and path, perhaps with wildcards) to credentials, from pull secrets."""
-    found: dict[str, AuthConfig] = {}
-    for secret in secrets:
-        data = secret.get("data") or {}
-        try:
-            if ".dockerconfigjson" in data:
-                entries = orjson.loads(base64.b64decode(data[".dockerconfigjson"])).get("auths") or {}
-            elif ".dockercfg" in data:
-                entries = orjson.loads(base64.b64decode(data[".dockercfg"]))
-            else:
-                continue
-            for registry, entry in entries.items():
-                found.setdefault(_registry_key(registry), _auth(entry, registry))
-        except (ValueError, AttributeError, TypeError):
-            _log.warning("pull secret cannot be read", secret=name_of(secret))
-    return found
-
-
-def _registry_key(registry: str) -> str:
-    bare = registry.removeprefix("https://").removeprefix("http://").rstrip("/")
-    return bare.removesuffix("/v1").removesuffix("/v2")
-
-
-def _auth(entry: dict[str, Any], registry: str) -> AuthConfig:
-    username, password = entry.get("username") or "", entry.get("password") or ""
-    if entry.get("auth"):
-        username, _, password = base64.b64decode(entry["auth"]).decode().rstrip("\0").partition(":")
-    return AuthConfig(
-        username=username,
-        password=password,
-        server_address=registry,
-        identity_token=entry.get("identitytoken") or "",
-        registry_token=entry.get("registrytoken") or "",
-    )
-
-
-def credentials_for(image: str, known: dict[str, AuthConfig]) -> list[AuthConfig]:
-    """Those that fit an image, the most specific first."""
-    first, slash, rest = image.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost"):
-        host, path = first, rest
-    else:
-        host, path = DEFAULT_REGISTRY, image if slash else f"library/{image}"
-    if host == "docker.io":
-        host = DEFAULT_REGISTRY
-    fitting = []
-    for registry in sorted(known, reverse=True):
-        wanted, _, prefix = registry.partition("/")
-        if wanted in ("docker.io", "registry-1.docker.io"):
-            wanted = DEFAULT_REGISTRY
-        if fnmatch.fnmatch(host, wanted) and path.startswith(prefix):
-            fitting.append(known[registry])
-    return fitting
+async def no_plugins(_pod: Obj, _repository: str) -> list[Known]:
+    """Of a node that has none."""
+    return []
 
 
 class ImagePuller:
-    """One node's pulls: at most `parallel` at a time, equal ones shared."""
+    """One node's pulls: at most `parallel` at a time, equal ones shared.
 
-    def __init__(self, images: ImageService, *, parallel: int = 5, clock: Callable[[], float] = time.monotonic) -> None:
+    With `records`, a pod shows what an image that is there was pulled with before it uses it, where `policy` asks that.
+    """
+
+    def __init__(
+        self,
+        images: ImageService,
+        *,
+        parallel: int = 5,
+        clock: Callable[[], float] = time.monotonic,
+        plugins: AskPlugins = no_plugins,
+        records: PullRecords | None = None,
+        policy: Policy | None = None,
+    ) -> None:
         self._images = images
         self._backoff = Backoff(clock)
         self._clock = clock
+        self._plugins = plugins
+        self._records = records
+        self._policy = policy or Policy()
         self._slots = asyncio.Semaphore(parallel)
-        self._running: dict[tuple[str, str], asyncio.Task[tuple[Image, float]]] = {}
+        self._running: dict[tuple[str, str], asyncio.Task[Pulled]] = {}
         self._errors: dict[str, str] = {}  # back-off key -> what the last pull said
+
+    async def recover(self) -> None:
+        """Take up what a kubelet before this one wrote down. Raises CriError."""
+        if self._records is not None:
+            self._records.recover(await self._images.list_images())
 
     async def ensure(self, pod: Obj, container: Obj, secrets: list[Obj], tell: Tell) -> Image:
         """The image of a container, pulled if the policy says so. Raises ImageError."""
@@ -151,12 +112,9 @@ class ImagePuller:
             message = f'Failed to inspect image "{image}": {rpc_error(error)}'
             tell("Warning", "InspectFailed", message)
             raise ImageError("ImageInspectError", message) from error
-        if present is not None and policy != "Always":
-            tell(
-                "Normal",
-                "Pulled",
-                f'Container image "{image}" already present on machine and can be accessed by the pod',
-            )
+        if present is not None and policy != "Always" and await self._may_use(pod, reference, present, secrets):
+            accessible = "" if self._records is None else " and can be accessed by the pod"
+            tell("Normal", "Pulled", f'Container image "{image}" already present on machine{accessible}')
             return present
         if policy == "Never":
             message = f'Container image "{image}" is not present with pull policy of Never'
@@ -164,29 +122,61 @@ class ImagePuller:
             raise ImageError("ErrImageNeverPull", message)
         return await self._pull(pod, image, reference, secrets, tell)
 
+    async def _may_use(self, pod: Obj, reference: str, present: Image, secrets: list[Obj]) -> bool:
+        """Whether a pod may use an image without asking its registry."""
+        if self._records is None:
+            return True
+        try:
+            record = self._records.get(present.id)
+        except ValueError as error:
+            _log.warning("unable to access cache records about image pulls", error=str(error))
+            return False
+        pulled_here = record is not None or self._records.is_being_pulled(reference)
+        if self._policy.exempts(reference, pulled_here=pulled_here):
+            return True
+        open_to_all, _ = proven(record, reference, ())
+        if record is None or open_to_all:
+            return open_to_all
+        may, learned = proven(record, reference, await self._credentials(pod, reference, secrets))
+        if learned is not None:
+            self._note(lambda records: records.learn(reference, present.id, learned))
+        return may
+
+    def _note(self, write: Callable[[PullRecords], None]) -> None:
+        if self._records is not None:
+            try:
+                write(self._records)
+            except (OSError, ValueError) as error:
+                _log.warning("cannot write down an image pull", error=str(error))
+
+    async def _credentials(self, pod: Obj, reference: str, secrets: list[Obj]) -> list[Credential]:
+        """What the pod's secrets and the node's plugins have for an image."""
+        wanted = repository(reference)
+        return lookup(wanted, merged([of_secrets(secrets), *await self._plugins(pod, wanted)]))
+
     async def _pull(self, pod: Obj, image: str, reference: str, secrets: list[Obj], tell: Tell) -> Image:
         key = f"{uid_of(pod)}_{image}"
         if self.remaining(pod, image) > 0:
             message = f'Back-off pulling image "{image}"'
             tell("Normal", "BackOff", message)
             last = self._errors.get(key)
-            raise ImageError("ImagePullBackOff", f"{message}: ErrImagePull: {last}" if last else message)
+            raise ImageError("ImagePullBackOff", f"{message}: {last}" if last else message)
         tell("Normal", "Pulling", f'Pulling image "{image}"')
         began = self._clock()
         try:
-            found, seconds = await self._shared_pull(reference, credentials_for(reference, credentials(secrets)))
-        except CriError as error:
-            text = rpc_error(error)
-            tell("Warning", "Failed", f'Failed to pull image "{image}": {text}')
+            found = await self._shared_pull(reference, await self._credentials(pod, reference, secrets))
+        except PullError as error:
+            tell("Warning", "Failed", f'Failed to pull image "{image}": {error}')
             self._backoff.next(key)
-            self._errors[key] = text
-            raise ImageError("ErrImagePull", text) from error
+            reason, text = _why(image, str(error))
+            self._errors[key] = f"{reason}: {text}"
+            raise ImageError(reason, text) from error
         self._backoff.reset(key)
         self._errors.pop(key, None)
-        took, waited = duration(seconds, 3), duration(self._clock() - began, 3)
+        took, waited = duration(found.seconds, 3), duration(self._clock() - began, 3)
         pulled = f'Successfully pulled image "{image}" in {took} ({waited} including waiting).'
-        tell("Normal", "Pulled", f"{pulled} Image size: {found.size} bytes.")
-        return found
+        tell("Normal", "Pulled", f"{pulled} Image size: {found.image.size} bytes.")
+        return found.image
 
     def remaining(self, pod: Obj, image: str) -> float:
         """Seconds until the image may be pulled again for the pod."""
@@ -202,31 +192,56 @@ class ImagePuller:
         for key in [key for key in self._errors if key.startswith(f"{pod_uid}_")]:
             del self._errors[key]
 
-    async def _shared_pull(self, reference: str, auths: list[AuthConfig]) -> tuple[Image, float]:
-        who = (reference, repr([(auth.username, auth.server_address) for auth in auths]))
+    def forget_images(self, left: Collection[str], looked_at: float) -> None:
+        """Images other than these are gone, as of a moment in seconds since 1970."""
+        self._note(lambda records: records.keep_only(left, datetime.fromtimestamp(looked_at, UTC)))
+
+    async def _shared_pull(self, reference: str, credentials: list[Credential]) -> Pulled:
+        who = (reference, repr([(one.owner, one.hash) for one in credentials]))
         task = self._running.get(who)
         if task is None:
-            task = asyncio.create_task(self._pull_now(reference, auths), name=f"pull {reference}")
+            task = asyncio.create_task(self._recorded_pull(reference, credentials), name=f"pull {reference}")
             self._running[who] = task
             task.add_done_callback(lambda _: self._running.pop(who, None))
         return await asyncio.shield(task)
 
-    async def _pull_now(self, reference: str, auths: list[AuthConfig]) -> tuple[Image, float]:
+    async def _recorded_pull(self, reference: str, credentials: list[Credential]) -> Pulled:
+        self._note(lambda records: records.begin(reference))
+        try:
+            found = await self._pull_now(reference, credentials)
+        except BaseException:
+            self._note(lambda records: records.fail(reference))
+            raise
+        self._note(lambda records: records.succeed(reference, found.image.id, found.credential))
+        return found
+
+    async def _pull_now(self, reference: str, credentials: list[Credential]) -> Pulled:
+        """Try one credential after the other. Raises PullError."""
         async with self._slots:
             began = self._clock()
-            spec = ImageSpec(image=reference)
-            error: CriError | None = None
-            attempts: list[AuthConfig | None] = [*auths] or [None]
-            for auth in attempts:
+            said: list[str] = []
+            attempts: list[Credential | None] = [*credentials] or [None]
+            for credential in attempts:
                 try:
-                    identity = await self._images.pull_image(spec, auth)
-                    break
+                    image = await self._fetch(reference, credential.auth if credential is not None else None)
+                    return Pulled(image, self._clock() - began, credential)
                 except CriError as failure:
-                    error = error or failure
-            else:
-                assert error is not None
-                raise error
-            found = await self._images.image_status(spec) or await self._images.image_status(ImageSpec(image=identity))
-            if found is None:
-                raise CriError("NOT_FOUND", f'image "{reference}" is gone right after its pull')
-            return found, self._clock() - began
+                    said.append(failure.message if failure.code == "UNKNOWN" else rpc_error(failure))
+            told = list(dict.fromkeys(said))
+            raise PullError(told[0] if len(told) == 1 else f"[{', '.join(told)}]")
+
+    async def _fetch(self, reference: str, auth: AuthConfig | None) -> Image:
+        spec = ImageSpec(image=reference)
+        identity = await self._images.pull_image(spec, auth)
+        found = await self._images.image_status(spec) or await self._images.image_status(ImageSpec(image=identity))
+        if found is None:
+            raise CriError("NOT_FOUND", f'image "{reference}" is gone right after its pull')
+        return found
+
+
+def _why(image: str, said: str) -> tuple[str, str]:
+    """The waiting reason and message of a pull that failed."""
+    for reason, words in _REASONS.items():
+        if said.startswith(reason):
+            return reason, f"image pull failed for {image} because {words}{said.removeprefix(reason)}"
+    return "ErrImagePull", said

@@ -27,7 +27,7 @@ from pinnace.kubelet.containers.runtime_config import (
 from pinnace.kubelet.containers.security import verify_non_root
 from pinnace.kubelet.context import Node
 from pinnace.kubelet.go_words import duration, rpc_error
-from pinnace.kubelet.images.manager import ImageError
+from pinnace.kubelet.images.manager import PULL_FAILURES, ImageError
 from pinnace.kubelet.pods import container_hash, described, grace_period, log_directory
 from pinnace.kubelet.resources.cgroups import pod_resources
 from pinnace.kubelet.runtime.status import container_name, restart_count
@@ -165,7 +165,7 @@ class Starter:
         except ImageError as error:
             self.waiting[name] = Waiting(error.reason, error.message)
             self._node.tell_container(pod, name, "Warning", "Failed", f"Error: {error.reason}")
-            if error.reason == "ErrImagePull":
+            if error.reason in PULL_FAILURES:
                 return SHOW_BACKOFF
             return self._node.puller.remaining(pod, wanted.get("image") or "") or RETRY
         try:

@@ -1,0 +1,45 @@
+"""Whether a container runs as root where it must not."""
+
+from __future__ import annotations
+
+import pytest
+
+from pinnace.cri.api import Image
+from pinnace.kubelet.containers.env import ConfigError
+from pinnace.kubelet.containers.security import verify_non_root
+from tests.kubelet.pods import pod
+
+UNVERIFIED = 'cannot verify user is non-root (pod: "p_d(u)", container: c0)'
+
+
+@pytest.mark.parametrize(
+    ("context", "image", "message"),
+    [
+        ({}, Image(id="i"), ""),
+        ({"runAsNonRoot": True, "runAsUser": 5}, Image(id="i"), ""),
+        ({"runAsNonRoot": True}, Image(id="i", uid=5), ""),
+        (
+            {"runAsNonRoot": True, "runAsUser": 0},
+            Image(id="i"),
+            """container's runAsUser breaks non-root policy (pod: "p_d(u)", container: c0)""",
+        ),
+        (
+            {"runAsNonRoot": True},
+            Image(id="i", uid=0),
+            'container has runAsNonRoot and image will run as root (pod: "p_d(u)", container: c0)',
+        ),
+        (
+            {"runAsNonRoot": True},
+            Image(id="i", username="www"),
+            f"container has runAsNonRoot and image has non-numeric user (www), {UNVERIFIED}",
+        ),
+    ],
+)
+def test_non_root(context, image, message):
+    wanted = pod(securityContext=context)
+    if not message:
+        verify_non_root(wanted, wanted["spec"]["containers"][0], image)
+        return
+    with pytest.raises(ConfigError) as error:
+        verify_non_root(wanted, wanted["spec"]["containers"][0], image)
+    assert str(error.value) == message
