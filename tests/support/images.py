@@ -7,23 +7,35 @@ import io
 import json
 import subprocess
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 BUSYBOX = Path("/bin/busybox")
 
 
-def busybox_archive(path: Path, *names: str, command: tuple[str, ...] = ("sh",)) -> Path:
-    """Write a docker-archive of a busybox image under the given names (`NAME:TAG`); returns `path`."""
-    layer = _layer()
+def busybox_archive(
+    path: Path,
+    *names: str,
+    command: tuple[str, ...] = ("sh",),
+    entries: Iterable[tarfile.TarInfo | tuple[str, bytes]] = (),
+    **config: Any,
+) -> Path:
+    """Write a docker-archive of a busybox image under the given names (`NAME:TAG`); returns `path`.
+
+    `entries` are more of its layer, files by name and content, the later taking the place of the earlier; `config` is
+    more of its configuration.
+    """
+    layer = _layer(entries)
     diff_id = hashlib.sha256(layer).hexdigest()
-    config = {
+    document = {
         "architecture": "amd64",
         "os": "linux",
         "created": "2024-01-01T00:00:00Z",
-        "config": {"Env": ["PATH=/bin:/usr/bin:/sbin"], "Cmd": list(command), "WorkingDir": "/"},
+        "config": {"Env": ["PATH=/bin:/usr/bin:/sbin"], "Cmd": list(command), "WorkingDir": "/", **config},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{diff_id}"]},
     }
-    config_json = json.dumps(config).encode()
+    config_json = json.dumps(document).encode()
     config_name = hashlib.sha256(config_json).hexdigest() + ".json"
     manifest = [{"Config": config_name, "RepoTags": list(names), "Layers": [f"{diff_id}/layer.tar"]}]
     with tarfile.open(path, "w") as archive:
@@ -36,7 +48,7 @@ def busybox_archive(path: Path, *names: str, command: tuple[str, ...] = ("sh",))
     return path
 
 
-def _layer() -> bytes:
+def _layer(entries: Iterable[tarfile.TarInfo | tuple[str, bytes]]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as layer:
         for directory in ("bin", "etc", "tmp", "proc", "sys", "dev", "root", "var", "usr", "usr/bin"):
@@ -52,7 +64,25 @@ def _layer() -> bytes:
                 link = tarfile.TarInfo(f"bin/{applet}")
                 link.type, link.linkname = tarfile.SYMTYPE, "busybox"
                 layer.addfile(link)
+        for more in entries:
+            if isinstance(more, tarfile.TarInfo):
+                layer.addfile(more)
+            else:
+                _add(layer, *more, 0o755)
     return buffer.getvalue()
+
+
+def link_entry(name: str, target: str, *, hard: bool = False) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.linkname = tarfile.LNKTYPE if hard else tarfile.SYMTYPE, target
+    return entry
+
+
+def node_entry(name: str, kind: bytes, major: int = 0, minor: int = 0) -> tarfile.TarInfo:
+    """A pipe or a device, by tarfile's type of it."""
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.devmajor, entry.devminor, entry.mode = kind, major, minor, 0o666
+    return entry
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes, mode: int) -> None:

@@ -152,10 +152,10 @@ class Node:
     async def sandbox(self, **fields: Any) -> str:
         return await self.engine.run_pod_sandbox(self.sandbox_config(**fields))
 
-    async def create(self, sandbox: str, *command: str, name: str = "c", **fields: Any) -> str:
+    async def create(self, sandbox: str, *command: str, name: str = "c", image: str = IMAGE, **fields: Any) -> str:
         config = ContainerConfig(
             metadata=ContainerMetadata(name=name, attempt=next(self._attempts)),
-            image=ImageSpec(image=IMAGE),
+            image=ImageSpec(image=image),
             command=list(command),
             **{"log_path": f"{sandbox[:12]}-{name}.log", "linux": LinuxContainerConfig(), **fields},
         )

@@ -312,6 +312,9 @@ def _take_over_stdio(stdio: list[int], uid: int, *, terminal: bool) -> None:
             if stat.S_ISFIFO(mode) or terminal:
                 os.fchown(fd, uid, -1)
         os.dup2(fd, number)
+    for fd in stdio:
+        if fd > 2:
+            os.set_inheritable(fd, False)
 
 
 def _make_working_directory(path: str, uid: int, gid: int) -> None:

@@ -368,7 +368,7 @@ def _make_readonly(path: str) -> None:
 
 def _own_null() -> int:
     """The container's /dev/null as a descriptor (O_PATH). Raises RootError where it is something else."""
-    null = open_place("/dev/null", False)
+    null = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     found = os.fstat(null)
     if not stat.S_ISCHR(found.st_mode) or found.st_rdev != _NULL:
         raise RootError("/dev/null is not the null device")
