@@ -48,6 +48,7 @@ MOVE_MOUNT_T_EMPTY_PATH = 0x40
 MOUNT_ATTR_RDONLY = 0x1
 MOUNT_ATTR_IDMAP = 0x100000
 _SECBIT_NO_SETUID_FIXUP = 4
+_FSCONFIG_CMD_CREATE = 6
 _RESOLVE_NO_MAGICLINKS = 0x2
 _RESOLVE_IN_ROOT = 0x10
 _RESOLVE_TRIES = 100  # something is renamed meanwhile
@@ -77,6 +78,7 @@ _SECCOMP = {"x86_64": 317}.get(_MACHINE, 277)
 _KEYCTL = {"x86_64": 250}.get(_MACHINE, 219)
 _OPEN_TREE = 428
 _MOVE_MOUNT = 429
+_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 _OPENAT2 = 437
 _MOUNT_SETATTR = 442
 
@@ -127,6 +129,34 @@ def open_tree(path: str, recursive: bool = True, *, at: int = AT_FDCWD) -> int:
     """
     flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (AT_RECURSIVE if recursive else 0) | (0 if path else AT_EMPTY_PATH)
     return _check(_libc.syscall(ctypes.c_long(_OPEN_TREE), ctypes.c_int(at), _text(path), ctypes.c_uint(flags)), path)
+
+
+def new_filesystem(fstype: str) -> int:
+    """A file system without options, mounted nowhere, as a file descriptor (fsopen(2), Linux 5.2)."""
+    context = _check(_libc.syscall(ctypes.c_long(_FSOPEN), _text(fstype), ctypes.c_uint(1)), fstype)  # FSOPEN_CLOEXEC
+    try:
+        create = ctypes.c_uint(_FSCONFIG_CMD_CREATE)
+        nothing = ctypes.c_void_p(None)
+        _check(
+            _libc.syscall(ctypes.c_long(_FSCONFIG), ctypes.c_int(context), create, nothing, nothing, ctypes.c_int(0)),
+            fstype,
+        )
+        closed = ctypes.c_uint(1)  # FSMOUNT_CLOEXEC
+        return _check(_libc.syscall(ctypes.c_long(_FSMOUNT), ctypes.c_int(context), closed, ctypes.c_uint(0)), fstype)
+    finally:
+        os.close(context)
+
+
+def in_user_namespace() -> bool:
+    """Whether root here is root of a user namespace alone, not of the machine."""
+    try:
+        file = os.open("/proc/self/uid_map", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False  # a kernel without them
+    try:
+        return os.read(file, 4096).split() != [b"0", b"0", b"4294967295"]
+    finally:
+        os.close(file)
 
 
 def open_in_root(root: int, path: str, flags: int) -> int:

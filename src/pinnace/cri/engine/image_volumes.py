@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pinnace.cri.api import CriError, Mount
+from pinnace.cri.engine import overlay
 from pinnace.cri.engine.images.store import ImageRecord, ImageStore
 
 FAILED = "ImageVolumeMountFailed"
@@ -66,6 +67,6 @@ def has_directory(layer_dirs: Sequence[Path], path: str) -> bool:
 
 def _is_opaque(directory: Path) -> bool:
     try:
-        return os.getxattr(directory, "trusted.overlay.opaque") == b"y"
+        return os.getxattr(directory, overlay.opaque()) == b"y"
     except OSError:
         return False

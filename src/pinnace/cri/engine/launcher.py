@@ -101,17 +101,19 @@ def container(channel: socket.socket, bundle: str, spec: Spec, request: dict[str
     own_users = users.open_namespace(spec)
     sources = rootfs.open_sources(spec, own_users)
     cgroups = rootfs.open_cgroups(request["cgroups"])
+    devices = rootfs.open_devices(spec)
     program = _seccomp_program(spec)
     shield()
     gate = os.open(f"{bundle}/gate", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     stdio = [] if process.get("terminal") else open_stdio(bundle, request.get("stdin", ""))
     _enter_namespaces(spec)
+    sources |= rootfs.open_kernels(spec)
     if own_users >= 0:
         sys_.set_file_user(*spec["linux"]["root"])  # the layers know no others than the pod's users
     root = f"{bundle}/{spec['root']['path']}"
     sources |= rootfs.open_images(spec, root, own_users)
     rootfs.enter(root, request.get("rootfs"), own_users)
-    rootfs.populate(spec, sources, cgroups)
+    rootfs.populate(spec, sources, cgroups, devices)
     fds: list[int] = []
     if process.get("terminal"):
         master, slave = rootfs.open_console()

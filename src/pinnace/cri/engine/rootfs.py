@@ -17,6 +17,7 @@ import struct
 from typing import Any
 
 from pinnace.cri.engine import _syscalls as sys_
+from pinnace.cri.engine import overlay
 
 Spec = dict[str, Any]
 
@@ -65,6 +66,9 @@ _DEV_LINKS = (
 )
 
 
+_FULLY_VISIBLE = ("proc", "sysfs")
+
+
 class RootError(Exception):
     """The container's file system would not be what it should; the text is runc's."""
 
@@ -91,6 +95,40 @@ def open_sources(spec: Spec, users: int = -1) -> dict[int, tuple[int, bool]]:
                 _show_to(tree, users, mount["source"], recursive=True)
             sources[index] = tree, directory
     return sources
+
+
+def open_devices(spec: Spec) -> dict[str, int]:
+    """The node's devices that the container has, by path, as detached mounts: a user namespace can make none.
+
+    Call before leaving the namespace; empty on a machine of our own.
+    """
+    if not sys_.in_user_namespace():
+        return {}
+    wanted = {path: os.makedev(major, minor) for path, major, minor in _DEFAULT_DEVICES}
+    for device in spec["linux"].get("devices") or []:
+        wanted[device["path"]] = os.makedev(device["major"], device["minor"])
+    found = {}
+    for path, number in wanted.items():
+        try:
+            if os.stat(path).st_rdev == number:
+                found[path] = sys_.open_tree(path, recursive=False)
+        except FileNotFoundError:
+            pass  # whoever makes it will say so
+    return found
+
+
+def open_kernels(spec: Spec) -> dict[int, tuple[int, bool]]:
+    """What shows the kernel (/proc, /sys), as `open_sources` gives it, in the container's namespaces.
+
+    A user namespace may mount these only while it sees them whole, which is before the root is entered.
+    """
+    if not sys_.in_user_namespace():
+        return {}
+    return {
+        index: (sys_.new_filesystem(mount["type"]), True)
+        for index, mount in enumerate(spec.get("mounts") or [])
+        if mount["type"] in _FULLY_VISIBLE
+    }
 
 
 def _show_to(tree: int, users: int, path: str, *, recursive: bool = False) -> None:
@@ -177,7 +215,7 @@ def mount_overlay(target: str, layers: Spec) -> None:
     def relative(path: str) -> str:
         return os.path.relpath(path, base)
 
-    options = "lowerdir=" + ":".join(relative(path) for path in lower)
+    options = f"{overlay.option()}lowerdir=" + ":".join(relative(path) for path in lower)
     if upper and work:
         options += f",upperdir={relative(upper)},workdir={relative(work)}"
     sys_.mount("overlay", target, "overlay", 0, options)
@@ -193,7 +231,9 @@ def open_null() -> int:
         os.close(tree)
 
 
-def populate(spec: Spec, sources: dict[int, tuple[int, bool]], cgroups: dict[str, int]) -> None:
+def populate(
+    spec: Spec, sources: dict[int, tuple[int, bool]], cgroups: dict[str, int], devices: dict[str, int]
+) -> None:
     """Do the mounts in order, make the devices, mask and write-protect; `/` is the container's root by now."""
     old_umask = os.umask(0)
     null = -1
@@ -206,7 +246,7 @@ def populate(spec: Spec, sources: dict[int, tuple[int, bool]], cgroups: dict[str
         else:
             _mount_filesystem(mount, (spec["linux"].get("root") or (0, 0))[1])
         if mount["destination"] == "/dev" and mount["type"] == "tmpfs":
-            make_devices(spec)
+            make_devices(spec, devices)
             null = _own_null()  # before a volume can hide it
     linux = spec["linux"]
     for path in linux.get("readonlyPaths") or []:
@@ -339,10 +379,13 @@ def _mount_cgroups(mount: Spec, trees: dict[str, int]) -> None:
         sys_.mount(None, target, None, sys_.MS_REMOUNT | sys_.MS_BIND | guard | sys_.MS_RDONLY)
 
 
-def make_devices(spec: Spec) -> None:
-    """The default devices and links, then those of the spec."""
+def make_devices(spec: Spec, found: dict[str, int]) -> None:
+    """The default devices and links, then those of the spec; the node's own where there are any."""
     for path, major, minor in _DEFAULT_DEVICES:
-        os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(major, minor))
+        if path in found:
+            _bind_device(found[path], path)
+        else:
+            os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(major, minor))
     for source, link in _DEV_LINKS:
         os.symlink(source, link)
     for device in spec["linux"].get("devices") or []:
@@ -350,10 +393,19 @@ def make_devices(spec: Spec) -> None:
         if os.path.lexists(path):
             continue
         os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+        if path in found:
+            _bind_device(found[path], path)
+            continue
         kind = stat.S_IFBLK if device["type"] == "b" else stat.S_IFCHR
         os.mknod(path, device.get("fileMode", 0o666) | kind, os.makedev(device["major"], device["minor"]))
         above = spec["linux"].get("root") or (0, 0)
         os.chown(path, above[0] + device.get("uid", 0), above[1] + device.get("gid", 0))
+
+
+def _bind_device(fd: int, path: str) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+    sys_.move_mount(fd, path)
+    os.close(fd)
 
 
 def _make_readonly(path: str) -> None:

@@ -18,13 +18,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from pinnace.cri.engine import _syscalls as sys_
+from pinnace.cri.engine import overlay
 from pinnace.cri.engine.images.content import ContentError
 from pinnace.cri.engine.images.rooted import open_directory_in_root, open_in_root
 from pinnace.cri.trees import remove
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
-_OPAQUE_XATTR = "trusted.overlay.opaque"
 _XATTR_RECORD = "SCHILY.xattr."
 _KEPT_XATTRS = ("user.", "security.capability", "system.posix_acl_")
 _PIECE = 1 << 20  # bytes copied by one read and write; more goes by copy_file_range
@@ -120,6 +121,8 @@ class _Unpacker:
             os.symlink(entry.linkname, name, dir_fd=parent)
         elif entry.ischr() or entry.isblk() or entry.isfifo():
             self._clear(parent, name)
+            if not entry.isfifo() and sys_.in_user_namespace():
+                return  # users make no devices; containers get theirs with /dev
             kind = stat.S_IFCHR if entry.ischr() else stat.S_IFBLK if entry.isblk() else stat.S_IFIFO
             device = 0 if entry.isfifo() else os.makedev(entry.devmajor, entry.devminor)
             os.mknod(name, kind | 0o600, device, dir_fd=parent)
@@ -254,7 +257,7 @@ class _Unpacker:
             self._mark_opaque(parent, hidden)
 
     def _mark_opaque(self, parent: int, name: str) -> None:
-        _set_xattr_at(parent, name, _OPAQUE_XATTR, b"y", required=True)
+        _set_xattr_at(parent, name, overlay.opaque(), b"y", required=True)
 
     # Directories on the way.
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from pinnace.cri.engine import overlay
 from pinnace.cri.engine.images.locks import locked
 from pinnace.cri.trees import discard, remove
 
@@ -48,7 +49,7 @@ class Snapshot:
 
 def _options(lower: list[str], upper: Path, work: Path) -> str:
     escaped = ":".join(path.replace("\\", "\\\\").replace(":", "\\:") for path in lower)
-    return f"lowerdir={escaped},upperdir={upper},workdir={work}"
+    return f"{overlay.option()}lowerdir={escaped},upperdir={upper},workdir={work}"
 
 
 def mount_overlay(snapshot: Snapshot, target: Path, *, readonly: bool = False) -> None:
