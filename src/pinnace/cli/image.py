@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
-from pinnace.cli.options import open_profile, profile_option, progress_for
+from pinnace.cli.options import as_root, open_profile, profile_option, progress_for
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pinnace.cri.api import Image
+    from pinnace.cri.engine.images.store import ImageRecord
 
 
 class ProfileGroup(click.Group):
@@ -29,14 +36,16 @@ def command() -> None:
 def load_command(profile_name: str, archives: tuple[str, ...]) -> None:
     """Load images from archives that docker save or skopeo wrote; "-" reads one from standard input."""
     from pinnace.cluster import images
-    from pinnace.cluster.progress import reported
 
     progress = progress_for("text")
     profile = open_profile(profile_name, progress)
-    for archive in archives:
-        with reported(progress):
+
+    def work() -> None:
+        for archive in archives:
             for name in images.load(profile, archive):
                 click.echo(name)
+
+    as_root(profile, progress, work)
 
 
 @command.command("pull")
@@ -45,13 +54,15 @@ def load_command(profile_name: str, archives: tuple[str, ...]) -> None:
 def pull_command(profile_name: str, references: tuple[str, ...]) -> None:
     """Pull images from their registries."""
     from pinnace.cluster import images
-    from pinnace.cluster.progress import reported
 
     progress = progress_for("text")
     profile = open_profile(profile_name, progress)
-    for reference in references:
-        with reported(progress):
+
+    def work() -> None:
+        for reference in references:
             click.echo(images.pull(profile, reference))
+
+    as_root(profile, progress, work)
 
 
 @command.command("ls")
@@ -60,12 +71,13 @@ def pull_command(profile_name: str, references: tuple[str, ...]) -> None:
 def list_command(profile_name: str, form: str) -> None:
     """List the images that are here."""
     from pinnace.cluster import images
-    from pinnace.cluster.progress import reported
 
     progress = progress_for("text")
     profile = open_profile(profile_name, progress)
-    with reported(progress):
-        found = images.list_images(profile)
+    as_root(profile, progress, lambda: _show(images.list_images(profile), form))
+
+
+def _show(found: Sequence[ImageRecord | Image], form: str) -> None:
     if form == "json":
         records = [
             {"id": image.id, "repoTags": image.repo_tags, "repoDigests": image.repo_digests, "size": str(image.size)}
@@ -89,13 +101,15 @@ def list_command(profile_name: str, form: str) -> None:
 def remove_command(profile_name: str, references: tuple[str, ...]) -> None:
     """Remove images by name or id."""
     from pinnace.cluster import images
-    from pinnace.cluster.progress import reported
 
     progress = progress_for("text")
     profile = open_profile(profile_name, progress)
-    for reference in references:
-        with reported(progress):
+
+    def work() -> None:
+        for reference in references:
             images.remove(profile, reference)
+
+    as_root(profile, progress, work)
 
 
 @command.command("tag")
@@ -105,9 +119,7 @@ def remove_command(profile_name: str, references: tuple[str, ...]) -> None:
 def tag_command(profile_name: str, source: str, name: str) -> None:
     """Give an image another name."""
     from pinnace.cluster import images
-    from pinnace.cluster.progress import reported
 
     progress = progress_for("text")
     profile = open_profile(profile_name, progress)
-    with reported(progress):
-        images.tag(profile, source, name)
+    as_root(profile, progress, lambda: images.tag(profile, source, name))

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pinnace.cli.image import ProfileGroup
-from pinnace.cli.options import open_profile, output_option, profile_option, progress_for
+from pinnace.cli.options import as_root, open_profile, output_option, profile_option, progress_for
 from pinnace.cli.values import AMOUNT, AMOUNTS, DURATION, LABELS, TAINTS
 
 
@@ -66,14 +66,12 @@ def add_command(
     """
     from pinnace.cluster import nodes
     from pinnace.cluster.hollow import HollowGroup
-    from pinnace.cluster.progress import reported
     from pinnace.kubelet.hollow.behaviour import Behaviour
 
     progress = progress_for(output, nodes.TOTAL_STEPS)
     profile = open_profile(profile_name, progress)
-    with reported(progress):
-        group = HollowGroup(name, count, capacity, labels, taints, Behaviour(**behaviour))
-        nodes.add_hollow(profile, group, progress, wait_timeout)
+    group = HollowGroup(name, count, capacity, labels, taints, Behaviour(**behaviour))
+    as_root(profile, progress, lambda: nodes.add_hollow(profile, group, progress, wait_timeout))
 
 
 @command.command("delete")
@@ -83,9 +81,7 @@ def add_command(
 def delete_command(profile_name: str, output: str, name: str) -> None:
     """Delete the hollow nodes that were added as NAME."""
     from pinnace.cluster import nodes
-    from pinnace.cluster.progress import reported
 
     progress = progress_for(output, nodes.TOTAL_STEPS)
     profile = open_profile(profile_name, progress)
-    with reported(progress):
-        nodes.delete_hollow(profile, name, progress)
+    as_root(profile, progress, lambda: nodes.delete_hollow(profile, name, progress))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,37 @@ output_option: Decorator = click.option(
 
 def progress_for(output: str, total_steps: int = 1) -> Progress:
     return JsonProgress(total_steps) if output == "json" else TerminalProgress()
+
+
+def as_root(profile: Profile, progress: Progress, work: Callable[[], None]) -> None:
+    """Do a command's work with root's powers: those that we have, or those in namespaces of an ordinary user's own."""
+    with reported(progress):
+        if os.geteuid() == 0:
+            work()
+            return
+        from pinnace.cluster.rootless import entering
+
+        entering.inside(profile, lambda: _reporting(progress, work))
+
+
+def as_root_to_start(
+    profile: Profile, progress: Progress, port: int | None, verbosity: int, work: Callable[[int | None], object]
+) -> None:
+    """The same for `start`; `work` gets the API server's port, which an ordinary user's is chosen outside."""
+    with reported(progress):
+        if os.geteuid() == 0:
+            work(port)
+            return
+        from pinnace.cluster.rootless import entering
+
+        entering.inside_to_start(
+            profile, port, verbosity, lambda chosen: _reporting(progress, lambda: work(chosen or port))
+        )
+
+
+def _reporting(progress: Progress, work: Callable[[], object]) -> None:
+    with reported(progress):
+        work()
 
 
 def open_profile(name: str, progress: Progress) -> Profile:

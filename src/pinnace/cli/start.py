@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
-from pinnace.cli.options import open_profile, output_option, profile_option, progress_for
+from pinnace.cli.options import as_root_to_start, open_profile, output_option, profile_option, progress_for
 from pinnace.cli.values import NETWORKS
 from pinnace.cli.versions import feature_gates_option, merged
 
@@ -56,7 +58,6 @@ def command(
 
     Ends when the node is Ready. What runs already is left alone.
     """
-    from pinnace.cluster.progress import reported
     from pinnace.cluster.start import TOTAL_STEPS, StartOptions, start
 
     progress = progress_for(output, TOTAL_STEPS)
@@ -73,8 +74,13 @@ def command(
         keep_context=keep_context,
         verbosity=verbosity,
     )
-    with reported(progress):
-        start(profile, options, progress)
+    as_root_to_start(
+        profile,
+        progress,
+        apiserver_port,
+        verbosity,
+        lambda port: start(profile, replace(options, api_server_port=port), progress),
+    )
 
 
 def _service_cidr(ranges: list[str], family: str | None) -> str:

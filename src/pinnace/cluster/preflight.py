@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pinnace.cluster import pause
-from pinnace.cluster.profile import CONTAINERD, CRIO, CRIO_SOCKET, ENGINE
+from pinnace.cluster.profile import CONTAINERD, CRIO, CRIO_SOCKET, ENGINE, ROOTLESS, is_rootless
 from pinnace.cluster.reasons import (
     DOWNGRADE_UNSUPPORTED,
     HOME_PERMISSION,
@@ -31,7 +31,8 @@ _CNI_DIRECTORIES = (Path("/opt/cni/bin"), Path("/usr/lib/cni"), Path("/usr/libex
 
 
 def require_root() -> None:
-    if os.geteuid() != 0:
+    """Root's powers, on the machine or in namespaces of the user's own."""
+    if os.geteuid() != 0 and ROOTLESS not in os.environ:
         raise ClusterError(
             NEEDS_ROOT,
             "Running containers on this machine needs root privileges",
@@ -99,6 +100,9 @@ def require_runtime(name: str) -> None:
     """What the container runtime of that name needs."""
     if name == ENGINE:
         return
+    if is_rootless():
+        why = f"Without root only the container runtime {ENGINE} runs pods"
+        raise ClusterError(RUNTIME_ENABLE, why, "Leave --container-runtime out, or run the command again with sudo")
     if not all(map(importlib.util.find_spec, ("grpc", "google.protobuf"))):
         raise ClusterError(
             RUNTIME_ENABLE, "A container runtime's socket needs grpcio and protobuf", "pip install 'pinnace[cri]'"

@@ -1,8 +1,8 @@
 """A profile: the directory that holds all there is of one local cluster, and the choices made when it was created.
 
 Files live under `$PINNACE_HOME/profiles/<name>` (default home: `~/.pinnace`), what must not outlive a reboot under
-`/run/pinnace/<id>`. The names of kernel objects (bridges, tables, cgroups) derive from the id, so that profiles of
-several homes share a machine.
+`/run/pinnace/<id>`, or for an ordinary user under `run/<id>` of the home. The names of kernel objects (bridges, tables,
+cgroups) derive from the id, so that profiles of several homes share a machine.
 """
 
 from __future__ import annotations
@@ -20,12 +20,19 @@ from pinnace.cluster.reasons import CONFIG_LOAD, HOME_PERMISSION, PROFILE_NOT_FO
 DEFAULT_PROFILE = "pinnace"
 ENGINE, CONTAINERD, CRIO = "engine", "containerd", "crio"  # container runtimes by name
 CRIO_SOCKET = "/var/run/crio/crio.sock"
+ROOTLESS = "PINNACE_ROOTLESS"
+"""Set in the environment of what works in the namespaces of an ordinary user."""
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9-]+")
 
 
 def default_home() -> Path:
     """`$PINNACE_HOME`, or `~/.pinnace`."""
     return Path(os.environ.get("PINNACE_HOME") or Path.home() / ".pinnace").absolute()
+
+
+def is_rootless() -> bool:
+    """Whether clusters run in user namespaces: those of ordinary users do."""
+    return ROOTLESS in os.environ or os.geteuid() != 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,8 @@ class Profile:
         digest = f"{zlib.crc32(str(self.directory).encode()):08x}"  # hashlib would load all of OpenSSL
         self.id = f"{name.lower()[:40]}-{digest}"
         self._short = digest
-        self.run_dir = Path("/run/pinnace") / self.id
+        # A user's own /run/user/<uid> would go at logout, and the cluster with it.
+        self.run_dir = (self.home / "run" if is_rootless() else Path("/run/pinnace")) / self.id
         self.config_file = self.directory / "config.json"
         self.pki_dir = self.directory / "pki"
         self.logs_dir = self.directory / "logs"
@@ -116,6 +124,11 @@ class Profile:
     @property
     def control_socket(self) -> Path:
         return self.run_dir / "control.sock"
+
+    @property
+    def namespaces_socket(self) -> Path:
+        """Where the first process of an ordinary user's namespaces listens."""
+        return self.run_dir / "namespaces.sock"
 
     @property
     def image_root(self) -> Path:
@@ -169,7 +182,7 @@ class Profile:
         """Delete every file, and the directories above that are empty then."""
         shutil.rmtree(self.directory, ignore_errors=True)
         shutil.rmtree(self.run_dir, ignore_errors=True)
-        for parent in (self.directory.parent, self.home, self.run_dir.parent):
+        for parent in (self.directory.parent, self.run_dir.parent, self.home):
             try:
                 parent.rmdir()
             except OSError:

@@ -10,13 +10,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
 
 from pinnace.cluster import control, guard, preflight, subnets, turns
-from pinnace.cluster.profile import Profile, ProfileConfig, list_profiles
+from pinnace.cluster.profile import Profile, ProfileConfig, is_rootless, list_profiles
 from pinnace.cluster.progress import Progress
 from pinnace.cluster.reasons import (
     APISERVER_TIMEOUT,
@@ -169,6 +169,11 @@ def _ensure_pki(profile: Profile, config: ProfileConfig) -> None:
 
 def _spawn_supervisor(profile: Profile, options: StartOptions) -> control.Control:
     """Start the supervisor, detached from this terminal, and connect to it."""
+    if is_rootless():
+        from pinnace.cluster.rootless.init import ask_for_supervisor
+
+        ask_for_supervisor(profile)
+        return _connect(profile, options, lambda: None)
     environment = os.environ | {"PINNACE_VERBOSITY": str(options.verbosity)}
     environment["PATH"] = preflight.search_path()
     process = subprocess.Popen(
@@ -179,11 +184,16 @@ def _spawn_supervisor(profile: Profile, options: StartOptions) -> control.Contro
         start_new_session=True,
         env=environment,
     )
+    return _connect(profile, options, process.poll)
+
+
+def _connect(profile: Profile, options: StartOptions, exit_code: Callable[[], int | None]) -> control.Control:
+    """A connection to the supervisor that is being started; `exit_code` tells whether it has ended."""
     deadline = time.monotonic() + options.wait_timeout
     while time.monotonic() < deadline:
         if (connection := control.connect(profile)) is not None:
             return connection
-        if process.poll() not in (None, NOT_NEEDED):
+        if exit_code() not in (None, NOT_NEEDED):
             raise ClusterError(START_FAILED, "The supervisor ended at once", _log_tail(profile, "supervisor"))
         time.sleep(0.01)  # the socket is about to be made by a process that has no other way to say so
     raise ClusterError(START_FAILED, "The supervisor does not answer", _log_tail(profile, "supervisor"))

@@ -20,8 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pinnace.cluster import guard, turns
-from pinnace.cluster.process import LISTEN_FDS
+from pinnace.cluster import guard, process, turns
 from pinnace.cluster.profile import CONTAINERD, Profile, from_directory
 
 if TYPE_CHECKING:
@@ -129,6 +128,8 @@ class Supervisor:
     # Servers
 
     def _bind(self) -> None:
+        self._listeners += process.inherited_sockets()  # from the init of an ordinary user's namespaces
+        os.environ.pop(process.LISTEN_FDS, None)
         port = self._config.api_server_port
         for host in ("127.0.0.1", self._config.node_ip):
             listener = socket.socket()
@@ -137,7 +138,6 @@ class Supervisor:
             listener.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
             listener.bind((host, port))
             listener.listen(1024)
-            listener.set_inheritable(True)
             self._listeners.append(listener)
 
     def _start_wanted(self) -> None:
@@ -167,7 +167,7 @@ class Supervisor:
         passed: tuple[int, ...] = ()
         if component.name == "control-plane":
             passed = tuple(listener.fileno() for listener in self._listeners)
-            environment[LISTEN_FDS] = ",".join(map(str, passed))
+            environment[process.LISTEN_FDS] = ",".join(map(str, passed))
         with self._log_file(component.name).open("ab") as log:
             component.process = subprocess.Popen(
                 [sys.executable, "-m", COMPONENTS[component.name], str(self._profile.directory)],

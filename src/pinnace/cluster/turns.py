@@ -36,6 +36,13 @@ def choosing_networks(profile: Profile) -> Iterator[None]:
 
 
 @contextmanager
+def entering(profile: Profile) -> Iterator[None]:
+    """Wait until no other command of an ordinary user makes the profile's namespaces or looks whether there are any."""
+    with _held(profile.run_dir.parent / f"{profile.id}.entering"):
+        yield
+
+
+@contextmanager
 def _held(file: Path) -> Iterator[None]:
     while True:
         try:

@@ -65,8 +65,7 @@ _DEV_LINKS = (
     ("pts/ptmx", "/dev/ptmx"),
 )
 
-
-_FULLY_VISIBLE = ("proc", "sysfs")
+_KERNELS = ("proc", "sysfs")  # file systems that show it
 
 
 class RootError(Exception):
@@ -127,7 +126,7 @@ def open_kernels(spec: Spec) -> dict[int, tuple[int, bool]]:
     return {
         index: (sys_.new_filesystem(mount["type"]), True)
         for index, mount in enumerate(spec.get("mounts") or [])
-        if mount["type"] in _FULLY_VISIBLE
+        if mount["type"] in _KERNELS
     }
 
 
@@ -299,7 +298,7 @@ def _destination(path: str, kind: str) -> str:
     No volume is there yet, so no other container can change what it is.
     """
     real = os.path.realpath(path)
-    own = kind in ("proc", "sysfs")
+    own = kind in _KERNELS
     if (own and real != path) or (os.path.lexists(real) and not os.path.isdir(real)):
         where = f'error mounting "{kind}" to rootfs at "{path}"'
         raise RootError(f'{where}: filesystem "{kind}" must be mounted on ordinary directory')
@@ -311,6 +310,8 @@ def _destination(path: str, kind: str) -> str:
 
 def _attach(fd: int, mount: Spec, directory: bool) -> None:
     options = mount["options"]
+    if mount["type"] in _KERNELS:
+        _destination(mount["destination"], mount["type"])
     propagation = next((_PROPAGATION[o] for o in options if o in _PROPAGATION), sys_.MS_PRIVATE)
     attributes = sum(_ATTRIBUTES[o] for o in set(options) if o in _ATTRIBUTES)
     if attributes:
