@@ -174,7 +174,9 @@ class Kubelet:
             certificates=PodCertificates(client, self.node_object, tell, mounted_changed, utc_now),
             services=self._services.store.list,
             node_object=self.node_object,
-            csi=CsiDrivers(client, options.node_name, options.root_dir, self.node_object, self._node_changed),
+            csi=CsiDrivers(
+                client, options.node_name, options.root_dir, self.node_object, self._node_changed, self._poke_all
+            ),
             crashes=Backoff(time.time, longest=options.max_container_restart_period),
             starts=asyncio.Semaphore(options.max_parallel_starts),
             resizing=Resizing(
@@ -193,6 +195,11 @@ class Kubelet:
             cpus_changed=self._rebinding.poke,
             cgroups=cgroups,
         )
+
+    def _poke_all(self) -> None:
+        """Something came that pods may be waiting for."""
+        for uid in self.workers:
+            self.workers.poke(uid)
 
     def _node_changed(self) -> None:
         """What the node's status tells is another now."""

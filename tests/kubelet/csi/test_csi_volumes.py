@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from pinnace.apis.resources import (
@@ -27,6 +28,7 @@ from tests.kubelet.conftest import Start
 from tests.kubelet.node_api import NodeApi
 from tests.support.csi_driver import EXPAND, STAGE, FakeCsiDriver
 
+UNIQUE_NAME = "kubernetes.io/csi/dir.csi.example.org^h1"
 CLAIM = {"name": "v", "persistentVolumeClaim": {"claimName": "c"}}
 
 
@@ -111,7 +113,7 @@ async def test_a_volume_is_staged_published_and_given_back(start: Start, api: No
     assert published.volume_context["csi.storage.k8s.io/pod.name"] == "p"
     assert published.volume_context["csi.storage.k8s.io/ephemeral"] == "false"
     assert published.volume_context["a"] == "b"
-    await api.until(lambda: in_use(api) == ["kubernetes.io/csi/dir.csi.example.org^h1"])
+    await api.until(lambda: in_use(api) == [UNIQUE_NAME])
     await api.client.delete(PODS, "p", "default")
     await driver.hear("NodeUnstageVolume")
     await api.gone("p")
@@ -228,16 +230,153 @@ async def test_a_driver_that_is_not_there_is_waited_for(
     await driver.stop()
 
 
+GROWING = {
+    "conditions": [{"type": "FileSystemResizePending", "status": "True"}],
+    "allocatedResources": {"storage": "2Gi"},
+    "allocatedResourceStatuses": {"storage": "NodeResizePending"},
+}
+
+
 async def test_a_volume_that_has_grown_is_grown_on_the_node(start: Start, api: NodeApi, driver: FakeCsiDriver) -> None:
     driver.can = (STAGE, EXPAND)
     await add_driver(api, attachRequired=False)
-    await add_volume(api, capacity="2Gi")
+    await add_volume(api, capacity="2Gi", status=GROWING)
     start()
     await registered(api, driver)
     await run_pod(api, "p", CLAIM)
-    assert (await driver.hear("NodeExpandVolume")).capacity_range.required_bytes == 2 << 30
+    asked = await driver.hear("NodeExpandVolume")
+    assert asked.capacity_range.required_bytes == 2 << 30
+    assert asked.volume_capability.access_mode.mode == 1
     await api.phase("p", "Running")
     claim = api.find(PERSISTENT_VOLUME_CLAIMS, "default/c") or {}
     assert claim["status"]["capacity"] == {"storage": "2Gi"}
     await api.client.delete(PODS, "p", "default")
     await api.gone("p")
+
+
+async def grow(api: NodeApi, name: str) -> None:
+    """What a resizer does, until the node has its turn; the pod is looked at again when it is changed."""
+    size = {"spec": {"capacity": {"storage": "2Gi"}}}
+    await api.client.patch(PERSISTENT_VOLUMES, "pv", size)
+    await api.client.patch(PERSISTENT_VOLUME_CLAIMS, "c", {"status": GROWING}, "default", subresource="status")
+    await api.client.patch(PODS, name, {"metadata": {"annotations": {"seen": "now"}}}, "default")
+
+
+async def test_a_volume_grows_while_a_pod_has_it(start: Start, api: NodeApi, driver: FakeCsiDriver) -> None:
+    driver.can = (STAGE, EXPAND)
+    await add_driver(api, attachRequired=False)
+    await add_volume(api)
+    start()
+    await registered(api, driver)
+    await run_pod(api, "p", CLAIM)
+    await api.phase("p", "Running")
+    driver.refuse = {"NodeExpandVolume": "not now"}
+    await grow(api, "p")
+    why = "Expander.NodeExpand failed to expand the volume : rpc error: code = Internal desc = not now"
+    failed = 'VolumeResizeFailed: NodeExpandVolume.NodeExpandVolume failed for volume "pv" :'
+    await api.hears(f"{failed} {why}")
+    status = (api.find(PERSISTENT_VOLUME_CLAIMS, "default/c") or {})["status"]
+    assert status["allocatedResourceStatuses"] == {"storage": "NodeResizeInProgress"}
+    assert [one["type"] for one in status["conditions"]] == ["FileSystemResizePending", "NodeResizeError"]
+    driver.refuse = {}
+    await api.client.patch(PODS, "p", {"metadata": {"annotations": {"seen": "again"}}}, "default")
+    await api.hears('FileSystemResizeSuccessful: MountVolume.NodeExpandVolume succeeded for volume "pv" n1')
+    await api.until(
+        lambda: (
+            (api.find(PERSISTENT_VOLUME_CLAIMS, "default/c") or {})["status"]
+            == {"phase": "Bound", "capacity": {"storage": "2Gi"}, "allocatedResources": {"storage": "2Gi"}}
+            | {"allocatedResourceStatuses": {}}
+        )
+    )
+    assert len(driver.called("NodePublishVolume")) == 1
+    await api.client.delete(PODS, "p", "default")
+    await api.gone("p")
+
+
+async def test_a_volume_that_cannot_grow_in_use_is_left_alone(
+    start: Start, api: NodeApi, driver: FakeCsiDriver
+) -> None:
+    driver.can = (STAGE, EXPAND)
+    driver.code = grpc.StatusCode.FAILED_PRECONDITION
+    driver.refuse = {"NodeExpandVolume": "in use"}
+    await add_driver(api, attachRequired=False, requiresRepublish=True)
+    await add_volume(api)
+    start()
+    await registered(api, driver)
+    await run_pod(api, "p", CLAIM)
+    await api.phase("p", "Running")
+    await grow(api, "p")
+    await driver.hear("NodeExpandVolume")
+    await api.client.patch(PODS, "p", {"metadata": {"annotations": {"seen": "again"}}}, "default")
+    await driver.hear("NodePublishVolume", 3)  # this driver wants to be asked again and again
+    assert len(driver.called("NodeExpandVolume")) == 1
+    await api.client.delete(PODS, "p", "default")
+    await api.gone("p")
+
+
+async def test_a_claim_must_be_for_the_pod_and_its_volume_for_the_claim(
+    start: Start, api: NodeApi, driver: FakeCsiDriver
+) -> None:
+    await add_driver(api, attachRequired=False)
+    await add_volume(api)
+    await api.client.patch(PERSISTENT_VOLUMES, "pv", {"spec": {"claimRef": {"uid": "other"}}})
+    start()
+    await run_pod(api, "p", CLAIM)
+    await api.hears(
+        "FailedMount: Unable to attach or mount volumes: unmounted volumes=[v], unattached volumes=[], failed to "
+        "process volumes=[v]: error processing PVC default/c: found PV object pv but its pv.Spec.ClaimRef.UID other "
+        "does not point to claim.UID"
+    )
+    ephemeral = {"name": "v", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}}
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "q-v", "namespace": "default"}}
+    bound = {"spec": {"volumeName": "pv"}, "status": {"phase": "Bound"}}
+    await api.client.create(PERSISTENT_VOLUME_CLAIMS, claim | bound)
+    await run_pod(api, "q", ephemeral)
+    await api.hears("error processing PVC default/q-v: PVC default/q-v was not created for pod default/q (pod is not")
+    for name in ("p", "q"):
+        await api.client.delete(PODS, name, "default")
+        await api.gone(name)
+
+
+async def test_tokens_go_where_the_driver_wants_them(start: Start, api: NodeApi, driver: FakeCsiDriver) -> None:
+    await add_driver(
+        api,
+        volumeLifecycleModes=["Ephemeral"],
+        tokenRequests=[{"audience": "vault"}],
+        serviceAccountTokenInSecrets=True,
+    )
+    start()
+    await registered(api, driver)
+    await run_pod(api, "p", {"name": "v", "csi": {"driver": driver.name}})
+    await api.phase("p", "Running")
+    [published] = driver.called("NodePublishVolume")
+    key = "csi.storage.k8s.io/serviceAccount.tokens"
+    assert '"vault": {"token": "a.b.c"' in published.secrets[key]
+    assert key not in published.volume_context
+    await api.client.delete(PODS, "p", "default")
+    await api.gone("p")
+
+
+async def test_a_volume_is_kept_for_a_driver_that_is_away(
+    start: Start, api: NodeApi, driver: FakeCsiDriver, options: KubeletOptions, tmp_path: Path
+) -> None:
+    """A pod that has ended stays until its driver is back to take its volumes down, over a restart of the kubelet."""
+    await add_driver(api, attachRequired=False)
+    await add_volume(api)
+    kubelet = start()
+    await registered(api, driver)
+    await run_pod(api, "p", CLAIM)
+    await api.phase("p", "Running")
+    await driver.stop()
+    await api.until(lambda: not (api.find(CSI_NODES, "n1") or {})["spec"]["drivers"])
+    kubelet.test_task.cancel()
+    start()
+    await api.client.delete(PODS, "p", "default")
+    await api.until(lambda: in_use(api) == [UNIQUE_NAME])
+    assert mounted_below(options.pods_dir)
+    back = FakeCsiDriver(options.root_dir, tmp_path / "store")
+    await back.start()
+    await back.hear("NodeUnstageVolume")
+    await api.gone("p")
+    assert not mounted_below(options.root_dir)
+    await back.stop()

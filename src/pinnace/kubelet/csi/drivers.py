@@ -7,7 +7,7 @@ that none is detached before it is unmounted.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,15 +36,17 @@ class CsiDrivers:
         root_dir: Path,
         node: Callable[[], Obj | None],
         changed: Callable[[], None],
+        came: Callable[[], None] = lambda: None,
     ) -> None:
-        """`node` is the node as the API has it; `changed` is called when `in_use` changes."""
+        """`node` is the node as the API has it; `changed` is called when `in_use` changes, `came` with every driver."""
         self._client = client
         self.node_name = node_name
         self.volumes_dir = root_dir / "plugins" / "kubernetes.io" / "csi"
         self._node = node
         self._changed = changed
+        self._came = came
         self._drivers: dict[str, Driver] = {}
-        self._using: Counter[str] = Counter()
+        self._using: set[str] = set()
         self._moved = asyncio.Event()  # set, and made anew, when the node's object changes
         self.locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by volume, for staging
         self.not_while_mounted: set[str] = set()  # volumes whose drivers cannot grow them as long as they are in use
@@ -73,6 +75,7 @@ class CsiDrivers:
             raise
         before = self._drivers.get(name)
         self._drivers[name] = driver
+        self._came()
         if before is not None:
             await before.close()
 
@@ -131,13 +134,15 @@ class CsiDrivers:
 
     def use(self, volume: str) -> None:
         """A pod is to have the volume."""
-        self._using[volume] = 1
-        self._changed()
+        if volume not in self._using:
+            self._using.add(volume)
+            self._changed()
 
     def release(self, volume: str) -> None:
         """No pod has the volume any more, and it is unmounted."""
         self.not_while_mounted.discard(volume)
-        if self._using.pop(volume, None) is not None:
+        if volume in self._using:
+            self._using.remove(volume)
             self._changed()
 
     def node_changed(self) -> None:

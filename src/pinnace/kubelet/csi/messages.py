@@ -30,6 +30,10 @@ CapacityRange  required_bytes=1:int64 limit_bytes=2:int64
 NodeExpandVolumeRequest  volume_id=1:string volume_path=2:string capacity_range=3:CapacityRange
     staging_target_path=4:string volume_capability=5:VolumeCapability secrets=6:map
 NodeExpandVolumeResponse  capacity_bytes=1:int64
+NodeGetVolumeStatsRequest  volume_id=1:string volume_path=2:string staging_target_path=3:string
+VolumeUsage  available=1:int64 total=2:int64 used=3:int64 unit=4:int32
+VolumeCondition  abnormal=1:bool message=2:string
+NodeGetVolumeStatsResponse  usage=1:*VolumeUsage volume_condition=2:VolumeCondition
 NodeGetCapabilitiesRequest
 RPC  type=1:int32
 NodeServiceCapability  rpc=1:RPC

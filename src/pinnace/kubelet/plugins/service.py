@@ -13,7 +13,12 @@ import grpc.aio
 from pinnace.cri.api import CriError
 from pinnace.wire import grpc_calls
 
-_OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
+_OPTIONS = (
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),  # a plugin that restarts is not to be waited for by minutes
+)
 
 
 class PluginService:
