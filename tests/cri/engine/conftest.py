@@ -129,6 +129,7 @@ class Node:
                 network=options,
                 cgroup_prefix=f"/{self.name}",
                 oci_runtime=os.environ.get("PINNACE_TEST_OCI_RUNTIME", ""),
+                handlers={name: path for name in ("runc", "crun") if (path := shutil.which(name))},
             ),
             images=self.store,
         )
@@ -149,8 +150,8 @@ class Node:
             linux=linux,
         )
 
-    async def sandbox(self, **fields: Any) -> str:
-        return await self.engine.run_pod_sandbox(self.sandbox_config(**fields))
+    async def sandbox(self, handler: str = "", **fields: Any) -> str:
+        return await self.engine.run_pod_sandbox(self.sandbox_config(**fields), handler)
 
     async def create(self, sandbox: str, *command: str, name: str = "c", image: str = IMAGE, **fields: Any) -> str:
         config = ContainerConfig(

@@ -19,6 +19,10 @@ SPEC = {
             "name": "0",
             "containerEdits": {
                 "env": ["GPU0=yes"],
+                "hooks": [
+                    {"hookName": "createContainer", "path": "/bin/ldconfig", "args": ["ldconfig", "-v"], "timeout": 3},
+                    {"hookName": "poststop", "path": "/bin/true"},
+                ],
                 "deviceNodes": [{"path": "/dev/gpu0", "hostPath": "/dev/null", "permissions": "rw"}],
                 "mounts": [{"hostPath": "/usr/lib/gpu", "containerPath": "/lib/gpu", "options": ["ro", "rbind"]}],
             },
@@ -37,7 +41,7 @@ def config(*names: str) -> ContainerConfig:
 
 def test_a_container_gets_what_its_devices_need() -> None:
     specs = cdi.devices_of(SPEC)
-    made = cdi.inject(config("vendor.example/gpu=0", "vendor.example/gpu=1"), specs)
+    made, hooks = cdi.inject(config("vendor.example/gpu=0", "vendor.example/gpu=1"), specs)
     assert made.envs == {"DRIVER": "1", "GPU0": "yes"}
     assert made.devices == [
         Device(container_path="/dev/gpu0", host_path="/dev/null", permissions="rw"),
@@ -45,6 +49,17 @@ def test_a_container_gets_what_its_devices_need() -> None:
     ]
     assert made.mounts == [Mount(container_path="/lib/gpu", host_path="/usr/lib/gpu", readonly=True)]
     assert made.linux.security_context.supplemental_groups == [7, 44]
+    assert hooks == {
+        "createContainer": [{"path": "/bin/ldconfig", "args": ["ldconfig", "-v"], "timeout": 3}],
+        "poststop": [{"path": "/bin/true"}],
+    }
+
+
+def test_devices_are_also_named_by_annotations() -> None:
+    asked = config("vendor.example/gpu=0")
+    asked.annotations = {"cdi.k8s.io/plugin": "vendor.example/gpu=1, vendor.example/gpu=0", "other": "x=y"}
+
+    assert cdi.wanted(asked) == ["vendor.example/gpu=0", "vendor.example/gpu=1"]
 
 
 def test_a_device_that_is_described_nowhere_is_named() -> None:

@@ -1,7 +1,8 @@
 """The Container Device Interface: what files on the node say that a container with a device needs.
 
 https://github.com/cncf-tags/container-device-interface/blob/main/SPEC.md is the format. Variables, device nodes, mounts
-and groups are added to a container's config; hooks are not run, for the launcher has no place for them.
+and groups are added to a container's config, hooks to its bundle. Devices are asked for by CRI's own field or, as of
+old, by annotations.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ _log = structlog.get_logger()
 
 Specs = Mapping[str, list[dict[str, Any]]]
 """Containers' edits by the full name of a device: the edits of its file, then its own."""
+
+Hooks = dict[str, list[dict[str, Any]]]
+"""Hooks by their kind (createContainer, poststop, …), as the runtime-spec has them."""
+
+_ANNOTATION = "cdi.k8s.io/"
 
 
 def read_specs(directories: Iterable[Path] = DIRECTORIES) -> dict[str, list[dict[str, Any]]]:
@@ -56,15 +62,25 @@ def devices_of(spec: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def inject(config: ContainerConfig, specs: Specs) -> ContainerConfig:
-    """The config with what its devices need. CriError where a device is described nowhere."""
+def wanted(config: ContainerConfig) -> list[str]:
+    """The full names of the devices that a container asks for, each once."""
     names = [device.name for device in config.CDI_devices]
+    for key, value in config.annotations.items():
+        if key.startswith(_ANNOTATION):
+            names += [name.strip() for name in value.split(",") if name.strip()]
+    return list(dict.fromkeys(names))
+
+
+def inject(config: ContainerConfig, specs: Specs) -> tuple[ContainerConfig, Hooks]:
+    """The config with what its devices need, and their hooks. CriError where a device is described nowhere."""
+    names = wanted(config)
     missing = [name for name in names if name not in specs]
     if missing:
         why = f"unresolvable CDI devices {', '.join(missing)}"
         raise CriError("UNKNOWN", f"failed to generate container spec: CDI device injection failed: {why}")
     envs, devices, mounts = dict(config.envs), list(config.devices), list(config.mounts)
     groups = list(config.linux.security_context.supplemental_groups)
+    hooks: Hooks = {}
     seen: list[int] = []
     for edits in (one for name in names for one in specs[name]):
         if id(edits) in seen:
@@ -74,11 +90,16 @@ def inject(config: ContainerConfig, specs: Specs) -> ContainerConfig:
         devices += [_device(node) for node in edits.get("deviceNodes") or ()]
         mounts += [_mount(mount) for mount in edits.get("mounts") or ()]
         groups += [group for group in edits.get("additionalGids") or () if group not in groups]
-        if edits.get("hooks"):
-            _log.warning("hooks of CDI devices are not run", devices=names)
+        for hook in edits.get("hooks") or ():
+            hooks.setdefault(hook["hookName"], []).append(_hook(hook))
     security = replace(config.linux.security_context, supplemental_groups=groups)
     linux = replace(config.linux, security_context=security)
-    return replace(config, envs=envs, devices=devices, mounts=mounts, linux=linux)
+    return replace(config, envs=envs, devices=devices, mounts=mounts, linux=linux), hooks
+
+
+def _hook(hook: Mapping[str, Any]) -> dict[str, Any]:
+    """A hook as the runtime-spec has it."""
+    return {name: hook[name] for name in ("path", "args", "env", "timeout") if hook.get(name)}
 
 
 def _device(node: Mapping[str, Any]) -> Device:

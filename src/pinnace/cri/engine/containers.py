@@ -181,8 +181,9 @@ class Containers:
         image = self._images.resolve(config.image.image)
         if image is None:
             raise CriError("NOT_FOUND", f'failed to resolve image "{config.image.image}": not found')
-        if config.CDI_devices:
-            config = cdi.inject(config, cdi.read_specs())
+        hooks: cdi.Hooks = {}
+        if cdi.wanted(config):
+            config, hooks = cdi.inject(config, cdi.read_specs())
         id_ = os.urandom(32).hex()
         self._names.reserve(container_name(config, sandbox), id_)
         record = ContainerRecord(
@@ -200,6 +201,8 @@ class Containers:
         bundle = self._state / record.id
         try:
             document = self._build(record, sandbox, image)
+            if hooks:
+                document["hooks"] = hooks
             await asyncio.to_thread(self._prepare, record, image, bundle, document)
         except BaseException as error:
             self._names.release(record.id)

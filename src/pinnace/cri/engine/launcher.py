@@ -19,6 +19,7 @@ import socket
 import stat
 import sys
 import termios
+from collections.abc import Callable
 from importlib.machinery import BuiltinImporter, FrozenImporter
 from typing import Any
 
@@ -103,6 +104,7 @@ def container(channel: socket.socket, bundle: str, spec: Spec, request: dict[str
     cgroups = rootfs.open_cgroups(request["cgroups"])
     devices = rootfs.open_devices(spec)
     program = _seccomp_program(spec)
+    run_hooks = _hooks(channel, bundle, spec, request["id"])
     shield()
     gate = os.open(f"{bundle}/gate", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     stdio = [] if process.get("terminal") else open_stdio(bundle, request.get("stdin", ""))
@@ -112,8 +114,15 @@ def container(channel: socket.socket, bundle: str, spec: Spec, request: dict[str
         sys_.set_file_user(*spec["linux"]["root"])  # the layers know no others than the pod's users
     root = f"{bundle}/{spec['root']['path']}"
     sources |= rootfs.open_images(spec, root, own_users)
-    rootfs.enter(root, request.get("rootfs"), own_users)
-    rootfs.populate(spec, sources, cgroups, devices)
+    if run_hooks:
+        mounted, outside = rootfs.visit(root, request.get("rootfs"), own_users)
+        rootfs.populate(spec, sources, cgroups, devices)
+        rootfs.leave(outside)
+        run_hooks("before the root")
+        rootfs.pivot(mounted)
+    else:
+        rootfs.enter(root, request.get("rootfs"), own_users)
+        rootfs.populate(spec, sources, cgroups, devices)
     fds: list[int] = []
     if process.get("terminal"):
         master, slave = rootfs.open_console()
@@ -132,7 +141,24 @@ def container(channel: socket.socket, bundle: str, spec: Spec, request: dict[str
     _take_over_stdio(stdio, above[0] + uid, terminal=bool(process.get("terminal")))
     identity.set_rlimits(process.get("rlimits") or [])
     users.join(own_users)
-    _finish(channel, program, process, (uid, gid, groups), executable, environment)
+    _finish(channel, program, process, (uid, gid, groups), executable, environment, run_hooks)
+
+
+def _hooks(channel: socket.socket, bundle: str, spec: Spec, container_id: str) -> Callable[[str], None] | None:
+    """What runs a container's hooks, if it has any; loaded while this package's files are still in sight."""
+    if not spec.get("hooks"):
+        return None
+    from pinnace.cri.engine import hooks
+
+    pid = hooks.own_pid()
+
+    def run_hooks(when: str) -> None:
+        if when == "before the root":
+            hooks.before_the_root(channel, spec, bundle, container_id)
+        else:
+            hooks.run("startContainer", spec, bundle, container_id, pid)
+
+    return run_hooks
 
 
 def executed(channel: socket.socket, spec: Spec, request: dict[str, Any], target: int, stdio: list[int]) -> None:
@@ -378,6 +404,7 @@ def _finish(
     who: tuple[int, int, list[int]],
     executable: str,
     environment: dict[str, str],
+    run_hooks: Callable[[str], None] | None = None,
 ) -> None:
     """The last steps, none of which may touch the host: limits, identity, filter, execve."""
     uid, gid, groups = who
@@ -405,6 +432,8 @@ def _finish(
         sys_.prctl(sys_.PR_SET_NO_NEW_PRIVS, 1)
         if program:
             sys_.set_seccomp_filter(program, flags)
+    if run_hooks:
+        run_hooks("before the start")  # with no more rights than the program has: they are the image's
     try:
         os.execve(executable, process["args"], environment)
     except OSError as error:

@@ -54,6 +54,7 @@ class Process:
         "cgroups",
         "channel",
         "exit",
+        "hooks",
         "id",
         "kind",
         "oci",
@@ -72,6 +73,7 @@ class Process:
         self.pidfd = -1
         self.cgroups: list[str] = []
         self.private_pids = True  # whether its PID namespace dies with it
+        self.hooks: list[str] = []  # kinds of hooks that are ours to run
         self.oci: dict[str, Any] | None = None  # the OCI runtime that runs it; None: the built-in launcher
         self.channel: socket.socket | None = None  # to the fork, until execve closes it
         self.on_report: Callable[[dict[str, Any] | None, list[int]], None] | None = None
@@ -137,6 +139,8 @@ class Monitor(DatagramServer):
         process = Process("container", request["id"], bundle)
         process.cgroups = request["cgroups"]
         process.oci = request.get("oci")
+        if spec.get("hooks") and not process.oci:
+            process.hooks = list(spec["hooks"])
         terminal = bool(spec["process"].get("terminal"))
         stdin = request.get("stdin", "")
         os.mkfifo(f"{bundle}/gate", 0o600)
@@ -154,6 +158,9 @@ class Monitor(DatagramServer):
         process.private_pids = pids == "new"
 
         def reported(message: dict[str, Any] | None, fds: list[int]) -> None:
+            if message and "hooks" in message:
+                self.run_hooks(process, message["hooks"], lambda problem: self.reply(process, problem))
+                return
             process.on_report = None
             if not message or "created" not in message:
                 self.containers.pop(process.id, None)
@@ -174,6 +181,7 @@ class Monitor(DatagramServer):
                 "stdin": stdin,
                 "private_pids": process.private_pids,
                 "oci": process.oci,
+                "hooks": process.hooks,
             }
             write_json(f"{bundle}/state.json", record)
             self.answer(client, number, {"pid": process.pid, "user": message.get("user")}, fds)
@@ -206,7 +214,12 @@ class Monitor(DatagramServer):
 
         def reported(message: dict[str, Any] | None, _fds: list[int]) -> None:
             process.on_report = None
-            self.answer(client, number, message or {"started": time.time_ns()})
+            answer = message or {"started": time.time_ns()}
+            if "error" in answer or "poststart" not in process.hooks:
+                self.answer(client, number, answer)
+                return
+            # A failure is only logged, by runtimes that have a log.
+            self.run_hooks(process, ["poststart"], lambda _: self.answer(client, number, answer))
 
         gate = os.open(f"{process.bundle}/gate", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         os.write(gate, b"0")
@@ -232,6 +245,27 @@ class Monitor(DatagramServer):
 
         helper.on_report = reported
         self.fork(helper, lambda channel: work(channel, process.bundle, request, process.oci), None)
+
+    def run_hooks(self, process: Process, kinds: list[str], then: Callable[[str], None]) -> None:
+        """Have a fork run hooks of a container; `then` is called with what went wrong, or with nothing."""
+        from pinnace.cri.engine import hooks
+
+        helper = Process("helper", process.id, process.bundle)
+        spec, bundle, id_, pid = read_json(f"{process.bundle}/config.json"), process.bundle, process.id, process.pid
+
+        def reported(message: dict[str, Any] | None, _fds: list[int]) -> None:
+            helper.on_report = None
+            then((message or {"error": "the hooks were not run to their end"}).get("error", ""))
+
+        helper.on_report = reported
+        self.fork(helper, lambda channel: hooks.on_the_machine(channel, kinds, spec, bundle, id_, pid), None)
+
+    @staticmethod
+    def reply(process: Process, problem: str) -> None:
+        """Tell a fork that waits how its hooks went."""
+        if process.channel is not None:
+            with contextlib.suppress(OSError):
+                process.channel.send(json.dumps({"error": problem}).encode())
 
     def inherit(self, process: Process, message: dict[str, Any]) -> None:
         """What a helper had an OCI runtime start is this process from now on."""
@@ -277,6 +311,10 @@ class Monitor(DatagramServer):
             self.release(process)
             if process.oci:
                 self.ask_runtime(client, number, process, request, "delete")
+                return
+            if "poststop" in process.hooks:
+                process.pid = 0
+                self.run_hooks(process, ["poststop"], lambda _: self.answer(client, number, {}))
                 return
         self.answer(client, number, {})
 
@@ -522,6 +560,7 @@ class Monitor(DatagramServer):
         process.cgroups = record["cgroups"]
         process.private_pids = record["private_pids"]
         process.oci = record.get("oci")
+        process.hooks = record.get("hooks", [])
         process.output = Output(self.loop, record["log"])
         try:
             process.pidfd = os.pidfd_open(process.pid)

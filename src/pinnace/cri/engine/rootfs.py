@@ -190,15 +190,39 @@ def _place(path: str, target: str, users: int) -> str:
 
 def enter(target: str, layers: Spec | None, users: int = -1) -> None:
     """Mount the root (`lower` topmost first, `upper`, `work`; or the directory itself) and make it `/`."""
+    pivot(_mount_root(target, layers, users))
+
+
+def _mount_root(target: str, layers: Spec | None, users: int) -> str:
     sys_.mount(None, "/", None, sys_.MS_SLAVE | sys_.MS_REC)
     if layers is None:
         sys_.mount(target, target, None, sys_.MS_BIND | sys_.MS_REC)
-    else:
-        target = _mount_layers(target, layers, users)
-    os.chdir(target)
+        return target
+    return _mount_layers(target, layers, users)
+
+
+def pivot(root: str) -> None:
+    """Make a mount `/`, and everything else go."""
+    os.chdir(root)
     sys_.pivot_root(".", ".")
     sys_.umount(".", sys_.MNT_DETACH)
     os.chdir("/")
+
+
+def visit(target: str, layers: Spec | None, users: int = -1) -> tuple[str, int]:
+    """As `enter`, but with a way back, for `leave`: where the root is mounted, and what `/` was before."""
+    root = _mount_root(target, layers, users)
+    outside = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    os.chroot(root)
+    os.chdir("/")
+    return root, outside
+
+
+def leave(outside: int) -> None:
+    """See the machine's files again."""
+    os.fchdir(outside)
+    os.chroot(".")
+    os.close(outside)
 
 
 def mount_overlay(target: str, layers: Spec) -> None:
