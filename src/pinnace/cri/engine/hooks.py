@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -42,6 +43,7 @@ def _run_one(hook: Spec, state: bytes) -> str:
     environment = dict(pair.partition("=")[::2] for pair in hook.get("env") or ())
     limit = hook.get("timeout") or None
     arguments = hook.get("args") or [hook["path"]]
+    before = signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # nothing obliges a hook to read its state
     try:
         done = subprocess.run(
             arguments, executable=hook["path"], input=state, env=environment, capture_output=True, timeout=limit
@@ -50,6 +52,8 @@ def _run_one(hook: Spec, state: bytes) -> str:
         return f"hook ran past specified timeout of {float(limit or 0):.1f}s"
     except OSError as error:
         return f"fork/exec {hook['path']}: {(error.strerror or '').lower()}"
+    finally:
+        signal.signal(signal.SIGPIPE, before)
     if not done.returncode:
         return ""
     code = f"exit status {done.returncode}" if done.returncode > 0 else f"signal: {-done.returncode}"
