@@ -58,7 +58,7 @@ def hooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hooks:
 
 async def test_hooks_run_in_the_order_of_a_containers_life(node: Node, hooks: Hooks, handler: str) -> None:
     for kind in ("createRuntime", "createContainer", "poststart", "poststop"):
-        hooks.add(kind, f"echo {kind} >> $LOG")
+        hooks.add(kind, f"cat > /dev/null; echo {kind} >> $LOG")
     sandbox = await node.sandbox(handler)
     container = await node.start(sandbox, "/bin/sh", "-c", "exit 0", CDI_devices=[DEVICE])
     await node.ended(container)
@@ -99,7 +99,7 @@ async def test_a_hook_of_the_container_changes_its_root_among_the_machines_files
 
 @pytest.mark.parametrize("kind", ["createRuntime", "createContainer"])
 async def test_a_container_does_not_start_where_a_hook_fails(node: Node, hooks: Hooks, handler: str, kind: str) -> None:
-    hooks.add(kind, "echo why >&2; exit 3")
+    hooks.add(kind, "cat > /dev/null; echo why >&2; exit 3")
     container = await node.create(await node.sandbox(handler), "/bin/true", CDI_devices=[DEVICE])
 
     with pytest.raises(CriError, match="OCI runtime create failed") as failed:
@@ -128,7 +128,7 @@ async def test_a_hook_within_the_container_has_no_more_rights_than_its_program(n
 
 
 async def test_hooks_outlive_the_engine(node: Node, hooks: Hooks) -> None:
-    hooks.add("poststop", "echo poststop >> $LOG")
+    hooks.add("poststop", "cat > /dev/null; echo poststop >> $LOG")
     container = await node.start(await node.sandbox("pinnace"), "/bin/sleep", "1000", CDI_devices=[DEVICE])
     await node.restart()
 
