@@ -70,9 +70,9 @@ class Site:
             assert ready.recv(64) == b"READY=1"
         return process
 
-    def start_api_server(self) -> None:
+    def start_api_server(self) -> subprocess.Popen[bytes]:
         pki = self.pki
-        self.start(
+        return self.start(
             "kube-apiserver",
             "--bind-address=127.0.0.1",
             f"--secure-port={self.port}",

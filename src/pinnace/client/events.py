@@ -33,7 +33,8 @@ _ALIKE_SECONDS = 600  # … this time, before they are combined
 _BURST = 25  # events about one object from one source, then one every …
 _REFILL_SECONDS = 300
 _QUEUE_LIMIT = 1000  # events waiting to be written; more are dropped
-_ATTEMPTS = 5
+_ATTEMPTS, _LONGEST_PAUSE = 16, 10.0  # an event is written within two minutes, or not at all
+_CLOSING_SECONDS = 5.0
 
 
 def reference_to(obj: Obj, field_path: str = "") -> Obj:
@@ -148,7 +149,7 @@ def _remember(table: OrderedDict[tuple[str, ...], _T], key: tuple[str, ...], val
 
 
 class EventRecorder:
-    """Writes events in the name of one component; `close` waits until everything said is written."""
+    """Writes events in the name of one component; `close` waits for what was said to be written, but not for long."""
 
     def __init__(self, client: Client, component: str, host: str = "") -> None:
         self._client = client
@@ -192,6 +193,8 @@ class EventRecorder:
 
     async def close(self) -> None:
         if self._writer is not None:
+            await asyncio.wait({self._writer}, timeout=_CLOSING_SECONDS)
+            self._writer.cancel()
             await asyncio.gather(self._writer, return_exceptions=True)
 
     def cancel(self) -> None:
@@ -211,7 +214,7 @@ class EventRecorder:
                     if error.code < 500:
                         _log.debug("event refused", reason=remark.reason, error=error.message)
                         break
-                    await asyncio.sleep(0.2 * 2**attempt)
+                    await asyncio.sleep(min(0.2 * 2**attempt, _LONGEST_PAUSE))
 
     async def _write(self, remark: _Remark) -> None:
         remark, key = self._correlator.combine(remark, time.monotonic())

@@ -45,14 +45,17 @@ class NodeLease:
     async def renew(self) -> bool:
         """Create or renew the lease; whether that worked."""
         try:
-            if self._lease is None:
-                self._lease = await self._get_or_create()
-            lease = {**self._lease, "spec": {**self._lease.get("spec", {}), **self._spec()}}
-            lease["metadata"] = self._owned(lease["metadata"])
-            self._lease = await self._client.update(LEASES, lease)
+            # An answer that takes longer comes too late: by then a new connection may find a server that answers.
+            async with asyncio.timeout(self._duration / 4):
+                if self._lease is None:
+                    self._lease = await self._get_or_create()
+                lease = {**self._lease, "spec": {**self._lease.get("spec", {}), **self._spec()}}
+                lease["metadata"] = self._owned(lease["metadata"])
+                self._lease = await self._client.update(LEASES, lease)
             return True
-        except ApiError as error:
-            _log.debug("cannot renew the node lease", error=error.message)
+        except (ApiError, TimeoutError) as error:
+            why = error.message if isinstance(error, ApiError) else "the API server does not answer"
+            _log.warning("cannot renew the node lease", error=why)
             self._lease = None
             return False
 
