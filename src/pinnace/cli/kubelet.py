@@ -148,7 +148,10 @@ def command(verbosity: int, **flags: Any) -> None:
         client = connect(found, "kubelet")
         rotations = kubelet_credentials.rotations(client, found, options, flags["cert_dir"])
         runtime = await wanted.open()
-        kubelet = Kubelet(client, runtime.runtime, runtime.images, options, runtime.cgroups)
+        try:
+            kubelet = Kubelet(client, runtime.runtime, runtime.images, options, runtime.cgroups)
+        except ValueError as error:
+            raise click.ClickException(f"failed to run Kubelet: {error}") from None
         kubelet.share_mounts()
 
         async def serve() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from pinnace.client.client import Client
@@ -64,6 +64,7 @@ class Node:
     claims: DraManager
     users: UserRanges
     swap_capacity: int = 0  # bytes of swap space of the node
+    page_sizes: Collection[str] = ()  # of its huge pages: hugepages-2Mi
     cpus_changed: Callable[[], None] = lambda: None  # containers may have to run on other CPUs
     cgroups: CgroupManager | None = None  # None: pods' cgroups are left to the runtime
     messages: TerminationMessages = field(default_factory=TerminationMessages)

@@ -34,13 +34,14 @@ from pinnace.kubelet.images.gc import ImageCollector, ImageGCPolicy
 from pinnace.kubelet.logs.rotation import keep_rotated
 from pinnace.kubelet.node.lease import NodeLease
 from pinnace.kubelet.node.shutdown import NodeShutdown
-from pinnace.kubelet.node.status import NodeStatus, capacity
+from pinnace.kubelet.node.status import NodeStatus
 from pinnace.kubelet.objects import ObjectFetcher
 from pinnace.kubelet.options import KubeletOptions
 from pinnace.kubelet.plugins.sockets import Handler, PluginSockets
-from pinnace.kubelet.pods import amount_of, is_static
+from pinnace.kubelet.pods import is_static
 from pinnace.kubelet.probes.manager import Probes
 from pinnace.kubelet.resources.cgroups import CgroupManager
+from pinnace.kubelet.resources.node_cgroups import NodeCgroups, for_pods, problem
 from pinnace.kubelet.resources.qos_cgroups import QosCgroups
 from pinnace.kubelet.resources.resizing import Resizing
 from pinnace.kubelet.resources.swap import LIMITED_SWAP, may_swap
@@ -110,6 +111,7 @@ class Kubelet:
         self.node_status.volumes_in_use = self.node.csi.in_use
         self.node_status.shutting_down = lambda: self.shutdown.problem
         self.node.swap_capacity = self.node_status.machine.swap
+        self.node.page_sizes = self.node_status.machine.huge_pages
         csi_published.adopt(self.node.csi, options.pods_dir)
         self._lease = NodeLease(client, options.node_name, options.node_lease_duration, self.node_object)
         self.usages = UsageReader(runtime, options)
@@ -130,8 +132,14 @@ class Kubelet:
         self.shutdown = NodeShutdown(
             options, self.workers, self.node_status.tell, self.node_status.poke, self.node.statuses.flush
         )
-        gives = capacity(options, self.node_status.machine)[1]
-        self._qos = QosCgroups(options.cgroup_root, amount_of("cpu", gives["cpu"]))
+        machine = self.node_status.machine
+        self._qos = QosCgroups(options.cgroup_root, for_pods(options, machine, 0)["cpu"])
+        self._cgroups = NodeCgroups(options, machine, self.node_status.tell)
+        wrong = problem(options, machine)
+        if wrong:
+            raise ValueError(wrong)
+        if cgroups is not None:
+            self._cgroups.limit_reserved(cgroups)
         self._admitter = Admitter(self.node, self.workers, self.shutdown, self.eviction, self._qos)
 
     def _make_node(
@@ -286,6 +294,7 @@ class Kubelet:
             ("runtime", self._pleg.run),
             ("node status", self.node_status.run),
             ("lease", self._lease.run),
+            ("node cgroups", lambda: self._cgroups.limit_pods(self.node.cgroups)),
             ("housekeeping", self._keep_house),
             ("CPUs", self._rebind),
             ("plugins", self._follow_plugins),

@@ -10,12 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pinnace.kubelet.eviction.thresholds import DEFAULT_HARD
+from pinnace.kubelet.eviction.thresholds import DEFAULT_HARD, Signal, parse_thresholds
 from pinnace.kubelet.images.provider_config import Provider
 from pinnace.kubelet.images.verification import PRELOADED
 from pinnace.kubelet.pods import amount_of
+from pinnace.kubelet.topology.cpu_sets import parse_cpus
 from pinnace.machinery.features import FeatureGates
 from pinnace.machinery.meta import Obj
+
+_KEPT_FREE = {"ephemeral-storage": Signal.NODEFS_AVAILABLE, "memory": Signal.MEMORY_AVAILABLE}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,6 +83,8 @@ class KubeletOptions:
     kube_reserved: Mapping[str, str] = field(default_factory=dict)  # for Kubernetes' own daemons: cpu, memory, …
     system_reserved: Mapping[str, str] = field(default_factory=dict)  # for the system's
     enforce_node_allocatable: Sequence[str] = ("pods",)
+    kube_reserved_cgroup: str = ""
+    system_reserved_cgroup: str = ""
     capacity: dict[str, str] = field(default_factory=dict)  # overrides what the machine has: cpu, memory
 
     # Containers
@@ -155,7 +160,19 @@ class KubeletOptions:
 
     def reserved(self, resource: str) -> int:
         """What of a resource pods do not get: millicores of cpu, units of anything else."""
+        if resource == "cpu" and self.reserved_system_cpus:
+            return 1000 * len(self.reserved_cpus())
         return sum(amount_of(resource, part.get(resource, "0")) for part in (self.kube_reserved, self.system_reserved))
+
+    def reserved_cpus(self) -> frozenset[int]:
+        """The CPUs that are named as the system's. Raises ValueError."""
+        return parse_cpus(self.reserved_system_cpus)
+
+    def kept_free(self, resource: str, capacity: int) -> int:
+        """What evictions keep free at once of a resource that the node has so much of."""
+        signal = _KEPT_FREE.get(resource)
+        thresholds = parse_thresholds(self.eviction_hard, {}, {}, {}, enforce_pods=False) if signal else []
+        return next((one.value.of(capacity) for one in thresholds if one.signal is signal), 0)
 
     @property
     def node_ip(self) -> str:

@@ -93,15 +93,45 @@ def test_defaults_of_evictions_are_kept_where_that_is_asked():
         (
             {"enforceNodeAllocatable": ["kube-reserved"]},
             (
-                'kubeReservedCgroup (--kube-reserved-cgroup) must be specified when "kube-reserved" contained in '
+                'kubeReservedCgroup (--kube-reserved-cgroup) must be specified when "kube-reserved" or '
+                '"kube-reserved-compressible" included in enforceNodeAllocatable (--enforce-node-allocatable)'
+            ),
+        ),
+        (
+            {"enforceNodeAllocatable": ["pods", "pods"]},
+            'duplicated enforcements "pods" in enforceNodeAllocatable (--enforce-node-allocatable)',
+        ),
+        (
+            {
+                "enforceNodeAllocatable": ["system-reserved", "system-reserved-compressible"],
+                "systemReservedCgroup": "/system.slice",
+            },
+            (
+                'both "system-reserved" and "system-reserved-compressible" cannot be specified together in '
                 "enforceNodeAllocatable (--enforce-node-allocatable)"
             ),
         ),
         (
+            {"cgroupsPerQOS": False},
+            (
+                'cgroupsPerQOS (--cgroups-per-qos) must be set to true when "pods" contained in '
+                "enforceNodeAllocatable (--enforce-node-allocatable)"
+            ),
+        ),
+        (
+            {"reservedSystemCPUs": "0-1", "kubeReservedCgroup": "/kube.slice"},
+            (
+                "can't use reservedSystemCPUs (--reserved-cpus) with systemReservedCgroup (--system-reserved-cgroup) "
+                "or kubeReservedCgroup (--kube-reserved-cgroup)"
+            ),
+        ),
+        ({"reservedSystemCPUs": "x"}, "unable to parse reservedSystemCPUs (--reserved-cpus) x, error: "),
+        (
             {"enforceNodeAllocatable": ["some"]},
             (
                 'option "some" specified for enforceNodeAllocatable (--enforce-node-allocatable). '
-                'Valid options are "pods", "system-reserved", "kube-reserved", or "none"'
+                'Valid options are "pods", "system-reserved", "system-reserved-compressible", "kube-reserved", '
+                '"kube-reserved-compressible" or "none"'
             ),
         ),
         (

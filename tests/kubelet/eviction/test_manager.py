@@ -189,21 +189,18 @@ def test_figures_of_file_systems(tmp_path):
 # A kubelet.
 
 
-@pytest.fixture
-def short(options):
-    """A node that never has memory enough."""
-    options.eviction_hard = {"memory.available": "900Ti"}
-    return options
+def lacks_memory(kubelet):
+    """From now on the node never has memory enough: no kubelet starts with such a threshold."""
+    thresholds = parse_thresholds({"memory.available": "900Ti"}, {}, {}, {}, enforce_pods=False)
+    kubelet.eviction._pressure.thresholds = thresholds
 
 
-async def test_a_pod_is_evicted_and_says_why(api, runtime, short, start):
+async def test_a_pod_is_evicted_and_says_why(api, runtime, start):
     """The pod runs when the pressure begins."""
-    short.eviction_hard = {}
     kubelet = start()
     await api.add_pod("p", containers=[WEB], terminationGracePeriodSeconds=600)
     await api.phase("p", "Running")
-    thresholds = parse_thresholds({"memory.available": "900Ti"}, {}, {}, {}, enforce_pods=False)
-    kubelet.eviction._pressure.thresholds = thresholds
+    lacks_memory(kubelet)
     await kubelet.eviction.synchronize()
     status = await api.phase("p", "Failed")
     assert status["reason"] == "Evicted"
@@ -223,8 +220,9 @@ async def test_a_pod_is_evicted_and_says_why(api, runtime, short, start):
     assert conditions["DiskPressure"]["status"] == "False"
 
 
-async def test_a_new_pod_is_refused_by_a_node_under_pressure(api, short, start):
+async def test_a_new_pod_is_refused_by_a_node_under_pressure(api, start):
     kubelet = start()
+    lacks_memory(kubelet)
     await api.hears("NodeHasInsufficientMemory")
     await api.add_pod("p", containers=[WEB])
     status = await api.phase("p", "Failed")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pinnace.cri.api import LinuxContainerResources
 from pinnace.kubelet.resources.qos_cgroups import QosCgroups, class_shares
 from pinnace.machinery.meta import Obj
+from tests.kubelet.fake_cgroups import FakeCgroups
 
 
 def pod(cpu: str = "", *, limit: bool = False) -> Obj:
@@ -33,32 +33,8 @@ def test_shares_of_classes(pods, shares):
     assert class_shares(pods, 4000) == shares
 
 
-class Cgroups:
-    """Writes down what it is asked."""
-
-    def __init__(self) -> None:
-        self.shares: dict[str, int] = {}
-        self.writes = 0
-        self.broken = False
-
-    def create(self, path: str) -> list[str]:
-        return [path]
-
-    def limit(self, path: str, resources: LinuxContainerResources) -> None:
-        if self.broken:
-            raise OSError("read-only")
-        self.writes += 1
-        self.shares[path] = resources.cpu_shares
-
-    def usage(self, path: str):
-        raise NotImplementedError
-
-    def remove_if_empty(self, path: str) -> None:
-        raise NotImplementedError
-
-
 def test_only_what_changed_is_written():
-    cgroups, classes = Cgroups(), QosCgroups("/root", 4000)
+    cgroups, classes = FakeCgroups(), QosCgroups("/root", 4000)
     classes.apply(cgroups, [pod("1")])
     classes.apply(cgroups, [pod("1")])
     assert (cgroups.writes, cgroups.shares) == (2, {"/root/kubepods": 4096, "/root/kubepods/burstable": 1024})
@@ -67,9 +43,9 @@ def test_only_what_changed_is_written():
 
 
 def test_what_could_not_be_written_is_tried_again():
-    cgroups, classes = Cgroups(), QosCgroups("", 1000)
-    cgroups.broken = True
+    cgroups, classes = FakeCgroups(), QosCgroups("", 1000)
+    cgroups.refusal = "read-only"
     classes.apply(cgroups, [pod()])
-    cgroups.broken = False
+    cgroups.refusal = ""
     classes.apply(cgroups, [pod()])
     assert cgroups.shares == {"/kubepods": 1024, "/kubepods/besteffort": 2}

@@ -157,6 +157,10 @@ class Cgroups:
                 with contextlib.suppress(OSError):
                     _write(f"{directory}/cgroup.subtree_control", f"+{name}")
 
+    def missing(self, path: str) -> list[str]:
+        """Those of a cgroup's directories that are not there."""
+        return [directory for directory in self.directories(path) if not os.path.isdir(directory)]
+
     def limit(self, path: str, resources: LinuxContainerResources) -> None:
         """Apply limits; zero and empty fields change nothing. OSError where the kernel refuses one."""
         (self._limit_v2 if self.version == 2 else self._limit_v1)(path, resources)

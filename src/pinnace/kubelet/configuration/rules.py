@@ -12,6 +12,7 @@ from typing import Any
 from pinnace.kubelet.eviction.thresholds import parse_thresholds
 from pinnace.kubelet.images.verification import ALLOWLISTED, POLICIES, PRELOADED, pattern_problem
 from pinnace.kubelet.images.verification import GATE as IMAGE_PROOF
+from pinnace.kubelet.topology.cpu_sets import parse_cpus
 from pinnace.machinery.duration import parse_duration
 from pinnace.machinery.meta import Obj, get_in
 
@@ -42,8 +43,11 @@ _CHOICES = {  # field: flag, what may be said
     "topologyManagerScope": ("topology-manager-scope", ("container", "pod")),
 }
 _HAIRPIN = ("none", "hairpin-veth", "promiscuous-bridge")
-_ENFORCED = ("none", "pods", "system-reserved", "system-reserved-compressible")
-_ENFORCED_ALL = (*_ENFORCED, "kube-reserved", "kube-reserved-compressible")
+_RESERVED = (
+    ("system-reserved", "systemReservedCgroup", "system-reserved-cgroup"),
+    ("kube-reserved", "kubeReservedCgroup", "kube-reserved-cgroup"),
+)
+_ENFORCED = ("pods", *(f"{part}{end}" for part, _, _ in _RESERVED for end in ("", "-compressible")), "none")
 
 
 def validate(document: Obj) -> list[str]:
@@ -136,22 +140,44 @@ def _allocatable(document: Obj) -> Iterator[str]:
     enforced = document.get("enforceNodeAllocatable")
     names: list[str] = ["pods"] if enforced is None else enforced
     flag = "enforceNodeAllocatable (--enforce-node-allocatable)"
-    if not document.get("cgroupsPerQOS", True) and names and names != ["none"]:
-        yield f"{flag} is not supported unless cgroupsPerQOS (--cgroups-per-qos) is set to true"
     if document.get("systemCgroups") and not document.get("cgroupRoot"):
         yield "systemCgroups (--system-cgroups) was specified and cgroupRoot (--cgroup-root) was not specified"
-    for name in names:
-        if name not in _ENFORCED_ALL:
-            valid = '"pods", "system-reserved", "kube-reserved", or "none"'
+    for part, _, _ in _RESERVED:
+        if part in names and f"{part}-compressible" in names:
+            yield f'both "{part}" and "{part}-compressible" cannot be specified together in {flag}'
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield f'duplicated enforcements "{name}" in {flag}'
+        elif name not in _ENFORCED:
+            valid = ", ".join(f'"{one}"' for one in _ENFORCED[:-1]) + f' or "{_ENFORCED[-1]}"'
             yield f'option "{name}" specified for {flag}. Valid options are {valid}'
-        elif name == "none" and len(names) > 1:
-            yield f'{flag} may not contain additional enforcements when "none" is specified'
-        for part, cgroup, option in (
-            ("system-reserved", "systemReservedCgroup", "system-reserved-cgroup"),
-            ("kube-reserved", "kubeReservedCgroup", "kube-reserved-cgroup"),
-        ):
-            if name in (part, f"{part}-compressible") and not document.get(cgroup):
-                yield f'{cgroup} (--{option}) must be specified when "{name}" contained in {flag}'
+        elif name == "none":
+            if len(names) > 1:
+                yield f'{flag} may not contain additional enforcements when "none" is specified'
+        else:
+            yield from _enforced(document, name, flag)
+
+
+def _enforced(document: Obj, name: str, flag: str) -> Iterator[str]:
+    for part, cgroup, option in _RESERVED:
+        both = f'"{part}" or "{part}-compressible"'
+        if name in (part, f"{part}-compressible") and not document.get(cgroup):
+            yield f"{cgroup} (--{option}) must be specified when {both} included in {flag}"
+    if not document.get("cgroupsPerQOS", True):
+        yield f'cgroupsPerQOS (--cgroups-per-qos) must be set to true when "{name}" contained in {flag}'
+
+
+def _reserved_cpus(document: Obj) -> Iterator[str]:
+    text = document.get("reservedSystemCPUs")
+    if not text:
+        return
+    if document.get("systemReservedCgroup") or document.get("kubeReservedCgroup"):
+        with_cgroups = "systemReservedCgroup (--system-reserved-cgroup) or kubeReservedCgroup (--kube-reserved-cgroup)"
+        yield f"can't use reservedSystemCPUs (--reserved-cpus) with {with_cgroups}"
+    try:
+        parse_cpus(text)
+    except ValueError as error:
+        yield f"unable to parse reservedSystemCPUs (--reserved-cpus) {text}, error: {error}"
 
 
 def _shutdown(document: Obj) -> Iterator[str]:
@@ -218,6 +244,7 @@ _RULES: tuple[Callable[[Obj], Iterator[str]], ...] = (
     _images,
     _image_proof,
     _allocatable,
+    _reserved_cpus,
     _shutdown,
     _containers,
     _evictions,

@@ -155,7 +155,7 @@ def container_config(
         stdin_once=bool(container.get("stdinOnce")),
         tty=bool(container.get("tty")),
         linux=LinuxContainerConfig(
-            resources=container_resources(pod, container, memory_capacity, options.pods_pids_limit),
+            resources=container_resources(pod, container, memory_capacity),
             security_context=container_context(pod, container, prepared.image, options.root_dir),
         ),
         stop_signal=(container.get("lifecycle") or {}).get("stopSignal") or "",

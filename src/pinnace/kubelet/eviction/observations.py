@@ -45,6 +45,12 @@ def memory(text: str) -> Observation:
     return Observation(values["MemFree"] + values.get("Inactive(file)", 0), values["MemTotal"])
 
 
+def most_processes(proc: Path) -> int:
+    """How many processes and threads the kernel allows. Raises OSError."""
+    kernel = proc / "sys/kernel"
+    return min(int((kernel / "pid_max").read_text()), int((kernel / "threads-max").read_text()))
+
+
 def processes(loadavg: str, pid_max: str, threads_max: str) -> Observation:
     """From /proc/loadavg (`running/all` is its fourth word) and what the kernel allows."""
     most = min(int(pid_max), int(threads_max))

@@ -18,7 +18,6 @@ from pinnace.client.client import Client
 from pinnace.client.events import EventRecorder
 from pinnace.client.transport import STRATEGIC_MERGE_PATCH
 from pinnace.cri.api import CriError, Image, ImageService, RuntimeFeatures, RuntimeService
-from pinnace.kubelet.eviction.thresholds import Amount, Signal, parse_thresholds
 from pinnace.kubelet.node.machine_info import Machine, node_info, read_machine
 from pinnace.kubelet.options import KubeletOptions
 from pinnace.kubelet.pods import amount_of
@@ -102,14 +101,11 @@ def capacity(options: KubeletOptions, machine: Machine) -> tuple[Obj, Obj]:
     has["pods"] = str(min(options.max_pods, per_core) if per_core else options.max_pods)
     has.update(options.capacity)
     gives = dict(has)
-    kept_free = {
-        one.signal: one.value for one in parse_thresholds(options.eviction_hard, {}, {}, {}, enforce_pods=False)
-    }
     disk = amount_of("ephemeral-storage", has["ephemeral-storage"])
-    disk_kept = kept_free.get(Signal.NODEFS_AVAILABLE, Amount()).of(disk)
+    disk_kept = options.kept_free("ephemeral-storage", disk)
     gives["ephemeral-storage"] = str(max(0, disk - options.reserved("ephemeral-storage") - disk_kept))
     memory = amount_of("memory", has["memory"])
-    memory_kept = kept_free.get(Signal.MEMORY_AVAILABLE, Amount()).of(memory)
+    memory_kept = options.kept_free("memory", memory)
     left = memory - options.reserved("memory") - memory_kept - sum(machine.huge_pages.values())
     gives["memory"] = f"{max(0, left) // 1024}Ki"
     if options.reserved("cpu"):
@@ -246,7 +242,6 @@ class NodeStatus:
         self.tell("Normal", "Starting", "Starting kubelet.")
         if self._options.register_node:
             await self._register()
-        self.tell("Normal", "NodeAllocatableEnforced", "Updated Node Allocatable limit across pods")
         ready = False
         while True:
             self._wake.clear()

@@ -13,7 +13,7 @@ from pinnace.kubelet.go_words import rpc_error
 from pinnace.kubelet.pods import find_container
 from pinnace.kubelet.resources.allocation import POD, resizable, same, with_sizes
 from pinnace.kubelet.resources.amounts import cgroup_parent, container_resources
-from pinnace.kubelet.resources.cgroups import pod_resources
+from pinnace.kubelet.resources.cgroups import limit_together, pod_resources
 from pinnace.kubelet.resources.resize import Difference, Limits, difference, steps, too_small
 from pinnace.machinery.meta import Obj, uid_of
 
@@ -83,7 +83,7 @@ def _limits(node: Node, pod: Obj, name: str) -> LinuxContainerResources:
 
 def _limit_pod(node: Node, pod: Obj, limits: LinuxContainerResources) -> None:
     if node.cgroups is not None:
-        node.cgroups.limit(cgroup_parent(pod, node.options.cgroup_root), limits)
+        limit_together(node.cgroups, cgroup_parent(pod, node.options.cgroup_root), limits)
 
 
 async def _too_small(node: Node, pod: Obj, whole: Limits, limits: dict[str, Limits], ids: dict[str, str]) -> str:

@@ -86,7 +86,7 @@ def _limit(pod: Obj, container: Obj, resource: str) -> Quantity | None:
     return _amount(container, "limits", resource) or _amount(pod["spec"], "limits", resource)
 
 
-def container_resources(pod: Obj, container: Obj, memory_capacity: int, pids_limit: int = 0) -> LinuxContainerResources:
+def container_resources(pod: Obj, container: Obj, memory_capacity: int) -> LinuxContainerResources:
     cpu_limit = _limit(pod, container, "cpu")
     cpu_request = _amount(container, "requests", "cpu") or _amount(container, "limits", "cpu")
     memory = _limit(pod, container, "memory")
@@ -97,7 +97,6 @@ def container_resources(pod: Obj, container: Obj, memory_capacity: int, pids_lim
         cpu_shares=cpu_shares(cpu_request.milli_value() if cpu_request else 0),
         memory_limit_in_bytes=memory.value() if memory else 0,
         oom_score_adj=oom_score_adj(pod, container, memory_capacity),
-        pids_limit=pids_limit,
         hugepage_limits=huge_page_limits(container),
     )
 
@@ -107,14 +106,14 @@ def huge_page_limits(container: Obj) -> list[HugepageLimit]:
     limits = (container.get("resources") or {}).get("limits") or {}
     asked = {name: str(text) for name, text in limits.items() if name.startswith("hugepages-")}
     return [
-        HugepageLimit(page_size=_page_name(name.removeprefix("hugepages-")), limit=Quantity.parse(text).value())
+        HugepageLimit(page_size=page_name(name), limit=Quantity.parse(text).value())
         for name, text in sorted(asked.items())
     ]
 
 
-def _page_name(size: str) -> str:
-    """`2Mi` as cgroups call it: `2MB`."""
-    return f"{size.removesuffix('i')}B"
+def page_name(resource: str) -> str:
+    """`hugepages-2Mi` as cgroups call the size: `2MB`."""
+    return f"{resource.removeprefix('hugepages-').removesuffix('i')}B"
 
 
 def actual_resources(granted: Obj, status: ContainerStatus) -> Obj:
