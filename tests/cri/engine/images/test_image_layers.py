@@ -5,19 +5,37 @@ import shutil
 import stat
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pinnace.cri.engine.images.layers import LayerError, unpack
+from pinnace.cri.engine.images.sources import FileSource, Region, Source, StreamSource
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="sets owners, devices and trusted xattrs")]
 
 
+def whole_file(file: BinaryIO) -> Source:
+    return FileSource(Region(file.fileno(), 0, os.fstat(file.fileno()).st_size))
+
+
+def in_pieces(file: BinaryIO) -> Source:
+    return StreamSource(lambda: file.read(700))
+
+
+@pytest.fixture(params=[whole_file, in_pieces])
+def source(request: pytest.FixtureRequest) -> Callable[[BinaryIO], Source]:
+    """How a layer is read: where it lies, or as it is decompressed."""
+    given: Callable[[BinaryIO], Source] = request.param
+    return given
+
+
 @pytest.fixture
-def layer(tmp_path: Path, make):
+def layer(tmp_path: Path, make, source: Callable[[BinaryIO], Source]):
     """Unpack members into a new directory below tmp_path/layers."""
     made: list[Path] = []
 
@@ -28,7 +46,7 @@ def layer(tmp_path: Path, make):
         archive = tmp_path / f"layer-{len(made)}.tar"
         archive.write_bytes(make.tar(*members))
         with archive.open("rb") as file:
-            unpack(file.fileno(), 0, archive.stat().st_size, target, lowers)
+            unpack(source(file), target, lowers)
         return target
 
     return unpacked
@@ -147,7 +165,7 @@ def test_later_entries_replace_earlier_ones(layer, make) -> None:
     assert (root / "c/y").read_bytes() == b"2"
 
 
-def test_a_sparse_file_keeps_its_holes(tmp_path: Path) -> None:
+def test_a_sparse_file_keeps_its_holes(tmp_path: Path, source) -> None:
     original = tmp_path / "sparse"
     with original.open("wb") as file:
         file.seek(8 << 20)
@@ -157,7 +175,7 @@ def test_a_sparse_file_keeps_its_holes(tmp_path: Path) -> None:
     target = tmp_path / "out"
     target.mkdir()
     with archive.open("rb") as file:
-        unpack(file.fileno(), 0, archive.stat().st_size, target)
+        unpack(source(file), target)
     assert (target / "sparse").read_bytes() == original.read_bytes()
     assert (target / "sparse").stat().st_blocks * 512 < 1 << 20
 
@@ -231,12 +249,12 @@ def test_malformed_entries_are_refused(layer, make, broken: dict) -> None:
         layer(make.member(**broken))
 
 
-def test_a_truncated_layer_is_refused(tmp_path: Path, make) -> None:
+def test_a_truncated_layer_is_refused(tmp_path: Path, make, source) -> None:
     archive = tmp_path / "short.tar"
     archive.write_bytes(make.tar(make.member("f", b"x" * 5000))[:2000])
     (tmp_path / "out").mkdir()
     with archive.open("rb") as file, pytest.raises(LayerError):
-        unpack(file.fileno(), 0, 2000, tmp_path / "out")
+        unpack(source(file), tmp_path / "out")
 
 
 NAMES = st.lists(
@@ -248,7 +266,7 @@ TARGETS = st.sampled_from(["/", "..", "../..", "../outside", "/outside", "a", "b
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(entries=st.lists(st.tuples(NAMES, KINDS, TARGETS), max_size=10))
-def test_no_archive_reaches_outside(tmp_path: Path, make, entries: list[tuple[str, bytes, str]]) -> None:
+def test_no_archive_reaches_outside(tmp_path: Path, make, source, entries: list[tuple[str, bytes, str]]) -> None:
     place = tmp_path / "fuzz"
     shutil.rmtree(place, ignore_errors=True)
     (place / "layer").mkdir(parents=True)
@@ -261,7 +279,7 @@ def test_no_archive_reaches_outside(tmp_path: Path, make, entries: list[tuple[st
     (place / "layer.tar").write_bytes(make.tar(*members))
     with (place / "layer.tar").open("rb") as file:
         try:
-            unpack(file.fileno(), 0, os.fstat(file.fileno()).st_size, place / "layer")
+            unpack(source(file), place / "layer")
         except LayerError:
             pass
     assert names_in(place) == ["layer", "layer.tar", "outside"]
@@ -273,7 +291,7 @@ def test_no_archive_reaches_outside(tmp_path: Path, make, entries: list[tuple[st
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_a_damaged_archive_fails_cleanly(tmp_path: Path, make, data: st.DataObject) -> None:
+def test_a_damaged_archive_fails_cleanly(tmp_path: Path, make, source, data: st.DataObject) -> None:
     whole = bytearray(
         make.tar(
             make.member("d", kind=tarfile.DIRTYPE),
@@ -290,6 +308,6 @@ def test_a_damaged_archive_fails_cleanly(tmp_path: Path, make, data: st.DataObje
     archive.write_bytes(whole)
     with archive.open("rb") as file:
         try:
-            unpack(file.fileno(), 0, len(whole), target)
+            unpack(source(file), target)
         except LayerError:
             pass

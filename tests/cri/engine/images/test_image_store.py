@@ -285,3 +285,25 @@ async def test_the_image_service_speaks_cri(store: ImageStore, busybox: Path) ->
     await service.remove_image(ImageSpec(image="busybox:1"))
     await service.remove_image(ImageSpec(image="busybox:1"))
     assert await service.list_images() == []
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bytes], ids=["gzip", "plain"])
+def test_what_follows_the_end_of_a_tar_counts_for_its_digest(store: ImageStore, tmp_path: Path, make, compress) -> None:
+    layer = make.tar(make.member("f", b"1" * 3_000_000)) + b"\0" * 5_000_000 + b"more"
+    path = make.archive(tmp_path / "a.tar", ["a:1"], layer, travelling=[compress(layer)])
+
+    (name,) = store.load_archive(path)
+
+    record = store.resolve(name)
+    assert record is not None
+    assert (record.layer_dirs[0] / "f").read_bytes() == b"1" * 3_000_000
+
+
+def test_a_compressed_layer_that_breaks_off_is_refused(store: ImageStore, tmp_path: Path, make) -> None:
+    layer = make.tar(make.member("f", os.urandom(3_000_000)))
+    path = make.archive(tmp_path / "a.tar", ["a:1"], layer, travelling=[gzip.compress(layer)[:-2_000_000]])
+
+    with pytest.raises(ContentError, match="corrupt compressed data: unexpected end of file"):
+        store.load_archive(path)
+
+    assert layer_names(store) == []

@@ -19,7 +19,8 @@ import orjson
 
 from pinnace.cri.engine.images import manifest as manifests
 from pinnace.cri.engine.images.content import ContentError, ContentStore, sha256_digest
-from pinnace.cri.engine.images.tarball import Region, compression, plain
+from pinnace.cri.engine.images.sources import Region
+from pinnace.cri.engine.images.tarball import plain
 
 _SMALL = 8 << 20  # the most that a manifest or a config may take, bytes
 _MAX_LINKS = 8
@@ -89,7 +90,7 @@ def open_archive(path: Path, content: ContentStore) -> Iterator[list[ArchivedIma
     """The images in the file at `path`; their layers can be read while the block runs."""
     with path.open("rb") as file:
         whole = Region(file.fileno(), 0, path.stat().st_size)
-        with plain_archive(whole, content) as region:
+        with plain(whole, content) as region:
             files = _Files(region)
             if "manifest.json" in files:
                 yield _docker_images(files)
@@ -97,16 +98,6 @@ def open_archive(path: Path, content: ContentStore) -> Iterator[list[ArchivedIma
                 yield list(_oci_images(files))
             else:
                 raise ContentError("unrecognized image format: neither manifest.json nor index.json in the archive")
-
-
-@contextmanager
-def plain_archive(whole: Region, content: ContentStore) -> Iterator[Region]:
-    """The archive uncompressed; a plain one is not even read through."""
-    if compression(whole) is None:
-        yield whole
-        return
-    with plain(whole, content) as (region, _):
-        yield region
 
 
 def _docker_images(files: _Files) -> list[ArchivedImage]:

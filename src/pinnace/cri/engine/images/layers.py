@@ -22,43 +22,20 @@ from pinnace.cri.engine import _syscalls as sys_
 from pinnace.cri.engine import overlay
 from pinnace.cri.engine.images.content import ContentError
 from pinnace.cri.engine.images.rooted import open_directory_in_root, open_in_root
+from pinnace.cri.engine.images.sources import Source
 from pinnace.cri.trees import remove
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _XATTR_RECORD = "SCHILY.xattr."
 _KEPT_XATTRS = ("user.", "security.capability", "system.posix_acl_")
-_PIECE = 1 << 20  # bytes copied by one read and write; more goes by copy_file_range
+_PIECE = 1 << 20  # bytes copied by one read and write
 _MAX_ID = (1 << 32) - 2  # the largest uid or gid; the one above means "leave as it is" to chown
 _MAX_PARENT_LINKS = 8
 
 
 class LayerError(ContentError):
     """A layer that cannot be unpacked."""
-
-
-class _Region:
-    """A part of an open file as a seekable file of its own, for tarfile."""
-
-    def __init__(self, descriptor: int, offset: int, size: int) -> None:
-        self._descriptor = descriptor
-        self._offset = offset
-        self._size = size
-        self._position = 0
-
-    def read(self, size: int = -1) -> bytes:
-        left = max(0, self._size - self._position)
-        wanted = left if size < 0 else min(size, left)
-        data = os.pread(self._descriptor, wanted, self._offset + self._position)
-        self._position += len(data)
-        return data
-
-    def seek(self, position: int) -> int:
-        self._position = position
-        return position
-
-    def tell(self) -> int:
-        return self._position
 
 
 def _clean(name: str) -> str:
@@ -74,10 +51,8 @@ def _clean(name: str) -> str:
 class _Unpacker:
     """One layer being unpacked into the directory `root`; `lowers` are the layers below it, the nearest first."""
 
-    def __init__(self, source: int, offset: int, size: int, root: int, lowers: Sequence[int]) -> None:
+    def __init__(self, source: Source, root: int, lowers: Sequence[int]) -> None:
         self._source = source
-        self._offset = offset
-        self._end = offset + size
         self._root = root
         self._lowers = lowers
         self._parent_path: str | None = None  # the directory that `_parent_descriptor` is open on
@@ -162,7 +137,7 @@ class _Unpacker:
             os.close(target)
 
     def _copy_content(self, entry: tarfile.TarInfo, target: int) -> None:
-        position = self._offset + entry.offset_data
+        position = entry.offset_data
         sparse: Any = entry.sparse  # a list of (offset, size); typeshed says bytes
         if sparse is None:
             self._copy(position, entry.size, target, 0)
@@ -173,24 +148,13 @@ class _Unpacker:
             position += size
 
     def _copy(self, position: int, size: int, target: int, at: int) -> None:
-        """Copy `size` bytes of the archive from its absolute `position` to `at` in the file `target`."""
-        if size < 0 or position + size > self._end:
+        """Copy `size` bytes of the archive from its `position` to `at` in the file `target`."""
+        if size < 0:
             raise LayerError("unexpected end of layer")
-        while size > _PIECE:
-            try:
-                copied = os.copy_file_range(self._source, target, size, position, at)
-            except OSError as error:
-                if error.errno not in (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
-                    raise
-                copied = os.pwrite(target, os.pread(self._source, _PIECE, position), at)
-            if not copied:
-                raise LayerError("unexpected end of layer")
-            position, at, size = position + copied, at + copied, size - copied
-        while size:
-            copied = os.pwrite(target, os.pread(self._source, size, position), at)
-            if not copied:
-                raise LayerError("unexpected end of layer")
-            position, at, size = position + copied, at + copied, size - copied
+        try:
+            self._source.copy(position, size, target, at)
+        except EOFError:
+            raise LayerError("unexpected end of layer") from None
 
     def _make_hard_link(self, parent: int, name: str, entry: tarfile.TarInfo) -> None:
         linked = _clean(entry.linkname)
@@ -413,8 +377,8 @@ def _set_xattr_at(parent: int, name: str, key: str, value: bytes, *, required: b
         os.close(target)
 
 
-def unpack(source: int, offset: int, size: int, target: Path, lowers: Sequence[Path] = ()) -> None:
-    """Unpack the uncompressed tar at `offset` of the open file `source` into the existing empty directory `target`.
+def unpack(source: Source, target: Path, lowers: Sequence[Path] = ()) -> None:
+    """Unpack an uncompressed tar into the existing empty directory `target`.
 
     `lowers` are the unpacked layers below, the nearest first: directories that the archive does not describe get
     their owner and mode there, hard links may point there. `LayerError` for an archive that is malformed or hostile;
@@ -425,10 +389,9 @@ def unpack(source: int, offset: int, size: int, target: Path, lowers: Sequence[P
         root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         opened.append(root)
         opened.extend(os.open(lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for lower in lowers)
-        region = _Region(source, offset, size)
         with (
-            tarfile.TarFile(fileobj=region, mode="r", encoding="utf-8", errors="surrogateescape") as archive,  # type: ignore[arg-type]
-            _Unpacker(source, offset, size, root, opened[1:]) as unpacker,
+            tarfile.TarFile(fileobj=source, mode="r", encoding="utf-8", errors="surrogateescape") as archive,  # type: ignore[arg-type]
+            _Unpacker(source, root, opened[1:]) as unpacker,
         ):
             for entry in archive:
                 archive.members = []  # type: ignore[attr-defined]  # tarfile would keep every entry

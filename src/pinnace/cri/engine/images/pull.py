@@ -23,7 +23,7 @@ from pinnace.cri.engine.images.registry import (
     Repository,
     endpoints,
 )
-from pinnace.cri.engine.images.tarball import Region
+from pinnace.cri.engine.images.sources import Region
 
 if TYPE_CHECKING:
     from pinnace.cri.engine.images.store import ImageRecord, ImageStore

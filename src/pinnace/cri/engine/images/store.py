@@ -19,11 +19,12 @@ from pinnace.cri.engine.images import reference as references
 from pinnace.cri.engine.images.archive import ArchivedImage, open_archive
 from pinnace.cri.engine.images.content import ContentError, ContentStore
 from pinnace.cri.engine.images.index import Index, IndexedImage, IndexFile
-from pinnace.cri.engine.images.layers import unpack
+from pinnace.cri.engine.images.layers import LayerError, unpack
 from pinnace.cri.engine.images.locks import locked, try_locked
 from pinnace.cri.engine.images.manifest import ImageConfig, chain_ids, parse_config
 from pinnace.cri.engine.images.snapshots import disk_usage, layers_in_use
-from pinnace.cri.engine.images.tarball import Region, plain
+from pinnace.cri.engine.images.sources import Region
+from pinnace.cri.engine.images.tarball import opened
 from pinnace.cri.trees import discard
 
 if TYPE_CHECKING:
@@ -176,10 +177,13 @@ class ImageStore:
                 temporary.chmod(stat.S_IMODE(below.st_mode))
             else:
                 temporary.chmod(0o755)
-            with plain(layer, self.content) as (region, digest):
-                if digest != diff_ids[position]:
-                    raise ContentError(f"wrong diff id {digest}, expected {diff_ids[position]}")
-                unpack(region.descriptor, region.offset, region.size, temporary, lowers)
+            with opened(layer) as (source, digest):
+                try:
+                    unpack(source, temporary, lowers)
+                except LayerError:
+                    _verify(digest(), diff_ids[position])  # another layer than the image's need not even be one
+                    raise
+                _verify(digest(), diff_ids[position])
             temporary.rename(self._layers / _layer_name(chains[-1]))
         except BaseException as error:
             discard(temporary)
@@ -260,6 +264,11 @@ class ImageStore:
         """The manifest an image came with; empty where it came without. For tools that push or save."""
         image = self._index.read().images.get(image_id)
         return self.content.read(image.manifest) if image and image.manifest else b""
+
+
+def _verify(found: str, diff_id: str) -> None:
+    if found != diff_id:
+        raise ContentError(f"wrong diff id {found}, expected {diff_id}")
 
 
 def _is_name(text: str) -> bool:

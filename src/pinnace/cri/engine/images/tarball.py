@@ -1,6 +1,7 @@
-"""Layers as they travel: plain, gzip or zstd; made into a plain tar in an open file, its digest known.
+"""Layers and archives as they travel: plain, gzip or zstd.
 
-A plain layer is used where it lies, without a copy. zstd needs Python 3.14 or the `zstandard` package.
+A thread hashes a layer, and decompresses it, while another unpacks it: nothing is written but its files. zstd needs
+Python 3.14 or the `zstandard` package.
 """
 
 from __future__ import annotations
@@ -11,23 +12,17 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pinnace.cri.engine.images.content import ContentError, ContentStore
+from pinnace.cri.engine.images.sources import FileSource, ReadAhead, Region, Source, StreamSource
 
-_PIECE = 1 << 20
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
+
+_PIECE = 1 << 18  # bytes, of which deflate may make a thousand times as many
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-
-
-@dataclass(frozen=True, slots=True)
-class Region:
-    """A part of an open file."""
-
-    descriptor: int
-    offset: int
-    size: int
 
 
 class _Decompressor(Protocol):
@@ -102,21 +97,49 @@ def decompressed(region: Region, make: Callable[[], _Decompressor]) -> Iterator[
 
 
 @contextmanager
-def plain(region: Region, content: ContentStore) -> Iterator[tuple[Region, str]]:
-    """The region uncompressed, and the SHA-256 digest of that."""
+def opened(region: Region) -> Iterator[tuple[Source, Callable[[], str]]]:
+    """A layer to unpack, and a function that gives the SHA-256 digest of all of it, uncompressed.
+
+    What is wrong with compressed data is raised (ContentError) where it is read, at the latest by that function.
+    """
     digest = hashlib.sha256()
     make = compression(region)
+    source: Source
     if make is None:
-        for data in pieces(region):
-            digest.update(data)
-        yield region, "sha256:" + digest.hexdigest()
+        ahead = ReadAhead(_hashed(pieces(region), digest, passed_on=False))
+        source = FileSource(region)
+    else:
+        ahead = ReadAhead(_hashed(decompressed(region, make), digest, passed_on=True))
+        source = StreamSource(ahead.read)
+
+    def whole() -> str:
+        while ahead.read():
+            pass
+        return "sha256:" + digest.hexdigest()
+
+    with ahead:
+        yield source, whole
+
+
+def _hashed(data: Iterator[bytes], digest: Hash, *, passed_on: bool) -> Iterator[bytes]:
+    for piece in data:
+        digest.update(piece)
+        if passed_on and piece:
+            yield piece
+
+
+@contextmanager
+def plain(region: Region, content: ContentStore) -> Iterator[Region]:
+    """A whole archive uncompressed, in a file without a name; one that is not compressed stays where it is."""
+    make = compression(region)
+    if make is None:
+        yield region
         return
     with content.scratch() as descriptor:
         size = 0
         for data in decompressed(region, make):
-            digest.update(data)
             size += _write_all(descriptor, data)
-        yield Region(descriptor, 0, size), "sha256:" + digest.hexdigest()
+        yield Region(descriptor, 0, size)
 
 
 def _write_all(descriptor: int, data: bytes) -> int:
