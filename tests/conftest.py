@@ -13,6 +13,14 @@ settings.register_profile("pinnace", deadline=None, suppress_health_check=[Healt
 settings.load_profile("pinnace")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--container-runtime",
+        default="engine",
+        help="Which container runtime the clusters of tests/e2e have: engine (default), containerd",
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     reason = _why_not_root()
     if not reason:

@@ -401,17 +401,13 @@ async def test_pods_are_counted(subject: Subject) -> None:
     assert pod.containers[0].id == container.id
 
 
-async def test_events_tell_what_happens_or_are_not_offered(subject: Subject) -> None:
+async def test_events_tell_what_happens(subject: Subject) -> None:
+    """A containerd before 1.7 tells only what nobody asked it to do: the end of containers."""
     events = subject.runtime.get_container_events()
     following = asyncio.ensure_future(anext(events))
-    if subject.name == "containerd":
-        with pytest.raises(CriError) as error:
-            await following
-        assert error.value.code == "UNIMPLEMENTED"
-        return
     await asyncio.sleep(0)
     while not following.done():  # a stream over a socket is there a little later
-        await subject.runtime.run_pod_sandbox(subject.sandbox_config())
+        await subject.start("true")
         await asyncio.wait([following], timeout=0.1)
     container = await subject.start("true")
     kinds = []
@@ -420,7 +416,8 @@ async def test_events_tell_what_happens_or_are_not_offered(subject: Subject) -> 
             if event.container_id == container:
                 kinds.append(event.container_event_type)
                 assert event.pod_uid.startswith("uid")
-            if event.container_event_type is ContainerEventType.STOPPED:
+            if kinds[-1:] == [ContainerEventType.STOPPED]:
                 break
 
-    assert kinds == [ContainerEventType.CREATED, ContainerEventType.STARTED, ContainerEventType.STOPPED]
+    before = [] if subject.name == "containerd" else [ContainerEventType.CREATED, ContainerEventType.STARTED]
+    assert kinds == [*before, ContainerEventType.STOPPED]

@@ -1,4 +1,7 @@
-"""A real cluster, started as a user starts it, with real kubectl pointed at it."""
+"""A real cluster, started as a user starts it, with real kubectl pointed at it.
+
+On the embedded engine, or with `--container-runtime=containerd` on a containerd, without the tests marked `engine`.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.containerd import missing
 from tests.support.images import busybox_archive
 
 PINNACE = str(Path(sys.executable).with_name("pinnace"))
@@ -21,8 +25,18 @@ IMAGES = ("busybox:1.36", "busybox:1.37")
 Result = subprocess.CompletedProcess[str]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--container-runtime") == "engine":
+        return
+    left_out = [item for item in items if item.get_closest_marker("engine")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 class Cluster:
     """A profile in a home of its own."""
+
+    runtime = "engine"  # what `start` makes of it: all clusters of a run have the same
 
     def __init__(self, home: Path, profile: str) -> None:
         self.home = home
@@ -31,8 +45,16 @@ class Cluster:
         self.kubeconfig = home.with_name(home.name + ".kubeconfig")
         self.environment = os.environ | {"PINNACE_HOME": str(home), "KUBECONFIG": str(self.kubeconfig)}
 
+    @property
+    def keeper(self) -> str:
+        """A part of the command of the process that looks after containers."""
+        return {"engine": "engine.monitor", "containerd": "containerd --config"}[self.runtime]
+
     def pinnace(self, command: str, *arguments: str, check: bool = True, timeout: float = 180) -> Result:
         return self._run([PINNACE, command, "-p", self.profile, *arguments], check=check, timeout=timeout)
+
+    def start(self, *arguments: str) -> Result:
+        return self.pinnace("start", f"--container-runtime={self.runtime}", *arguments)
 
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True, timeout: float = 180) -> Result:
         return self._run(["kubectl", *arguments], stdin=stdin, check=check, timeout=timeout)
@@ -61,6 +83,16 @@ class Cluster:
         return result
 
 
+@pytest.fixture(scope="session", autouse=True)
+def runtime(request: pytest.FixtureRequest) -> str:
+    """The container runtime of this run."""
+    name = str(request.config.getoption("--container-runtime"))
+    if name == "containerd" and (reason := missing()):
+        pytest.skip(reason)
+    Cluster.runtime = name
+    return name
+
+
 @pytest.fixture(scope="session")
 def scratch() -> Iterator[Path]:
     """A directory on a real disk, with a path short enough for sockets."""
@@ -74,7 +106,7 @@ def cluster(scratch: Path) -> Iterator[Cluster]:
     """One cluster for all tests that leave it as they found it."""
     made = Cluster(scratch / "home", "e2e")
     try:
-        made.pinnace("start")
+        made.start()
         made.load_images(scratch)
         yield made
     finally:

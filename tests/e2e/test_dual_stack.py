@@ -26,7 +26,7 @@ def dual(scratch: Path) -> Iterator[Cluster]:
     """A cluster with a server and a client."""
     made = Cluster(scratch / "dual-home", "dual")
     try:
-        made.pinnace("start", "--ip-family=dual")
+        made.start("--ip-family=dual")
         made.load_images(scratch)
         made.apply(pod("web", SERVER), pod("client", "exec sleep 10000"))
         made.kubectl("wait", "--for=condition=Ready", "pod/web", "pod/client", "--timeout=60s")
@@ -98,7 +98,7 @@ def test_names_of_a_headless_service_lead_to_both_addresses_of_its_pods(dual: Cl
 
 def test_a_deleted_cluster_leaves_no_rules_and_routes_of_ipv6(scratch: Path) -> None:
     made = Cluster(scratch / "gone-home", "gone")
-    made.pinnace("start", "--ip-family=dual")
+    made.start("--ip-family=dual")
     pods = made.json("get", "nodes")["items"][0]["spec"]["podCIDRs"][1]
 
     config = made.directory / "config.json"

@@ -110,7 +110,7 @@ def test_a_container_killed_with_its_monitor_comes_back(cluster: Cluster, namesp
     """Nobody can know then how it ended."""
     start(cluster, namespace, marked("orphan"), marked("steady"))
     steady = container_of(cluster, namespace, "steady")["containerID"]
-    kill([*victims(cluster, "engine.monitor"), init_of("orphan")])
+    kill([*victims(cluster, cluster.keeper), init_of("orphan")])
     wait(cluster, namespace, "pod/orphan", RESTARTS, "1")
     cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/orphan", "pod/steady", "--timeout=60s")
     assert container_of(cluster, namespace, "steady")["containerID"] == steady

@@ -112,7 +112,7 @@ def fill(cluster: Cluster, scratch: Path) -> None:
 
 def test_delete_leaves_nothing(fresh: Cluster, scratch: Path) -> None:
     before = trace(scratch)
-    fresh.pinnace("start")
+    fresh.start()
     fill(fresh, scratch)
 
     fresh.pinnace("delete")
@@ -125,7 +125,7 @@ def test_delete_leaves_nothing(fresh: Cluster, scratch: Path) -> None:
 
 def test_delete_after_everything_was_killed_leaves_nothing(fresh: Cluster, scratch: Path) -> None:
     before = trace(scratch)
-    fresh.pinnace("start")
+    fresh.start()
     fill(fresh, scratch)
     kill(list(processes(fresh)))
 
@@ -137,7 +137,7 @@ def test_delete_after_everything_was_killed_leaves_nothing(fresh: Cluster, scrat
 
 
 def test_stop_ends_the_containers_and_start_brings_them_back(fresh: Cluster, scratch: Path) -> None:
-    fresh.pinnace("start")
+    fresh.start()
     fill(fresh, scratch)
     uids = {item["metadata"]["uid"] for item in fresh.json("-n", "site", "get", "pods", "-l", "app=web")["items"]}
 
@@ -159,7 +159,7 @@ def test_stop_ends_the_containers_and_start_brings_them_back(fresh: Cluster, scr
 
 def test_a_supervisor_that_hangs_is_deleted_too(fresh: Cluster, scratch: Path) -> None:
     before = trace(scratch)
-    fresh.pinnace("start")
+    fresh.start()
     for pid, command in processes(fresh).items():
         if "cluster.node" in command:
             os.kill(pid, signal.SIGSTOP)

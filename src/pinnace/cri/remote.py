@@ -40,6 +40,7 @@ from pinnace.cri.api import (
     RuntimeHandler,
     Version,
 )
+from pinnace.cri.container_usage import ContainerUsage
 from pinnace.cri.v1.convert import from_message, to_message
 from pinnace.cri.v1.messages import IMAGE_METHODS, IMAGE_SERVICE, RUNTIME_METHODS, RUNTIME_SERVICE, message_class
 from pinnace.wire import grpc_calls
@@ -122,6 +123,7 @@ class RemoteRuntimeService(_Service):
         super().__init__(endpoint, RUNTIME_SERVICE, RUNTIME_METHODS, request_timeout)
         path = f"/{RUNTIME_SERVICE}/GetContainerEvents"
         self._events = grpc_calls.stream(self._channel, path, message_class("ContainerEventResponse"))
+        self._usage = ContainerUsage(self._info)
 
     async def version(self) -> Version:
         return from_message(Version, await self._call("Version", version="0.1.0"))
@@ -244,27 +246,62 @@ class RemoteRuntimeService(_Service):
         url: str = (await self._call("PortForward", pod_sandbox_id=pod_sandbox_id, port=ports)).url
         return url
 
+    async def _info(self, container_id: str) -> str:
+        """What the runtime says of a container in words of its own."""
+        try:
+            answer = await self._call("ContainerStatus", container_id=container_id, verbose=True)
+        except CriError:
+            return ""  # it is gone
+        info: str = answer.info.get("info", "")
+        return info
+
     # Statistics and events.
 
     async def list_container_stats(self) -> list[ContainerStats]:
-        return [from_message(ContainerStats, one) for one in (await self._call("ListContainerStats")).stats]
+        answer = await self._call("ListContainerStats")
+        return await self._usage.complete([from_message(ContainerStats, one) for one in answer.stats])
 
     async def list_pod_sandbox_stats(self) -> list[PodSandboxStats]:
-        return [from_message(PodSandboxStats, one) for one in (await self._call("ListPodSandboxStats")).stats]
+        found = [from_message(PodSandboxStats, one) for one in (await self._call("ListPodSandboxStats")).stats]
+        for one in found:
+            one.containers = await self._usage.complete(one.containers)
+        return found
 
     async def get_container_events(self) -> AsyncIterator[ContainerEvent]:
-        call = self._events(message_class("GetEventsRequest")())
         try:
-            async for event in call:
+            async for event in self._answers(self._events(message_class("GetEventsRequest")())):
                 yield from_message(ContainerEvent, event)
+        except CriError as error:
+            if error.code != "UNIMPLEMENTED" or (await self.version()).runtime_name != "containerd":
+                raise
+            from pinnace.cri import containerd_events
+
+            told = self._answers(containerd_events.subscribe(self._channel))
+            async for event in containerd_events.ended(told, self._find):
+                yield event
+
+    async def _answers(self, call: Any) -> AsyncIterator[Any]:
+        """What a call goes on answering. Raises CriError."""
+        try:
+            async for answer in call:
+                yield answer
         except grpc.aio.AioRpcError as error:
             raise self._error(error) from None
         except asyncio.CancelledError:
-            if not call.cancelled():
-                raise
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise  # who listens was told to end, not the connection
             raise CriError("CANCELLED", "the connection to the runtime was closed") from None
         finally:
             call.cancel()
+
+    async def _find(self, identity: str) -> Container | PodSandbox | None:
+        """A container or a sandbox by its id, as it is listed."""
+        containers = (await self._call("ListContainers", filter={"id": identity})).containers
+        if containers:
+            return from_message(Container, containers[0])
+        sandboxes = (await self._call("ListPodSandbox", filter={"id": identity})).items
+        return from_message(PodSandbox, sandboxes[0]) if sandboxes else None
 
 
 class RemoteImageService(_Service):

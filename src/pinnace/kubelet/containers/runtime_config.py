@@ -74,7 +74,7 @@ def sandbox_config(pod: Obj, attempt: int, options: KubeletOptions, host_dns: DN
     sysctls = (pod["spec"].get("securityContext") or {}).get("sysctls") or []
     return PodSandboxConfig(
         metadata=PodSandboxMetadata(name=name_of(pod), namespace=namespace_of(pod), uid=uid_of(pod), attempt=attempt),
-        hostname=options.hostname if host_network else sandbox_hostname(pod, options.cluster_domain),
+        hostname="" if host_network else sandbox_hostname(pod, options.cluster_domain),  # empty: the machine's
         log_directory=str(pods.log_directory(options.pod_logs_dir, pod)),
         dns_config=pod_dns(pod, host_dns, options.cluster_dns, options.cluster_domain),
         port_mappings=[] if host_network else port_mappings(pod),

@@ -1,0 +1,66 @@
+"""What a containerd tells of containers that ended, as CRI's events: before release 1.7 its CRI service tells none.
+
+Its own event service, on the same socket, does (https://github.com/containerd/containerd/blob/main/docs/ops.md, api
+`services/events/v1`). It speaks before the CRI service has taken note, which is therefore asked until it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc.aio
+
+from pinnace.cri.api import Container, ContainerEvent, ContainerEventType, ContainerState, PodSandbox, PodSandboxState
+from pinnace.machinery.message_table import message_classes
+from pinnace.wire import grpc_calls
+
+Find = Callable[[str], Awaitable[Container | PodSandbox | None]]
+"""A container or sandbox by its id, as the CRI service lists it."""
+
+_PATIENCE = 2.0  # seconds for the CRI service to take note
+
+_CLASSES = message_classes(
+    "pinnace.containerd",
+    """
+SubscribeRequest filters=1:*string
+Any              type_url=1:string value=2:bytes
+Envelope         namespace=2:string topic=3:string event=4:Any
+TaskExit         container_id=1:string id=2:string
+""",
+)
+
+
+def subscribe(channel: grpc.aio.Channel) -> Any:
+    """A call that goes on answering with what `ended` reads: every process that ends in a container."""
+    events = grpc_calls.stream(channel, "/containerd.services.events.v1.Events/Subscribe", _CLASSES["Envelope"])
+    return events(_CLASSES["SubscribeRequest"](filters=['namespace=="k8s.io",topic=="/tasks/exit"']))
+
+
+async def ended(envelopes: AsyncIterator[Any], find: Find) -> AsyncIterator[ContainerEvent]:
+    """A STOPPED event for every container and sandbox that ends, from now on."""
+    async for envelope in envelopes:
+        task = _CLASSES["TaskExit"].FromString(envelope.event.value)
+        if task.id == task.container_id:  # else it was a command in it
+            found = await _noted(task.container_id, find)
+            sandbox = await find(found.pod_sandbox_id) if isinstance(found, Container) else found
+            if found is not None and isinstance(sandbox, PodSandbox):
+                yield ContainerEvent(
+                    container_id=found.id,
+                    container_event_type=ContainerEventType.STOPPED,
+                    created_at=time.time_ns(),
+                    pod_sandbox_id=sandbox.id,
+                    pod_uid=sandbox.metadata.uid,
+                )
+
+
+async def _noted(identity: str, find: Find) -> Container | PodSandbox | None:
+    """Once the CRI service knows that it has ended."""
+    deadline = time.monotonic() + _PATIENCE
+    while (found := await find(identity)) is not None and time.monotonic() < deadline:
+        if found.state not in (ContainerState.CREATED, ContainerState.RUNNING, PodSandboxState.READY):
+            break
+        await asyncio.sleep(0.005)
+    return found
