@@ -39,8 +39,11 @@ def progress_for(output: str, total_steps: int = 1) -> Progress:
 
 def as_root(profile: Profile, progress: Progress, work: Callable[[], None]) -> None:
     """Do a command's work with root's powers: those that we have, or those in namespaces of an ordinary user's own."""
+    from pinnace.cluster import preflight
+
     with reported(progress):
         if os.geteuid() == 0:
+            preflight.require_owner(profile)
             work()
             return
         from pinnace.cluster.rootless import entering
@@ -51,9 +54,12 @@ def as_root(profile: Profile, progress: Progress, work: Callable[[], None]) -> N
 def as_root_to_start(
     profile: Profile, progress: Progress, port: int | None, verbosity: int, work: Callable[[int | None], object]
 ) -> None:
-    """The same for `start`; `work` gets the API server's port, which an ordinary user's is chosen outside."""
+    """The same for `start`; `work` gets the API server's port, which for an ordinary user is chosen outside."""
+    from pinnace.cluster import preflight
+
     with reported(progress):
         if os.geteuid() == 0:
+            preflight.require_owner(profile)
             work(port)
             return
         from pinnace.cluster.rootless import entering

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import pwd
 import re
 import shutil
 import socket
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pinnace.cluster import pause
-from pinnace.cluster.profile import CONTAINERD, CRIO, CRIO_SOCKET, ENGINE, ROOTLESS, is_rootless
+from pinnace.cluster.profile import CONTAINERD, CRIO, CRIO_SOCKET, ENGINE, ROOTLESS, Profile, is_rootless
 from pinnace.cluster.reasons import (
     DOWNGRADE_UNSUPPORTED,
     HOME_PERMISSION,
@@ -38,6 +39,29 @@ def require_root() -> None:
             "Running containers on this machine needs root privileges",
             "Run the command again with sudo",
         )
+
+
+def require_owner(profile: Profile) -> None:
+    """The cluster must be one of ours: that of another user, or of root, is in other namespaces."""
+    try:
+        owner = profile.directory.stat().st_uid
+        rootless = profile.load().rootless if os.access(profile.directory, os.X_OK) else owner != 0
+    except (OSError, ClusterError):
+        return  # it is not there, or nobody can tell
+    if rootless and os.geteuid() == 0 and ROOTLESS not in os.environ:
+        why, advice = "was started without root", "Run the command again as the user who did, without sudo"
+    elif os.geteuid() not in (0, owner):
+        why, advice = f"belongs to {_user(owner)}", "Run the command again as that user"
+    else:
+        return
+    raise ClusterError(HOME_PERMISSION, f'The cluster "{profile.name}" {why}', advice)
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def require_writable_home(home: Path) -> None:

@@ -50,6 +50,7 @@ class ProfileConfig:
     api_server_port: int  # on 127.0.0.1 and on the node's address
     feature_gates: dict[str, bool] = field(default_factory=dict)  # what --feature-gates says, for every server
     container_runtime: str = ENGINE  # or another name, or unix:///PATH of its socket
+    rootless: bool = False  # whether it runs in the namespaces of an ordinary user
 
     @property
     def minor(self) -> int:
@@ -152,7 +153,9 @@ class Profile:
         try:
             stored = json.loads(text)
             needed = [one.name for one in fields(ProfileConfig) if one.default is one.default_factory is MISSING]
-            chosen = {name: stored[name] for name in ("feature_gates", "container_runtime") if name in stored}
+            chosen = {
+                name: stored[name] for name in ("feature_gates", "container_runtime", "rootless") if name in stored
+            }
             config = ProfileConfig(**{name: stored[name] for name in needed}, **chosen)
             _ = config.minor, config.api_server_port + 0
         except (ValueError, KeyError, TypeError, IndexError) as error:

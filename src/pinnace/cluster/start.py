@@ -67,8 +67,17 @@ def start(profile: Profile, options: StartOptions, progress: Progress) -> Profil
                 raise
         progress.step("Kubeconfig", f'Writing context "{profile.name}" to the kubeconfig')
         _write_kubeconfig(profile, config, options)
+    if is_rootless():
+        _tell_limits(progress)
     progress.done(f'Kubernetes {config.kubernetes_version} is ready: kubectl now uses context "{profile.name}"')
     return config
+
+
+def _tell_limits(progress: Progress) -> None:
+    from pinnace.cluster.rootless.limits import limits_here
+
+    for limit in limits_here():
+        progress.warn(f"Without root: {limit}")
 
 
 def _decide(profile: Profile, options: StartOptions) -> ProfileConfig:
@@ -115,6 +124,7 @@ def _decide(profile: Profile, options: StartOptions) -> ProfileConfig:
             api_server_port=port,
             feature_gates=gates,
             container_runtime=runtime,
+            rootless=is_rootless(),
         )
     if config != stored:
         profile.save(config)

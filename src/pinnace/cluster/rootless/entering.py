@@ -78,6 +78,7 @@ class Guest:
 
 def inside(profile: Profile, work: Callable[[], None]) -> None:
     """Do a command's work as root of the profile's namespaces; SystemExit with its status where that is not 0."""
+    preflight.require_owner(profile)
     if not profile.directory.exists():
         os.environ[ROOTLESS] = "1"
         work()  # there is nothing that belongs to others than the user, and nothing runs
@@ -89,6 +90,7 @@ def inside(profile: Profile, work: Callable[[], None]) -> None:
 
 def inside_to_start(profile: Profile, port: int | None, verbosity: int, work: Callable[[int | None], None]) -> None:
     """The same for a command that starts the cluster; `work` is told the API server's port if that was chosen here."""
+    preflight.require_owner(profile)
     preflight.require_writable_home(profile.home)
     chosen: int | None = None
     deadline = time.monotonic() + _PATIENCE
