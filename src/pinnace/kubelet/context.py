@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pinnace.client.client import Client
 from pinnace.client.events import EventRecorder
-from pinnace.cri.api import ContainerStatus, CriError, DNSConfig, RuntimeService
+from pinnace.cri.api import ContainerStatus, CriError, DNSConfig, LinuxContainerResources, RuntimeService
 from pinnace.kubelet.containers.env import PodFacts, node_allocatable, service_environment
 from pinnace.kubelet.containers.network_files import parse_resolv_conf
 from pinnace.kubelet.containers.user_namespaces import UserRanges
@@ -21,7 +21,8 @@ from pinnace.kubelet.objects import ObjectFetcher
 from pinnace.kubelet.options import KubeletOptions
 from pinnace.kubelet.pods import field_path
 from pinnace.kubelet.probes.manager import Probes
-from pinnace.kubelet.resources.cgroups import CgroupManager
+from pinnace.kubelet.resources import unified
+from pinnace.kubelet.resources.cgroups import CgroupManager, pod_resources
 from pinnace.kubelet.resources.resizing import Resizing
 from pinnace.kubelet.resources.swap import swap_limit
 from pinnace.kubelet.runtime.status import RuntimeCache
@@ -89,12 +90,27 @@ class Node:
         text = ((node or {}).get("status") or {}).get("capacity", {}).get("memory")
         return Quantity.parse(str(text)).value() if text else 0
 
-    def swap(self, pod: Obj, container: Obj) -> dict[str, str]:
-        """What is written to the container's cgroup for its swap space; nothing where the machine cannot limit it."""
+    def container_files(self, pod: Obj, container: Obj) -> dict[str, str]:
+        """What is written to the container's cgroup beside its limits; nothing where that is not of version 2."""
         if not has_unified_cgroups():
             return {}
-        limit = swap_limit(pod, container, self.options.swap_behavior, self.memory_capacity(), self.swap_capacity)
-        return {"memory.swap.max": str(limit)}
+        options = self.options
+        swap = swap_limit(pod, container, options.swap_behavior, self.memory_capacity(), self.swap_capacity)
+        files = unified.container_files(
+            pod,
+            container,
+            unified.memory_qos(options),
+            allocatable_memory=node_allocatable(self.node_object()).get("memory", 0),
+            single_process_oom_kill=options.single_process_oom_kill,
+        )
+        return {"memory.swap.max": str(swap), **files}
+
+    def pod_limits(self, pod: Obj) -> LinuxContainerResources:
+        """Everything that the pod's cgroup is limited to."""
+        limits = pod_resources(pod, self.options.pods_pids_limit, self.page_sizes)
+        if has_unified_cgroups():
+            limits.unified = unified.pod_files(pod, unified.memory_qos(self.options))
+        return self.managers.of_pod(pod, limits)
 
     def facts(self, pod: Obj, pod_ips: list[str]) -> PodFacts:
         return PodFacts(

@@ -45,6 +45,7 @@ from pinnace.kubelet.resources.node_cgroups import NodeCgroups, for_pods, proble
 from pinnace.kubelet.resources.qos_cgroups import QosCgroups
 from pinnace.kubelet.resources.resizing import Resizing
 from pinnace.kubelet.resources.swap import LIMITED_SWAP, may_swap
+from pinnace.kubelet.resources.unified import memory_qos
 from pinnace.kubelet.runtime.health import RuntimeHealth
 from pinnace.kubelet.runtime.pleg import Pleg
 from pinnace.kubelet.runtime.status import RuntimeCache
@@ -133,7 +134,7 @@ class Kubelet:
             options, self.workers, self.node_status.tell, self.node_status.poke, self.node.statuses.flush
         )
         machine = self.node_status.machine
-        self._qos = QosCgroups(options.cgroup_root, for_pods(options, machine, 0)["cpu"])
+        self._qos = QosCgroups(options.cgroup_root, for_pods(options, machine, 0)["cpu"], memory_qos(options))
         self._cgroups = NodeCgroups(options, machine, self.node_status.tell)
         wrong = problem(options, machine)
         if wrong:

@@ -107,6 +107,9 @@ class KubeletOptions:
     allowed_unsafe_sysctls: list[str] = field(default_factory=list)  # names, or patterns that end in `*`
 
     swap_behavior: str = "NoSwap"  # or LimitedSwap
+    single_process_oom_kill: bool = False  # out of memory, a process ends and not all of its container
+    memory_throttling_factor: float | None = None  # None: the version's default
+    memory_reservation_policy: str = "None"  # or TieredReservation
 
     # CPUs, memory and devices that belong together
     cpu_manager_policy: str = "none"  # or static

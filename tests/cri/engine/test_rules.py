@@ -17,6 +17,7 @@ from pinnace.cri.api import (
     ContainerConfig,
     ContainerMetadata,
     CriError,
+    HugepageLimit,
     ImageSpec,
     LinuxContainerConfig,
     LinuxContainerResources,
@@ -296,8 +297,16 @@ def test_limits_on_cgroup_version_2(tmp_path: Path) -> None:
     (tmp_path / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
     cgroups = Cgroups("prefix", str(tmp_path))
     (directory,) = cgroups.create("/kubepods/pod1/c1")
+    for name in ("memory.swap.max", "hugetlb.2MB.max", "hugetlb.2MB.rsvd.max"):
+        Path(directory, name).touch()
     limits = LinuxContainerResources(
-        cpu_shares=1024, cpu_quota=50_000, memory_limit_in_bytes=1 << 20, pids_limit=-1, cpuset_cpus="0-1"
+        cpu_shares=1024,
+        cpu_quota=50_000,
+        memory_limit_in_bytes=1 << 20,
+        pids_limit=-1,
+        cpuset_cpus="0-1",
+        hugepage_limits=[HugepageLimit(page_size="2MB", limit=0), HugepageLimit(page_size="1GB", limit=0)],
+        unified={"memory.oom.group": "1"},
     )
     cgroups.limit("/kubepods/pod1/c1", limits)
     written = {path.name: path.read_text() for path in Path(directory).iterdir()}
@@ -312,7 +321,18 @@ def test_limits_on_cgroup_version_2(tmp_path: Path) -> None:
         "memory.oom.group": "1",
         "pids.max": "max",
         "cpuset.cpus": "0-1",
+        "hugetlb.2MB.max": "0",
+        "hugetlb.2MB.rsvd.max": "0",
     }
+
+
+def test_a_kernel_that_does_not_count_swap_needs_not_be_told_that_there_shall_be_none(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.controllers").write_text("cpu memory\n")
+    cgroups = Cgroups("", str(tmp_path))
+    directory = Path(*cgroups.create("/c"))
+    cgroups.limit("/c", LinuxContainerResources(memory_limit_in_bytes=1 << 20, unified={"memory.swap.max": "0"}))
+
+    assert [path.name for path in directory.iterdir()] == ["memory.max"]
 
 
 def test_usage_on_cgroup_version_2(tmp_path: Path) -> None:

@@ -62,6 +62,14 @@ def test_defaults_of_evictions_are_kept_where_that_is_asked():
         ({"port": 0}, "port (--port) 0 must be between 1 and 65535, inclusive"),
         ({"readOnlyPort": 70000}, "readOnlyPort (--read-only-port) 70000 must be between 0 and 65535, inclusive"),
         ({"oomScoreAdj": 1001}, "oomScoreAdj (--oom-score-adj) 1001 must be between -1000 and 1000, inclusive"),
+        (
+            {"memoryThrottlingFactor": 1.5},
+            "memoryThrottlingFactor 1.5 must be greater than 0 and less than or equal to 1.0",
+        ),
+        (
+            {"memoryReservationPolicy": "All"},
+            'memoryReservationPolicy "All" must be one of: "None" or "TieredReservation"',
+        ),
         ({"nodeLeaseDurationSeconds": 0}, "nodeLeaseDurationSeconds must be greater than 0"),
         (
             {"imageGCHighThresholdPercent": 50, "imageGCLowThresholdPercent": 60},

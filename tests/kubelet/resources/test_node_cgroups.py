@@ -175,7 +175,8 @@ def test_files_of_version_2(tmp_path: Path) -> None:
     (tmp_path / "cgroup.controllers").write_text("cpuset cpu memory pids hugetlb\n")
     pods = tmp_path / "kubepods"
     pods.mkdir()
-    (pods / "hugetlb.2MB.max").touch()
+    for name in ("hugetlb.2MB.max", "memory.swap.max"):
+        (pods / name).touch()
     limit_together(Cgroups(mount=str(tmp_path)), "/kubepods", WANTED)
     files = written(pods)
     assert {name: files[name] for name in ("memory.max", "pids.max", "cpu.weight", "hugetlb.2MB.max")} == {

@@ -199,11 +199,12 @@ class Cgroups:
 
     @staticmethod
     def _limit_huge_pages(directory: str, file: str, resources: LinuxContainerResources) -> None:
-        """Where the kernel has the controller and pages of the size."""
+        """Pages in use and pages reserved, where the kernel has the controller, counts them, and has the size."""
         for one in resources.hugepage_limits:
-            path = f"{directory}/hugetlb.{one.page_size}.{file}"
-            if directory and os.path.exists(path):
-                _write(path, one.limit)
+            for counted in ("", "rsvd."):
+                path = f"{directory}/hugetlb.{one.page_size}.{counted}{file}"
+                if directory and os.path.exists(path):
+                    _write(path, one.limit)
 
     def _limit_v2(self, path: str, resources: LinuxContainerResources) -> None:
         directory = f"{self._mount}/{self._relative(path)}"
@@ -217,11 +218,12 @@ class Cgroups:
         if limit:
             _write(f"{directory}/memory.max", "max" if limit < 0 else limit)
             swap = "max" if with_swap < 0 or limit < 0 else max(0, with_swap - limit)
-            for name, value in (("memory.swap.max", swap), ("memory.oom.group", "1")):
-                with contextlib.suppress(OSError):
-                    _write(f"{directory}/{name}", value)
+            self._limit_swap(directory, str(swap))
         for name, value in resources.unified.items():
-            _write(f"{directory}/{name}", value)
+            if name == "memory.swap.max":
+                self._limit_swap(directory, value)
+            else:
+                _write(f"{directory}/{name}", value)
         if resources.pids_limit:
             _write(f"{directory}/pids.max", resources.pids_limit if resources.pids_limit > 0 else "max")
         if resources.cpuset_cpus:
@@ -229,6 +231,12 @@ class Cgroups:
         if resources.cpuset_mems:
             _write(f"{directory}/cpuset.mems", resources.cpuset_mems)
         self._limit_huge_pages(directory, "max", resources)
+
+    @staticmethod
+    def _limit_swap(directory: str, value: str) -> None:
+        """Where the kernel counts swap space: some are told not to, and have none to limit."""
+        if os.path.exists(f"{directory}/memory.swap.max"):
+            _write(f"{directory}/memory.swap.max", value)
 
     def allow_devices(self, path: str, rules: list[str]) -> None:
         """Allow only these devices (`c 1:3 rwm`); an empty list allows all."""

@@ -446,7 +446,7 @@ class Containers:
             raise CriError("UNKNOWN", f'failed to update resources: container "{record.id}" is in removing state')
         if record.state == ContainerState.RUNNING:
             try:
-                self._cgroups.limit(self.cgroup(record), resources)
+                self._cgroups.limit(self.cgroup(record), _with_swap(resources, record.config.linux.resources))
             except OSError as error:
                 why = f"runc did not terminate successfully: exit status 1: {error.strerror}: unknown"
                 raise CriError("UNKNOWN", f"failed to update resources: failed to update resources: {why}") from error
@@ -553,3 +553,11 @@ def _device_rules(record: ContainerRecord) -> list[str]:
         for one in record.config.devices
         for device in _devices(one, record.id)
     ]
+
+
+def _with_swap(changed: LinuxContainerResources, before: LinuxContainerResources) -> LinuxContainerResources:
+    """The limits with that of swap space as it was, where that has one of its own and the change says nothing of it."""
+    swap = before.unified.get("memory.swap.max")
+    if swap is None or not changed.memory_limit_in_bytes or changed.memory_swap_limit_in_bytes:
+        return changed
+    return replace(changed, unified={"memory.swap.max": swap, **changed.unified})

@@ -186,6 +186,12 @@ def _priority_grace(value: Any) -> tuple[int, int]:
     return _integer(value.get("priority", 0)), _integer(value.get("shutdownGracePeriodSeconds", 0))
 
 
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is not a number")
+    return float(value)
+
+
 def _swap_behavior(value: Any) -> str:
     if value not in ("", *BEHAVIORS):
         raise ValueError(f'memorySwap.swapBehavior "{value}" must be one of: "", "LimitedSwap" or "NoSwap"')
@@ -255,6 +261,8 @@ FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "maxPods": ("max_pods", _integer),
     "mergeDefaultEvictionSettings": ("merge_default_eviction", _boolean),
     "memoryManagerPolicy": ("memory_manager_policy", _text),
+    "memoryReservationPolicy": ("memory_reservation_policy", _text),
+    "memoryThrottlingFactor": ("memory_throttling_factor", _number),
     "memorySwap.swapBehavior": ("swap_behavior", _swap_behavior),
     "nodeLeaseDurationSeconds": ("node_lease_duration", _integer),
     "nodeStatusReportFrequency": ("status_report_frequency", _seconds),
@@ -279,6 +287,7 @@ FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "shutdownGracePeriod": ("shutdown_grace_period", _seconds),
     "shutdownGracePeriodByPodPriority": ("shutdown_grace_period_by_pod_priority", _list(_priority_grace)),
     "shutdownGracePeriodCriticalPods": ("shutdown_grace_period_critical_pods", _seconds),
+    "singleProcessOOMKill": ("single_process_oom_kill", _boolean),
     "staticPodPath": ("manifest_dir", _path),
     "staticPodURL": ("manifest_url", _text),
     "staticPodURLHeader": ("manifest_url_header", _headers),

@@ -72,6 +72,12 @@ def _numbers(document: Obj) -> Iterator[str]:
         yield f"nodeStatusMaxImages (--node-status-max-images) {document['nodeStatusMaxImages']} must be -1 or greater"
 
 
+def _memory(document: Obj) -> Iterator[str]:
+    factor = document.get("memoryThrottlingFactor")
+    if isinstance(factor, int | float) and not 0 < factor <= 1:
+        yield f"memoryThrottlingFactor {factor} must be greater than 0 and less than or equal to 1.0"
+
+
 def _choices(document: Obj) -> Iterator[str]:
     for field, (flag, allowed) in _CHOICES.items():
         value = document.get(field) or allowed[0]
@@ -84,6 +90,9 @@ def _choices(document: Obj) -> Iterator[str]:
     swap = get_in(document, "memorySwap", "swapBehavior") or ""
     if swap not in ("", "NoSwap", "LimitedSwap"):
         yield f'memorySwap.swapBehavior "{swap}" must be one of: "", "LimitedSwap" or "NoSwap"'
+    policy = document.get("memoryReservationPolicy") or "None"
+    if policy not in ("None", "TieredReservation"):
+        yield f'memoryReservationPolicy "{policy}" must be one of: "None" or "TieredReservation"'
     mode = get_in(document, "authorization", "mode") or "Webhook"
     if mode not in ("AlwaysAllow", "Webhook"):
         yield f'authorization.mode "{mode}" must be one of: "AlwaysAllow" or "Webhook"'
@@ -240,6 +249,7 @@ def _seconds(text: Any) -> float | None:
 
 _RULES: tuple[Callable[[Obj], Iterator[str]], ...] = (
     _numbers,
+    _memory,
     _choices,
     _images,
     _image_proof,

@@ -113,6 +113,7 @@ SHAPE: dict[str, Shape] = {
     "failCgroupV1": bool,
     "memorySwap": {"swapBehavior": str},
     "memoryThrottlingFactor": Any,
+    "memoryReservationPolicy": str,
     "singleProcessOOMKill": bool,
     "userNamespaces": {"idsPerPod": int},
     # Containers

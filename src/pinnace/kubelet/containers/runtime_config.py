@@ -134,7 +134,12 @@ def propagation(mount: Obj) -> MountPropagation:
 
 
 def container_config(
-    pod: Obj, container: Obj, prepared: Prepared, options: KubeletOptions, memory_capacity: int
+    pod: Obj,
+    container: Obj,
+    prepared: Prepared,
+    options: KubeletOptions,
+    memory_capacity: int,
+    page_sizes: Iterable[str] = (),
 ) -> ContainerConfig:
     name = container["name"]
     envs = prepared.envs
@@ -155,7 +160,7 @@ def container_config(
         stdin_once=bool(container.get("stdinOnce")),
         tty=bool(container.get("tty")),
         linux=LinuxContainerConfig(
-            resources=container_resources(pod, container, memory_capacity),
+            resources=container_resources(pod, container, memory_capacity, page_sizes),
             security_context=container_context(pod, container, prepared.image, options.root_dir),
         ),
         stop_signal=(container.get("lifecycle") or {}).get("stopSignal") or "",

@@ -7,6 +7,8 @@ https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/#
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pinnace.cri.api import ContainerState, ContainerStatus, HugepageLimit, LinuxContainerResources
 from pinnace.kubelet.pods import (
     BEST_EFFORT,
@@ -86,7 +88,10 @@ def _limit(pod: Obj, container: Obj, resource: str) -> Quantity | None:
     return _amount(container, "limits", resource) or _amount(pod["spec"], "limits", resource)
 
 
-def container_resources(pod: Obj, container: Obj, memory_capacity: int) -> LinuxContainerResources:
+def container_resources(
+    pod: Obj, container: Obj, memory_capacity: int, page_sizes: Iterable[str] = ()
+) -> LinuxContainerResources:
+    """The limits of a container; of huge pages of the machine's `page_sizes` that it does not ask for, it gets none."""
     cpu_limit = _limit(pod, container, "cpu")
     cpu_request = _amount(container, "requests", "cpu") or _amount(container, "limits", "cpu")
     memory = _limit(pod, container, "memory")
@@ -97,14 +102,15 @@ def container_resources(pod: Obj, container: Obj, memory_capacity: int) -> Linux
         cpu_shares=cpu_shares(cpu_request.milli_value() if cpu_request else 0),
         memory_limit_in_bytes=memory.value() if memory else 0,
         oom_score_adj=oom_score_adj(pod, container, memory_capacity),
-        hugepage_limits=huge_page_limits(container),
+        hugepage_limits=huge_page_limits(container, page_sizes),
     )
 
 
-def huge_page_limits(container: Obj) -> list[HugepageLimit]:
-    """What a container may use of huge pages, by the sizes that it asks for."""
+def huge_page_limits(container: Obj, page_sizes: Iterable[str]) -> list[HugepageLimit]:
+    """What a container may use of huge pages, by size."""
     limits = (container.get("resources") or {}).get("limits") or {}
-    asked = {name: str(text) for name, text in limits.items() if name.startswith("hugepages-")}
+    asked = dict.fromkeys(page_sizes, "0")
+    asked |= {name: str(text) for name, text in limits.items() if name.startswith("hugepages-")}
     return [
         HugepageLimit(page_size=page_name(name), limit=Quantity.parse(text).value())
         for name, text in sorted(asked.items())

@@ -29,7 +29,7 @@ from pinnace.kubelet.context import Node
 from pinnace.kubelet.go_words import duration, rpc_error
 from pinnace.kubelet.images.manager import PULL_FAILURES, ImageError
 from pinnace.kubelet.pods import container_hash, described, grace_period, log_directory
-from pinnace.kubelet.resources.cgroups import limit_together, pod_resources
+from pinnace.kubelet.resources.cgroups import limit_together
 from pinnace.kubelet.runtime.status import container_name, restart_count
 from pinnace.kubelet.status.container import Waiting
 from pinnace.kubelet.sync.killing import kill_container
@@ -81,8 +81,7 @@ async def create_sandbox(node: Node, pod: Obj, attempt: int) -> None:
         log_directory(node.options.pod_logs_dir, pod).mkdir(parents=True, exist_ok=True)
         if node.cgroups is not None:
             node.cgroups.create(config.linux.cgroup_parent)
-            limits = pod_resources(pod, node.options.pods_pids_limit, node.page_sizes)
-            limit_together(node.cgroups, config.linux.cgroup_parent, node.managers.of_pod(pod, limits))
+            limit_together(node.cgroups, config.linux.cgroup_parent, node.pod_limits(pod))
         handler = await runtime_handler(node, pod)
         async with node.starts:
             identity = await node.runtime.run_pod_sandbox(config, handler)
@@ -260,9 +259,9 @@ class Starter:
         sandbox = node.cache.get(uid_of(pod)).sandbox
         if sandbox is None:
             return RETRY
-        config = container_config(pod, container, prepared, node.options, node.memory_capacity())
+        config = container_config(pod, container, prepared, node.options, node.memory_capacity(), node.page_sizes)
         node.managers.bind(uid_of(pod), name, config.linux.resources)
-        config.linux.resources.unified.update(node.swap(pod, container))
+        config.linux.resources.unified.update(node.container_files(pod, container))
         pod_config = sandbox_config(pod, sandbox.metadata.attempt, node.options, node.host_dns())
         users = node.users.namespace(pod)
         pod_config.linux.security_context.namespace_options.userns_options = users
