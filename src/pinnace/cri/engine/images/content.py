@@ -49,6 +49,13 @@ class BlobWriter:
         self._file.write(data)
         self.size += len(data)
 
+    def restart(self) -> None:
+        """Begin anew."""
+        self._file.seek(0)
+        self._file.truncate()
+        self._hash = hashlib.sha256()
+        self.size = 0
+
     def commit(self, expected_digest: str = "", expected_size: int = -1) -> str:
         """Verify and publish; the digest. `ContentError`, and nothing kept, where digest or size differ."""
         digest = "sha256:" + self._hash.hexdigest()

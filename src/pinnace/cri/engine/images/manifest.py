@@ -24,6 +24,7 @@ DOCKER_SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+json"
 DOCKER_SCHEMA1_SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
 MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
+SCHEMA1 = frozenset({DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED})
 
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386", "ppc64le": "ppc64le"}
 
@@ -35,6 +36,7 @@ class Descriptor:
     digest: str
     size: int = -1  # bytes, -1 where unknown
     media_type: str = ""
+    urls: tuple[str, ...] = ()  # where a layer is to be had that no registry may pass on
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,8 @@ def descriptor(value: Any) -> Descriptor:
     size = value.get("size", -1)
     if not isinstance(size, int):
         raise ContentError(f"invalid size {size!r} of {value['digest']}")
-    return Descriptor(value["digest"], size, str(value.get("mediaType", "")))
+    urls = value.get("urls") if isinstance(value.get("urls"), list) else []
+    return Descriptor(value["digest"], size, str(value.get("mediaType", "")), tuple(str(url) for url in urls or ()))
 
 
 def media_type(data: bytes, header: str = "") -> str:

@@ -54,7 +54,7 @@ class Images:
         except InvalidReferenceError as error:
             raise CriError("UNKNOWN", f'failed to parse image reference "{image.image}": {error.why}') from error
         except PullError as error:
-            raise CriError("NOT_FOUND" if error.not_found else "UNKNOWN", str(error)) from error
+            raise CriError(error.code, str(error)) from error
 
     def _resolve(self, name: str) -> ImageRecord | None:
         if not name:
