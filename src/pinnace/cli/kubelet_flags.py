@@ -39,8 +39,20 @@ def _header(text: str) -> dict[str, list[str]]:
     return found
 
 
+def _reserved_memory(text: str) -> list[dict[str, Any]]:
+    """`0:memory=1Gi,hugepages-1Gi=2Gi;1:memory=2Gi`."""
+    found = []
+    for part in filter(None, text.split(";")):
+        node, colon, amounts = part.partition(":")
+        if not colon or not node.strip().isdigit():
+            raise ValueError(f'the format of "{part}" should be node:type=quantity,...')
+        found.append({"numaNode": int(node), "limits": _pairs("=")(amounts)})
+    return found
+
+
 _BELOW = Text("signal<amount,...", _pairs("<"))
 _PAIRS = Text("name=value,...", _pairs("="))
+_RESERVED_MEMORY = Text("node:type=quantity,...;...", _reserved_memory)
 _HEADER = Text("name:value,...", _header)
 _PERCENT = click.IntRange(0, 100)
 
@@ -110,6 +122,33 @@ _FLAGS: tuple[tuple[str, str, Any, str], ...] = (  # flag, option, type, help
     ("system-reserved-cgroup", "system_reserved_cgroup", str, "Cgroup of the system's daemons: /system.slice."),
     ("reserved-cpus", "reserved_system_cpus", str, "CPUs of the system, in place of as many as are reserved: 0-1,4."),
     ("pod-max-pids", "pods_pids_limit", int, "Processes that each pod may have.  [default: -1, any number]"),
+    ("cpu-manager-policy", "cpu_manager_policy", str, "Whether containers get CPUs of their own: none or static."),
+    ("cpu-manager-policy-options", "cpu_manager_policy_options", _PAIRS, "How: full-pcpus-only=true,..."),
+    (
+        "memory-manager-policy",
+        "memory_manager_policy",
+        str,
+        "Whether containers get memory of few NUMA nodes: None or Static.",
+    ),
+    ("reserved-memory", "reserved_memory", _RESERVED_MEMORY, "Of which they do not get: 0:memory=1Gi;1:memory=2Gi."),
+    (
+        "topology-manager-policy",
+        "topology_manager_policy",
+        click.Choice(["none", "best-effort", "restricted", "single-numa-node"]),
+        "Whether CPUs, memory and devices of a container are near to each other.",
+    ),
+    (
+        "topology-manager-policy-options",
+        "topology_manager_policy_options",
+        _PAIRS,
+        "How that is chosen: prefer-closest-numa-nodes=true,max-allowable-numa-nodes=16.",
+    ),
+    (
+        "topology-manager-scope",
+        "topology_manager_scope",
+        click.Choice(["container", "pod"]),
+        "Whether that is for each container or for all of a pod.",
+    ),
     ("manifest-url", "manifest_url", str, "Where more static pods are read from."),
     ("manifest-url-header", "manifest_url_header", _HEADER, "Headers of that request: NAME:VALUE,..."),
     ("http-check-frequency", "http_check_frequency", DURATION, "How often it is read.  [default: 20s]"),

@@ -118,6 +118,7 @@ class KubeletOptions:
     memory_manager_policy: str = "None"  # or Static
     reserved_memory: Sequence[Obj] = ()  # numaNode and limits
     topology_manager_policy: str = "none"
+    topology_manager_policy_options: Mapping[str, str] = field(default_factory=dict)
     topology_manager_scope: str = "container"  # or pod
 
     # Where resources are short: signal -> amount, percentage or duration

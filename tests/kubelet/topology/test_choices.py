@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pinnace.kubelet.topology.configured import memory_kinds, policy_options, reserved_cpus
+from pinnace.kubelet.topology.configured import memory_kinds, numa_distances, reserved_cpus
 from pinnace.kubelet.topology.cpu_choice import (
     ACROSS_CORES,
     ACROSS_NUMA,
@@ -116,9 +116,6 @@ def test_cpus_are_reserved_by_name_or_number() -> None:
     assert format_cpus(reserved_cpus(TWO, "", 1500)) == "0,8"
     with pytest.raises(ValueError, match="to be greater than zero"):
         reserved_cpus(TWO, "", 0)
-    with pytest.raises(ValueError, match="unknown cpu manager policy option"):
-        policy_options({"faster": "true"})
-    assert policy_options({FULL_CORES: "true", ACROSS_NUMA: "false"}) == [FULL_CORES]
 
 
 def of(*nodes: int) -> frozenset[int]:
@@ -154,6 +151,39 @@ def test_what_managers_agree_on(offers: Any, policy: str, hint: Hint, admitted: 
     assert merge(offers, (0, 1), policy) == (hint, admitted)
 
 
+# Nodes 0 and 2 are near to each other, 1 and 3 likewise.
+NEAR = {(a, b): 10 if a == b else 11 if (a - b) % 2 == 0 else 21 for a in range(4) for b in range(4)}
+PAIRS = [Hint(of(a, b), True) for a, b in ((0, 1), (0, 2), (1, 3), (2, 3))]
+
+
+@pytest.mark.parametrize(
+    ("offer", "distances", "chosen"),
+    [
+        (PAIRS, None, of(0, 1)),
+        (PAIRS, NEAR, of(0, 2)),
+        (PAIRS[2:], NEAR, of(1, 3)),
+        ([*PAIRS, Hint(of(3), True)], NEAR, of(3)),  # fewer nodes are nearer than any
+    ],
+)
+def test_nodes_near_to_each_other_are_preferred_where_that_is_asked(offer: Any, distances: Any, chosen: Any) -> None:
+    hint, _ = merge([offer], range(4), "best-effort", distances)
+    assert hint.nodes == chosen
+
+
+def test_where_nothing_is_preferred_there_are_as_many_nodes_as_the_neediest_must_have() -> None:
+    """One that needs two nodes is not served by the one that another would be content with."""
+    devices = [Hint(of(0), False), Hint(of(1), False), Hint(of(0, 1), False)]
+    cpus = [Hint(of(0, 1), False), Hint(of(1, 2), False)]
+    assert merge([devices, cpus], range(3), "best-effort") == (Hint(of(0, 1), False), True)
+
+
+def test_the_machine_tells_the_distances_of_its_nodes(tmp_path: Path) -> None:
+    for node, text in ((0, "10 21"), (2, "21 10")):
+        (tmp_path / f"node{node}").mkdir()
+        (tmp_path / f"node{node}/distance").write_text(f"{text}\n")
+    assert numa_distances(tmp_path) == {(0, 0): 10, (0, 2): 21, (2, 0): 21, (2, 2): 10}
+
+
 def test_memory_comes_from_nodes_that_serve_no_other_group() -> None:
     nodes = {node: MemoryNode(10) for node in range(3)}
     pair = reserve(nodes, (0, 1), 15)
@@ -173,5 +203,7 @@ def test_memory_beside_what_is_reserved_can_be_had(tmp_path: Path) -> None:
     kinds = memory_kinds(tmp_path, reserved)
     assert kinds["memory"][0].free == (100 - 4 - 10) << 20
     assert kinds["hugepages-2Mi"][0].free == 4 << 20
-    with pytest.raises(ValueError, match="requires reservedMemory"):
+    with pytest.raises(ValueError, match="you should specify the system reserved memory"):
         memory_kinds(tmp_path, [])
+    with pytest.raises(ValueError, match="references a NUMA node 1 that does not exist on this machine"):
+        memory_kinds(tmp_path, [{"numaNode": 1, "limits": {"memory": "10Mi"}}])

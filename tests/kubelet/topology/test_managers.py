@@ -151,6 +151,7 @@ async def test_memory_comes_from_one_node(
         (directory / "meminfo").write_text(f"Node {node} MemTotal: {2 << 20} kB\n")
     options.memory_manager_policy, options.topology_manager_policy = "Static", "restricted"
     options.reserved_memory = [{"numaNode": node, "limits": {"memory": "100Mi"}} for node in (0, 1)]
+    options.kube_reserved = {"cpu": "1", "memory": "100Mi"}  # beside what evictions keep free
     made = configured.make
     monkeypatch.setattr(configured, "make", lambda options, devices: made(options, devices, tmp_path / "system"))
     start()
@@ -166,7 +167,65 @@ def test_what_is_misconfigured_is_refused(options: KubeletOptions, tmp_path: Pat
     (tmp_path / "cpu_manager_state").write_text('{"policyName": "none"}')
     with pytest.raises(ValueError, match='configured policy "static" differs from state checkpoint policy "none"'):
         configured.make(options, devices)
+    (tmp_path / "cpu_manager_state").unlink()
+    options.cpu_manager_policy_options = {"align-by-socket": "true"}
+    with pytest.raises(ValueError, match="Alpha-level Options not enabled"):
+        configured.make(options, devices)
+    options.feature_gates = {"CPUManagerPolicyAlphaOptions": True}
+    options.topology_manager_policy = "single-numa-node"
+    with pytest.raises(ValueError, match="policy is incompatible with CPUManager align-by-socket policy option"):
+        configured.make(options, devices)
     options.cpu_manager_policy = "fast"
     with pytest.raises(ValueError, match='unknown policy: "fast"'):
         configured.make(options, devices)
     assert isinstance(machine(), CpuTopology)
+
+
+def numa_machine(system: Path, nodes: int, memory: int = 2 << 20) -> Path:
+    """The files of a machine of so many NUMA nodes, of two CPUs and so many kilobytes of memory each."""
+    (system / "cpu").mkdir(parents=True)
+    (system / "cpu/online").write_text(f"0-{2 * nodes - 1}\n")
+    for node in range(nodes):
+        directory = system / f"node/node{node}"
+        directory.mkdir(parents=True)
+        (directory / "cpulist").write_text(f"{2 * node}-{2 * node + 1}\n")
+        (directory / "meminfo").write_text(f"Node {node} MemTotal: {memory} kB\n")
+        (directory / "distance").write_text(" ".join("10" if one == node else "20" for one in range(nodes)))
+    return system
+
+
+def test_a_machine_of_many_nodes_must_be_allowed(
+    options: KubeletOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    options.cpu_manager_policy, options.topology_manager_policy = "none", "restricted"
+    system, devices = numa_machine(tmp_path / "system", 9), DeviceManager(tmp_path / "d", lambda: None)
+    with pytest.raises(ValueError, match="unsupported on machines with more than 8 NUMA Nodes"):
+        configured.make(options, devices, system)
+    options.topology_manager_policy_options = {"max-allowable-numa-nodes": "16", "prefer-closest-numa-nodes": "true"}
+    managers = configured.make(options, devices, system)
+    assert managers.numa_nodes == tuple(range(9))
+    assert managers.distances is not None
+    assert managers.distances[0, 1] == 20
+
+
+def test_memory_reserved_by_node_is_what_is_reserved_in_all(
+    options: KubeletOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    options.cpu_manager_policy, options.memory_manager_policy = "none", "Static"
+    options.root_dir = tmp_path
+    options.reserved_memory = [{"numaNode": node, "limits": {"memory": "100Mi"}} for node in (0, 1)]
+    options.system_reserved = {"memory": "50Mi"}
+    system, devices = numa_machine(tmp_path / "system", 2), DeviceManager(tmp_path / "d", lambda: None)
+    with pytest.raises(ValueError) as error:
+        configured.make(options, devices, system)
+    assert str(error.value) == (
+        'the total amount "200Mi" of type "memory" is not equal to the value "150Mi" determined by Node Allocatable '
+        "feature"
+    )
+    options.system_reserved = {"memory": "100Mi"}
+    managers = configured.make(options, devices, system)
+    assert managers.memory is not None
+    assert managers.memory.numa_nodes == (0, 1)
+    assert [node.free for node in managers.memory.kinds()["memory"].values()] == [(2048 - 100) << 20] * 2

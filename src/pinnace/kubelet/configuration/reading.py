@@ -296,6 +296,7 @@ FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "systemReservedCgroup": ("system_reserved_cgroup", _text),
     "tlsCertFile": ("tls_cert_file", _path),
     "topologyManagerPolicy": ("topology_manager_policy", _text),
+    "topologyManagerPolicyOptions": ("topology_manager_policy_options", _texts),
     "topologyManagerScope": ("topology_manager_scope", _text),
     "tlsPrivateKeyFile": ("tls_key_file", _path),
 }

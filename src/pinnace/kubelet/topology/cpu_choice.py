@@ -17,7 +17,6 @@ ACROSS_CORES = "distribute-cpus-across-cores"
 BY_SOCKET = "align-by-socket"
 STRICT_RESERVATION = "strict-cpu-reservation"
 BY_CACHE = "prefer-align-cpus-by-uncorecache"
-OPTIONS = (FULL_CORES, ACROSS_NUMA, ACROSS_CORES, BY_SOCKET, STRICT_RESERVATION, BY_CACHE)
 
 
 class NotEnoughCpus(Exception):

@@ -5,7 +5,7 @@ https://kubernetes.io/docs/tasks/administer-cluster/topology-manager/ says what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import combinations, product
 from typing import NamedTuple
 
@@ -13,6 +13,8 @@ NONE, BEST_EFFORT, RESTRICTED, SINGLE = "none", "best-effort", "restricted", "si
 POLICIES = (NONE, BEST_EFFORT, RESTRICTED, SINGLE)
 
 Nodes = frozenset[int]
+Distances = Mapping[tuple[int, int], int]
+"""How far one NUMA node is from another, as the kernel counts: 10 to itself."""
 
 
 class Hint(NamedTuple):
@@ -33,8 +35,16 @@ def hints(
     return [Hint(mask, len(mask) == smallest) for mask in masks if free(mask) >= needed]
 
 
-def merge(offers: Sequence[Sequence[Hint] | None], numa_nodes: Collection[int], policy: str) -> tuple[Hint, bool]:
-    """What all providers agree on, and whether the policy admits it. None: the provider does not mind."""
+def merge(
+    offers: Sequence[Sequence[Hint] | None],
+    numa_nodes: Collection[int],
+    policy: str,
+    distances: Distances | None = None,
+) -> tuple[Hint, bool]:
+    """What all providers agree on, and whether the policy admits it. None: the provider does not mind.
+
+    With `distances`, of sets with as many nodes that one wins whose nodes are the nearest to each other.
+    """
     everywhere = frozenset(numa_nodes)
     if policy == NONE:
         return Hint(None, True), True
@@ -42,10 +52,12 @@ def merge(offers: Sequence[Sequence[Hint] | None], numa_nodes: Collection[int], 
     listed = [[Hint(None, True)] if offer is None else list(offer) or [Hint(None, False)] for offer in offers]
     if policy == SINGLE:
         listed = [
-            [hint for hint in offer if hint.nodes is None or len(hint.nodes) == 1] or [Hint(None, False)]
+            [hint for hint in offer if hint.preferred and (hint.nodes is None or len(hint.nodes) == 1)]
+            or [Hint(None, False)]
             for offer in listed
         ]
-    best = Hint(everywhere, False)
+    best: Hint | None = None
+    enough = max((min(len(hint.nodes or ()) for hint in offer) for offer in listed), default=0)
     for chosen in product(*listed):
         nodes = everywhere
         for hint in chosen:
@@ -53,15 +65,38 @@ def merge(offers: Sequence[Sequence[Hint] | None], numa_nodes: Collection[int], 
         # nodes that serve one request and not the other are no common ground
         same = len({hint.nodes for hint in chosen if hint.nodes is not None}) <= 1
         found = Hint(nodes, same and all(hint.preferred for hint in chosen))
-        if nodes and _better(found, best):
+        if nodes and (best is None or _better(found, best, enough, distances)):
             best = found
+    best = best or Hint(everywhere, False)
     if policy == SINGLE and best.nodes == everywhere and len(everywhere) > 1:
         best = Hint(None, best.preferred)
     admitted = policy == BEST_EFFORT or best.preferred
     return best, admitted
 
 
-def _better(one: Hint, other: Hint) -> bool:
+def _better(one: Hint, other: Hint, enough: int, distances: Distances | None) -> bool:
+    """Whether a hint is better than the best so far; `enough` is how many nodes the neediest provider must have."""
     if one.preferred != other.preferred:
         return one.preferred
-    return len(one.nodes or ()) < len(other.nodes or ())
+    sizes = len(one.nodes or ()), len(other.nodes or ())
+    if one.preferred or sizes[1] > enough or sizes[0] == sizes[1]:
+        return _narrower(one.nodes or frozenset(), other.nodes or frozenset(), distances)
+    return sizes[1] < sizes[0] <= enough  # nodes enough, though they are not the best ones
+
+
+def _narrower(one: Nodes, other: Nodes, distances: Distances | None) -> bool:
+    if len(one) != len(other):
+        return len(one) < len(other)
+    if distances is not None and (near := _distance(one, distances)) != (far := _distance(other, distances)):
+        return near < far
+    return _number(one) < _number(other)
+
+
+def _distance(nodes: Nodes, distances: Distances) -> float:
+    """The average between any two of the nodes, each with itself, too."""
+    return sum(distances[one, other] for one in nodes for other in nodes) / max(1, len(nodes) ** 2)
+
+
+def _number(nodes: Nodes) -> int:
+    """Smaller for sets of nodes with lower numbers."""
+    return sum(1 << node for node in nodes)

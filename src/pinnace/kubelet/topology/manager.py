@@ -17,7 +17,7 @@ from pinnace.kubelet.pods import containers, init_containers, is_sidecar
 from pinnace.kubelet.topology import cpu_manager, memory_manager
 from pinnace.kubelet.topology.cpu_manager import CpuManager
 from pinnace.kubelet.topology.errors import RefusedError
-from pinnace.kubelet.topology.hints import NONE, Hint, Nodes, hints, merge
+from pinnace.kubelet.topology.hints import NONE, Distances, Hint, Nodes, hints, merge
 from pinnace.kubelet.topology.memory_manager import MemoryManager
 from pinnace.machinery.meta import Obj, uid_of
 
@@ -34,6 +34,7 @@ class ResourceManagers:
     policy: str = NONE
     by_pod: bool = False  # the scope is `pod`
     numa_nodes: tuple[int, ...] = (0,)
+    distances: Distances | None = None  # between NUMA nodes, where they matter
     _affinities: dict[tuple[str, str], Nodes | None] = field(default_factory=dict)
 
     async def allocate(self, pod: Obj) -> None:
@@ -85,7 +86,9 @@ class ResourceManagers:
             self._affinities[uid_of(pod), container["name"]] = decided
 
     def _decide(self, groups: list[list[list[Hint] | None]]) -> Nodes | None:
-        hint, admitted = merge([offer for group in groups for offer in group], self.numa_nodes, self.policy)
+        hint, admitted = merge(
+            [offer for group in groups for offer in group], self.numa_nodes, self.policy, self.distances
+        )
         if not admitted:
             raise RefusedError("TopologyAffinityError", _REFUSED)
         return hint.nodes
