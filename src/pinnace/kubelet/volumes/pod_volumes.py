@@ -218,5 +218,12 @@ def tear_down(pods_dir: Path, uid: str) -> None:
 
 
 def unmount_volumes(pods_dir: Path, pod: Obj) -> None:
-    """Undo the mounts of a pod that has ended; its directory stays until the pod is deleted."""
-    unmount_below(pods_dir / uid_of(pod))
+    """Undo the mounts of a pod that has ended and remove what is left of its volumes: what it wrote to them takes room.
+
+    Its directory stays until the pod is deleted. Raises OSError.
+    """
+    pod_dir = pods_dir / uid_of(pod)
+    unmount_below(pod_dir)
+    for name in ("volumes", "volume-subpaths"):
+        if (pod_dir / name).exists():
+            remove(pod_dir / name)
