@@ -12,6 +12,7 @@ from pinnace.cluster.reasons import NEEDS_ROOT
 from pinnace.cluster.rootless import obstacles
 from pinnace.cluster.rootless.identifiers import Range, mapping, subordinate
 from pinnace.cluster.rootless.limits import limits
+from pinnace.cluster.rootless.node_ports import tcp_node_ports
 
 TABLE = """\
 root:1:10
@@ -123,13 +124,27 @@ def test_a_step_that_fails_is_said_by_its_cause(step: str, switches: dict[str, i
 @pytest.mark.parametrize(
     ("has_cgroups", "has_way_out", "first_words"),
     [
-        (True, True, ["node"]),
-        (False, True, ["limits", "node"]),
-        (True, False, ["pods", "node"]),
-        (False, False, ["limits", "pods", "node"]),
+        (True, True, ["host"]),
+        (False, True, ["limits", "host"]),
+        (True, False, ["pods", "host"]),
+        (False, False, ["limits", "pods", "host"]),
     ],
 )
 def test_only_what_is_lacking_is_told(has_cgroups: bool, has_way_out: bool, first_words: list[str]) -> None:
     lines = limits(has_cgroups=has_cgroups, has_way_out=has_way_out)
 
     assert [line.split()[0] for line in lines] == first_words
+
+
+@pytest.mark.parametrize(
+    ("ports", "found"),
+    [
+        ([{"port": 80}], set()),
+        ([{"port": 80, "nodePort": 30080}], {30080}),
+        ([{"port": 80, "nodePort": 30080, "protocol": "TCP"}, {"port": 81, "nodePort": 30081}], {30080, 30081}),
+        ([{"port": 53, "nodePort": 30053, "protocol": "UDP"}], set()),
+    ],
+)
+def test_node_ports_of_tcp_are_passed_on(ports: list[dict[str, object]], found: set[int]) -> None:
+    assert tcp_node_ports({"spec": {"ports": ports}}) == found
+    assert tcp_node_ports({"spec": {"type": "ExternalName"}}) == set()

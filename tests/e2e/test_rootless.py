@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import shutil
 import signal
@@ -104,7 +105,7 @@ def _site() -> list[dict[str, Any]]:
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": "web"},
-        "spec": {"selector": labels, "ports": [{"port": 80, "targetPort": 8080}]},
+        "spec": {"type": "NodePort", "selector": labels, "ports": [{"port": 80, "targetPort": 8080}]},
     }
     return [deployment, service]
 
@@ -160,11 +161,31 @@ def test_services_answer_at_the_machine_by_port_forward(own: UsersCluster) -> No
     try:
         assert forwarder.stdout is not None
         port = int(forwarder.stdout.readline().split()[2].rpartition(":")[2])
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=LIMIT) as answer:
-            assert answer.read().decode().strip() in pods(own)
+        assert _ask(port) in pods(own)
     finally:
         forwarder.terminate()
         forwarder.wait()
+
+
+def test_node_ports_answer_at_the_machine_for_as_long_as_they_are_there(own: UsersCluster) -> None:
+    own.kubectl("create", "service", "nodeport", "brief", "--tcp=80:8080")
+    own.kubectl("set", "selector", "service", "brief", "app=web")
+    port = own.json("get", "service", "brief")["spec"]["ports"][0]["nodePort"]
+
+    wait_until(lambda: _ask(port) in pods(own))
+    own.kubectl("delete", "service", "brief")
+    wait_until(lambda: not _ask(port))
+    [other] = own.json("get", "service", "web")["spec"]["ports"]
+    assert _ask(other["nodePort"]) in pods(own)
+
+
+def _ask(port: int) -> str:
+    """What answers at a port of the machine's loopback; nothing where nothing does."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=LIMIT) as answer:
+            return str(answer.read().decode().strip())
+    except (OSError, http.client.HTTPException):
+        return ""
 
 
 def test_pods_have_other_users_than_root(own: UsersCluster) -> None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -151,10 +153,12 @@ async def run(profile: Profile, config: ProfileConfig) -> None:
     services = InformerFactory(proxy_client)  # proxy and DNS look at the same Services and EndpointSlices
     proxier = Proxier(proxy_client, config.node_name, proxy_options(profile, config), services)
     dns = DnsServer(proxy_client, zone=config.dns_domain, listen=[(config.node_ip, DNS_PORT)], informers=services)
+    node_ports = _node_ports(profile, config, services) if config.rootless else {}
     services.start()
     try:
         await process.run_together(
             {
+                **node_ports,
                 "proxy": proxier.run(),
                 "dns": dns.run(),
                 "metrics": metrics_server(profile, config, metrics_client).run(),
@@ -167,6 +171,14 @@ async def run(profile: Profile, config: ProfileConfig) -> None:
         await opened.close()
         for client in (kubelet_client, proxy_client, metrics_client):
             await client.transport.close()
+
+
+def _node_ports(
+    profile: Profile, config: ProfileConfig, services: InformerFactory
+) -> dict[str, Coroutine[Any, Any, None]]:
+    from pinnace.cluster.rootless.node_ports import NodePorts
+
+    return {"node ports": NodePorts(profile, config.node_ip, services).run()}
 
 
 def main() -> None:

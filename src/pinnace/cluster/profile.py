@@ -132,6 +132,11 @@ class Profile:
         return self.run_dir / "namespaces.sock"
 
     @property
+    def loopback_socket(self) -> Path:
+        """Where the keeper of these namespaces hands out listeners of the machine's loopback."""
+        return self.run_dir / "loopback.sock"
+
+    @property
     def image_root(self) -> Path:
         return self.engine_dir / "images"
 

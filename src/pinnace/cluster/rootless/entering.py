@@ -16,19 +16,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from pinnace.cluster import preflight, turns
 from pinnace.cluster.process import VERBOSITY, die_with_parent
 from pinnace.cluster.profile import ROOTLESS, Profile
 from pinnace.cluster.reasons import START_FAILED, ClusterError
-from pinnace.cluster.rootless import obstacles
+from pinnace.cluster.rootless import loopback, obstacles
 from pinnace.cluster.rootless.furniture import NAMESPACES, become_root
 from pinnace.cri.engine import _syscalls as sys_
 
 _PEER = struct.Struct("iII")  # struct ucred: pid, uid, gid
 _SOCKET_PATH = 107  # bytes
+_BACKLOG = 1024  # connections that wait for the API server
 _PATIENCE = 60.0  # seconds until namespaces without a listener must have gone
 _FAREWELL = 5.0  # seconds that we wait for the namespaces to go
 
@@ -129,13 +130,11 @@ def _make(profile: Profile, port: int | None, verbosity: int) -> Guest:
     environment = os.environ | {ROOTLESS: "1", "PATH": path, VERBOSITY: str(verbosity)}
     report, told = os.pipe()
     passed = [told]
-    with socket.socket() as listener:
+    with ExitStack() as opened:
+        number = -1
         if port is not None:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(("127.0.0.1", port))
-            listener.listen(1024)
-            passed.append(listener.fileno())
-        number = listener.fileno() if port is not None else -1
+            number = opened.enter_context(loopback.listen(port, _BACKLOG)).fileno()
+            passed.append(number)
         subprocess.Popen(
             [sys.executable, "-m", "pinnace.cluster.rootless.keeper", str(profile.directory), str(number), str(told)],
             stdin=subprocess.DEVNULL,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pinnace.cluster.profile import Profile, from_directory
-from pinnace.cluster.rootless import furniture, init, outward
+from pinnace.cluster.rootless import furniture, init, loopback, outward
 from pinnace.cluster.rootless.identifiers import mapping
 from pinnace.cluster.rootless.obstacles import look
 from pinnace.cri.engine import _syscalls as sys_
@@ -55,6 +55,7 @@ class Keeper:
                 status = 1
             else:
                 self._tell({})
+                loopback.serve(self._profile, pid)
                 status = os.waitpid(pid, 0)[1]
                 if self._carrier:
                     self._carrier.wait()  # it ends with the init
