@@ -88,10 +88,9 @@ class Driver:
         for number, path in enumerate(sorted(path for path in readable if Path(path).exists())):
             volumes.append({"name": f"read-{number}", "hostPath": {"path": path, "type": "Directory"}})
             mounts.append({"name": f"read-{number}", "mountPath": path, "readOnly": True})
-        writable = {"root": self.root, "store": self.store.parent, "dev": Path("/dev")}
-        for name, path in writable.items():
-            volumes.append({"name": name, "hostPath": {"path": str(path)}})
-            mount = {"name": name, "mountPath": str(path)}
+        for name, writable in (("root", self.root), ("store", self.store.parent), ("dev", Path("/dev"))):
+            volumes.append({"name": name, "hostPath": {"path": str(writable)}})
+            mount = {"name": name, "mountPath": str(writable)}
             mounts.append(mount | ({"mountPropagation": "Bidirectional"} if name == "root" else {}))
         program = [sys.executable, "-m", "tests.support.csi_driver", f"--root={self.root}", f"--store={self.store}"]
         environment = {

@@ -33,6 +33,7 @@ from pinnace.kubelet.sync.compute import restarts
 from pinnace.kubelet.sync.termination import TerminationMessages
 from pinnace.kubelet.topology.manager import ResourceManagers
 from pinnace.kubelet.volumes.context import VolumeContext
+from pinnace.kubelet.volumes.disks import Disks
 from pinnace.kubelet.volumes.pod_certificates import PodCertificates
 from pinnace.kubelet.volumes.tokens import Tokens
 from pinnace.machinery.meta import Obj, uid_of, utc_now
@@ -57,6 +58,7 @@ class Node:
     services: Callable[[], list[Obj]]  # every Service, for service links
     node_object: Callable[[], Obj | None]  # this node, as the API has it
     csi: CsiDrivers
+    disks: Disks
     crashes: Backoff  # of containers that end, by pod and container
     starts: asyncio.Semaphore  # sandboxes being made at the same time
     resizing: Resizing  # the sizes that pods were granted and have
@@ -132,6 +134,7 @@ class Node:
             tokens=self.tokens,
             client=self.client,
             csi=self.csi,
+            disks=self.disks,
             node=self.node_object,
             tell=self.events.event,
         )

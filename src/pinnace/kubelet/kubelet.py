@@ -60,6 +60,7 @@ from pinnace.kubelet.topology import configured
 from pinnace.kubelet.topology.manager import ResourceManagers
 from pinnace.kubelet.topology.rebinding import Rebinding
 from pinnace.kubelet.volumes import csi_published
+from pinnace.kubelet.volumes.disks import Disks
 from pinnace.kubelet.volumes.mounts import share
 from pinnace.kubelet.volumes.pod_certificates import PodCertificates
 from pinnace.kubelet.volumes.tokens import Tokens
@@ -186,6 +187,7 @@ class Kubelet:
             csi=CsiDrivers(
                 client, options.node_name, options.root_dir, self.node_object, self._node_changed, self._poke_all
             ),
+            disks=Disks(options.root_dir, options.pods_dir),
             crashes=Backoff(time.time, longest=options.max_container_restart_period),
             starts=asyncio.Semaphore(options.max_parallel_starts),
             resizing=Resizing(

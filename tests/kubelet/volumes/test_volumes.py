@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import os
 import stat
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,71 +18,15 @@ from pinnace.apis.resources import (
     POD_CERTIFICATE_REQUESTS,
     SERVICE_ACCOUNTS,
 )
-from pinnace.kubelet.containers.env import ConfigError, PodFacts
-from pinnace.kubelet.csi.drivers import CsiDrivers
-from pinnace.kubelet.objects import ObjectFetcher
+from pinnace.kubelet.containers.env import ConfigError
 from pinnace.kubelet.volumes.atomic_writer import File, write_payload
-from pinnace.kubelet.volumes.context import VolumeContext, VolumeError
+from pinnace.kubelet.volumes.context import VolumeError
 from pinnace.kubelet.volumes.host_path import check_host_path
 from pinnace.kubelet.volumes.mounts import is_mounted, is_shared, mounted_below, share, unmount_below
-from pinnace.kubelet.volumes.pod_certificates import PodCertificates
-from pinnace.kubelet.volumes.pod_volumes import MountErrors, container_mounts, set_up_all, tear_down
+from pinnace.kubelet.volumes.pod_volumes import MountErrors, container_mounts
 from pinnace.kubelet.volumes.subpath import open_below, prepare
-from pinnace.kubelet.volumes.tokens import Tokens
 from pinnace.machinery.meta import utc_now
-from tests.kubelet.node_api import NodeApi
-
-
-class Volumes:
-    """One pod's volumes below a temporary directory."""
-
-    def __init__(self, api: NodeApi, pods_dir: Path) -> None:
-        self.api = api
-        self.pods_dir = pods_dir
-        self.fs_group: int | None = None
-        self.told: list[str] = []  # events' messages
-        self.changed = asyncio.Event()  # set when a certificate has come
-        node = {"metadata": {"name": "n1", "uid": "n1-uid"}}
-        self.certificates = PodCertificates(
-            api.client, lambda: node, lambda *told: self.told.append(told[-1]), lambda _: self.changed.set(), utc_now
-        )
-
-    async def set_up(self, *volumes: dict[str, Any], **spec: Any) -> dict[str, Path]:
-        if self.fs_group is not None:
-            spec["securityContext"] = {"fsGroup": self.fs_group}
-        pod = {
-            "metadata": {"name": "p", "namespace": "default", "uid": "u1", "labels": {"app": "x"}},
-            "spec": {"containers": [_using(volumes)], "volumes": list(volumes), **spec},
-        }
-        facts = PodFacts(pod, host_ips=[], pod_ips=[], allocatable={})
-        objects = ObjectFetcher(self.api.client)
-        context = VolumeContext(
-            pod=pod,
-            pods_dir=self.pods_dir,
-            facts=facts,
-            fetch=objects.fetch_for(pod),
-            bundles=objects.bundles,
-            certificates=self.certificates,
-            tokens=Tokens(self.api.client, utc_now),
-            client=self.api.client,
-            csi=CsiDrivers(self.api.client, "n1", self.pods_dir.parent, lambda: None, lambda: None),
-        )
-        return await set_up_all(context)
-
-
-def _using(volumes: tuple[dict[str, Any], ...]) -> dict[str, Any]:
-    return {"name": "c", "volumeMounts": [{"name": one["name"], "mountPath": f"/{one['name']}"} for one in volumes]}
-
-
-@pytest.fixture
-async def volumes(api: NodeApi, tmp_path: Path) -> AsyncIterator[Volumes]:
-    made = Volumes(api, tmp_path / "pods")
-    yield made
-    await made.certificates.close()
-    tear_down(tmp_path / "pods", "u1")
-    assert not (tmp_path / "pods" / "u1").exists()
-    assert not mounted_below(tmp_path)
-
+from tests.kubelet.volumes.conftest import Volumes
 
 MOUNTINFO = r"""
 21 1 0:19 / / rw - ext4 /dev/sda rw
@@ -159,7 +101,7 @@ async def test_items_modes_and_paths(volumes, api):
             {"hostPath": {"path": "/nowhere/at/all", "type": "Directory"}},
             "hostPath type check failed: /nowhere/at/all is not a directory",
         ),
-        ({"nfs": {"server": "x"}}, "no volume plugin matched: nfs"),
+        ({"rbd": {}}, 'failed to get Plugin from volumeSpec for volume "v" err=no volume plugin matched'),
         ({"persistentVolumeClaim": {"claimName": "no"}}, 'persistentvolumeclaims "no" not found'),
     ],
 )

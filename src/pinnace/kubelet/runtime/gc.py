@@ -17,9 +17,8 @@ from pinnace.cri.api import ContainerState, ContainerStatus, CriError, PodSandbo
 from pinnace.kubelet.context import Node
 from pinnace.kubelet.runtime.status import PodRuntimeStatus, container_name
 from pinnace.kubelet.sync.killing import remove_pod
-from pinnace.kubelet.volumes import csi_published
 from pinnace.kubelet.volumes.context import VolumeError
-from pinnace.kubelet.volumes.pod_volumes import tear_down
+from pinnace.kubelet.volumes.tear_down import remove_volumes
 
 _log = structlog.get_logger()
 
@@ -137,8 +136,7 @@ async def collect_directories(node: Node, wanted: Collection[str]) -> None:
     uids, logs = stale_directories(node.options.pods_dir, node.options.pod_logs_dir, wanted)
     for uid in uids:
         try:
-            await csi_published.tear_down(node.csi, node.options.pods_dir, uid)
-            tear_down(node.options.pods_dir, uid)
+            await remove_volumes(node.csi, node.disks, uid)
         except (OSError, VolumeError) as error:
             _log.warning("cannot remove pod directory", uid=uid, error=str(error))
     for directory in logs:

@@ -39,9 +39,9 @@ from pinnace.kubelet.sync.compute import Actions, Kill, compute_actions
 from pinnace.kubelet.sync.killing import kill_container, kill_pod, remove_pod
 from pinnace.kubelet.sync.starting import RETRY, SandboxError, Starter, Stopped, create_sandbox, unless
 from pinnace.kubelet.topology.errors import ManagerError, RefusedError
-from pinnace.kubelet.volumes import csi_published
 from pinnace.kubelet.volumes.context import VolumeError
-from pinnace.kubelet.volumes.pod_volumes import MountErrors, set_up_all, tear_down, unmount_volumes
+from pinnace.kubelet.volumes.pod_volumes import MountErrors, set_up_all
+from pinnace.kubelet.volumes.tear_down import remove_volumes, unmount_volumes
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, is_deleting, name_of, namespace_of, parse_time, uid_of
 
@@ -464,16 +464,14 @@ class PodWorker:
             self._show()
         deleting = is_deleting(self.pod) or self.gone
         if not deleting:
-            await csi_published.tear_down(node.csi, node.options.pods_dir, self.uid)
-            unmount_volumes(node.options.pods_dir, self.pod)
+            await unmount_volumes(node.csi, node.disks, self.uid)
             return None
         if not self.gone and not is_static(self.pod):
             await node.statuses.flush(self.pod)
         await remove_pod(node, self.uid)
         if node.cgroups is not None:
             node.cgroups.remove_if_empty(cgroup_parent(self.pod, node.options.cgroup_root))
-        await csi_published.tear_down(node.csi, node.options.pods_dir, self.uid)
-        tear_down(node.options.pods_dir, self.uid)
+        await remove_volumes(node.csi, node.disks, self.uid)
         _remove_logs(log_directory(node.options.pod_logs_dir, self.pod))
         node.puller.forget(self.uid)
         node.crashes.forget_prefix(self.uid)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pinnace.client.client import Client
 from pinnace.kubelet.containers.env import Fetch, PodFacts
@@ -16,6 +17,9 @@ from pinnace.kubelet.csi.drivers import CsiDrivers
 from pinnace.kubelet.volumes.pod_certificates import PodCertificates
 from pinnace.kubelet.volumes.tokens import Tokens
 from pinnace.machinery.meta import Obj, uid_of
+
+if TYPE_CHECKING:
+    from pinnace.kubelet.volumes.disks import Disks
 
 
 class VolumeError(Exception):
@@ -52,6 +56,7 @@ class VolumeContext:
     certificates: PodCertificates
     client: Client
     csi: CsiDrivers
+    disks: Disks
     node: Callable[[], Obj | None] = lambda: None  # this node, as the API has it
     tell: Callable[[Obj, str, str, str], None] = lambda *_: None  # an event: of what, its type, reason and message
 

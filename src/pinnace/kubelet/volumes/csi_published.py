@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pinnace.apis.storage import csi_names
 from pinnace.cri.api import CriError
+from pinnace.cri.trees import discard, remove
 from pinnace.kubelet import state_files
 from pinnace.kubelet.csi.drivers import CsiDrivers
 from pinnace.kubelet.go_words import aggregate, rpc_error
@@ -124,8 +124,8 @@ async def _undo(drivers: CsiDrivers, pods_dir: Path, file: Path, data: Obj) -> N
         await driver.call("NodeUnstageVolume", volume_id=data["volumeHandle"], staging_target_path=str(staging))
         _remove(staging)
         if staging.name == "globalmount":
-            shutil.rmtree(staging.parent, ignore_errors=True)
-    shutil.rmtree(file.parent)
+            discard(staging.parent)
+    remove(file.parent)
 
 
 def _remove(path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 MS_RDONLY = 1
+MS_REMOUNT = 32
 MS_BIND = 4096
 MS_REC = 16384
 MS_SHARED = 1 << 20
@@ -47,8 +48,10 @@ def mount_huge_pages(target: Path, page_size: int) -> None:
     mount("nodev", target, "hugetlbfs", 0, f"pagesize={page_size}")
 
 
-def bind(source: str, target: Path) -> None:
+def bind(source: str, target: Path, *, read_only: bool = False) -> None:
     mount(source, target, "none", MS_BIND)
+    if read_only:
+        mount("none", target, "none", MS_BIND | MS_REMOUNT | MS_RDONLY)
 
 
 def share(directory: Path) -> None:
@@ -106,6 +109,15 @@ def mounted_below(root: Path, lines: Iterable[str] | None = None) -> list[Path]:
         if point == prefix or point.startswith(prefix + "/"):
             found.append(Path(point))
     return found[::-1]
+
+
+def mounts_of(place: Path) -> list[Path]:
+    """Every mount point of the file system that is mounted at a place, itself among them; none where none is."""
+    found: dict[str, list[Path]] = {}
+    for line in mountinfo():
+        fields = line.split(" ", 5)
+        found.setdefault(fields[2], []).append(Path(_decoded(fields[4])))
+    return next((points for points in found.values() if place in points), [])
 
 
 def unmount_below(root: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pinnace.apis.core.node_selection import node_selector_matches
 from pinnace.apis.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES
 from pinnace.kubelet.pods import all_containers
-from pinnace.kubelet.volumes import csi, csi_expansion, csi_volume, local
+from pinnace.kubelet.volumes import csi, csi_expansion, csi_volume, iscsi, local, nfs
 from pinnace.kubelet.volumes.context import UnprocessedError, VolumeContext, VolumeError
 from pinnace.kubelet.volumes.host_path import check_host_path
 from pinnace.machinery.errors import ApiError
@@ -126,6 +126,8 @@ def _check_affinity(context: VolumeContext, persistent: Obj) -> None:
 
 # Making it ready.
 
+_KINDS = {"local": local.set_up, "nfs": nfs.set_up_persistent, "iscsi": iscsi.set_up_persistent}
+
 
 async def _make(context: VolumeContext, volume: Obj, claim: Obj, persistent: Obj) -> Path:
     spec = persistent["spec"]
@@ -133,9 +135,11 @@ async def _make(context: VolumeContext, volume: Obj, claim: Obj, persistent: Obj
         return await _make_csi(context, csi_volume.of_persistent(persistent, volume), claim, persistent)
     if spec.get("hostPath"):
         return check_host_path(spec["hostPath"])
-    if spec.get("local"):
-        return await local.set_up(context, volume, persistent)
-    raise VolumeError("no volume plugin matched")
+    for kind, set_up_kind in _KINDS.items():
+        if spec.get(kind):
+            return await set_up_kind(context, volume, persistent)
+    name = name_of(persistent)
+    raise UnprocessedError(f'failed to get Plugin from volumeSpec for volume "{name}" err=no volume plugin matched')
 
 
 async def _make_csi(context: VolumeContext, volume: csi_volume.CsiVolume, claim: Obj, persistent: Obj) -> Path:

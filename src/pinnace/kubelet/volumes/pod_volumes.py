@@ -1,7 +1,4 @@
-"""Makes all volumes of a pod ready, turns a container's volumeMounts into mounts, and takes everything away at the end.
-
-Nothing is remembered but on disk: what is mounted below the pod's directory is undone with it.
-"""
+"""Makes all volumes of a pod ready, turns a container's volumeMounts into mounts (`tear_down` takes all away)."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pinnace.cri.api import Device, Image, ImageSpec, Mount
-from pinnace.cri.trees import remove
 from pinnace.kubelet.containers.env import ConfigError, expand, referred
 from pinnace.kubelet.containers.runtime_config import propagation
 from pinnace.kubelet.pods import all_containers
@@ -20,14 +16,15 @@ from pinnace.kubelet.volumes import (
     downward_api,
     empty_dir,
     host_path,
+    iscsi,
+    nfs,
     persistent_volume_claim,
     projected,
     secret,
 )
 from pinnace.kubelet.volumes.context import SetUp, UnprocessedError, VolumeContext, VolumeError
-from pinnace.kubelet.volumes.mounts import unmount_below
 from pinnace.kubelet.volumes.subpath import prepare
-from pinnace.machinery.meta import Obj, get_in, uid_of
+from pinnace.machinery.meta import Obj, get_in
 
 KINDS: dict[str, SetUp] = {
     "emptyDir": empty_dir.set_up,
@@ -39,6 +36,8 @@ KINDS: dict[str, SetUp] = {
     "persistentVolumeClaim": persistent_volume_claim.set_up,
     "ephemeral": persistent_volume_claim.set_up,
     "csi": csi.set_up_inline,
+    "nfs": nfs.set_up,
+    "iscsi": iscsi.set_up,
 }
 CHANGING = ("configMap", "secret", "downwardAPI", "projected")
 """Volumes whose contents follow objects of the API."""
@@ -109,7 +108,8 @@ def used_volumes(pod: Obj) -> set[str]:
 async def _one(context: VolumeContext, volume: Obj) -> Path:
     kind = kind_of(volume)
     if kind not in KINDS:
-        raise VolumeError(f"no volume plugin matched: {kind}")
+        name = volume["name"]
+        raise UnprocessedError(f'failed to get Plugin from volumeSpec for volume "{name}" err=no volume plugin matched')
     return await KINDS[kind](context, volume)
 
 
@@ -206,24 +206,3 @@ def _read_only(pod: Obj, name: str) -> bool:
             kind = kind_of(volume)
             return kind in CHANGING or bool((volume.get(kind) or {}).get("readOnly"))
     return False
-
-
-def tear_down(pods_dir: Path, uid: str) -> None:
-    """Unmount and remove everything of a pod, hostPath's own contents untouched. Raises OSError."""
-    pod_dir = pods_dir / uid
-    if not pod_dir.exists():
-        return
-    unmount_below(pod_dir)
-    remove(pod_dir)
-
-
-def unmount_volumes(pods_dir: Path, pod: Obj) -> None:
-    """Undo the mounts of a pod that has ended and remove what is left of its volumes: what it wrote to them takes room.
-
-    Its directory stays until the pod is deleted. Raises OSError.
-    """
-    pod_dir = pods_dir / uid_of(pod)
-    unmount_below(pod_dir)
-    for name in ("volumes", "volume-subpaths"):
-        if (pod_dir / name).exists():
-            remove(pod_dir / name)
