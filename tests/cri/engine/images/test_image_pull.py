@@ -259,8 +259,8 @@ async def test_old_schemas_are_refused(store, scripted: ScriptedRegistry) -> Non
     assert refused.value.code == "UNIMPLEMENTED"
     assert refused.value.message.endswith(
         'not implemented: media type "application/vnd.docker.distribution.manifest.v1+prettyjws" is no longer '
-        'supported since containerd v2.1, please rebuild the image as "application/vnd.docker.distribution.manifest.v2+json" or '
-        '"application/vnd.oci.image.manifest.v1+json"'
+        "supported since containerd v2.1, please rebuild the image as "
+        '"application/vnd.docker.distribution.manifest.v2+json" or "application/vnd.oci.image.manifest.v1+json"'
     )
 
 

@@ -101,9 +101,9 @@ class ContentStore:
         return BlobWriter(self._blobs)
 
     def put(self, data: bytes) -> str:
-        """Store bytes; their digest."""
+        """Store bytes; their digest. What a power cut has left empty or short is written anew."""
         digest = sha256_digest(data)
-        if digest not in self:
+        if digest not in self or self.path(digest).stat().st_size != len(data):
             with self.writer() as writer:
                 writer.write(data)
                 writer.commit()

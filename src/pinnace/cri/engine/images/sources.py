@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from tarfile import StreamError
@@ -139,7 +139,7 @@ class StreamSource:
 class ReadAhead:
     """An iterator of pieces that works in a thread, a few pieces ahead of who reads them."""
 
-    def __init__(self, pieces: Iterator[bytes]) -> None:
+    def __init__(self, pieces: Generator[bytes, None, None]) -> None:
         self._pieces = pieces
         self._thread = ThreadPoolExecutor(1, "layer")
         self._coming: deque[Future[bytes]] = deque()
@@ -160,3 +160,4 @@ class ReadAhead:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._thread.shutdown(cancel_futures=True)
+        self._pieces.close()

@@ -1,18 +1,23 @@
 """Layers and archives as they travel: plain, gzip or zstd.
 
-A thread hashes a layer, and decompresses it, while another unpacks it: nothing is written but its files. zstd needs
-Python 3.14 or the `zstandard` package.
+A thread hashes a layer, and decompresses it, while another unpacks it: nothing is written but its files. zstd is
+Python's own from 3.14 on, else that of the `zstandard` package or the program of that name. What eStargz and
+zstd:chunked put between and behind their streams is passed over, as by whoever does not know them.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import os
+import shutil
+import subprocess
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from pinnace.cri.engine.images.content import ContentError, ContentStore
 from pinnace.cri.engine.images.sources import FileSource, ReadAhead, Region, Source, StreamSource
@@ -43,15 +48,19 @@ def _gzip() -> _Decompressor:
 
 def _zstd() -> _Decompressor:
     made: _Decompressor
-    for module, maker in (("compression.zstd", "ZstdDecompressor"), ("zstandard", "ZstdDecompressor")):
-        try:
-            library = importlib.import_module(module)
-        except ImportError:
-            continue
-        decompressor = getattr(library, maker)()
-        made = decompressor.decompressobj() if hasattr(decompressor, "decompressobj") else decompressor
-        return made
-    raise ContentError("zstd-compressed layers need Python 3.14 or the package zstandard")
+    library = _zstd_library()
+    assert library is not None  # where there is none, `decompressed` calls the program
+    decompressor = library.ZstdDecompressor()
+    made = decompressor.decompressobj() if hasattr(decompressor, "decompressobj") else decompressor
+    return made
+
+
+@functools.cache
+def _zstd_library() -> Any:
+    for name in ("compression.zstd", "zstandard"):
+        with suppress(ImportError):
+            return importlib.import_module(name)
+    return None
 
 
 def compression(region: Region) -> Callable[[], _Decompressor] | None:
@@ -75,6 +84,9 @@ def pieces(region: Region) -> Iterator[bytes]:
 
 def decompressed(region: Region, make: Callable[[], _Decompressor]) -> Iterator[bytes]:
     """The content of a compressed region; streams that follow each other count as one, as gzip has it."""
+    if make is _zstd and _zstd_library() is None:
+        yield from _by_program(region)
+        return
     decompressor = make()
     try:
         for data in pieces(region):
@@ -94,6 +106,39 @@ def decompressed(region: Region, make: Callable[[], _Decompressor]) -> Iterator[
         raise
     if not decompressor.eof:
         raise ContentError("corrupt compressed data: unexpected end of file")
+
+
+def _by_program(region: Region) -> Iterator[bytes]:
+    """What zstd(1) makes of a region."""
+    program = shutil.which("zstd")
+    if program is None:
+        raise ContentError("zstd-compressed layers need Python 3.14, the package zstandard or the program zstd")
+    with (
+        subprocess.Popen(
+            [program, "-d", "-c", "-q"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process,
+        ThreadPoolExecutor(1) as feeder,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        feeding = feeder.submit(_feed, process.stdin, region)
+        try:
+            while data := process.stdout.read(_PIECE):
+                yield data
+            said = process.stderr.read().decode(errors="replace").strip()
+            failed = process.wait() != 0
+        finally:
+            process.kill()  # where nobody wants the rest
+        feeding.result()
+        if failed:
+            raise ContentError(f"corrupt compressed data: {said}")
+
+
+def _feed(into: IO[bytes], region: Region) -> None:
+    with suppress(BrokenPipeError), into:
+        for data in pieces(region):
+            into.write(data)
 
 
 @contextmanager
@@ -121,7 +166,7 @@ def opened(region: Region) -> Iterator[tuple[Source, Callable[[], str]]]:
         yield source, whole
 
 
-def _hashed(data: Iterator[bytes], digest: Hash, *, passed_on: bool) -> Iterator[bytes]:
+def _hashed(data: Iterator[bytes], digest: Hash, *, passed_on: bool) -> Generator[bytes, None, None]:
     for piece in data:
         digest.update(piece)
         if passed_on and piece:
