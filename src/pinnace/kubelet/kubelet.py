@@ -51,6 +51,7 @@ from pinnace.kubelet.runtime.pleg import Pleg
 from pinnace.kubelet.runtime.status import RuntimeCache
 from pinnace.kubelet.server.auth import ServerAuth
 from pinnace.kubelet.sources.pod_sources import PodSources, api_object
+from pinnace.kubelet.statistics.claimed_volumes import ClaimedVolumes
 from pinnace.kubelet.statistics.pod_usage import UsageReader
 from pinnace.kubelet.statistics.summary import Summary
 from pinnace.kubelet.status.writer import StatusWriter
@@ -117,6 +118,7 @@ class Kubelet:
         csi_published.adopt(self.node.csi, options.pods_dir)
         self._lease = NodeLease(client, options.node_name, options.node_lease_duration, self.node_object)
         self.usages = UsageReader(runtime, options)
+        self.claimed_volumes = ClaimedVolumes(self.node, self.workers)
         self.summary = Summary(self)
         self.auth = ServerAuth(client, options)
         self.image_disk = ImageDisk(images, options.root_dir)
@@ -305,6 +307,7 @@ class Kubelet:
             ("eviction", self._keep_from_pressure),
             ("shutdown", self.shutdown.watch),
             ("logs", lambda: keep_rotated(self.node)),
+            ("volumes", self.claimed_volumes.run),
             ("pods", self._follow_pods),
             *self._sources.loops(),
         ]

@@ -22,11 +22,12 @@ from pinnace.apis.resources import (
 from pinnace.controllers.attach_detach import attachment, attachment_name, unique_name
 from pinnace.kubelet.csi.node_info import NODE_IDS
 from pinnace.kubelet.options import KubeletOptions
+from pinnace.kubelet.statistics.node_metrics import kubelet_metrics
 from pinnace.kubelet.volumes.mounts import mounted_below, unmount_below
 from pinnace.machinery.meta import Obj
 from tests.kubelet.conftest import Start
 from tests.kubelet.node_api import NodeApi
-from tests.support.csi_driver import EXPAND, STAGE, FakeCsiDriver
+from tests.support.csi_driver import CONDITION, EXPAND, ILL, STAGE, STATS, FakeCsiDriver
 
 UNIQUE_NAME = "kubernetes.io/csi/dir.csi.example.org^h1"
 CLAIM = {"name": "v", "persistentVolumeClaim": {"claimName": "c"}}
@@ -380,3 +381,36 @@ async def test_a_volume_is_kept_for_a_driver_that_is_away(
     await api.gone("p")
     assert not mounted_below(options.root_dir)
     await back.stop()
+
+
+async def test_how_full_and_how_well_volumes_are_is_told(
+    start: Start, api: NodeApi, driver: FakeCsiDriver, options: KubeletOptions, tmp_path: Path
+) -> None:
+    options.feature_gates = {"CSIVolumeHealth": True}
+    driver.can = (STAGE, STATS, CONDITION)
+    await add_driver(api, attachRequired=False)
+    await add_volume(api)
+    kubelet = start()
+    await registered(api, driver)
+    await run_pod(api, "p", CLAIM)
+    await api.phase("p", "Running")
+    (tmp_path / "store/h1" / ILL).touch()
+    await kubelet.claimed_volumes.look()
+    await api.hears("VolumeConditionAbnormal: Volume v: it is ill")
+    [[entry]] = kubelet.claimed_volumes.found.values()
+    entry.pop("time")
+    assert entry == {
+        "name": "v",
+        "pvcRef": {"name": "c", "namespace": "default"},
+        "availableBytes": 600,
+        "capacityBytes": 1000,
+        "usedBytes": 400,
+        "volumeHealthStats": {"abnormal": True},
+    }
+    assert driver.called("NodeGetVolumeStats")[0].volume_path.endswith("kubernetes.io~csi/pv/mount")
+    of = '{namespace="default",persistentvolumeclaim="c"}'
+    told = kubelet_metrics(kubelet)
+    assert f"kubelet_volume_stats_used_bytes{of} 400\n" in told
+    assert f"kubelet_volume_stats_health_status_abnormal{of} 1\n" in told
+    await api.client.delete(PODS, "p", "default")
+    await api.gone("p")

@@ -17,6 +17,7 @@ from pinnace.cri.api import ContainerStats, CriError
 from pinnace.kubelet.admission.preemption import preemptions
 from pinnace.kubelet.eviction.manager import evictions
 from pinnace.kubelet.pods import LABEL_CONTAINER_NAME, LABEL_POD_NAME, LABEL_POD_NAMESPACE
+from pinnace.kubelet.statistics import claimed_volumes
 from pinnace.machinery.metrics import constant, number, text
 from pinnace.wire.process_metrics import process_families
 
@@ -110,7 +111,16 @@ def kubelet_metrics(kubelet: Kubelet) -> str:
     ]
     options = kubelet.options
     process = process_families(options.kubernetes_version, options.features.table())
-    return text([*process, *measures.families(), *families, evictions, preemptions])
+    return text(
+        [
+            *process,
+            *measures.families(),
+            *families,
+            *claimed_volumes.families(kubelet.claimed_volumes.found),
+            evictions,
+            preemptions,
+        ]
+    )
 
 
 def _node(kubelet: Kubelet) -> dict[str, str]:

@@ -223,6 +223,8 @@ class Summary:
         on = (root, kubelet.image_disk.read())
         started = self._started()
         pods = [pod(one, started, disks.get(one.metadata.uid, PodDisk()), on, self._rates) for one in found]
+        for shown in pods:
+            shown["volume"] += kubelet.claimed_volumes.found.get(shown["podRef"]["uid"], [])
         node = await self._node(found, root)
         self._rates.keep({"node", "pods", *(one.id for one in found), *(c.id for one in found for c in one.containers)})
         return {"node": node, "pods": pods}

@@ -48,6 +48,7 @@ from pinnace.machinery.meta import Obj, is_deleting, name_of, namespace_of, pars
 _log = structlog.get_logger()
 
 _ADMISSION_RETRY = 0.1  # seconds, while pods end that make room for this one
+_OF_CLAIMS = ("persistentVolumeClaim", "ephemeral", "csi")
 _FIRST_MOUNT_RETRY, _LAST_MOUNT_RETRY = 0.5, 122.0
 
 Admit = Callable[[Obj], Refusal | None]
@@ -94,6 +95,15 @@ class PodWorker:
     def ending(self) -> bool:
         """Whether the pod is on its way out, or has gone it."""
         return self._stopping.is_set()
+
+    def volumes_of_claims(self) -> list[tuple[Obj, Path]]:
+        """The pod's volumes that are ready and not its own alone to know: of claims, or of a driver for it."""
+        ready = self._volumes or {}
+        return [
+            (volume, ready[volume["name"]])
+            for volume in self.pod["spec"].get("volumes") or ()
+            if volume["name"] in ready and any(volume.get(kind) for kind in _OF_CLAIMS)
+        ]
 
     # What the outside tells a worker.
 

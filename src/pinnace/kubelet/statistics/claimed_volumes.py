@@ -1,0 +1,166 @@
+"""How full the volumes of claims are, and whether their drivers call them well: looked at once a minute.
+
+Drivers are asked (CSI's NodeGetVolumeStats); other file systems say it themselves. What drivers call abnormal becomes
+an event of the pod where `CSIVolumeHealth` is on (https://kubernetes.io/docs/concepts/storage/volume-health-monitoring/).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pinnace.cri.api import CriError
+from pinnace.kubelet.volumes import csi_published
+from pinnace.kubelet.volumes.csi_volume import GET_VOLUME_STATS, VOLUME_CONDITION
+from pinnace.kubelet.volumes.persistent_volume_claim import claim_name
+from pinnace.machinery.meta import Obj, format_time, namespace_of, utc_now
+from pinnace.machinery.metrics import Collected, Family
+
+if TYPE_CHECKING:
+    from pinnace.kubelet.context import Node
+    from pinnace.kubelet.sync.pod_worker import PodWorker
+
+PERIOD = 60.0  # seconds
+_SLOW = 10.0  # seconds after which a server of files is not waited for
+_BYTES, _INODES = 1, 2  # CSI's units
+_MEASURES = {
+    "kubelet_volume_stats_available_bytes": ("availableBytes", "Number of available bytes in the volume"),
+    "kubelet_volume_stats_capacity_bytes": ("capacityBytes", "Capacity in bytes of the volume"),
+    "kubelet_volume_stats_used_bytes": ("usedBytes", "Number of used bytes in the volume"),
+    "kubelet_volume_stats_inodes": ("inodes", "Maximum number of inodes in the volume"),
+    "kubelet_volume_stats_inodes_free": ("inodesFree", "Number of free inodes in the volume"),
+    "kubelet_volume_stats_inodes_used": ("inodesUsed", "Number of used inodes in the volume"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What a driver says of a volume's health."""
+
+    abnormal: bool
+    message: str
+
+
+# Decisions.
+
+
+def of_driver(answer: Any) -> tuple[Obj, Condition | None]:
+    """A driver's answer as the summary has it."""
+    shown: Obj = {}
+    for usage in answer.usage:
+        if usage.unit == _BYTES:
+            shown |= {"availableBytes": usage.available, "capacityBytes": usage.total, "usedBytes": usage.used}
+        elif usage.unit == _INODES:
+            shown |= {"inodesFree": usage.available, "inodes": usage.total, "inodesUsed": usage.used}
+    if not answer.HasField("volume_condition"):
+        return shown, None
+    condition = Condition(answer.volume_condition.abnormal, answer.volume_condition.message)
+    return {**shown, "volumeHealthStats": {"abnormal": condition.abnormal}}, condition
+
+
+def of_file_system(found: os.statvfs_result) -> Obj:
+    return {
+        "availableBytes": found.f_bavail * found.f_frsize,
+        "capacityBytes": found.f_blocks * found.f_frsize,
+        "usedBytes": (found.f_blocks - found.f_bfree) * found.f_frsize,
+        "inodes": found.f_files,
+        "inodesFree": found.f_ffree,
+        "inodesUsed": found.f_files - found.f_ffree,
+    }
+
+
+def families(volumes: Mapping[str, list[Obj]]) -> list[Family]:
+    """Metrics of the volumes of claims, each once however many pods have it."""
+    claims: dict[tuple[str, ...], Obj] = {}
+    for entry in (one for entries in volumes.values() for one in entries):
+        if "pvcRef" in entry:
+            claims[entry["pvcRef"]["namespace"], entry["pvcRef"]["name"]] = entry
+    found: list[Family] = []
+    for name, (key, about) in _MEASURES.items():
+        samples = [(labels, float(entry[key])) for labels, entry in claims.items() if key in entry]
+        found.append(_gauge(name, about, samples))
+    ill = [
+        (labels, float(entry["volumeHealthStats"]["abnormal"]))
+        for labels, entry in claims.items()
+        if "volumeHealthStats" in entry
+    ]
+    about = (
+        "Abnormal volume health status. The count is either 1 or 0. 1 indicates the volume is unhealthy, 0 indicates"
+    )
+    found.append(_gauge("kubelet_volume_stats_health_status_abnormal", f"{about} volume is healthy", ill))
+    return found
+
+
+def _gauge(name: str, about: str, samples: list[tuple[tuple[str, ...], float]]) -> Family:
+    return Collected("gauge", name, about, ("namespace", "persistentvolumeclaim"), lambda: samples)
+
+
+# Looking.
+
+
+class ClaimedVolumes:
+    """Those of one node's pods; `found` has what the summary shows of them by pod UID."""
+
+    def __init__(self, node: Node, workers: Mapping[str, PodWorker]) -> None:
+        self._node = node
+        self._workers = workers
+        self.found: dict[str, list[Obj]] = {}
+
+    async def run(self) -> None:
+        """Look again and again until cancelled."""
+        while True:
+            await asyncio.sleep(PERIOD)
+            await self.look()
+
+    async def look(self) -> None:
+        """Bring `found` up to date."""
+        found = {}
+        for uid, worker in list(self._workers.items()):
+            entries = [entry for volume in worker.volumes_of_claims() if (entry := await self._one(worker, *volume))]
+            if entries:
+                found[uid] = entries
+        self.found = found
+
+    async def _one(self, worker: PodWorker, volume: Obj, path: Path) -> Obj | None:
+        try:
+            shown, condition = await self._measure(path)
+        except (CriError, OSError, TimeoutError):
+            return None
+        pod = worker.pod
+        if condition is not None and condition.abnormal and self._node.options.features.enabled("CSIVolumeHealth"):
+            message = f"Volume {volume['name']}: {condition.message}"
+            self._node.tell(pod, "Warning", "VolumeConditionAbnormal", message)
+        entry: Obj = {"name": volume["name"], "time": format_time(utc_now()), **shown}
+        if not volume.get("csi"):
+            entry["pvcRef"] = {"name": claim_name(pod, volume), "namespace": namespace_of(pod)}
+        return entry if shown else None
+
+    async def _measure(self, path: Path) -> tuple[Obj, Condition | None]:
+        """Raises CriError, OSError, TimeoutError."""
+        data = path.parent / csi_published.DATA
+        if data.exists():
+            return await self._ask(json.loads(data.read_text()))
+        if not path.is_relative_to(self._node.options.pods_dir):
+            return {}, None  # a directory of the machine's own
+        async with asyncio.timeout(_SLOW):
+            return of_file_system(await asyncio.to_thread(os.statvfs, path)), None
+
+    async def _ask(self, published: Obj) -> tuple[Obj, Condition | None]:
+        driver = self._node.csi.get(published["driverName"])
+        if driver is None:
+            return {}, None
+        can = await driver.capabilities()
+        if GET_VOLUME_STATS not in can:
+            return {}, None
+        answer = await driver.call(
+            "NodeGetVolumeStats",
+            volume_id=published["volumeHandle"],
+            volume_path=published["targetPath"],
+            staging_target_path=published["stagingPath"] if VOLUME_CONDITION in can else "",
+        )
+        return of_driver(answer)
