@@ -69,6 +69,20 @@ class Cluster:
         """A kubectl that goes on; the caller ends it."""
         return subprocess.Popen(["kubectl", *arguments], env=self.environment, text=True, **options)
 
+    def features(self, handler: str = "") -> dict[str, bool]:
+        """What the node says that its container runtime can, and a handler of it."""
+        [node] = self.json("get", "nodes")["items"]
+        handlers = [one for one in node["status"].get("runtimeHandlers", ()) if one.get("name", "") == handler]
+        found: dict[str, bool] = dict(node["status"].get("features", {}))
+        for one in handlers:
+            found |= one.get("features", {})
+        return found
+
+    def need(self, feature: str) -> None:
+        """Skip where the container runtime cannot do that."""
+        if not self.features().get(feature):
+            pytest.skip(f"the container runtime does not support {feature}")
+
     def load_images(self, directory: Path) -> None:
         for name in IMAGES:
             archive = busybox_archive(directory / f"{name.replace(':', '-')}.tar", name)

@@ -125,12 +125,15 @@ def prove_that_pods_still_start(cluster: Cluster, name: str) -> None:
 
 @pytest.mark.parametrize("victim", ["cluster.controlplane", "cluster.node", "cluster.supervisor", "containers", ""])
 def test_killing_it_during_writes_loses_nothing(cluster: Cluster, workload: str, victim: str) -> None:
-    victim = cluster.keeper if victim == "containers" else victim
     before = containers(cluster)
     writer = Writer(cluster, workload)
     writer.start()
     writer.wait_for(100)
-    victims = [pid for pid, command in processes(cluster).items() if victim in command]
+    victims = [
+        pid
+        for pid, command in processes(cluster).items()
+        if (cluster.keeper if victim == "containers" else victim) in command
+    ]
     assert victims
 
     kill(victims)

@@ -43,14 +43,15 @@ def test_a_seccomp_profile_of_the_node_confines_a_container(cluster: Cluster, na
 
 
 def test_a_strict_policy_keeps_groups_of_the_image_out(cluster: Cluster, namespace: str) -> None:
+    cluster.need("supplementalGroupsPolicy")
     script = "sed -i s/nogroup:x:65534:/nogroup:x:65534:root/ /etc/group; sleep 1000"
     strict = {"supplementalGroups": [4242], "supplementalGroupsPolicy": "Strict"}
     create(cluster, namespace, pod("p", container("c", script), securityContext=strict))
     cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/p", "--timeout=60s")
     groups = cluster.kubectl("-n", namespace, "exec", "p", "--", "grep", "Groups:", "/proc/self/status").stdout
-    assert groups.split() == ["Groups:", "4242"]
+    assert groups.split() == ["Groups:", "0", "4242"]
     [status] = cluster.json("-n", namespace, "get", "pod", "p")["status"]["containerStatuses"]
-    assert status["user"] == {"linux": {"uid": 0, "gid": 0, "supplementalGroups": [4242]}}
+    assert status["user"] == {"linux": {"uid": 0, "gid": 0, "supplementalGroups": [0, 4242]}}
 
 
 @pytest.fixture
@@ -93,6 +94,7 @@ def test_mounts_go_from_one_container_to_another(cluster: Cluster, namespace: st
 
 def test_a_pod_with_users_of_its_own(cluster: Cluster, namespace: str) -> None:
     """Its root is nobody on the node, and yet owns its files, its volumes and its network."""
+    cluster.need("userNamespaces")
     mounts = [{"name": "v", "mountPath": "/v"}, {"name": "s", "mountPath": "/s"}]
     volumes: list[Obj] = [{"name": "v", "emptyDir": {}}, {"name": "s", "secret": {"secretName": "s"}}]
     cluster.kubectl("-n", namespace, "create", "secret", "generic", "s", "--from-literal=k=v")

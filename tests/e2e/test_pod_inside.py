@@ -141,7 +141,7 @@ def test_identity_and_limits_of_a_container(cluster: Cluster, namespace: str) ->
     script = "id; touch /x 2>&1; grep -E 'CapBnd|NoNewPrivs' /proc/self/status; hostname -f; cat /etc/resolv.conf"
     lines = shell(cluster, namespace, "bound", script).splitlines()
     assert lines == [
-        "uid=1000 gid=2000 groups=3000,4000",
+        "uid=1000 gid=2000 groups=2000,3000,4000",
         "touch: /x: Read-only file system",
         "CapBnd:\t0000000000000400",
         "NoNewPrivs:\t1",

@@ -316,7 +316,7 @@ class FakeRuntime:
         return self.conditions
 
     async def features(self) -> RuntimeFeatures:
-        return RuntimeFeatures(handlers=[RuntimeHandler(name="runc", user_namespaces=True)])
+        return RuntimeFeatures(handlers=[RuntimeHandler(name=name, user_namespaces=True) for name in ("", "runc")])
 
     async def runtime_config(self) -> str:
         return "cgroupfs"

@@ -47,7 +47,7 @@ async def test_node_is_registered_and_ready(api, runtime, start):
     assert node["status"]["nodeInfo"]["containerRuntimeVersion"] == "fake://1.0"
     assert node["status"]["features"] == {"supplementalGroupsPolicy": False}
     assert node["status"]["runtimeHandlers"] == [
-        {"name": "runc", "features": {"recursiveReadOnlyMounts": False, "userNamespaces": True}}
+        {"name": name, "features": {"recursiveReadOnlyMounts": False, "userNamespaces": True}} for name in ("", "runc")
     ]
     await api.until(lambda: api.find(LEASES, "kube-node-lease/n1"))
 

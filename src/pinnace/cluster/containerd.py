@@ -113,6 +113,7 @@ def running(profile: Profile) -> Iterator[Places]:
         return
     started = _start(profile, places)
     try:
+        _wait_until_it_answers(places)
         yield places
     finally:
         started.terminate()
@@ -142,6 +143,24 @@ def _start(profile: Profile, places: Places) -> subprocess.Popen[bytes]:
     started.kill()
     started.wait()
     raise ClusterError(RUNTIME_ENABLE, "containerd does not start", "See: pinnace logs containerd")
+
+
+def _wait_until_it_answers(places: Places) -> None:
+    import asyncio  # here, for the program that becomes containerd needs none of this
+
+    from pinnace.cri.remote import RemoteRuntimeService
+
+    async def answers() -> None:
+        service = RemoteRuntimeService(places.endpoint)
+        try:
+            await asyncio.wait_for(service.serving(), _START_TIMEOUT)
+        finally:
+            await service.close()
+
+    try:
+        asyncio.run(answers())
+    except TimeoutError:
+        raise ClusterError(RUNTIME_ENABLE, "containerd does not answer", "See: pinnace logs containerd") from None
 
 
 class CtrError(Exception):

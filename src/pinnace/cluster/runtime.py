@@ -72,7 +72,7 @@ async def _open_containerd(profile: Profile, config: ProfileConfig) -> OpenRunti
         await runtime.close()
         await images.close()
 
-    await runtime.connected()
+    await runtime.serving()
     image = ImageSpec(image=pause.NAME)
     while await images.image_status(image) is None:  # the CRI hears of it a moment after it was loaded
         await asyncio.to_thread(containerd.load_pause, places)

@@ -86,10 +86,6 @@ class _Service:
             for method in methods
         }
 
-    async def connected(self) -> None:
-        """Return once somebody listens at the endpoint."""
-        await self._channel.channel_ready()
-
     async def close(self) -> None:
         """End the calls under way and the connection."""
         await self._channel.close()
@@ -124,6 +120,16 @@ class RemoteRuntimeService(_Service):
         path = f"/{RUNTIME_SERVICE}/GetContainerEvents"
         self._events = grpc_calls.stream(self._channel, path, message_class("ContainerEventResponse"))
         self._usage = ContainerUsage(self._info)
+
+    async def serving(self) -> None:
+        """Return once it answers; waits for as long as it takes."""
+        while True:
+            await self._channel.channel_ready()
+            try:
+                await self.version()
+                return
+            except CriError:
+                await asyncio.sleep(0.01)  # a containerd listens a moment before it knows its containers
 
     async def version(self) -> Version:
         return from_message(Version, await self._call("Version", version="0.1.0"))

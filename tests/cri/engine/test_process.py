@@ -58,11 +58,11 @@ async def test_a_missing_working_directory_is_made(node: Node) -> None:
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({}, "uid=0(root) gid=0(root)"),
-        ({"run_as_user": 1000}, "uid=1000(app) gid=1001(app) groups=2002(extra)"),
-        ({"run_as_user": 1000, "run_as_group": 5}, "uid=1000(app) gid=5 groups=2002(extra)"),
-        ({"run_as_user": 4242, "supplemental_groups": [7, 8]}, "uid=4242 gid=0(root) groups=7,8"),
-        ({"run_as_username": "app"}, "uid=1000(app) gid=1001(app) groups=2002(extra)"),
+        ({}, "uid=0(root) gid=0(root) groups=0(root)"),
+        ({"run_as_user": 1000}, "uid=1000(app) gid=1001(app) groups=1001(app),2002(extra)"),
+        ({"run_as_user": 1000, "run_as_group": 5}, "uid=1000(app) gid=5 groups=5,2002(extra)"),
+        ({"run_as_user": 4242, "supplemental_groups": [7, 8]}, "uid=4242 gid=0(root) groups=0(root),7,8"),
+        ({"run_as_username": "app"}, "uid=1000(app) gid=1001(app) groups=1001(app),2002(extra)"),
     ],
 )
 async def test_the_user_is_resolved_in_the_image(node: Node, fields: dict[str, Any], expected: str) -> None:

@@ -134,14 +134,14 @@ def test_privileged_lifts_the_masks() -> None:
 @pytest.mark.parametrize(
     ("user", "expected"),
     [
-        ({}, (0, 0, [], "/root")),
-        ({"uid": 1000}, (1000, 1001, [2002], "/home/app")),
-        ({"uid": 1000, "gid": 7}, (1000, 7, [2002], "/home/app")),
-        ({"username": "app"}, (1000, 1001, [2002], "/home/app")),
+        ({}, (0, 0, [0], "/root")),
+        ({"uid": 1000}, (1000, 1001, [1001, 2002], "/home/app")),
+        ({"uid": 1000, "gid": 7}, (1000, 7, [7, 2002], "/home/app")),
+        ({"username": "app"}, (1000, 1001, [1001, 2002], "/home/app")),
         ({"username": "app:extra"}, (1000, 2002, [2002], "/home/app")),
-        ({"username": "55:66"}, (55, 66, [], "/")),
-        ({"username": "1000"}, (1000, 1001, [2002], "/home/app")),
-        ({"uid": 9, "additionalGids": [3]}, (9, 0, [3], "/")),
+        ({"username": "55:66"}, (55, 66, [66], "/")),
+        ({"username": "1000"}, (1000, 1001, [1001, 2002], "/home/app")),
+        ({"uid": 9, "additionalGids": [3]}, (9, 0, [0, 3], "/")),
     ],
 )
 def test_users(tmp_path: Path, user: dict[str, Any], expected: tuple[int, int, list[int], str]) -> None:

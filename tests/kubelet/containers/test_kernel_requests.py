@@ -49,8 +49,8 @@ def test_a_strict_policy_leaves_out_the_groups_of_the_image(tmp_path: Path) -> N
         pod({"name": "c"}, securityContext={"supplementalGroupsPolicy": "Strict"}), {"name": "c"}, None, Path("/root")
     )
     assert (merged.supplemental_groups_policy, strict.supplemental_groups_policy) == ("Merge", "Strict")
-    assert identity.resolve_user({"uid": 1000, "additionalGids": [7]}, str(tmp_path))[2] == [7, 50]
-    assert identity.resolve_user({"uid": 1000, "additionalGids": [7], "strict": True}, str(tmp_path))[2] == [7]
+    assert identity.resolve_user({"uid": 1000, "additionalGids": [7]}, str(tmp_path))[2] == [1000, 7, 50]
+    assert identity.resolve_user({"uid": 1000, "additionalGids": [7], "strict": True}, str(tmp_path))[2] == [1000, 7]
 
 
 def huge(**sizes: str) -> Obj:

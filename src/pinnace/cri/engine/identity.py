@@ -118,7 +118,7 @@ def resolve_user(user: dict[str, Any], root: str = "/") -> tuple[int, int, list[
         gid = _number(found[2] if found else group_name)
     if gid is None:
         gid = _number(entry[3]) if entry else 0
-    extra = list(user.get("additionalGids") or [])
+    extra = [gid, *(one for one in user.get("additionalGids") or () if one != gid)]  # the primary group among them
     if entry and not user.get("strict"):
         member_of = [_number(e[2]) for e in groups if len(e) >= 4 and entry[0] in e[3].split(",")]
         extra += [number for number in member_of if number not in extra]

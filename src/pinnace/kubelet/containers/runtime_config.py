@@ -82,7 +82,7 @@ def sandbox_config(pod: Obj, attempt: int, options: KubeletOptions, host_dns: DN
         annotations=dict(annotations_of(pod)),
         linux=LinuxPodSandboxConfig(
             cgroup_parent=cgroup_parent(pod, options.cgroup_root, options.cgroup_driver),
-            security_context=sandbox_context(pod, options.root_dir),
+            security_context=sandbox_context(pod),
             sysctls={one["name"]: str(one["value"]) for one in sysctls},
         ),
     )

@@ -113,7 +113,7 @@ def supplemental_groups(pod: Obj) -> list[int]:
     return list(dict.fromkeys(groups))
 
 
-def sandbox_context(pod: Obj, root: Path) -> LinuxSandboxSecurityContext:
+def sandbox_context(pod: Obj) -> LinuxSandboxSecurityContext:
     shared = pod["spec"].get("securityContext") or {}
     return LinuxSandboxSecurityContext(
         namespace_options=namespace_options(pod),
@@ -122,7 +122,7 @@ def sandbox_context(pod: Obj, root: Path) -> LinuxSandboxSecurityContext:
         supplemental_groups=supplemental_groups(pod),
         supplemental_groups_policy=shared.get("supplementalGroupsPolicy") or "Merge",
         privileged=any((one.get("securityContext") or {}).get("privileged") for one in all_containers(pod)),
-        seccomp=seccomp(shared.get("seccompProfile"), root) if shared.get("seccompProfile") else None,
+        seccomp=SecurityProfile(profile_type="RuntimeDefault"),  # the sandbox's own process asks for no more
     )
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from pinnace.apis.resources import RUNTIME_CLASSES
-from pinnace.cri.api import ContainerState, ContainerStatus, CriError, Image, Mount
+from pinnace.cri.api import ContainerState, ContainerStatus, CriError, Image, Mount, RuntimeHandler
 from pinnace.kubelet.containers import env_files
 from pinnace.kubelet.containers.env import ConfigError, Environment
 from pinnace.kubelet.containers.network_files import dns_policy, hosts_file
@@ -25,6 +25,7 @@ from pinnace.kubelet.containers.runtime_config import (
     sandbox_config,
 )
 from pinnace.kubelet.containers.security import verify_non_root
+from pinnace.kubelet.containers.user_namespaces import has_own_users
 from pinnace.kubelet.context import Node
 from pinnace.kubelet.go_words import duration, rpc_error
 from pinnace.kubelet.images.manager import PULL_FAILURES, ImageError
@@ -77,12 +78,14 @@ async def create_sandbox(node: Node, pod: Obj, attempt: int) -> None:
         node.tell(pod, "Warning", "MissingClusterDNS", f'pod: "{described(pod)}". {warning}')
     try:
         config = sandbox_config(pod, attempt, node.options, node.host_dns())
+        handler = await runtime_handler(node, pod)
+        if has_own_users(pod):
+            _check_own_users(handler, (await node.runtime.features()).handlers)
         config.linux.security_context.namespace_options.userns_options = node.users.namespace(pod)
         log_directory(node.options.pod_logs_dir, pod).mkdir(parents=True, exist_ok=True)
         if node.cgroups is not None:
             node.cgroups.create(config.linux.cgroup_parent)
             limit_together(node.cgroups, config.linux.cgroup_parent, node.pod_limits(pod))
-        handler = await runtime_handler(node, pod)
         async with node.starts:
             identity = await node.runtime.run_pod_sandbox(config, handler)
         await node.cache.refresh_sandbox(identity)
@@ -108,6 +111,17 @@ async def runtime_handler(node: Node, pod: Obj) -> str:
             raise ConfigError(f'runtimeclass.node.k8s.io "{name}" not found') from None
         raise
     return handler
+
+
+def _check_own_users(handler: str, handlers: Sequence[RuntimeHandler]) -> None:
+    """Raise ConfigError unless the runtime's handler can give a pod users of its own."""
+    if not handlers:
+        raise ConfigError("runtime handlers are not set")
+    found = next((one for one in handlers if one.name == handler), None)
+    if found is None:
+        raise ConfigError(f'the handler "{handler}" is not known')
+    if not found.user_namespaces:
+        raise ConfigError(f'RuntimeClass handler "{handler}" does not support user namespaces')
 
 
 class Starter:
