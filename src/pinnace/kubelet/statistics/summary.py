@@ -177,9 +177,7 @@ async def pod_stats(runtime: RuntimeService) -> list[PodSandboxStats]:
     try:
         try:
             return await runtime.list_pod_sandbox_stats()
-        except CriError as error:
-            if error.code != "UNIMPLEMENTED":
-                raise
+        except CriError:  # also where one of them is just coming or going, for a containerd of 1.6
             return by_pod(await runtime.list_container_stats())
     except (CriError, OSError):
         return []
