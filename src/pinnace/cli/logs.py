@@ -8,7 +8,7 @@ import click
 
 from pinnace.cli.options import open_profile, profile_option, progress_for
 
-SERVERS = ("supervisor", "control-plane", "node", "hollow", "monitor")
+SERVERS = ("supervisor", "control-plane", "node", "hollow", "monitor", "containerd")
 
 
 @click.command("logs")

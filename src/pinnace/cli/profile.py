@@ -31,11 +31,21 @@ def list_command(output: str) -> None:
             invalid.append({"Name": name})
             continue
         state = "Running" if control.snapshot(profile) else "Stopped"
-        valid.append({"Name": name, "Status": state, "Version": config.kubernetes_version, "IP": config.node_ip})
+        valid.append(
+            {
+                "Name": name,
+                "Status": state,
+                "Version": config.kubernetes_version,
+                "IP": config.node_ip,
+                "Runtime": config.container_runtime,
+            }
+        )
     if output == "json":
         click.echo(json.dumps({"invalid": invalid, "valid": valid}))
         return
     for entry in valid:
-        click.echo(f"{entry['Name']:<20} {entry['Status']:<8} {entry['Version']:<10} {entry['IP']}")
+        click.echo(
+            f"{entry['Name']:<20} {entry['Status']:<8} {entry['Version']:<10} {entry['IP']:<15} {entry['Runtime']}"
+        )
     for entry in invalid:
         click.echo(f"{entry['Name']:<20} corrupt", err=True)
