@@ -33,6 +33,7 @@ def no_profile(home: Path) -> bool:
     return not (home / "profiles" / "bad").exists() and not Path(str(home) + ".kubeconfig").exists()
 
 
+@pytest.mark.engine
 def test_a_port_in_use(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -47,6 +48,7 @@ def test_a_port_in_use(tmp_path: Path) -> None:
     assert no_profile(tmp_path / "home")
 
 
+@pytest.mark.engine
 def test_no_root(tmp_path: Path) -> None:
     result = start(tmp_path / "home", prefix=NOBODY)
 
@@ -55,6 +57,7 @@ def test_no_root(tmp_path: Path) -> None:
     assert no_profile(tmp_path / "home")
 
 
+@pytest.mark.engine
 def test_an_unwritable_home(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
@@ -64,6 +67,7 @@ def test_an_unwritable_home(tmp_path: Path) -> None:
     assert f"{tmp_path / 'file'} is not a directory" in result.stderr
 
 
+@pytest.mark.engine
 def test_a_corrupt_profile(tmp_path: Path) -> None:
     directory = tmp_path / "profiles" / "bad"
     directory.mkdir(parents=True)
@@ -76,6 +80,7 @@ def test_a_corrupt_profile(tmp_path: Path) -> None:
     assert "pinnace delete -p bad" in result.stderr
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("version", ["v1.20.0", "banana"])
 def test_a_wrong_kubernetes_version(tmp_path: Path, version: str) -> None:
     result = start(tmp_path / "home", f"--kubernetes-version={version}")
@@ -85,6 +90,7 @@ def test_a_wrong_kubernetes_version(tmp_path: Path, version: str) -> None:
     assert no_profile(tmp_path / "home")
 
 
+@pytest.mark.engine
 def test_errors_are_events_for_machines(tmp_path: Path) -> None:
     result = start(tmp_path / "home", "--kubernetes-version=banana", "-o", "json")
 
@@ -94,6 +100,7 @@ def test_errors_are_events_for_machines(tmp_path: Path) -> None:
     assert events[-1]["data"]["name"] == "K8S_VERSION_UNSUPPORTED"
 
 
+@pytest.mark.engine
 def test_a_profile_that_is_not_there(cluster: Cluster) -> None:
     for command in ("status", "stop", "ip", "logs"):
         result = cluster._run([PINNACE, command, "-p", "nobody"], check=False, timeout=60)
@@ -123,6 +130,7 @@ def test_an_image_that_does_not_exist(cluster: Cluster, namespace: str) -> None:
     assert "Error: ErrImagePull" in described
 
 
+@pytest.mark.engine
 def test_malformed_yaml_to_the_api(cluster: Cluster) -> None:
     result = cluster.kubectl("apply", "-f", "-", stdin="apiVersion: v1\nkind: [Pod", check=False)
 
@@ -130,6 +138,7 @@ def test_malformed_yaml_to_the_api(cluster: Cluster) -> None:
     assert "error parsing" in result.stderr
 
 
+@pytest.mark.engine
 def test_a_wrong_type_gets_kubernetes_own_words(cluster: Cluster) -> None:
     body = """
 apiVersion: apps/v1
@@ -146,6 +155,7 @@ spec: {replicas: many, selector: {matchLabels: {a: b}}, template: {}}
     )
 
 
+@pytest.mark.engine
 def test_an_invalid_object_gets_kubernetes_own_words(cluster: Cluster) -> None:
     body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "Upper_Case"}, "spec": {"containers": []}}
 
@@ -157,6 +167,7 @@ def test_an_invalid_object_gets_kubernetes_own_words(cluster: Cluster) -> None:
     assert "a lowercase RFC 1123 subdomain must consist of" in result.stderr
 
 
+@pytest.mark.engine
 def test_an_unknown_field_is_refused(cluster: Cluster, namespace: str) -> None:
     body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "date": {}}
 

@@ -12,7 +12,7 @@ from pinnace.cluster.profile import Profile
 from tests.e2e.conftest import Cluster
 from tests.support.manifests import deployment, unreal_pod
 
-pytestmark = [pytest.mark.e2e, pytest.mark.root]
+pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.engine]
 
 
 def test_hollow_nodes_run_a_deployment_survive_a_kill_and_go_again(cluster: Cluster) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.conftest import Cluster
 from tests.e2e.test_crash import kill, processes
 
-pytestmark = [pytest.mark.e2e, pytest.mark.root]
+pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.alone]
 
 Trace = dict[str, set[str]]
 

@@ -18,7 +18,7 @@ import pytest
 
 from tests.e2e.conftest import Cluster
 
-pytestmark = [pytest.mark.e2e, pytest.mark.root]
+pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.alone]
 
 MANIFEST = Path(__file__).parents[2] / "examples" / "site.yaml"
 LIMIT = 120.0  # seconds that anything may take
