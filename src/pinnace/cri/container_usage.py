@@ -33,9 +33,9 @@ class ContainerUsage:
     async def _measure(self, stats: ContainerStats) -> bool:
         """Fill in the figures; whether the container runs."""
         path = self._find(await self._info(stats.id))
-        usage = self._cgroups.usage(path) if path else None
-        if usage is None or not usage.pids:
+        if not path:
             return False
+        usage = self._cgroups.usage(path)
         stats.timestamp = time.time_ns()
         stats.cpu_usage_core_nano_seconds = usage.cpu_nanoseconds
         stats.memory_usage_bytes = usage.memory_usage
