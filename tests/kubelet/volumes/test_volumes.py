@@ -21,6 +21,7 @@ from pinnace.apis.resources import (
 from pinnace.kubelet.containers.env import ConfigError
 from pinnace.kubelet.volumes.atomic_writer import File, write_payload
 from pinnace.kubelet.volumes.context import VolumeError
+from pinnace.kubelet.volumes.empty_dir import memory_size
 from pinnace.kubelet.volumes.host_path import check_host_path
 from pinnace.kubelet.volumes.mounts import is_mounted, is_shared, mounted_below, share, unmount_below
 from pinnace.kubelet.volumes.pod_volumes import MountErrors, container_mounts
@@ -148,7 +149,8 @@ async def test_fs_group_owns_the_files(volumes, api):
     )
     assert (found["v"] / "k").stat().st_gid == 4321
     assert (found["v"] / "k").stat().st_mode & 0o777 == 0o440
-    assert (found["e"].stat().st_gid, found["e"].stat().st_mode & 0o7777) == (4321, 0o2777)
+    for one in found.values():
+        assert (one.stat().st_gid, one.stat().st_mode & 0o7777) == (4321, 0o2777)
 
 
 @pytest.mark.root
@@ -157,6 +159,34 @@ async def test_memory_empty_dir_has_its_limit(volumes):
     found = os.statvfs(path)
     assert found.f_blocks * found.f_frsize == 1 << 20
     assert path.stat().st_mode & 0o777 == 0o777
+
+
+@pytest.mark.parametrize(
+    ("limit", "container", "allocatable", "size"),
+    [
+        ("1Mi", "", 0, 1 << 20),
+        ("", "", 8 << 20, 8 << 20),
+        ("", "2Mi", 8 << 20, 2 << 20),
+        ("4Mi", "2Mi", 8 << 20, 2 << 20),
+        ("1Mi", "2Mi", 8 << 20, 1 << 20),
+        ("16Mi", "", 8 << 20, 8 << 20),
+        ("", "", 0, 0),
+    ],
+)
+def test_how_much_memory_a_volume_may_take(limit: str, container: str, allocatable: int, size: int) -> None:
+    limits = {"resources": {"limits": {"memory": container}}} if container else {}
+    assert memory_size({"spec": {"containers": [{"name": "c", **limits}]}}, limit, allocatable) == size
+
+
+async def test_an_empty_dir_is_made_once(volumes: Volumes) -> None:
+    volume = {"name": "e", "emptyDir": {}}
+    path = (await volumes.set_up(volume))["e"]
+    path.chmod(0o700)  # as a container may do
+    await volumes.set_up(volume)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    path.rmdir()
+    await volumes.set_up(volume)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o777
 
 
 @pytest.mark.root
@@ -208,7 +238,7 @@ async def test_sub_path_may_not_leave_the_volume(volumes, tmp_path):
     pod = {"metadata": {"uid": "u1"}, "spec": {"volumes": [{"name": "e", "emptyDir": {}}]}}
     for wanted in ("link/passwd", "../x", "link/new"):
         container = {"name": "c", "volumeMounts": [{"name": "e", "mountPath": "/m", "subPath": wanted}]}
-        with pytest.raises(ConfigError):
+        with pytest.raises(ConfigError, match=r'SubPath `\.\./x`|failed to prepare subPath for volumeMount "e" of'):
             container_mounts(pod, container, found, {}, volumes.pods_dir / "u1")
 
 
@@ -230,6 +260,21 @@ def test_host_path_types(tmp_path, kind, fits):
     else:
         with pytest.raises(VolumeError):
             check_host_path(source)
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("FileOrCreate", "open {path}: no such file or directory"),
+        ("DirectoryOrCreate", "mkdir {path}: not a directory"),
+    ],
+)
+def test_what_cannot_be_made_of_the_machine_is_told(tmp_path: Path, kind: str, why: str) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / ("none/x" if kind == "FileOrCreate" else "file/x")
+    with pytest.raises(VolumeError) as failed:
+        check_host_path({"path": str(path), "type": kind})
+    assert str(failed.value) == why.format(path=path)
 
 
 def test_host_path_makes_what_is_missing(tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,9 +47,9 @@ def write_payload(root: Path, payload: Payload, now: datetime, group: int | None
         if group is not None or file.uid is not None:
             os.chown(target, -1 if file.uid is None else file.uid, -1 if group is None else group)
     if group is not None:
-        for directory in (fresh, *(path for path in fresh.rglob("*") if path.is_dir())):
+        for directory in (root, fresh, *(path for path in fresh.rglob("*") if path.is_dir())):
             os.chown(directory, -1, group)
-            directory.chmod(0o2755)
+            directory.chmod(stat.S_IMODE(directory.stat().st_mode) | 0o2550)
     pointer = root / "..data_tmp"
     pointer.unlink(missing_ok=True)
     pointer.symlink_to(fresh.name)

@@ -25,8 +25,10 @@ async def fetch_optional(fetch: Fetch, kind: str, namespace: str, source: Obj, n
 def place(context: VolumeContext, plugin: str, name: str, payload: Payload, *, in_memory: bool) -> Path:
     """The volume's directory, holding exactly the payload."""
     directory = context.directory(plugin, name)
-    directory.mkdir(parents=True, exist_ok=True, mode=0o755)
     try:
+        if not directory.exists():
+            directory.mkdir(parents=True)
+            directory.chmod(0o777)
         if in_memory and not is_mounted(directory):
             mount_tmpfs(directory)
             directory.chmod(0o1777)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -34,12 +35,13 @@ def check_host_path(source: Obj) -> Path:
             path.mkdir(parents=True, mode=0o755)  # runtimes make what is missing and has no type
             return path
     except OSError as error:
-        raise VolumeError(f"hostPath type check failed: {error}") from error
+        doing = "open" if kind == "FileOrCreate" else "mkdir"
+        raise VolumeError(f"{doing} {error.filename}: {os.strerror(error.errno or 0).lower()}") from error
     wanted = kind.removesuffix("OrCreate")
     if not wanted:
         return path
     if wanted not in _CHECKS:
-        raise VolumeError(f"hostPath type check failed: {kind} is an invalid volume type")
+        raise VolumeError(f"{kind} is an invalid volume type")
     fits, words = _CHECKS[wanted]
     if not path.exists() or not fits(path.stat().st_mode):
         raise VolumeError(f"hostPath type check failed: {path} is not {words}")

@@ -6,6 +6,7 @@ What is mounted is read from /proc/self/mountinfo, so that a kubelet started ane
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import re
 from collections.abc import Iterable
@@ -39,8 +40,14 @@ def mount(source: str, target: Path, kind: str, flags: int = 0, data: str = "") 
 
 
 def mount_tmpfs(target: Path, size: int = 0) -> None:
-    """An empty tmpfs at an existing directory, of at most `size` bytes if that is not 0."""
-    mount("tmpfs", target, "tmpfs", 0, f"size={size}" if size else "")
+    """An empty tmpfs at an existing directory, of at most `size` bytes if that is not 0, and not swapped out."""
+    options = [f"size={size}"] if size else []
+    try:
+        mount("tmpfs", target, "tmpfs", 0, ",".join([*options, "noswap"]))
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        mount("tmpfs", target, "tmpfs", 0, ",".join(options))  # a kernel before 6.4
 
 
 def mount_huge_pages(target: Path, page_size: int) -> None:

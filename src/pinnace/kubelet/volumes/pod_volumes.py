@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
+import structlog
+
 from pinnace.cri.api import Device, Image, ImageSpec, Mount
 from pinnace.kubelet.containers.env import ConfigError, expand, referred
 from pinnace.kubelet.containers.runtime_config import propagation
@@ -25,6 +27,8 @@ from pinnace.kubelet.volumes import (
 from pinnace.kubelet.volumes.context import SetUp, UnprocessedError, VolumeContext, VolumeError
 from pinnace.kubelet.volumes.subpath import prepare
 from pinnace.machinery.meta import Obj, get_in
+
+_log = structlog.get_logger()
 
 KINDS: dict[str, SetUp] = {
     "emptyDir": empty_dir.set_up,
@@ -143,7 +147,7 @@ def container_mounts(
         subpath = _subpath(wanted, envs)
         if subpath:
             target = pod_dir / "volume-subpaths" / wanted["name"] / container["name"] / str(index)
-            source = prepare(source, subpath, target, create=True)
+            source = _prepared(container, wanted, source, subpath, target)
         mounts.append(
             Mount(
                 container_path=_absolute(wanted["mountPath"]),
@@ -154,6 +158,16 @@ def container_mounts(
             )
         )
     return mounts
+
+
+def _prepared(container: Obj, wanted: Obj, volume: Path, subpath: str, target: Path) -> Path:
+    """Part of a volume for a container, which is not told what of the machine's files was in the way."""
+    try:
+        return prepare(volume, subpath, target, create=True)
+    except ConfigError as error:
+        _log.warning("cannot prepare a part of a volume", volume=wanted["name"], path=subpath, error=str(error))
+        about = f'for volumeMount "{wanted["name"]}" of container "{container["name"]}"'
+        raise ConfigError(f"failed to prepare subPath {about}") from error
 
 
 def container_devices(pod: Obj, container: Obj, volumes: Mapping[str, Path]) -> list[Device]:
