@@ -32,6 +32,7 @@ class Index:
     references: dict[str, str] = field(default_factory=dict)  # full reference, by tag or by digest -> image id
 
 
+_UNFINISHED = ".index-"
 _Stamp = tuple[int, int, int]
 
 
@@ -68,8 +69,14 @@ class IndexFile:
             yield index
             self._write(index)
 
+    def remove_unfinished(self) -> None:
+        """Drop what writers that died have left."""
+        with locked(self._lock):
+            for path in self._path.parent.glob(f"{_UNFINISHED}*"):
+                path.unlink(missing_ok=True)
+
     def _write(self, index: Index) -> None:
-        descriptor, name = tempfile.mkstemp(prefix=".index-", dir=self._path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=_UNFINISHED, dir=self._path.parent)
         with os.fdopen(descriptor, "wb") as file:
             file.write(_encode(index))
             file.flush()

@@ -245,6 +245,7 @@ class ImageStore:
                 if digest not in blobs:
                     self.content.remove(digest)
             self.content.remove_unfinished()
+            self._index.remove_unfinished()
             layers = {_layer_name(chain) for image in index.images.values() for chain in image.chains}
             layers |= layers_in_use(self.root)
             for entry in self._layers.iterdir():
