@@ -42,7 +42,7 @@ OUTAGE = "cannot renew the node lease"
 class Machine:
     """A site of an API server and one node."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, config: str = "") -> None:
         self.site = site
         self.manifests = site.directory / "manifests"
         self.manifests.mkdir()
@@ -52,7 +52,7 @@ class Machine:
         more = site.directory / "kubelet.d"
         more.mkdir()
         kind = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
-        (more / "quick.conf").write_text(f"{kind}{QUICK}staticPodPath: {self.manifests}\n")
+        (more / "quick.conf").write_text(f"{kind}{QUICK}staticPodPath: {self.manifests}\n{config}")
         self.api_server = site.start_api_server()
         self.kubelet = site.start_kubelet("", f"--config-dir={more}")
         [self.log] = site.directory.glob("kubelet-*.log")
@@ -253,8 +253,10 @@ def renewed(lease: Obj) -> str:
     return str(lease["spec"]["renewTime"])
 
 
-def about(pod: Obj, reason: str) -> Callable[[Obj], bool]:
-    return lambda event: (event["involvedObject"]["uid"], event["reason"]) == (uid_of(pod), reason)
+def about(obj: Obj, reason: str) -> Callable[[Obj], bool]:
+    """Events with a reason about a pod or a node, whose events bear its name for a uid."""
+    known = (uid_of(obj), name_of(obj))
+    return lambda event: event["involvedObject"]["uid"] in known and event["reason"] == reason
 
 
 async def test_pods_are_kept_up_while_the_api_server_is_silent(machine: Machine, client: Client) -> None:

@@ -31,6 +31,7 @@ class Site:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.pki = directory / "pki"
+        self.node_dir = directory  # of what pods write
         self.engine_dir = directory / "runtime"
         self.processes: list[subprocess.Popen[bytes]] = []
         ensure_certificates(self.pki, ClusterNames("alone", "127.0.0.1", "10.98.0.0/16"), utc_now())
@@ -94,7 +95,7 @@ class Site:
         config = self.directory / "kubelet.yaml"
         config.write_text(
             "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
-            f"podLogsDir: {self.directory}/pods\nport: 1\nmaxPods: 7\n"
+            f"podLogsDir: {self.node_dir}/pods\nport: 1\nmaxPods: 7\n"
             "authorization:\n  mode: AlwaysAllow\n"
         )
         return self.start(
@@ -105,7 +106,7 @@ class Site:
             "--node-ip=127.0.0.1",
             "--address=127.0.0.1",
             f"--port={self.kubelet_port}",
-            f"--root-dir={self.directory}/node",
+            f"--root-dir={self.node_dir}/node",
             f"--tls-cert-file={self.pki}/kubelet.crt",
             f"--tls-private-key-file={self.pki}/kubelet.key",
             f"--client-ca-file={self.pki}/ca.crt",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pinnace.cri.api import CriError
-from pinnace.cri.engine.logs import PARTIAL_LIMIT, LineCutter, timestamp
+from pinnace.cri.engine.logs import PARTIAL_LIMIT, LineCutter, LogFile, timestamp
 from tests.cri.engine.conftest import Node
 
 NOW = 1_700_000_000_123_456_789
@@ -82,3 +84,22 @@ async def test_a_container_without_a_log_path_runs_all_the_same(node: Node) -> N
     container = await node.start(await node.sandbox(), "/bin/sh", "-c", "seq 1 100000; exit 2", log_path="")
 
     assert (await node.ended(container)).exit_code == 2
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_disk_that_was_full_tears_one_line_at_most(tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path], check=True)
+    try:
+        (tmp_path / "filler").write_bytes(b"x" * 60_000)
+        log = LogFile(str(tmp_path / "log"))
+        for _ in range(3):
+            log.write((b"y" * 2998 + b"\n") * 2)
+        (tmp_path / "filler").unlink()
+        log.write(b"whole\n")
+        log.close()
+        *before, last = (tmp_path / "log").read_bytes().splitlines()
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+    assert last == b"whole"
+    assert all(line == b"y" * 2998 for line in before[:-1])

@@ -204,6 +204,7 @@ class Containers:
             if hooks:
                 document["hooks"] = hooks
             await asyncio.to_thread(self._prepare, record, image, bundle, document)
+            self._files.write(record.id, record)
         except BaseException as error:
             self._names.release(record.id)
             await asyncio.to_thread(self._discard, record.id)
@@ -211,7 +212,6 @@ class Containers:
                 raise CriError("UNKNOWN", f"failed to create container: {error}") from error
             raise
         self.records[record.id] = record
-        self._files.write(record.id, record)
         self._emit(ContainerEventType.CREATED, record.id, sandbox)
         return record.id
 
@@ -287,6 +287,7 @@ class Containers:
             self._starting[record.id] = None
             try:
                 await self._launch(record)
+                self._files.write(record.id, record)
             except (MonitorError, OSError) as error:
                 message = (
                     "failed to create containerd task: failed to create shim task: OCI runtime create failed: "
@@ -296,10 +297,9 @@ class Containers:
                 self._starting.pop(record.id, None)
                 record.message, record.reason = message, "StartError"
                 record.exit_code, record.finished_at = START_ERROR_CODE, time.time_ns()
-                self._files.write(record.id, record)
+                self._files.note(record.id, record)
                 self._emit(ContainerEventType.STOPPED, record.id, sandbox)
                 raise CriError("UNKNOWN", message) from error
-            self._files.write(record.id, record)
             self._emit(ContainerEventType.STARTED, record.id, sandbox)
             early = self._starting.pop(record.id, None)
             if early:
@@ -390,7 +390,7 @@ class Containers:
             record.reason = "Error" if record.exit_code else "Completed"
         record.pid = 0
         self._monitor.drop_terminal(record.id)
-        self._files.write(record.id, record)
+        self._files.note(record.id, record)
         self.exit_of(record.id).set()
         sandbox = self._sandboxes.records.get(record.sandbox_id)
         if sandbox:

@@ -56,11 +56,12 @@ class LineCutter:
 class LogFile:
     """An append-only file that can be reopened at its path."""
 
-    __slots__ = ("_fd", "_path")
+    __slots__ = ("_fd", "_path", "_torn")
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._fd = -1
+        self._torn = False  # whether the disk got full in the middle of a line
         self.reopen()
 
     def reopen(self) -> None:
@@ -75,10 +76,13 @@ class LogFile:
         """Append; lines are lost while the disk is full, as the container must not stop for its log."""
         if self._fd < 0 or not data:
             return
+        if self._torn:
+            data = b"\n" + data
         try:
-            os.write(self._fd, data)
+            written = os.write(self._fd, data)
         except OSError:
             return
+        self._torn = written < len(data) and data[written - 1 : written] != b"\n"
 
     def close(self) -> None:
         if self._fd >= 0:

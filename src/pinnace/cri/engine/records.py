@@ -13,6 +13,7 @@ import os
 import types
 import typing
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -144,9 +145,19 @@ class RecordFiles:
 
     def write(self, id_: str, record: Any) -> None:
         temporary = f"{self._directory}/.{id_}"
-        with open(temporary, "wb") as file:
-            file.write(orjson.dumps(record))
-        os.rename(temporary, f"{self._directory}/{id_}.json")
+        try:
+            with open(temporary, "wb") as file:
+                file.write(orjson.dumps(record))
+            os.rename(temporary, f"{self._directory}/{id_}.json")
+        except OSError:
+            with suppress(OSError):
+                Path(temporary).unlink()
+            raise
+
+    def note(self, id_: str, record: Any) -> None:
+        """Write what would be found out again if it were not written: a full disk must not stop anything's end."""
+        with suppress(OSError):
+            self.write(id_, record)
 
     def remove(self, id_: str) -> None:
         (self._directory / f"{id_}.json").unlink(missing_ok=True)

@@ -74,7 +74,7 @@ class Sandboxes:
             if record.ready and not self._alive(record):
                 await self._take_down(record)
                 record.ready = False
-                self._files.write(record.id, record)
+                self._files.note(record.id, record)
         self._network.restore(
             {
                 record.id: (record.ips, [port for port in record.config.port_mappings if port.host_port])
@@ -119,6 +119,8 @@ class Sandboxes:
         self._names.reserve(record.name, record.id)
         try:
             await self._create(record, shared_pid=option.pid == NamespaceMode.POD)
+            record.ready = True
+            self._files.write(record.id, record)
         except (MonitorError, NetworkError, OSError) as error:
             self._names.release(record.id)
             await self._take_down(record)
@@ -129,9 +131,7 @@ class Sandboxes:
             self._names.release(record.id)
             await self._take_down(record)
             raise
-        record.ready = True
         self.records[record.id] = record
-        self._files.write(record.id, record)
         self._emit(ContainerEventType.CREATED, record.id, record)
         self._emit(ContainerEventType.STARTED, record.id, record)
         return record.id
@@ -222,7 +222,7 @@ class Sandboxes:
         was_ready, record.ready = record.ready, False
         await self._take_down(record)
         if record.id in self.records:
-            self._files.write(record.id, record)
+            self._files.note(record.id, record)
         if was_ready:
             self._emit(ContainerEventType.STOPPED, record.id, record)
 
