@@ -14,6 +14,7 @@ from pinnace.kubelet.context import Node
 from pinnace.kubelet.resources.qos_cgroups import QosCgroups
 from pinnace.kubelet.runtime import gc
 from pinnace.kubelet.runtime.status import PodRuntimeStatus, container_name
+from pinnace.kubelet.statistics import measures
 from pinnace.kubelet.sync.pod_worker import Stage
 from pinnace.kubelet.sync.pod_workers import PodWorkers
 from pinnace.machinery.meta import Obj
@@ -44,6 +45,7 @@ def adopt_orphans(node: Node, workers: PodWorkers) -> None:
     for uid, runtime in list(node.cache.pods.items()):
         if uid and uid not in workers:
             _log.info("stopping a pod that nobody wishes for", pod=runtime.name, namespace=runtime.namespace)
+            measures.orphans.inc()
             workers.start(orphan_pod(uid, runtime)).remove()
 
 

@@ -51,7 +51,11 @@ from pinnace.kubelet.runtime.pleg import Pleg
 from pinnace.kubelet.runtime.status import RuntimeCache
 from pinnace.kubelet.server.auth import ServerAuth
 from pinnace.kubelet.sources.pod_sources import PodSources, api_object
+<<<<<<< main
 from pinnace.kubelet.statistics.claimed_volumes import ClaimedVolumes
+=======
+from pinnace.kubelet.statistics import measures
+>>>>>>> local
 from pinnace.kubelet.statistics.pod_usage import UsageReader
 from pinnace.kubelet.statistics.summary import Summary
 from pinnace.kubelet.status.writer import StatusWriter
@@ -83,6 +87,8 @@ class Kubelet:
         cgroups: CgroupManager | None = None,
     ) -> None:
         self.options = options
+        runtime, images = measures.measured_runtime(runtime), measures.measured_runtime(images)
+        cgroups = None if cgroups is None else measures.measured_cgroups(cgroups)
         for directory in (options.root_dir, options.pods_dir, options.pod_logs_dir):
             directory.mkdir(parents=True, exist_ok=True)
         self._factory = InformerFactory(client)

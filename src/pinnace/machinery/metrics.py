@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import inf
 from typing import NamedTuple
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -133,6 +134,8 @@ def text(families: Iterable[Family]) -> str:
 
 def number(value: float) -> str:
     """Whole numbers without a point, as Prometheus' own clients for Go write them."""
+    if value in (inf, -inf):
+        return "+Inf" if value > 0 else "-Inf"
     return str(int(value)) if value == int(value) else repr(value)
 
 

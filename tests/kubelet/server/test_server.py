@@ -162,6 +162,8 @@ async def test_pods_and_statistics(running):
     assert slim["pods"][0].keys() == {"podRef", "startTime", "cpu", "memory", "containers"}
     metrics = (await answer(server, "/metrics/resource"))[1].decode()
     assert 'container_cpu_usage_seconds_total{container="web",namespace="default",pod="p"} 2 ' in metrics
+    assert 'container_start_time_seconds{container="web",namespace="default",pod="p"} ' in metrics
+    assert "\nresource_scrape_error 0\n" in metrics
     told = {
         sample.name: sample.value
         for family in text_string_to_metric_families((await answer(server, "/metrics"))[1].decode())
@@ -170,6 +172,62 @@ async def test_pods_and_statistics(running):
     assert (told["kubelet_running_pods"], told["kubelet_node_name"]) == (1, 1)
     assert told["process_start_time_seconds"] > 0
     assert orjson.loads((await answer(server, "/configz"))[1])["kubeletconfig"]["maxPods"] == 110
+
+
+async def figures(server) -> dict[tuple[str, ...], float]:
+    """What `/metrics` says, by name and values of labels."""
+    text = (await answer(server, "/metrics"))[1].decode()
+    families = text_string_to_metric_families(text)
+    return {(one.name, *one.labels.values()): one.value for family in families for one in family.samples}
+
+
+async def test_what_a_kubelet_counts_of_its_work(api, runtime, start):
+    """Figures are the process's: what counts is by how much they grow."""
+    kubelet = start()
+    await kubelet.pods_known.wait()
+    server = KubeletServer(kubelet)
+    before = await figures(server)
+    await api.add_pod("p", containers=[WEB])
+    await api.phase("p", "Running")
+    await api.add_pod("q", containers=[{**WEB, "image": "gone:1"}], nodeSelector={"no": "such"})
+    await api.phase("q", "Failed")
+    after = await figures(server)
+    grown = {name: after[name] - before.get(name, 0.0) for name in after}
+    for name in (
+        ("kubelet_started_pods_total",),
+        ("kubelet_started_containers_total", "container"),
+        ("kubelet_pod_start_duration_seconds_count",),
+        ("kubelet_pod_start_sli_duration_seconds_count",),
+        ("kubelet_pod_start_total_duration_seconds_count",),
+        ("kubelet_admission_rejections_total", "NodeAffinity"),
+        ("kubelet_runtime_operations_total", "run_podsandbox"),
+        ("kubelet_runtime_operations_duration_seconds_count", "create_container"),
+        ("kubelet_http_requests_total", "false", "GET", "metrics", "readwrite"),
+    ):
+        assert grown[name] == 1, name
+    assert grown["kubelet_pod_worker_duration_seconds_count", "create"] >= 1
+    assert after["kubelet_desired_pods", "false"] == 2
+    assert after["kubelet_active_pods", "false"] == 1
+    assert after["kubelet_running_containers", "running"] == 1
+    assert after["kubelet_pleg_last_seen_seconds",] > 1_700_000_000
+    assert after["kubelet_node_startup_pre_kubelet_duration_seconds",] > 0
+    assert after["kubelet_http_inflight_requests", "false", "GET", "metrics", "readwrite"] == 1
+
+
+async def test_a_call_that_the_runtime_refuses_counts_as_an_error(api, runtime, start):
+    runtime.fail["start_container"] = CriError("UNKNOWN", "no")
+    kubelet = start()
+    await kubelet.pods_known.wait()
+    server = KubeletServer(kubelet)
+    before = await figures(server)
+    await api.add_pod("p", containers=[WEB])
+    await api.hears("Failed: Error: no")
+    after = await figures(server)
+    for name in (
+        ("kubelet_runtime_operations_errors_total", "start_container"),
+        ("kubelet_started_containers_errors_total", "RunContainerError", "container"),
+    ):
+        assert after[name] - before.get(name, 0.0) == 1
 
 
 async def test_what_containers_use_in_the_names_of_cadvisor(running):
@@ -195,10 +253,11 @@ async def test_how_probes_went(running, api):
     await api.container("q", lambda one: one.get("ready"))
     text = (await answer(running[0], "/metrics/probes"))[1].decode()
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    (sample,) = [one for one in samples if one.labels["pod"] == "q"]
-    assert sample.name == "prober_probe_total"
+    (sample,) = [one for one in samples if one.labels["pod"] == "q" and one.name == "prober_probe_total"]
     assert (sample.labels["container"], sample.labels["probe_type"]) == ("web", "Readiness")
     assert (sample.labels["result"], sample.value >= 1) == ("successful", True)
+    (count,) = [one for one in samples if one.labels["pod"] == "q" and one.name.endswith("duration_seconds_count")]
+    assert (count.name, count.value) == ("prober_probe_duration_seconds_count", sample.value)
 
 
 @pytest.mark.parametrize(

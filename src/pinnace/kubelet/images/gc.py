@@ -16,6 +16,7 @@ import structlog
 
 from pinnace.cri.api import CriError, Image, ImageService, ImageSpec
 from pinnace.kubelet.eviction.observations import FileSystem
+from pinnace.kubelet.statistics.measures import images_removed
 
 _log = structlog.get_logger()
 
@@ -143,7 +144,7 @@ class ImageCollector:
         now = await self._look()
         if now is None:
             return _NO_LIST
-        await self._remove(self._known.too_old(now, self._policy.max_age))
+        await self._remove(self._known.too_old(now, self._policy.max_age), reason="age")
         disk = self._disk()
         if disk is None:
             return "cannot read the image filesystem"
@@ -176,7 +177,7 @@ class ImageCollector:
         self._known.observe(images, image_ids(images, self._used()), now)
         return now
 
-    async def _remove(self, chosen: list[ImageRecord], enough: float = inf) -> int:
+    async def _remove(self, chosen: list[ImageRecord], enough: float = inf, reason: str = "space") -> int:
         """Remove images until so many bytes are free; how many were freed."""
         freed = 0
         for one in chosen:
@@ -187,6 +188,7 @@ class ImageCollector:
             except (CriError, OSError) as error:
                 _log.warning("cannot remove image", image=one.id, error=str(error))
                 continue
+            images_removed.inc(reason)
             _log.info("removed an unused image", image=one.id, bytes=one.size)
             self._known.records.pop(one.id, None)
             freed += one.size

@@ -19,6 +19,7 @@ from pinnace.kubelet.images.keyring import Credential, Known, lookup, merged, of
 from pinnace.kubelet.images.pull_records import PullRecords
 from pinnace.kubelet.images.references import default_policy, repository, valid_reference, with_tag
 from pinnace.kubelet.images.verification import Policy, proven
+from pinnace.kubelet.statistics import measures
 from pinnace.kubelet.sync.backoff import Backoff
 from pinnace.machinery.meta import Obj, uid_of
 
@@ -174,6 +175,7 @@ class ImagePuller:
         self._backoff.reset(key)
         self._errors.pop(key, None)
         took, waited = duration(found.seconds, 3), duration(self._clock() - began, 3)
+        measures.image_pulls.observe(self._clock() - began, measures.image_size(found.image.size))
         pulled = f'Successfully pulled image "{image}" in {took} ({waited} including waiting).'
         tell("Normal", "Pulled", f"{pulled} Image size: {found.image.size} bytes.")
         return found.image

@@ -19,6 +19,7 @@ from pinnace.client.events import EventRecorder
 from pinnace.client.transport import STRATEGIC_MERGE_PATCH
 from pinnace.cri.api import CriError, Image, ImageService, RuntimeFeatures, RuntimeService
 from pinnace.kubelet.node.machine_info import Machine, node_info, read_machine
+from pinnace.kubelet.node.startup import NodeStartup
 from pinnace.kubelet.options import KubeletOptions
 from pinnace.kubelet.pods import amount_of
 from pinnace.kubelet.runtime.health import RuntimeHealth
@@ -230,6 +231,7 @@ class NodeStatus:
         self._written_at = 0.0
         self._pod_cidr = ""
         self._wake = asyncio.Event()
+        self._started = NodeStartup()
         self.shutting_down: Callable[[], str] = str  # why the node is not ready though its runtime is, or nothing
         self.port = options.advertised_port or options.port
 
@@ -240,14 +242,18 @@ class NodeStatus:
     async def run(self) -> None:
         """Register, then update until cancelled."""
         self.tell("Normal", "Starting", "Starting kubelet.")
+        self._started.registering()
         if self._options.register_node:
             await self._register()
+        self._started.registered()
         ready = False
         while True:
             self._wake.clear()
             try:
                 await self._learn_pod_cidr()
                 ready = await self.update()
+                if ready:
+                    self._started.ready()
             except ApiError as error:
                 _log.warning("cannot write node status", error=error.message)
             try:

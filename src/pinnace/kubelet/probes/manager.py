@@ -17,7 +17,7 @@ from pinnace.kubelet.pods import field_path
 from pinnace.kubelet.probes.checks import ProbeError, Result, check
 from pinnace.kubelet.sync.compute import Health
 from pinnace.machinery.meta import Obj, get_in, name_of, namespace_of, uid_of
-from pinnace.machinery.metrics import Counter, Family
+from pinnace.machinery.metrics import Counter, Family, Histogram
 
 _log = structlog.get_logger()
 
@@ -64,6 +64,14 @@ class Probes:
         self._started: dict[str, asyncio.Event] = {}
         self._pods: dict[str, set[str]] = {}  # pod UID -> container ids
         self.results: dict[tuple[str, ...], int] = {}  # pod UID, pod, namespace, container, probe, result -> how often
+
+        self._durations = Histogram(
+            "prober_probe_duration_seconds",
+            "Duration in seconds for a probe response.",
+            ("probe_type", "container", "pod", "namespace"),
+            (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+        )
+        self._durations_of: dict[str, set[tuple[str, ...]]] = {}  # pod UID -> labels
 
     def ensure(self, pod: Obj, container: Obj, status: ContainerStatus, address: str) -> None:
         """Begin to probe a running container; nothing happens for one that is probed already or has no probes."""
@@ -116,6 +124,8 @@ class Probes:
         for identity in self._pods.pop(uid, set()):
             self.forget(identity)
         self.results = {key: count for key, count in self.results.items() if key[0] != uid}
+        for labels in self._durations_of.pop(uid, set()):
+            self._durations.values.pop(labels, None)
 
     def keep_only(self, uid: str, alive: set[str]) -> None:
         """Stop probing what no longer runs of a pod."""
@@ -137,6 +147,7 @@ class Probes:
             began = time.monotonic()
             result = await self._once(kind, pod, container, status.id, address)
             self._count(kind, pod, container, result)
+            self._observe(kind, pod, container, time.monotonic() - began)
             if result is not None:
                 verdict = tally.add(result.ok)
                 if verdict is not None and self._take(kind, uid_of(pod), status.id, verdict):
@@ -148,13 +159,18 @@ class Probes:
         key = (uid_of(pod), name_of(pod), namespace_of(pod), container["name"], _TITLES[kind], word)
         self.results[key] = self.results.get(key, 0) + 1
 
+    def _observe(self, kind: str, pod: Obj, container: Obj, seconds: float) -> None:
+        labels = (_TITLES[kind], container["name"], name_of(pod), namespace_of(pod))
+        self._durations.observe(seconds, *labels)
+        self._durations_of.setdefault(uid_of(pod), set()).add(labels)
+
     def families(self) -> list[Family]:
-        """What `/metrics/probes` tells: how often each probe has had which result."""
+        """What `/metrics/probes` tells: how often each probe has had which result, and how long it took."""
         about = "Cumulative number of a liveness, readiness or startup probe for a container by result."
         names = ("pod_uid", "pod", "namespace", "container", "probe_type", "result")
         found = Counter("prober_probe_total", about, names)
         found.values = {key: float(count) for key, count in self.results.items()}
-        return [found]
+        return [found, self._durations]
 
     async def _once(self, kind: str, pod: Obj, container: Obj, container_id: str, address: str) -> Result | None:
         path = field_path(pod, container["name"])

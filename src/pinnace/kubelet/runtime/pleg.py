@@ -7,6 +7,7 @@ nothing that happened meanwhile is missed.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import structlog
@@ -14,6 +15,7 @@ import structlog
 from pinnace.cri.api import ContainerEventType, CriError, RuntimeService
 from pinnace.kubelet.runtime.health import RuntimeHealth
 from pinnace.kubelet.runtime.status import RuntimeCache
+from pinnace.kubelet.statistics import measures
 
 _log = structlog.get_logger()
 
@@ -38,6 +40,7 @@ class Pleg:
         self._changed = changed
         self._period = relist_period
         self._sooner = asyncio.Event()  # relist now: the period has become shorter
+        self._relisted = 0.0  # when it last was
         self.healthy = False  # whether the last relist worked
 
     async def run(self) -> None:
@@ -82,8 +85,14 @@ class Pleg:
 
     async def relist_once(self) -> bool:
         """Ask the runtime for everything; whether it answered."""
+        measures.relist_seen.set(time.time())
+        now = time.monotonic()
+        if self._relisted:
+            measures.relist_interval.observe(now - self._relisted)
+        self._relisted = now
         try:
-            changed = await self._cache.relist()
+            with measures.taking(measures.relist_seconds):
+                changed = await self._cache.relist()
         except (CriError, OSError) as error:
             if self.healthy:
                 _log.warning("runtime does not answer", error=str(error))

@@ -8,7 +8,8 @@ streaming server. Who is let in, `server_auth` knows
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -22,7 +23,7 @@ from pinnace.kubelet.go_words import rpc_error
 from pinnace.kubelet.logs.files import parse_options
 from pinnace.kubelet.logs.reader import LogStream, choose_instance
 from pinnace.kubelet.pods import containers, find_container
-from pinnace.kubelet.statistics import cadvisor, node_metrics, summary
+from pinnace.kubelet.statistics import cadvisor, measures, node_metrics, summary
 from pinnace.machinery import metrics
 from pinnace.machinery.errors import ApiError, bad_request, internal
 from pinnace.machinery.meta import Obj, format_time, name_of, namespace_of, uid_of, utc_now
@@ -53,6 +54,23 @@ def _text(text: str, status: int = 200) -> Response:
     return Response(status, _TEXT, text.encode())
 
 
+@asynccontextmanager
+async def _counted(request: Request, server: str) -> AsyncIterator[None]:
+    """Count and time a request by the part of the path that says what it is about."""
+    first, _, rest = request.path.strip("/").partition("/")
+    path = first if first in _ROUTES else "other"
+    if path in ("metrics", "stats", "debug") and rest:
+        path = f"{path}/{rest.partition('/')[0]}"
+    labels = ("true" if first in _LONG else "false", request.method, path, server)
+    measures.requests.inc(*labels)
+    measures.inflight_requests.inc(*labels)
+    try:
+        with measures.taking(measures.request_seconds, *labels):
+            yield
+    finally:
+        measures.inflight_requests.inc(*labels, by=-1)
+
+
 async def start_server(kubelet: Kubelet) -> Server:
     """Listen as the kubelet's options say. Raises OSError."""
     options = kubelet.options
@@ -81,7 +99,8 @@ async def serve_read_only(kubelet: Kubelet) -> None:
         first = request.path.strip("/").partition("/")[0]
         if first not in _READ_ONLY or request.method != "GET":
             return _text("404 page not found\n", 404)
-        return await server.answer(request)
+        async with _counted(request, "readonly"):
+            return await server.answer(request)
 
     await _serve_plain(answer, kubelet.options.address, kubelet.options.read_only_port)
 
@@ -118,10 +137,11 @@ class KubeletServer:
 
     async def handle(self, request: Request) -> AnyResponse:
         """One request; errors become their status with a plain text."""
-        refusal = await self._kubelet.auth.refusal(request)
-        if refusal is not None:
-            return _text(refusal[1], refusal[0])
-        return await self.answer(request)
+        async with _counted(request, "readwrite"):
+            refusal = await self._kubelet.auth.refusal(request)
+            if refusal is not None:
+                return _text(refusal[1], refusal[0])
+            return await self.answer(request)
 
     async def answer(self, request: Request) -> AnyResponse:
         """The same for somebody who was let in."""
@@ -188,7 +208,7 @@ class KubeletServer:
             return Response(200, headers, metrics.text(self._kubelet.node.probes.families()).encode())
         if parts:
             raise ApiError(404, "NotFound", "404 page not found\n")
-        return Response(200, headers, node_metrics.kubelet_metrics(self._kubelet).encode())
+        return Response(200, headers, (await node_metrics.kubelet_metrics(self._kubelet)).encode())
 
     async def _summary(self, request: Request) -> Obj:
         found = await self._kubelet.summary.read()
@@ -327,6 +347,8 @@ def _streams(request: Request) -> tuple[bool, bool, bool, bool]:
 
 # Kubernetes serves these only while enableDebuggingHandlers is true.
 _DEBUGGING = ("run", "exec", "attach", "portForward", "containerLogs", "runningpods", "checkpoint", "configz")
+
+_LONG = ("attach", "debug", "exec", "portForward")  # what takes as long as somebody wants it to
 
 # What a port without TLS tells everybody.
 _READ_ONLY = ("healthz", "pods", "stats", "metrics")

@@ -10,7 +10,7 @@ import asyncio
 import random
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
 
@@ -34,9 +34,11 @@ from pinnace.kubelet.resources import resize
 from pinnace.kubelet.resources.actuation import actuate, settle
 from pinnace.kubelet.resources.amounts import cgroup_parent
 from pinnace.kubelet.runtime.status import PodRuntimeStatus, container_name
+from pinnace.kubelet.statistics import measures
 from pinnace.kubelet.status.pod import disrupted, pod_status, rejected_status
 from pinnace.kubelet.sync.compute import Actions, Kill, compute_actions
 from pinnace.kubelet.sync.killing import kill_container, kill_pod, remove_pod
+from pinnace.kubelet.sync.start_times import StartTimes
 from pinnace.kubelet.sync.starting import RETRY, SandboxError, Starter, Stopped, create_sandbox, unless
 from pinnace.kubelet.topology.errors import ManagerError, RefusedError
 from pinnace.kubelet.volumes.context import VolumeError
@@ -74,7 +76,9 @@ class PodWorker:
         self._admit = admit
         self._stopping = asyncio.Event()  # set once the pod is to end: interrupts pulls, hooks and waits
         self._wake = asyncio.Event()
-        self._starter = Starter(node, self._stopping, self._show)
+        self._updated = False  # since the last step
+        self._times = StartTimes(pod)
+        self._starter = Starter(node, self._stopping, self._show, self._times)
         self._volumes: dict[str, Path] | None = None
         self._volumes_at = 0.0
         self._volumes_stale = False  # what they are made of is another now
@@ -90,6 +94,11 @@ class PodWorker:
     @property
     def uid(self) -> str:
         return uid_of(self.pod)
+
+    @property
+    def volumes(self) -> Mapping[str, Path]:
+        """Where the pod's volumes are, by name, once they are there."""
+        return self._volumes or {}
 
     @property
     def ending(self) -> bool:
@@ -109,6 +118,7 @@ class PodWorker:
 
     def update(self, pod: Obj) -> None:
         """A newer wish for the pod."""
+        self._updated = True
         self.note(pod)
         if is_deleting(pod):
             self._end()
@@ -166,8 +176,10 @@ class PodWorker:
 
     async def run(self) -> None:
         """Live until nothing of the pod is left."""
+        measures.pod_worker_start.observe(self._times.age())
         while self.stage is not Stage.FINISHED:
             self._wake.clear()
+            began, operation = time.perf_counter(), self._operation()
             try:
                 delay = await self._step()
             except Postponed:
@@ -181,7 +193,15 @@ class PodWorker:
             except Exception:
                 _log.exception("pod sync failed", pod=described(self.pod))
                 delay = RETRY
+            measures.pod_worker.observe(time.perf_counter() - began, operation)
             await self._sleep(delay)
+
+    def _operation(self) -> str:
+        """What the next step is, as it is measured."""
+        if self.ending:
+            return "kill"
+        updated, self._updated = self._updated, False
+        return "create" if not self.admitted else "update" if updated else "sync"
 
     async def _sleep(self, delay: float | None) -> None:
         if self.stage is Stage.FINISHED or self._wake.is_set():
@@ -214,6 +234,7 @@ class PodWorker:
         before = node.statuses.shown(self.pod)
         report = node.report(self.pod, self._starter.waiting, terminating=self.stage is not Stage.SYNCING)
         status = pod_status(self.pod, runtime, before, report)
+        self._times.note(self.pod, status)
         if self._evicted is not None:
             status.update(phase="Failed", reason=self._evicted.reason, message=self._evicted.message)
         alive = bool(runtime.running())
@@ -284,6 +305,7 @@ class PodWorker:
     def _reject(self, refusal: Refusal) -> None:
         """The node does not take the pod: it is Failed, and nothing of it runs."""
         node = self._node
+        measures.rejections.inc(refusal.reason)
         node.tell(self.pod, "Warning", refusal.reason, refusal.event)
         before = node.statuses.shown(self.pod)
         report = node.report(self.pod, {}, terminating=True)

@@ -29,12 +29,14 @@ from pinnace.kubelet.containers.user_namespaces import has_own_users
 from pinnace.kubelet.context import Node
 from pinnace.kubelet.go_words import duration, rpc_error
 from pinnace.kubelet.images.manager import PULL_FAILURES, ImageError
-from pinnace.kubelet.pods import container_hash, described, grace_period, log_directory
+from pinnace.kubelet.pods import container_hash, described, field_path, grace_period, log_directory
 from pinnace.kubelet.resources.cgroups import limit_together
 from pinnace.kubelet.runtime.status import container_name, restart_count
+from pinnace.kubelet.statistics import measures
 from pinnace.kubelet.status.container import Waiting
 from pinnace.kubelet.sync.killing import kill_container
 from pinnace.kubelet.sync.lifecycle import HookError, run_hook
+from pinnace.kubelet.sync.start_times import StartTimes
 from pinnace.kubelet.topology.errors import ManagerError
 from pinnace.kubelet.volumes.pod_volumes import container_devices, container_mounts, image_volumes
 from pinnace.machinery.errors import ApiError
@@ -43,6 +45,14 @@ from pinnace.machinery.meta import Obj, namespace_of, uid_of
 RETRY = 10.0  # seconds until a start that failed is tried again
 IMAGE_VOLUME_MOUNT_FAILED = "ImageVolumeMountFailed"  # what runtimes' errors about images as volumes begin with
 SHOW_BACKOFF = 2.0  # seconds for which ErrImagePull is shown before ImagePullBackOff
+
+# Of containers, by where they are in a pod: what measures call them.
+_CONTAINER_TYPES = {
+    "": "container",
+    "spec.containers": "container",
+    "spec.initContainers": "init_container",
+    "spec.ephemeralContainers": "ephemeral_container",
+}
 
 _T = TypeVar("_T")
 
@@ -73,6 +83,7 @@ async def unless(stopping: asyncio.Event, work: Awaitable[_T]) -> _T:
 
 async def create_sandbox(node: Node, pod: Obj, attempt: int) -> None:
     """Make the pod's cgroup and sandbox. Raises SandboxError."""
+    measures.started_pods.inc()
     _, warning = dns_policy(pod, node.options.cluster_dns)
     if warning:
         node.tell(pod, "Warning", "MissingClusterDNS", f'pod: "{described(pod)}". {warning}')
@@ -91,10 +102,12 @@ async def create_sandbox(node: Node, pod: Obj, attempt: int) -> None:
         await node.cache.refresh_sandbox(identity)
     except CriError as error:
         message = f"Failed to create pod sandbox: {rpc_error(error)}"
+        measures.started_pods_errors.inc()
         node.tell(pod, "Warning", "FailedCreatePodSandBox", message)
         raise SandboxError(message) from error
     except (ApiError, ConfigError, OSError, ValueError) as error:
         message = f"Failed to create pod sandbox: {error.message if isinstance(error, ApiError) else error}"
+        measures.started_pods_errors.inc()
         node.tell(pod, "Warning", "FailedCreatePodSandBox", message)
         raise SandboxError(message) from error
 
@@ -127,8 +140,11 @@ def _check_own_users(handler: str, handlers: Sequence[RuntimeHandler]) -> None:
 class Starter:
     """Starts containers of one pod; `waiting` says by name why some do not start."""
 
-    def __init__(self, node: Node, stopping: asyncio.Event, show: Callable[[], object]) -> None:
+    def __init__(
+        self, node: Node, stopping: asyncio.Event, show: Callable[[], object], times: StartTimes | None = None
+    ) -> None:
         self._node = node
+        self._times = times
         self._show = show  # writes the pod's status, before something that takes long
         self._stopping = stopping
         self.waiting: dict[str, Waiting] = {}
@@ -170,6 +186,8 @@ class Starter:
         if left > 0:
             return left
         wanted = container
+        kind = _CONTAINER_TYPES[field_path(pod, name).partition("{")[0]]
+        measures.started_containers.inc(kind)
         try:
             image = await unless(self._stopping, self._image(pod, container))
             images = {}
@@ -178,6 +196,7 @@ class Starter:
                 images[volume] = await unless(self._stopping, self._image(pod, wanted))
         except ImageError as error:
             self.waiting[name] = Waiting(error.reason, error.message)
+            measures.started_containers_errors.inc(error.reason, kind)
             self._node.tell_container(pod, name, "Warning", "Failed", f"Error: {error.reason}")
             if error.reason in PULL_FAILURES:
                 return SHOW_BACKOFF
@@ -190,13 +209,18 @@ class Starter:
         return await self._run(pod, container, prepared)
 
     def _failed(self, pod: Obj, name: str, reason: str, message: str) -> None:
+        measures.started_containers_errors.inc(reason, _CONTAINER_TYPES[field_path(pod, name).partition("{")[0]])
         self.waiting[name] = Waiting(reason, message)
         self._node.tell_container(pod, name, "Warning", "Failed", f"Error: {message}")
 
     async def _image(self, pod: Obj, container: Obj) -> Image:
         def tell(kind: str, reason: str, message: str) -> None:
             self._node.tell_container(pod, container["name"], kind, reason, message)
+            if self._times is not None and reason == "Pulled" and message.startswith("Successfully"):
+                self._times.pulled()
             if reason == "Pulling":
+                if self._times is not None:
+                    self._times.pulling()
                 self._show()
 
         return await self._node.puller.ensure(pod, container, await self._pull_secrets(pod), tell)

@@ -14,9 +14,10 @@ from pinnace.cri.api import LinuxContainerResources
 from pinnace.kubelet.devices.choice import Numa
 from pinnace.kubelet.devices.manager import DeviceManager
 from pinnace.kubelet.pods import containers, init_containers, is_sidecar
+from pinnace.kubelet.statistics import measures
 from pinnace.kubelet.topology import cpu_manager, memory_manager
 from pinnace.kubelet.topology.cpu_manager import CpuManager
-from pinnace.kubelet.topology.errors import RefusedError
+from pinnace.kubelet.topology.errors import ManagerError, RefusedError
 from pinnace.kubelet.topology.hints import NONE, Distances, Hint, Nodes, hints, merge
 from pinnace.kubelet.topology.memory_manager import MemoryManager
 from pinnace.machinery.meta import Obj, uid_of
@@ -53,7 +54,8 @@ class ResourceManagers:
             def prepare(container: Obj) -> None:
                 self._prepare(pod, container, reusable)
 
-            await self.devices.allocate(pod, prepare)
+            with measures.taking_milliseconds(measures.topology_milliseconds):
+                await self.devices.allocate(pod, prepare)
         except BaseException:
             self.release(uid)
             raise
@@ -70,14 +72,29 @@ class ResourceManagers:
             self._affinities[uid, name] = self._decide([self._offers(pod, container, reusable)])
         affinity = self._affinities.get((uid, name))
         if self.cpu is not None and (count := cpu_manager.exclusive(pod, container)):
-            given = self.cpu.allocate(uid, name, count, affinity, reusable)
+            measures.cpu_pinnings.inc()
+            try:
+                given = self.cpu.allocate(uid, name, count, affinity, reusable)
+            except ManagerError:
+                measures.cpu_pinning_errors.inc()
+                raise
             is_init = any(one["name"] == name for one in init_containers(pod))
             if is_init and not is_sidecar(container):
                 reusable |= given
             else:
                 reusable -= given
         if self.memory is not None:
-            self.memory.allocate(uid, name, memory_manager.wanted(pod, container), affinity)
+            self._pin_memory(uid, name, memory_manager.wanted(pod, container), affinity)
+
+    def _pin_memory(self, uid: str, name: str, needs: Mapping[str, int], affinity: Nodes | None) -> None:
+        if self.memory is None or not needs:
+            return
+        measures.memory_pinnings.inc()
+        try:
+            self.memory.allocate(uid, name, needs, affinity)
+        except ManagerError:
+            measures.memory_pinning_errors.inc()
+            raise
 
     def _align_pod(self, pod: Obj) -> None:
         everything = [*init_containers(pod), *containers(pod)]
@@ -86,10 +103,12 @@ class ResourceManagers:
             self._affinities[uid_of(pod), container["name"]] = decided
 
     def _decide(self, groups: list[list[list[Hint] | None]]) -> Nodes | None:
+        measures.topology_requests.inc()
         hint, admitted = merge(
             [offer for group in groups for offer in group], self.numa_nodes, self.policy, self.distances
         )
         if not admitted:
+            measures.topology_errors.inc()
             raise RefusedError("TopologyAffinityError", _REFUSED)
         return hint.nodes
 
