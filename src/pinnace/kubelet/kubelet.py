@@ -51,11 +51,8 @@ from pinnace.kubelet.runtime.pleg import Pleg
 from pinnace.kubelet.runtime.status import RuntimeCache
 from pinnace.kubelet.server.auth import ServerAuth
 from pinnace.kubelet.sources.pod_sources import PodSources, api_object
-<<<<<<< main
-from pinnace.kubelet.statistics.claimed_volumes import ClaimedVolumes
-=======
 from pinnace.kubelet.statistics import measures
->>>>>>> local
+from pinnace.kubelet.statistics.claimed_volumes import ClaimedVolumes
 from pinnace.kubelet.statistics.pod_usage import UsageReader
 from pinnace.kubelet.statistics.summary import Summary
 from pinnace.kubelet.status.writer import StatusWriter

@@ -208,7 +208,7 @@ class KubeletServer:
             return Response(200, headers, metrics.text(self._kubelet.node.probes.families()).encode())
         if parts:
             raise ApiError(404, "NotFound", "404 page not found\n")
-        return Response(200, headers, (await node_metrics.kubelet_metrics(self._kubelet)).encode())
+        return Response(200, headers, node_metrics.kubelet_metrics(self._kubelet).encode())
 
     async def _summary(self, request: Request) -> Obj:
         found = await self._kubelet.summary.read()

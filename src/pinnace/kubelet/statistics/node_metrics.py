@@ -6,7 +6,6 @@ Figures come from the runtime and /proc; names are those that metrics-server and
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections import Counter
@@ -19,11 +18,6 @@ from pinnace.cri.api import ContainerStats, CriError
 from pinnace.kubelet.admission.preemption import preemptions
 from pinnace.kubelet.certificates import rotation
 from pinnace.kubelet.eviction.manager import evictions
-<<<<<<< main
-from pinnace.kubelet.pods import LABEL_CONTAINER_NAME, LABEL_POD_NAME, LABEL_POD_NAMESPACE
-from pinnace.kubelet.statistics import claimed_volumes
-from pinnace.machinery.metrics import constant, number, text
-=======
 from pinnace.kubelet.pods import (
     LABEL_CONTAINER_NAME,
     LABEL_POD_NAME,
@@ -31,11 +25,10 @@ from pinnace.kubelet.pods import (
     ephemeral_containers,
     is_static,
 )
-from pinnace.kubelet.statistics import measures, volume_metrics
+from pinnace.kubelet.statistics import claimed_volumes, measures
 from pinnace.kubelet.sync.pod_worker import PodWorker, Stage
 from pinnace.machinery.meta import Obj
 from pinnace.machinery.metrics import Collected, Family, constant, number, text
->>>>>>> local
 from pinnace.wire.process_metrics import process_families
 
 if TYPE_CHECKING:
@@ -135,14 +128,20 @@ def _family(name: str, kind: str, samples: list[_Taken]) -> str:
     return "".join(lines)
 
 
-async def kubelet_metrics(kubelet: Kubelet) -> str:
+def kubelet_metrics(kubelet: Kubelet) -> str:
     """`/metrics`: what the kubelet says of itself, and of the volumes of claims."""
-    mounted = [(worker.pod, worker.volumes) for worker in kubelet.workers.values() if worker.volumes]
-    rooms = await asyncio.to_thread(volume_metrics.measure, mounted) if mounted else {}
     options = kubelet.options
     counted = [*measures.families(), evictions, preemptions, *rotation.families(), *providers_families()]
     process = process_families(options.kubernetes_version, options.features.table())
-    return text([*process, *client_measures.families(), *counted, *_now(kubelet), *volume_metrics.families(rooms)])
+    return text(
+        [
+            *process,
+            *client_measures.families(),
+            *counted,
+            *_now(kubelet),
+            *claimed_volumes.families(kubelet.claimed_volumes.found),
+        ]
+    )
 
 
 def providers_families() -> list[Family]:
@@ -213,20 +212,6 @@ def _now(kubelet: Kubelet) -> list[Family]:
             ephemeral,
         ),
     ]
-<<<<<<< main
-    options = kubelet.options
-    process = process_families(options.kubernetes_version, options.features.table())
-    return text(
-        [
-            *process,
-            *measures.families(),
-            *families,
-            *claimed_volumes.families(kubelet.claimed_volumes.found),
-            evictions,
-            preemptions,
-        ]
-    )
-=======
 
 
 _BOTH = ("true", "false")
@@ -249,7 +234,6 @@ def _config(worker: PodWorker) -> str:
 
 def _counted(name: str, about: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], int]) -> Family:
     return Collected("gauge", name, about, labels, lambda: sorted(values.items()))
->>>>>>> local
 
 
 def _node(kubelet: Kubelet) -> dict[str, str]:

@@ -18,10 +18,8 @@ from pinnace.cri.api import ContainerStats, CriError, PodSandboxMetadata, PodSan
 from pinnace.kubelet.eviction.observations import FileSystem, file_system, memory, processes
 from pinnace.kubelet.eviction.ranking import NOTHING, Disk
 from pinnace.kubelet.pods import LABEL_CONTAINER_NAME, LABEL_POD_NAME, LABEL_POD_NAMESPACE, LABEL_POD_UID, log_directory
-from pinnace.kubelet.statistics import volume_metrics
 from pinnace.kubelet.statistics.node_metrics import node_usage
 from pinnace.kubelet.statistics.pod_usage import volume_directories
-from pinnace.kubelet.statistics.volume_metrics import Claim
 from pinnace.machinery.meta import Obj, format_time, uid_of
 
 if TYPE_CHECKING:
@@ -37,7 +35,6 @@ class PodDisk:
     logs: dict[str, Disk] = field(default_factory=dict)  # by container
     volumes: dict[str, Disk] = field(default_factory=dict)
     ephemeral: frozenset[str] = frozenset()  # those that live as long as the pod, on the disk
-    claims: dict[str, tuple[Claim, FileSystem]] = field(default_factory=dict)  # by volume
 
 
 class Rates:
@@ -145,13 +142,7 @@ def pod(
         "containers": containers,
         "cpu": cpu(stats.id, when, stats.cpu_usage_core_nano_seconds, rates),
         "memory": memory_of(when, stats.memory_usage_bytes, stats.memory_working_set_bytes, stats.memory_rss_bytes),
-        "volume": [
-            *({"name": name, **disk(when, on[0], used)} for name, used in disks.volumes.items()),
-            *(
-                {"name": name, "pvcRef": {"namespace": claim[0], "name": claim[1]}, **whole_disk(when, room)}
-                for name, (claim, room) in disks.claims.items()
-            ),
-        ],
+        "volume": [{"name": name, **disk(when, on[0], used)} for name, used in disks.volumes.items()],
         "ephemeral-storage": disk(when, on[0], written),
         "process_stats": {"process_count": stats.process_count},
     }
@@ -256,13 +247,8 @@ class Summary:
                 for volume in one["spec"].get("volumes") or ()
                 if (volume.get("emptyDir") or {}).get("medium") == "Memory"
             }
-            worker = self._kubelet.workers.get(uid_of(one))
-            rooms = volume_metrics.measure([(one, worker.volumes)]) if worker is not None else {}
-            claims = {
-                name: (claim, rooms[claim]) for name, claim in volume_metrics.claims_of(one).items() if claim in rooms
-            }
             found[uid_of(one)] = PodDisk(
-                {name: measure(logs / name) for name in names}, volumes, frozenset(volumes.keys() - in_memory), claims
+                {name: measure(logs / name) for name in names}, volumes, frozenset(volumes.keys() - in_memory)
             )
         return found
 

@@ -10,7 +10,7 @@ import asyncio
 import random
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 
@@ -94,11 +94,6 @@ class PodWorker:
     @property
     def uid(self) -> str:
         return uid_of(self.pod)
-
-    @property
-    def volumes(self) -> Mapping[str, Path]:
-        """Where the pod's volumes are, by name, once they are there."""
-        return self._volumes or {}
 
     @property
     def ending(self) -> bool:
