@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from pinnace.cluster.profile import Profile
 from tests.e2e.conftest import Cluster
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
@@ -69,6 +70,7 @@ class Writer(threading.Thread):
 def processes(cluster: Cluster) -> dict[int, str]:
     """Every server process of the cluster, not those that hold containers: pid and what it runs."""
     found = {}
+    places = (f"{cluster.home}/", f"{Profile(cluster.profile, cluster.home).run_dir}/")
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -77,7 +79,7 @@ def processes(cluster: Cluster) -> dict[int, str]:
         except OSError:
             continue
         ours = "pinnace." in command or command.startswith("containerd ")
-        if ours and (str(cluster.home) in command or f"/run/pinnace/{cluster.profile}-" in command):
+        if ours and any(place in command for place in places):
             found[int(entry.name)] = command
     return found
 

@@ -61,6 +61,10 @@ root = "{places.root}/root"
 state = "{places.state}/state"
 disabled_plugins = [{", ".join(map(json.dumps, _NOT_NEEDED))}]
 
+[plugins."io.containerd.gc.v1.scheduler"]
+deletion_threshold = 1  # what a container wrote goes with it, not with the hundredth after it
+schedule_delay = "200ms"
+
 [grpc]
 address = "{places.socket}"
 
