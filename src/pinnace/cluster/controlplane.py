@@ -34,6 +34,7 @@ def api_server_options(profile: Profile, config: ProfileConfig) -> Options:
         cert_file=pki / "apiserver.crt",
         key_file=pki / "apiserver.key",
         client_ca_file=pki / "ca.crt",
+        enable_bootstrap_token_auth=True,  # as kubeadm has it: a Secret of that type is what makes somebody of a token
         authorization_modes=("Node", "RBAC"),
         service_account_signing_key_file=pki / "sa.key",
         service_account_issuer=f"https://kubernetes.default.svc.{config.dns_domain}",
