@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pinnace.cluster import control, guard, turns
 from pinnace.cluster.preflight import search_path
 from pinnace.cluster.profile import CONTAINERD, ENGINE, Profile, ProfileConfig
-from pinnace.cluster.reasons import STOP_TIMEOUT, ClusterError
+from pinnace.cluster.reasons import RUNTIME_ENABLE, STOP_TIMEOUT, ClusterError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,15 +120,16 @@ async def _with_engine(profile: Profile, config: ProfileConfig | None, *, destro
 def _with_containerd(profile: Profile, *, destroy: bool) -> None:
     from pinnace.cluster import containerd
     from pinnace.cluster.runtime import network_options
+    from pinnace.cri.api import CriError
     from pinnace.cri.engine.cgroups import Cgroups
     from pinnace.cri.engine.network import BridgeNetwork
 
     try:
         with containerd.running(profile) as places:
             asyncio.run(_at(places.endpoint, None, destroy=destroy))
-    except ClusterError:
+    except (ClusterError, CriError) as error:  # when all is to go, it goes all the same
         if not destroy:
-            raise  # else it cannot even start any more, and its files go all the same
+            raise ClusterError(RUNTIME_ENABLE, f"The containers cannot be ended: {error}") from error
     containerd.end(profile)
     containerd.sweep(profile)
     if destroy:
