@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -159,6 +160,18 @@ async def test_a_failed_attachment_is_told_to_the_pod() -> None:
         await confirm(api, attached=False, attachError={"message": "no such disk"})
         said = 'AttachVolume.Attach failed for volume "pv" : no such disk'
         await api.until(lambda: said in messages(api, "FailedAttachVolume"))
+
+
+async def test_pods_are_told_where_nobody_attaches_their_volume() -> None:
+    api = FakeApi()
+    await furnish(api)
+    async with running(api, partial(AttachDetachController, attach_seconds=0.05)):
+        await api.client.create(PODS, pod())
+        why = "timed out waiting for external-attacher of disk.example.com CSI driver to attach volume v-1"
+        said = f'AttachVolume.Attach failed for volume "pv" : {why}'
+        await api.until(lambda: said in messages(api, "FailedAttachVolume"))
+        await confirm(api, attached=True)
+        await api.until(lambda: attached(api) == [UNIQUE])
 
 
 async def test_a_volume_of_one_node_waits_until_the_other_is_rid_of_it() -> None:

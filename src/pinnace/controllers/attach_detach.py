@@ -36,6 +36,7 @@ from pinnace.machinery.meta import Obj, annotations_of, get_in, is_deleting, key
 _MANAGED = "volumes.kubernetes.io/controller-managed-attach-detach"
 _KEEP_TERMINATED = "volumes.kubernetes.io/keep-terminated-pod-volumes"
 _PATIENCE_SECONDS = 360.0  # for which an unmount is waited for on a node that is not ready
+_ATTACH_SECONDS = 120.0  # until pods are told that nobody attaches their volume, and told again
 _RETRY_SECONDS = 5.0  # between looks at what another node still holds
 
 # Decisions.
@@ -108,12 +109,21 @@ class AttachDetachController(Controller):
     name = "persistentvolume-attach-detach-controller"
     component = "attachdetach-controller"
 
-    def __init__(self, client: Client, informers: InformerFactory, *, force_detach: bool = True) -> None:
+    def __init__(
+        self,
+        client: Client,
+        informers: InformerFactory,
+        *,
+        force_detach: bool = True,
+        attach_seconds: float = _ATTACH_SECONDS,
+    ) -> None:
         self._force_detach = force_detach
+        self._attach_seconds = attach_seconds
         super().__init__(client, informers)
 
     def setup(self) -> None:
         self._unwanted: dict[str, float] = {}  # attachment name -> since when, by the steady clock
+        self._asked: dict[str, float] = {}  # attachment name -> when it was asked for, or last complained of
         self.nodes = self.watch(NODES)
         self.pods = self.watch(PODS, _node_of_user)
         self.pods.add_index("node", by_node)
@@ -143,6 +153,7 @@ class AttachDetachController(Controller):
         for name, one in existing.items():
             if name in wanted:
                 self._unwanted.pop(name_of(one), None)
+                waits += self._wait_for_attacher(one, *wanted[name])
             elif not is_deleting(one):
                 wait = self._wait_before_detach(node, one, name)
                 if wait == 0.0:
@@ -214,6 +225,25 @@ class AttachDetachController(Controller):
                 raise
         return True
 
+    def _wait_for_attacher(self, one: Obj, volume: Obj, pods: list[Obj]) -> list[float]:
+        """When to look again at an attachment that nobody sees to; its pods are told of it in time."""
+        status = one.get("status") or {}
+        if status.get("attached") or status.get("attachError"):
+            self._asked.pop(name_of(one), None)
+            return []
+        now = time.monotonic()
+        left = self._asked.setdefault(name_of(one), now) + self._attach_seconds - now
+        if left > 0:
+            return [left]
+        self._asked[name_of(one)] = now
+        source = volume["spec"]["csi"]
+        attacher = f"external-attacher of {source['driver']} CSI driver"
+        why = f"timed out waiting for {attacher} to attach volume {source['volumeHandle']}"
+        for pod in pods:
+            said = f'AttachVolume.Attach failed for volume "{name_of(volume)}" : {why}'
+            self.recorder.event(pod, "Warning", "FailedAttachVolume", said)
+        return [self._attach_seconds]
+
     def _wait_before_detach(self, node: Obj | None, one: Obj, name: str) -> float | None:
         now = time.monotonic()
         since = self._unwanted.setdefault(name_of(one), now)
@@ -255,6 +285,7 @@ class AttachDetachController(Controller):
             if not error.is_not_found:
                 raise
         self._unwanted.pop(name_of(one), None)
+        self._asked.pop(name_of(one), None)
 
 
 def _node_of_user(pod: Obj) -> Iterable[str]:
