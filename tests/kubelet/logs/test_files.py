@@ -85,3 +85,22 @@ def test_lines_are_found_whole_however_a_file_is_cut_and_grows(
                 assert block.endswith(b"\n")
 
     assert b"".join(found) == path.read_bytes()[: path.read_bytes().rfind(b"\n") + 1]
+
+
+@given(st.lists(LINE, max_size=40), st.integers(0, 45), st.integers(1, 300))
+def test_tails_begin_behind_a_whole_line_however_a_file_is_cut(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], count: int, size: int
+) -> None:
+    path: Path = tmp_path_factory.mktemp("log") / "0.log"
+    path.write_bytes(b"".join(line + b"\n" for line in lines) + b"unfinished")
+    whole = [number for number, line in enumerate(lines) if line.split(b" ")[2:3] not in ([b"P"], [b"P:x"])]
+    first = whole[-count - 1] + 1 if count < len(whole) else 0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "BLOCK_BYTES", size)
+        offset = files.tail_offset(path, count)
+
+    if count and lines:
+        assert path.read_bytes()[offset:] == b"".join(line + b"\n" for line in lines[first:]) + b"unfinished"
+    else:
+        assert offset in (0, path.stat().st_size)

@@ -23,6 +23,7 @@ from pinnace.machinery.meta import parse_time
 
 BLOCK_BYTES = 256 * 1024  # of a log, read and rendered at once
 
+_PART_OF_LINE = re.compile(rb"(?:[^ \n]* [^ \n]* (P)(?=[: \n])|).*\n")
 _WHOLE_LINE = re.compile(rb"^\S+ std(?:out|err) F (.*\n)", re.MULTILINE)
 _STAMPED_LINE = re.compile(rb"^(\S+ )std(?:out|err) F (.*\n)", re.MULTILINE)
 
@@ -94,21 +95,28 @@ def tail_offset(path: Path, lines: int) -> int:
             return size
         with mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ) as text:
             found = 0
-            newline = text.rfind(b"\n")
-            while newline >= 0:
-                start = text.rfind(b"\n", 0, newline) + 1
-                if not _is_partial(text[start : min(newline, start + 64)]):
-                    found += 1
-                    if found > lines:
-                        return newline + 1
-                newline = start - 1
+            end = text.rfind(b"\n") + 1
+            while end:
+                start = text.rfind(b"\n", 0, max(0, end - BLOCK_BYTES)) + 1
+                block = text[start:end]
+                whole = _PART_OF_LINE.findall(block).count(b"")
+                if found + whole > lines:
+                    return start + _last_lines(block, lines - found)
+                found += whole
+                end = start
     return 0
 
 
-def _is_partial(line: bytes) -> bool:
-    """Whether a line is continued by the next."""
-    fields = line.split(b" ", 3)
-    return len(fields) > 2 and fields[2].split(b":", 1)[0] == b"P"
+def _last_lines(block: bytes, lines: int) -> int:
+    """Where the last so many of a block's lines begin; it has more."""
+    end = len(block)
+    while True:
+        start = block.rfind(b"\n", 0, end - 1) + 1
+        if _PART_OF_LINE.findall(block, start, end) == [b""]:
+            if not lines:
+                return end
+            lines -= 1
+        end = start
 
 
 class LogLines:
