@@ -24,6 +24,7 @@ from typing import Protocol, TypeVar
 
 from pinnace.cri.api import PodSandboxMetadata, PortMapping
 from pinnace.cri.engine import _syscalls as sys_
+from pinnace.cri.engine import firewall
 from pinnace.cri.engine._netlink import Netlink
 
 _HAIRPIN_MARK = 0x2000  # the bit that CNI's portmap plugin uses
@@ -316,6 +317,8 @@ class BridgeNetwork:
                 gateway = ipaddress.ip_interface(f"{network.network_address + 1}/{network.prefixlen}")
                 link.add_address(index, gateway)
             _nft(rules(self.options, self._mappings))
+            families = {"ip6" if ":" in subnet else "ip" for subnet in self.options.subnets}
+            firewall.let_through(self.options.bridge, self.options.table, families)
             self._ready = True
             return index
 
@@ -381,12 +384,13 @@ class BridgeNetwork:
                 _nft(rules(self.options, self._mappings))
 
     def destroy(self) -> None:
-        """Remove the bridge and the table."""
+        """Remove the bridge, the table and what leads through the machine's firewall."""
         with Netlink() as link, contextlib.suppress(OSError):
             link.remove(self.options.bridge)
         table = f"table inet {self.options.table}"
         with contextlib.suppress(NetworkError):
             _nft(f"{table}\ndelete {table}\n")
+        firewall.forget(self.options.bridge, self.options.table)
         self._ready = False
 
 
