@@ -143,7 +143,9 @@ class Node:
         enabled = pod["spec"].get("enableServiceLinks") is not False
         return service_environment(self.services(), pod["metadata"]["namespace"], enabled)
 
-    def report(self, pod: Obj, waiting: dict[str, Waiting], *, terminating: bool) -> Report:
+    def report(
+        self, pod: Obj, waiting: dict[str, Waiting], *, terminating: bool, restarting_all: bool = False
+    ) -> Report:
         """What `pod_status` needs besides the pod and its containers."""
         return Report(
             now=utc_now(),
@@ -157,6 +159,8 @@ class Node:
             tells_pod_resources=self.options.minor >= 35,
             tells_users=self.options.minor >= 33,
             tells_images=self.options.minor >= 36,
+            tells_restarts=self.options.features.enabled("RestartAllContainersOnContainerExits"),
+            restarting_all=restarting_all,
             resizes=self.resizing.conditions(uid_of(pod)),
         )
 

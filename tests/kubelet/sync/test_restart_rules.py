@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.kubelet.conftest import Start
 from tests.kubelet.fake_runtime import FakeRuntime
 from tests.kubelet.node_api import NodeApi
@@ -38,10 +40,8 @@ async def test_an_init_container_is_tried_again_where_its_rules_say_so(
 async def test_a_rule_starts_all_of_the_pod_anew(api: NodeApi, runtime: FakeRuntime, start: Start) -> None:
     runtime.exits["job"] = 0
     start()
-    rule = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}
-    trigger = {"name": "web", "image": "web:1", "restartPolicy": "Never", "restartPolicyRules": [rule]}
     init, other = {"name": "job", "image": "job:1"}, {"name": "other", "image": "web:1"}
-    await api.add_pod("p", initContainers=[init], containers=[trigger, other], restartPolicy="Never")
+    await api.add_pod("p", initContainers=[init], containers=[trigger(), other], restartPolicy="Never")
     await api.phase("p", "Running")
     [sandbox] = runtime.sandboxes
     first = {one.id for one in runtime.containers.values()}
@@ -53,8 +53,36 @@ async def test_a_rule_starts_all_of_the_pod_anew(api: NodeApi, runtime: FakeRunt
         lambda: (
             [one["restartCount"] for one in api.status_of("default/p")["containerStatuses"]] == [1, 1]
             and api.status_of("default/p")["phase"] == "Running"
+            and restarting(api) == ("False", "")
         )
     )
+
+
+async def test_that_all_of_a_pod_begins_anew_is_told(api: NodeApi, runtime: FakeRuntime, start: Start) -> None:
+    """By a condition that is there from the beginning; preStop hooks are not run."""
+    start()
+    hook = {"preStop": {"exec": {"command": ["farewell"]}}}
+    other = {"name": "other", "image": "web:1", "lifecycle": hook}
+    await api.add_pod("p", containers=[trigger(), other], restartPolicy="Never")
+    await api.phase("p", "Running")
+    assert restarting(api) == ("False", "")
+    runtime.stop_hangs = True
+    runtime.end(runtime.by_name("web")[0].id, 42)
+    await api.until(lambda: restarting(api) == ("True", "RestartAllContainersStarted"))
+    await runtime.until(lambda: "stop_container other 2" in runtime.calls)
+    assert not any("farewell" in call for call in runtime.calls)
+
+
+def trigger() -> dict[str, Any]:
+    rule = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}
+    return {"name": "web", "image": "web:1", "restartPolicy": "Never", "restartPolicyRules": [rule]}
+
+
+def restarting(api: NodeApi) -> tuple[str, str]:
+    """The condition's status and reason."""
+    conditions = api.status_of("default/p").get("conditions") or ()
+    found = next((one for one in conditions if one["type"] == "AllContainersRestarting"), {})
+    return found.get("status", ""), found.get("reason", "")
 
 
 async def test_one_container_that_runs_on_keeps_the_pod_running(

@@ -41,6 +41,8 @@ class Report:
     tells_users: bool = False  # whether it shows who containers run as (1.33)
     tells_images: bool = False  # whether this minor of the API shows what images are mounted as volumes (1.36)
     tells_pod_resources: bool = False  # whether it shows the resources of the pod as a whole (1.35)
+    tells_restarts: bool = False  # whether it shows that all containers begin anew (1.35, by a gate)
+    restarting_all: bool = False  # whether they do now
     resizes: list[Obj] = field(default_factory=list)  # the pod's conditions that tell of a resize
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from pinnace.cri.api import PodSandboxState
-from pinnace.kubelet.pods import init_containers, is_host_network, is_sidecar, qos_class
+from pinnace.kubelet.pods import containers, init_containers, is_host_network, is_sidecar, qos_class
 from pinnace.kubelet.runtime.status import PodRuntimeStatus
 from pinnace.kubelet.status.container import Report, container_statuses
 from pinnace.kubelet.sync.compute import restarts
@@ -27,6 +27,7 @@ OWN_CONDITIONS = (
     "Ready",
     "ContainersReady",
     "PodScheduled",
+    "AllContainersRestarting",
 )
 """The conditions that the kubelet writes; all others belong to somebody else."""
 
@@ -159,6 +160,8 @@ def conditions(
         containers_ready,
         {"type": "PodScheduled", "status": "True"},
     ]
+    if report.tells_restarts and may_restart_all(pod):
+        made.append(restarting_condition(phase, restarting=report.restarting_all))
     generation = pod["metadata"].get("generation")
     shown = [_timed(condition, known.get(condition["type"]), generation, report) for condition in made]
     return shown + [condition for kind, condition in known.items() if kind not in OWN_CONDITIONS]
@@ -178,6 +181,23 @@ def _timed(condition: Obj, old: Obj | None, generation: Any, report: Report) -> 
         if condition.get(name):
             timed[name] = condition[name]
     return timed
+
+
+def may_restart_all(pod: Obj) -> bool:
+    """Whether a rule of some container starts all of the pod anew."""
+    rules = (rule for one in (*init_containers(pod), *containers(pod)) for rule in one.get("restartPolicyRules") or ())
+    return any(rule.get("action") == "RestartAllContainers" for rule in rules)
+
+
+def restarting_condition(phase: str, *, restarting: bool) -> Obj:
+    """Whether all of the pod's containers are being stopped to begin anew."""
+    kind, ended = "AllContainersRestarting", {"Succeeded": "PodCompleted", "Failed": "PodFailed"}
+    if phase in ended:
+        return {"type": kind, "status": "False", "reason": ended[phase]}
+    if not restarting:
+        return {"type": kind, "status": "False"}
+    reason, message = "RestartAllContainersStarted", "container exited with restart policy rule"
+    return {"type": kind, "status": "True", "reason": reason, "message": message}
 
 
 def _sandbox_condition(pod: Obj, runtime: PodRuntimeStatus) -> Obj:

@@ -37,6 +37,17 @@ async def kill_container(node: Node, pod: Obj, status: ContainerStatus, grace: i
             _log.info("preStop hook failed", pod=name_of(pod), container=name, error=str(error))
             node.tell_container(pod, name, "Warning", "FailedPreStopHook", "PreStopHook failed")
         grace = max(MINIMUM_GRACE, grace - int(time.monotonic() - began))
+    await _stop(node, pod, status, grace)
+
+
+async def stop_at_once(node: Node, pod: Obj, status: ContainerStatus) -> None:
+    """Stop one running container without its preStop hook, with the least of a grace period. Raises CriError."""
+    name = container_name(status)
+    node.tell_container(pod, name, "Normal", "Killing", f"Stopping container {name}")
+    await _stop(node, pod, status, MINIMUM_GRACE)
+
+
+async def _stop(node: Node, pod: Obj, status: ContainerStatus, grace: int) -> None:
     node.probes.forget(status.id)
     try:
         await node.runtime.stop_container(status.id, grace)

@@ -37,7 +37,7 @@ from pinnace.kubelet.runtime.status import PodRuntimeStatus, container_name
 from pinnace.kubelet.statistics import measures
 from pinnace.kubelet.status.pod import disrupted, pod_status, rejected_status
 from pinnace.kubelet.sync.compute import Actions, Kill, compute_actions
-from pinnace.kubelet.sync.killing import kill_container, kill_pod, remove_pod
+from pinnace.kubelet.sync.killing import kill_container, kill_pod, remove_pod, stop_at_once
 from pinnace.kubelet.sync.start_times import StartTimes
 from pinnace.kubelet.sync.starting import RETRY, SandboxError, Starter, Stopped, create_sandbox, unless
 from pinnace.kubelet.topology.errors import ManagerError, RefusedError
@@ -77,6 +77,7 @@ class PodWorker:
         self._stopping = asyncio.Event()  # set once the pod is to end: interrupts pulls, hooks and waits
         self._wake = asyncio.Event()
         self._updated = False  # since the last step
+        self._restarting_all = False  # all containers are being stopped to begin anew
         self._times = StartTimes(pod)
         self._starter = Starter(node, self._stopping, self._show, self._times)
         self._volumes: dict[str, Path] | None = None
@@ -227,7 +228,12 @@ class PodWorker:
         """Work out the status and have it written."""
         node, runtime = self._node, self._runtime()
         before = node.statuses.shown(self.pod)
-        report = node.report(self.pod, self._starter.waiting, terminating=self.stage is not Stage.SYNCING)
+        report = node.report(
+            self.pod,
+            self._starter.waiting,
+            terminating=self.stage is not Stage.SYNCING,
+            restarting_all=self._restarting_all,
+        )
         status = pod_status(self.pod, runtime, before, report)
         self._times.note(self.pod, status)
         if self._evicted is not None:
@@ -387,10 +393,15 @@ class PodWorker:
         left = self._starter.backoff_left(self.pod, container) if container is not None else 0.0
         if left > 0:
             return left
-        for status in self._runtime().running():
-            await kill_container(self._node, self.pod, status, grace_period(self.pod))
+        self._restarting_all = True
         self._show()
-        await self._starter.begin_anew(self.pod)
+        try:
+            running = self._runtime().running()
+            await asyncio.gather(*(stop_at_once(self._node, self.pod, status) for status in running))
+            self._show()
+            await self._starter.begin_anew(self.pod, trigger)
+        finally:
+            self._restarting_all = False
         return 0.0
 
     async def _start(self, actions: Actions, volumes: dict[str, Path], sync: float) -> float:

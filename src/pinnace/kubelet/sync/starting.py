@@ -150,10 +150,13 @@ class Starter:
         self.waiting: dict[str, Waiting] = {}
         self._counts: dict[str, int] = {}  # restarts of containers that were removed to start all of the pod anew
 
-    async def begin_anew(self, pod: Obj) -> None:
-        """Remove all containers, none of which runs any more. Raises CriError."""
+    async def begin_anew(self, pod: Obj, trigger: str) -> None:
+        """Remove all containers, none of which runs any more. Raises CriError.
+
+        That one goes last whose end began it: a kubelet started meanwhile sees by it that the others are to go.
+        """
         runtime = self._node.cache.get(uid_of(pod))
-        for status in list(runtime.containers):
+        for status in sorted(runtime.containers, key=lambda one: container_name(one) == trigger):
             name = container_name(status)
             self._counts[name] = max(self._counts.get(name, 0), restart_count(status) + 1)
             self.waiting.pop(name, None)
