@@ -315,8 +315,9 @@ def exec_round_trip(api, pod):
         key = base64.b64encode(os.urandom(16)).decode()
         connection.sendall(
             f"GET {PODS}/{pod}/exec?command=echo&command=hi&stdout=1&stderr=1 HTTP/1.1\r\nHost: a\r\n"
+            "Origin: http://a\r\n"  # containerd wants one
             f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
-            "Sec-WebSocket-Protocol: v5.channel.k8s.io\r\n\r\n".encode()
+            "Sec-WebSocket-Protocol: v4.channel.k8s.io\r\n\r\n".encode()
         )
         file = connection.makefile("rb")
         assert b" 101 " in file.readline()
