@@ -12,7 +12,7 @@ from pinnace.cluster.reasons import NEEDS_ROOT
 from pinnace.cluster.rootless import obstacles
 from pinnace.cluster.rootless.identifiers import Range, mapping, subordinate
 from pinnace.cluster.rootless.limits import limits
-from pinnace.cluster.rootless.node_ports import tcp_node_ports
+from pinnace.cluster.rootless.ports import host_ports, node_ports
 
 TABLE = """\
 root:1:10
@@ -124,10 +124,10 @@ def test_a_step_that_fails_is_said_by_its_cause(step: str, switches: dict[str, i
 @pytest.mark.parametrize(
     ("has_cgroups", "has_way_out", "first_words"),
     [
-        (True, True, ["host"]),
-        (False, True, ["limits", "host"]),
-        (True, False, ["pods", "host"]),
-        (False, False, ["limits", "pods", "host"]),
+        (True, True, ["node"]),
+        (False, True, ["limits", "node"]),
+        (True, False, ["pods", "node"]),
+        (False, False, ["limits", "pods", "node"]),
     ],
 )
 def test_only_what_is_lacking_is_told(has_cgroups: bool, has_way_out: bool, first_words: list[str]) -> None:
@@ -146,5 +146,23 @@ def test_only_what_is_lacking_is_told(has_cgroups: bool, has_way_out: bool, firs
     ],
 )
 def test_node_ports_of_tcp_are_passed_on(ports: list[dict[str, object]], found: set[int]) -> None:
-    assert tcp_node_ports({"spec": {"ports": ports}}) == found
-    assert tcp_node_ports({"spec": {"type": "ExternalName"}}) == set()
+    assert set(node_ports({"spec": {"ports": ports}})) == found
+    assert not set(node_ports({"spec": {"type": "ExternalName"}}))
+
+
+@pytest.mark.parametrize(
+    ("port", "phase", "found"),
+    [
+        ({"containerPort": 80}, "Running", set()),
+        ({"containerPort": 80, "hostPort": 8080}, "Running", {8080}),
+        ({"containerPort": 80, "hostPort": 8080}, "Pending", {8080}),
+        ({"containerPort": 80, "hostPort": 8080}, "Succeeded", set()),
+        ({"containerPort": 80, "hostPort": 8080, "hostIP": "0.0.0.0"}, "Running", {8080}),
+        ({"containerPort": 80, "hostPort": 8080, "hostIP": "192.168.49.1"}, "Running", set()),
+        ({"containerPort": 53, "hostPort": 53, "protocol": "UDP"}, "Running", set()),
+    ],
+)
+def test_host_ports_of_tcp_are_passed_on(port: dict[str, object], phase: str, found: set[int]) -> None:
+    pod = {"spec": {"containers": [{"name": "a"}, {"name": "b", "ports": [port]}]}, "status": {"phase": phase}}
+
+    assert set(host_ports(pod)) == found

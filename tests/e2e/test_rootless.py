@@ -179,6 +179,18 @@ def test_node_ports_answer_at_the_machine_for_as_long_as_they_are_there(own: Use
     assert _ask(other["nodePort"]) in pods(own)
 
 
+def test_host_ports_answer_at_the_machine(own: UsersCluster) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        free = probe.getsockname()[1]
+    ports = [{"containerPort": 8080, "hostPort": free}]
+    server = container("c", "echo published > /www/index.html; httpd -f -p 8080 -h /www", ports=ports)
+    own.apply(pod("published", server))
+
+    wait_until(lambda: _ask(free) == "published")
+    own.kubectl("delete", "pod", "published")
+    wait_until(lambda: not _ask(free))
+
+
 def _ask(port: int) -> str:
     """What answers at a port of the machine's loopback; nothing where nothing does."""
     try:

@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from pinnace import __version__
-from pinnace.apis.resources import NODES
+from pinnace.apis.resources import NODES, PODS, SERVICES
 from pinnace.client.client import Client
 from pinnace.client.https import HttpsTransport, tls_context
 from pinnace.client.informer import InformerFactory
@@ -153,12 +153,14 @@ async def run(profile: Profile, config: ProfileConfig) -> None:
     services = InformerFactory(proxy_client)  # proxy and DNS look at the same Services and EndpointSlices
     proxier = Proxier(proxy_client, config.node_name, proxy_options(profile, config), services)
     dns = DnsServer(proxy_client, zone=config.dns_domain, listen=[(config.node_ip, DNS_PORT)], informers=services)
-    node_ports = _node_ports(profile, config, services) if config.rootless else {}
+    pods = InformerFactory(kubelet_client)
+    ports = _published_ports(profile, config, services, pods) if config.rootless else {}
     services.start()
+    pods.start()
     try:
         await process.run_together(
             {
-                **node_ports,
+                **ports,
                 "proxy": proxier.run(),
                 "dns": dns.run(),
                 "metrics": metrics_server(profile, config, metrics_client).run(),
@@ -168,17 +170,20 @@ async def run(profile: Profile, config: ProfileConfig) -> None:
         )
     finally:
         await services.stop()
+        await pods.stop()
         await opened.close()
         for client in (kubelet_client, proxy_client, metrics_client):
             await client.transport.close()
 
 
-def _node_ports(
-    profile: Profile, config: ProfileConfig, services: InformerFactory
+def _published_ports(
+    profile: Profile, config: ProfileConfig, services: InformerFactory, pods: InformerFactory
 ) -> dict[str, Coroutine[Any, Any, None]]:
-    from pinnace.cluster.rootless.node_ports import NodePorts
+    """What an ordinary user's cluster needs beside, for the machine is another one than the node."""
+    from pinnace.cluster.rootless.ports import PublishedPorts
 
-    return {"node ports": NodePorts(profile, config.node_ip, services).run()}
+    own = pods.informer(PODS, field_selector=f"spec.nodeName={config.node_name}")
+    return {"ports": PublishedPorts(profile, config.node_ip, services.informer(SERVICES), own).run()}
 
 
 def main() -> None:
