@@ -41,6 +41,7 @@ _PORT = click.IntRange(1, 65535)
 _FLAGS = {
     "node_ip": "node_ips",
     "pod_manifest_path": "manifest_dir",
+    "volume_plugin_dir": "volume_plugin_dir",
     "cluster_dns": "cluster_dns",
     "cluster_domain": "cluster_domain",
     "address": "address",
@@ -76,6 +77,11 @@ _FLAGS = {
     default="/var/lib/kubelet",
     show_default=True,
     help="Where pods' volumes and files are.",
+)
+@click.option(
+    "--volume-plugin-dir",
+    type=DIRECTORY,
+    help="Where drivers of flexVolumes are.  [default: /usr/libexec/kubernetes/kubelet-plugins/volume/exec/]",
 )
 @click.option("--pod-manifest-path", type=DIRECTORY, help="Directory of static pods.")
 @click.option("--cluster-dns", type=ADDRESSES, help="Addresses of the cluster's DNS servers.")

@@ -192,7 +192,7 @@ class Kubelet:
             csi=CsiDrivers(
                 client, options.node_name, options.root_dir, self.node_object, self._node_changed, self._poke_all
             ),
-            disks=Disks(options.root_dir, options.pods_dir),
+            disks=Disks(options.root_dir, options.pods_dir, options.volume_plugin_dir),
             crashes=Backoff(time.time, longest=options.max_container_restart_period),
             starts=asyncio.Semaphore(options.max_parallel_starts),
             resizing=Resizing(

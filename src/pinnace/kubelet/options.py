@@ -33,6 +33,8 @@ class KubeletOptions:
     manifest_dir: Path | None = None  # static pods
     manifest_url: str = ""  # more of them
     manifest_url_header: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    volume_plugin_dir: Path = Path("/usr/libexec/kubernetes/kubelet-plugins/volume/exec")  # drivers of flexVolumes
+    volume_stats_period: float = 60.0  # seconds between looks at how full volumes of claims are; negative for none
     feature_gates: Mapping[str, bool] = field(default_factory=dict)
     kubernetes_version: str = "v1.37.0"  # what nodeInfo.kubeletVersion says
 

@@ -16,11 +16,11 @@ import pytest
 
 from pinnace.apis.resources import SECRETS
 from pinnace.kubelet.volumes.iscsi import interface_settings, secrets_as_settings, target_of, with_port
-from pinnace.kubelet.volumes.iscsi_devices import Devices
 from pinnace.kubelet.volumes.mounts import mounted_below
 from pinnace.kubelet.volumes.nfs import export
 from pinnace.kubelet.volumes.pod_volumes import MountErrors
 from pinnace.kubelet.volumes.programs import run
+from pinnace.kubelet.volumes.scsi_devices import Devices
 from pinnace.machinery.meta import Obj
 from tests.kubelet.volumes.conftest import Volumes
 
@@ -352,3 +352,37 @@ def test_settings_of_secrets_and_interfaces() -> None:
     ]
     shown = "# BEGIN RECORD\niface.iscsi_ifacename = default\niface.mtu = 0\niface.port = <empty>\n"
     assert interface_settings(shown, "me") == [("iface.initiatorname", "me"), ("iface.mtu", "0")]
+
+
+# Fibre Channel.
+
+
+@pytest.mark.root
+async def test_a_disk_of_fibre_channel_is_found_mounted_and_forgotten(
+    volumes: Volumes, tmp_path: Path, disk: str
+) -> None:
+    dev, sys = tmp_path / "dev", tmp_path / "sys"
+    links, scan = dev / "disk/by-path", sys / "class/scsi_host/host3/scan"
+    delete = sys / f"block/{Path(disk).name}/device/delete"
+    for path in (links / "x", scan, delete):
+        path.parent.mkdir(parents=True)
+    scan.touch()
+    delete.touch()
+    volumes.disks.devices = Devices(dev, sys)
+    source = {"targetWWNs": ["50060e801049cfd1"], "lun": 2}
+    with pytest.raises(MountErrors) as failed:
+        await volumes.set_up({"name": "v", "fc": source})
+    why = 'MountVolume.WaitForAttach failed for volume "v" : no fc disk found'
+    assert failed.value.events() == [("FailedMount", why)]
+    assert scan.read_text() == "- - -"
+    (links / "pci-0000:41:00.0-fc-0x50060e801049cfd1-lun-2").symlink_to(disk)
+    path = (await volumes.set_up({"name": "v", "fc": source}))["v"]
+    place = volumes.disks.plugins_dir / "fc/50060e801049cfd1-lun-2"
+    assert (mounted_below(path), mounted_below(place)) == ([path], [place])
+    await volumes.remove()
+    assert delete.read_text() == "1"
+    assert not place.exists()
+    (dev / "disk/by-id").mkdir()
+    (dev / "disk/by-id/scsi-3600508b4").symlink_to(disk)
+    volume = await volumes.persistent(fc={"wwids": ["3600508b4"]}, volumeMode="Block")
+    assert await volumes.set_up(volume, use="volumeDevices") == {"v": Path(disk)}

@@ -298,6 +298,8 @@ FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "topologyManagerPolicy": ("topology_manager_policy", _text),
     "topologyManagerPolicyOptions": ("topology_manager_policy_options", _texts),
     "topologyManagerScope": ("topology_manager_scope", _text),
+    "volumePluginDir": ("volume_plugin_dir", _path),
+    "volumeStatsAggPeriod": ("volume_stats_period", _seconds),
     "tlsPrivateKeyFile": ("tls_key_file", _path),
 }
 _OUTER = {path for path, shape in SHAPE.items() if isinstance(shape, dict)} | {

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pinnace.kubelet.context import Node
     from pinnace.kubelet.sync.pod_worker import PodWorker
 
-PERIOD = 60.0  # seconds
 _SLOW = 10.0  # seconds after which a server of files is not waited for
 _BYTES, _INODES = 1, 2  # CSI's units
 _MEASURES = {
@@ -113,8 +112,9 @@ class ClaimedVolumes:
 
     async def run(self) -> None:
         """Look again and again until cancelled."""
-        while True:
-            await asyncio.sleep(PERIOD)
+        period = self._node.options.volume_stats_period
+        while period >= 0:
+            await asyncio.sleep(period or 60.0)
             await self.look()
 
     async def look(self) -> None:

@@ -7,16 +7,21 @@ started anew need not be told.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
+from pinnace.kubelet import state_files
 from pinnace.kubelet.volumes import programs
 from pinnace.kubelet.volumes.context import VolumeContext, VolumeError
-from pinnace.kubelet.volumes.iscsi_devices import Devices
 from pinnace.kubelet.volumes.mounts import bind, mounted_below, mounts_of, unmount
 from pinnace.kubelet.volumes.ownership import give_to_group
-from pinnace.machinery.meta import get_in
+from pinnace.kubelet.volumes.scsi_devices import Devices
+from pinnace.machinery.meta import Obj, get_in, uid_of
 
+DEVICES = "volumeDevices"
+FLEX_DRIVERS = Path("/usr/libexec/kubernetes/kubelet-plugins/volume/exec")
 PARTITIONED = "unknown data, probably partitions"
 _DEFAULT = "ext4"
 _MAKE = {"ext3": ("-F", "-m0"), "ext4": ("-F", "-m0"), "xfs": ("-f",)}
@@ -25,16 +30,42 @@ _MAKE = {"ext3": ("-F", "-m0"), "ext4": ("-F", "-m0"), "xfs": ("-f",)}
 class Disks:
     """What all pods of a node share of their disks."""
 
-    def __init__(self, root_dir: Path, pods_dir: Path) -> None:
+    def __init__(self, root_dir: Path, pods_dir: Path, flex_drivers: Path = FLEX_DRIVERS) -> None:
         self.plugins_dir = root_dir / "plugins" / "kubernetes.io"
         self.pods_dir = pods_dir
+        self.flex_drivers = flex_drivers
         self.devices = Devices()
         # By disk or target: held until the pod has its own mount, and while it is let go.
         self.locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def is_used(self, place: Path) -> bool:
-        """Whether a pod has a mount of the disk that is mounted there."""
-        return any(point.is_relative_to(self.pods_dir) for point in mounts_of(place))
+        """Whether a pod has a mount of the disk that is mounted there, or is linked to it as a device."""
+        links = self.pods_dir.glob(f"*/{DEVICES}/*/*")
+        mapped = any(link.is_symlink() and link.readlink() == place for link in links)
+        return mapped or any(point.is_relative_to(self.pods_dir) for point in mounts_of(place))
+
+    def write(self, place: Path, known: Obj) -> None:
+        """Write down beside a disk's place what letting it go needs. Raises OSError."""
+        state_files.write(place.with_name(f"{place.name}.json"), json.dumps(known).encode())
+
+    def places(self, plugin: str) -> Iterator[tuple[Path, Path]]:
+        """What is written of each disk, and the disk's place."""
+        for data in (self.plugins_dir / plugin).rglob("*.json"):
+            yield data, data.with_name(data.name.removesuffix(".json"))
+
+    async def release(self, plugin: str, let_go: Callable[[Path, Obj], Awaitable[None]]) -> None:
+        """Unmount the disks that no pod has any more and let them go. Raises OSError, and what `let_go` does."""
+        for data, place in list(self.places(plugin)):
+            lock = self.locks[place.name]
+            if lock.locked():
+                continue  # somebody is about to have it
+            async with lock:
+                if not self.is_used(place):
+                    unmount_all(place)
+                    await let_go(place, json.loads(data.read_text()))
+                    if place.exists():
+                        place.rmdir()
+                    data.unlink()
 
 
 async def mount_disk(device: str, place: Path, fs_type: str, options: list[str]) -> None:
@@ -104,6 +135,17 @@ async def bind_disk(context: VolumeContext, plugin: str, name: str, place: Path,
     except OSError as error:
         raise VolumeError(str(error)) from error
     return target
+
+
+def link_disk(context: VolumeContext, plugin: str, name: str, place: Path) -> None:
+    """Note that a pod has a disk as a device. Raises VolumeError."""
+    link = context.pods_dir / uid_of(context.pod) / DEVICES / f"kubernetes.io~{plugin}" / name
+    try:
+        link.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        link.unlink(missing_ok=True)
+        link.symlink_to(place)
+    except OSError as error:
+        raise VolumeError(str(error), operation="MapVolume.MapPodDevice failed") from error
 
 
 def is_mounted_at(place: Path) -> bool:

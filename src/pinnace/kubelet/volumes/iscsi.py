@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pinnace.apis.resources import SECRETS
-from pinnace.kubelet import state_files
 from pinnace.kubelet.volumes import disks, programs
 from pinnace.kubelet.volumes.context import VolumeContext, VolumeError
-from pinnace.kubelet.volumes.iscsi_devices import Devices
+from pinnace.kubelet.volumes.scsi_devices import Devices
 from pinnace.machinery.errors import ApiError
-from pinnace.machinery.meta import Obj, name_of, namespace_of, uid_of
+from pinnace.machinery.meta import Obj, name_of, namespace_of
 
 PLUGIN = "iscsi"
 _PORT = 3260
@@ -146,23 +144,17 @@ async def _mount(
 async def _map(context: VolumeContext, target: Target, secret: dict[str, str]) -> Path:
     """The disk itself; a link in the pod's directory tells that the pod has it."""
     node = context.disks
-    place = node.plugins_dir / PLUGIN / "volumeDevices" / target.place
-    link = node.pods_dir / uid_of(context.pod) / "volumeDevices" / f"kubernetes.io~{PLUGIN}" / target.name
+    place = node.plugins_dir / PLUGIN / disks.DEVICES / target.place
     async with node.locks[place.name]:
         device = Path(await _attach(node, target, secret, place))
-        try:
-            link.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-            link.unlink(missing_ok=True)
-            link.symlink_to(place)
-        except OSError as error:
-            raise VolumeError(str(error), operation="MapVolume.MapPodDevice failed") from error
+        disks.link_disk(context, PLUGIN, target.name, place)
     return device
 
 
 async def _attach(node: disks.Disks, target: Target, secret: dict[str, str], place: Path) -> str:
     """The disk's device file. Raises VolumeError."""
     try:
-        state_files.write(place.with_name(f"{place.name}.json"), json.dumps(asdict(target)).encode())
+        node.write(place, asdict(target))
         async with node.locks[target.iqn]:
             return await _Login(target, secret, node.devices).run()
     except (programs.ProgramError, OSError) as error:
@@ -263,47 +255,24 @@ async def _ignoring(statuses: tuple[int | None, ...], *arguments: str) -> None:
 
 async def release(node: disks.Disks) -> None:
     """Unmount and log out of the disks that no pod has any more. Raises OSError, VolumeError: try again."""
-    for data, place in _places(node):
-        lock = node.locks[place.name]
-        if lock.locked():
-            continue  # somebody is about to have it
-        async with lock:
-            if not (_is_mapped(node, place) or node.is_used(place)):
-                await _let_go(node, data, place)
 
-
-def _places(node: disks.Disks) -> Iterator[tuple[Path, Path]]:
-    """What is written of each disk, and the disk's place."""
-    root = node.plugins_dir / PLUGIN
-    for data in (*root.glob("iface-*/*.json"), *root.glob("volumeDevices/iface-*/*.json")):
-        yield data, data.with_name(data.name.removesuffix(".json"))
-
-
-def _is_mapped(node: disks.Disks, place: Path) -> bool:
-    links = node.pods_dir.glob(f"*/volumeDevices/kubernetes.io~{PLUGIN}/*")
-    return any(link.is_symlink() and link.readlink() == place for link in links)
-
-
-async def _let_go(node: disks.Disks, data: Path, place: Path) -> None:
-    disks.unmount_all(place)
-    known = json.loads(data.read_text())
-    target = Target(**{**known, "portals": tuple(known["portals"])})
-    async with node.locks[target.iqn]:
-        await asyncio.to_thread(node.devices.delete, target.iqn, target.lun)
-        if not _shares_session(node, place, target):
-            try:
+    async def let_go(place: Path, known: Obj) -> None:
+        target = Target(**{**known, "portals": tuple(known["portals"])})
+        async with node.locks[target.iqn]:
+            await asyncio.to_thread(node.devices.delete, target.iqn, target.lun)
+            if not _shares_session(node, place, target):
                 await _log_out(target)
-            except programs.ProgramError as error:
-                raise VolumeError(f"failed to finish detachISCSIDisk, err: {error}") from error
-    if place.exists():
-        place.rmdir()
-    data.unlink()
+
+    try:
+        await node.release(PLUGIN, let_go)
+    except programs.ProgramError as error:
+        raise VolumeError(f"failed to finish detachISCSIDisk, err: {error}") from error
 
 
 def _shares_session(node: disks.Disks, place: Path, target: Target) -> bool:
     """Whether another disk of the target is in use."""
     prefix = f"{target.portals[0]}-{target.iqn}-lun-"
-    return any(other != place and other.name.startswith(prefix) for _, other in _places(node))
+    return any(other != place and other.name.startswith(prefix) for _, other in node.places(PLUGIN))
 
 
 async def _log_out(target: Target) -> None:

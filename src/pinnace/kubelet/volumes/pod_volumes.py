@@ -17,6 +17,8 @@ from pinnace.kubelet.volumes import (
     csi,
     downward_api,
     empty_dir,
+    fc,
+    flex_volume,
     host_path,
     iscsi,
     nfs,
@@ -42,6 +44,8 @@ KINDS: dict[str, SetUp] = {
     "csi": csi.set_up_inline,
     "nfs": nfs.set_up,
     "iscsi": iscsi.set_up,
+    "fc": fc.set_up,
+    "flexVolume": flex_volume.set_up,
 }
 CHANGING = ("configMap", "secret", "downwardAPI", "projected")
 """Volumes whose contents follow objects of the API."""

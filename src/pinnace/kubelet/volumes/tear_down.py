@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pinnace.cri.trees import remove
 from pinnace.kubelet.csi.drivers import CsiDrivers
-from pinnace.kubelet.volumes import csi_published, iscsi, local, nfs
+from pinnace.kubelet.volumes import csi_published, fc, flex_volume, iscsi, local, nfs
 from pinnace.kubelet.volumes.disks import Disks
 from pinnace.kubelet.volumes.mounts import unmount_below
 
@@ -20,6 +20,7 @@ async def unmount_volumes(drivers: CsiDrivers, disks: Disks, uid: str) -> None:
     pods_dir = disks.pods_dir
     await csi_published.tear_down(drivers, pods_dir, uid)
     await nfs.tear_down(pods_dir, uid)
+    await flex_volume.tear_down(disks, uid)
     unmount_below(pods_dir / uid)
     for name in ("volumes", "volume-subpaths"):
         if (pods_dir / uid / name).exists():
@@ -37,5 +38,5 @@ async def remove_volumes(drivers: CsiDrivers, disks: Disks, uid: str) -> None:
 
 
 async def _release(disks: Disks) -> None:
-    for kind in (local, iscsi):
-        await kind.release(disks)
+    for release in (local.release, iscsi.release, fc.release):
+        await release(disks)

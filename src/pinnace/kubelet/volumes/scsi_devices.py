@@ -1,4 +1,4 @@
-"""Disks of iSCSI targets as the kernel shows them: sessions by portal, device files, multipath devices.
+"""Disks of iSCSI targets and of Fibre Channel as the kernel shows them: sessions, device files, multipath devices.
 
 https://docs.kernel.org/admin-guide/abi-stable.html and udev's links in /dev/disk/by-path.
 """
@@ -6,6 +6,7 @@ https://docs.kernel.org/admin-guide/abi-stable.html and udev's links in /dev/dis
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from pathlib import Path
 
 _LOOK_SECONDS = 0.2
@@ -61,6 +62,28 @@ class Devices:
             if left:
                 await asyncio.sleep(_LOOK_SECONDS)
         return ""
+
+    def fibre_channel(self, names: Iterable[str], lun: int) -> list[str]:
+        """The disks that these ports (world wide names) show by this number."""
+        wanted = tuple(f"fc-0x{name}-lun-{lun}" for name in names)
+        links = (self._dev / "disk/by-path").glob("*fc-0x*-lun-*")
+        return [str(link.resolve()) for link in sorted(links) if link.name.endswith(wanted)]
+
+    def identified(self, identifiers: Iterable[str]) -> list[str]:
+        """The disks of these world wide identifiers."""
+        links = [self._dev / "disk/by-id" / f"scsi-{one}" for one in identifiers]
+        return [str(link.resolve()) for link in links if link.exists()]
+
+    def rescan(self) -> None:
+        """Have the kernel look for disks of every host."""
+        for host in self._sys.glob("class/scsi_host/host*/scan"):
+            host.write_text("- - -")
+
+    def forget(self, device: str) -> None:
+        """Have the kernel forget the disk of a device file."""
+        file = self._sys / "block" / Path(device).name / "device/delete"
+        if file.exists():
+            file.write_text("1")
 
     def delete(self, iqn: str, lun: int) -> None:
         """Have the kernel forget the disk."""
