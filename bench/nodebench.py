@@ -3,10 +3,10 @@
 
     PYTHONPATH=. nodebench.py [--archive busybox.tar --image busybox:1.36] [--only images,cluster,alone,containerd]
 
-Run as root in the project's environment, with kubectl on PATH; for pulls `docker-registry`, for zstd layers `zstd` and
-the package `zstandard`. One JSON line a figure. Everything it starts is its own, listens on loopback and is deleted.
+Run as root in the project's environment, with kubectl on PATH; for pulls `docker-registry`, for zstd layers `zstd`.
+One JSON line a figure. Everything it starts is its own, listens on loopback and is deleted.
 """
-import argparse, base64, contextlib, hashlib, http.client, importlib.util, io, json, os, random, shutil, signal
+import argparse, base64, contextlib, hashlib, http.client, io, json, os, random, shutil, signal
 import socket, ssl, statistics, subprocess, sys, tarfile, tempfile, threading, time
 from pathlib import Path
 
@@ -173,7 +173,7 @@ def image_figures(pinnace, work, size):
     content = sum(path.stat().st_size for path in layers)
     kinds = {"tar": (layers, "application/vnd.oci.image.layer.v1.tar")}
     for kind, command, end in (("gzip", ["gzip", "-1k"], ".gz"), ("zstd", ["zstd", "-qk"], ".zst")):
-        if shutil.which(command[0]) and (kind == "gzip" or importlib.util.find_spec("zstandard")):
+        if shutil.which(command[0]):
             run(*command, *layers)
             compressed = [path.with_name(path.name + end) for path in layers]
             kinds[kind] = compressed, f"application/vnd.oci.image.layer.v1.tar+{kind}"
