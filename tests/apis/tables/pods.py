@@ -147,6 +147,16 @@ CONTAINERS: Cases = [
         [f'{C}.volumeMounts[0].subPath: Invalid value: "/b": must be a relative path'],
     ),
     (
+        {
+            **with_volume(emptyDir={}),
+            f"{C}.volumeMounts": [{"name": "v", "mountPath": "/a", "mountPropagation": "Bidirectional"}],
+        },
+        [
+            f"{C}.volumeMounts[0].mountPropagation: Forbidden: "
+            "Bidirectional mount propagation is available only to privileged containers"
+        ],
+    ),
+    (
         {**with_volume(emptyDir={}), f"{C}.volumeDevices": [{"name": "v", "devicePath": "/dev/a"}]},
         [
             f'{C}.volumeDevices[0].name: Invalid value: "v": can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode'

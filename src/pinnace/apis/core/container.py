@@ -55,7 +55,7 @@ def validate_container(container: Obj, volumes: Mapping[str, str], host_users: b
     if sources := get("envFrom"):
         errors += _env_from(sources, f"{path}.envFrom")
     if mounts := get("volumeMounts"):
-        errors += _mounts(mounts, volumes, f"{path}.volumeMounts")
+        errors += _mounts(mounts, volumes, f"{path}.volumeMounts", container)
     if devices := get("volumeDevices"):
         errors += _devices(devices, get("volumeMounts") or [], volumes, f"{path}.volumeDevices")
     if get("imagePullPolicy") not in PULL_POLICIES:
@@ -232,7 +232,7 @@ def no_backsteps(field: str, path: str) -> list[Cause]:
     return [invalid_value(field, path, "must not contain '..'")] if ".." in path.split("/") else []
 
 
-def _mounts(mounts: list[Obj], volumes: Mapping[str, str], path: str) -> list[Cause]:
+def _mounts(mounts: list[Obj], volumes: Mapping[str, str], path: str, container: Obj) -> list[Cause]:
     errors: list[Cause] = []
     seen = set()
     for index, mount in enumerate(mounts):
@@ -247,11 +247,11 @@ def _mounts(mounts: list[Obj], volumes: Mapping[str, str], path: str) -> list[Ca
             errors.append(invalid_value(f"{path}[{index}].mountPath", where, "must be unique"))
         seen.add(where)
         if len(mount) > 2:
-            errors += _mount_options(mount, f"{path}[{index}]")
+            errors += _mount_options(mount, f"{path}[{index}]", container)
     return errors
 
 
-def _mount_options(mount: Obj, path: str) -> list[Cause]:
+def _mount_options(mount: Obj, path: str, container: Obj) -> list[Cause]:
     errors: list[Cause] = []
     sub, expression = mount.get("subPath"), mount.get("subPathExpr")
     if sub:
@@ -265,6 +265,9 @@ def _mount_options(mount: Obj, path: str) -> list[Cause]:
     options = ("Bidirectional", "HostToContainer", "None")
     if propagation is not None and propagation not in options:
         errors.append(not_supported(f"{path}.mountPropagation", propagation, options))
+    if propagation == "Bidirectional" and not (container.get("securityContext") or {}).get("privileged"):
+        why = "Bidirectional mount propagation is available only to privileged containers"
+        errors.append(field_forbidden(f"{path}.mountPropagation", why))
     recursive = mount.get("recursiveReadOnly")
     if recursive is not None:
         if recursive not in ("Disabled", "Enabled", "IfPossible"):
