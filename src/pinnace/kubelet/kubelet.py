@@ -311,6 +311,7 @@ class Kubelet:
             ("shutdown", self.shutdown.watch),
             ("logs", lambda: keep_rotated(self.node)),
             ("volumes", self.claimed_volumes.run),
+            ("storage drivers", self.node.csi.keep_limits),
             ("pods", self._follow_pods),
             *self._sources.loops(),
         ]

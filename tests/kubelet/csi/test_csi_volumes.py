@@ -414,3 +414,34 @@ async def test_how_full_and_how_well_volumes_are_is_told(
     assert f"kubelet_volume_stats_health_status_abnormal{of} 1\n" in told
     await api.client.delete(PODS, "p", "default")
     await api.gone("p")
+
+
+async def test_a_volume_of_one_pod_is_not_given_to_another(start: Start, api: NodeApi, driver: FakeCsiDriver) -> None:
+    await add_driver(api, attachRequired=False)
+    await add_volume(api)
+    await api.client.patch(PERSISTENT_VOLUMES, "pv", {"spec": {"accessModes": ["ReadWriteOncePod"]}})
+    start()
+    await registered(api, driver)
+    for name in ("p", "q"):
+        await run_pod(api, name, CLAIM)
+        if name == "p":
+            await api.phase("p", "Running")
+    why = "volume uses the ReadWriteOncePod access mode and is already in use by another pod"
+    await api.hears(f'FailedMount: MountVolume.SetUp failed for volume "pv" : {why}')
+    for name in ("q", "p"):
+        await api.client.delete(PODS, name, "default")
+        await api.gone(name)
+
+
+async def test_the_limit_of_a_driver_is_asked_for_again_where_it_wants_that(
+    start: Start, api: NodeApi, driver: FakeCsiDriver
+) -> None:
+    kubelet = start()
+    await registered(api, driver)
+    driver.limit = 3
+    assert await kubelet.node.csi.refresh_limit(driver.name) == 60.0  # there is no CSIDriver that says so
+    await add_driver(api, nodeAllocatableUpdatePeriodSeconds=30)
+    assert len(driver.called("NodeGetInfo")) == 1
+    assert await kubelet.node.csi.refresh_limit(driver.name) == 30.0
+    [entry] = (api.find(CSI_NODES, "n1") or {})["spec"]["drivers"]
+    assert entry["allocatable"] == {"count": 3}

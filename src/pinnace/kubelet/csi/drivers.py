@@ -7,13 +7,17 @@ that none is detached before it is unmounted.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pinnace.apis.resources import CSI_NODES, NODES
+import structlog
+
+from pinnace.apis.resources import CSI_DRIVERS, CSI_NODES, NODES
 from pinnace.client.client import Client
+from pinnace.cri.api import CriError
 from pinnace.kubelet.csi import node_info
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, get_in
@@ -21,8 +25,12 @@ from pinnace.machinery.meta import Obj, get_in
 if TYPE_CHECKING:
     from pinnace.kubelet.csi.driver import Driver
 
+_log = structlog.get_logger()
+
 TYPE = "CSIPlugin"
+LEAST_PERIOD = 10.0  # seconds between questions for a driver's limit
 _ATTACH_SECONDS = 120.0
+_LOOK_SECONDS = 60.0  # between looks whether a driver wants to be asked
 _CONFLICTS = 5  # times that a CSINode somebody else changed is read again
 
 
@@ -86,6 +94,34 @@ class CsiDrivers:
         driver = self._drivers.pop(name, None)
         if driver is not None:
             await driver.close()
+
+    async def keep_limits(self) -> None:
+        """Ask drivers that want it how many volumes the node can have, again and again until cancelled (KEP-4876)."""
+        due: dict[str, float] = {}
+        while True:
+            await asyncio.sleep(LEAST_PERIOD)
+            now = time.monotonic()
+            for name in [name for name in self._drivers if due.get(name, now) <= now]:
+                try:
+                    due[name] = now + await self.refresh_limit(name)
+                except (CriError, ApiError) as error:
+                    _log.warning("cannot bring a storage driver's limit up to date", name=name, error=str(error))
+
+    async def refresh_limit(self, name: str) -> float:
+        """Ask a driver once, if it wants that; in how many seconds to do so again. Raises CriError, ApiError."""
+        try:
+            about = await self._client.get(CSI_DRIVERS, name)
+        except ApiError as error:
+            if not error.is_not_found:
+                raise
+            about = {}
+        period = get_in(about, "spec", "nodeAllocatableUpdatePeriodSeconds")
+        driver = self._drivers.get(name)
+        if not period or driver is None:
+            return _LOOK_SECONDS
+        info = await driver.info()
+        await self._tell_csi_node(lambda found, node: node_info.with_driver(found, node, name, info))
+        return max(float(period), LEAST_PERIOD)
 
     def get(self, name: str) -> Driver | None:
         return self._drivers.get(name)

@@ -53,6 +53,10 @@ async def set_up_inline(context: VolumeContext, volume: Obj) -> Path:
 
 async def set_up_persistent(context: VolumeContext, volume: CsiVolume) -> Path:
     """A persistent volume, when it is attached."""
+    own = places.directory_of(context.pods_dir, uid_of(context.pod), volume.name) / places.DATA
+    data = {"driverName": volume.driver, "volumeHandle": volume.handle}
+    if "ReadWriteOncePod" in volume.modes and places.is_used(context.pods_dir, data, but=own):
+        raise VolumeError("volume uses the ReadWriteOncePod access mode and is already in use by another pod")
     context.csi.use(volume.unique_name)
     about = await _about(context, volume.driver)
     return await _set_up(context, volume, (about or {}).get("spec") or {})

@@ -107,7 +107,7 @@ async def tear_down(drivers: CsiDrivers, pods_dir: Path, uid: str) -> None:
             errors.append(rpc_error(error))
         except (OSError, VolumeError) as error:
             errors.append(str(error))
-        if not _is_used(pods_dir, data):
+        if not is_used(pods_dir, data):
             drivers.release(unique_name)
             drivers.locks.pop(unique_name, None)
     if errors:
@@ -120,7 +120,7 @@ async def _undo(drivers: CsiDrivers, pods_dir: Path, file: Path, data: Obj) -> N
     await driver.call("NodeUnpublishVolume", volume_id=data["volumeHandle"], target_path=str(target))
     _remove(target)
     staging = Path(data["stagingPath"]) if data["stagingPath"] else None
-    if staging is not None and not _is_used(pods_dir, data, but=file):
+    if staging is not None and not is_used(pods_dir, data, but=file):
         await driver.call("NodeUnstageVolume", volume_id=data["volumeHandle"], staging_target_path=str(staging))
         _remove(staging)
         if staging.name == "globalmount":
@@ -138,8 +138,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _is_used(pods_dir: Path, data: Obj, but: Path | None = None) -> bool:
-    """Whether another pod has the volume, or another place in the same pod."""
+def is_used(pods_dir: Path, data: Obj, but: Path | None = None) -> bool:
+    """Whether a pod has the volume of a driver, or another place than `but` in the same pod."""
     return any(
         (other["driverName"], other["volumeHandle"]) == (data["driverName"], data["volumeHandle"])
         for pod in pods_dir.iterdir()

@@ -137,6 +137,9 @@ _KINDS = {
 
 async def _make(context: VolumeContext, volume: Obj, claim: Obj, persistent: Obj) -> Path:
     spec = persistent["spec"]
+    if spec.get("mountOptions") and (spec.get("hostPath") or spec.get("flexVolume")):
+        operation = "MountVolume.MountOptionSupport check failed"
+        raise VolumeError("mount options are not supported for this volume type", operation=operation)
     if spec.get("csi"):
         return await _make_csi(context, csi_volume.of_persistent(persistent, volume), claim, persistent)
     if spec.get("hostPath"):
