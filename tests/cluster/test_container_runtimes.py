@@ -15,6 +15,8 @@ import pytest
 from pinnace.cluster import containerd, pause, preflight
 from pinnace.cluster.profile import Profile, ProfileConfig
 from pinnace.cluster.reasons import ClusterError
+from pinnace.cluster.socket_images import references_of
+from pinnace.cri.api import Image
 
 CONFIG = ProfileConfig("n", "v1.37.0", "n", "10.0.0.1", "10.0.0.0/24", "10.1.0.0/16", "10.2.0.0/16", "c.local", 8443)
 
@@ -103,6 +105,25 @@ def test_pods_are_on_the_profiles_bridge(tmp_path: Path) -> None:
     [bridge] = json.loads(filled)["plugins"]
 
     assert (bridge["type"], bridge["bridge"]) == ("bridge", profile.pod_bridge)
+
+
+@pytest.mark.parametrize(
+    ("name", "gone"),
+    [
+        ("a", ["docker.io/library/a:latest", "docker.io/library/a@sha256:1"]),
+        ("host:5000/b:1", ["host:5000/b:1"]),
+        ("a:2", []),
+        ("sha256:" + "0" * 64, []),
+    ],
+)
+def test_one_name_of_an_image_goes_without_the_others(name: str, gone: list[str]) -> None:
+    tags, digests = (
+        ["docker.io/library/a:latest", "host:5000/b:1", "host:5000/b:2"],
+        ["docker.io/library/a@sha256:1", "host:5000/b@sha256:1"],
+    )
+    image = Image(id="sha256:" + "0" * 64, repo_tags=tags, repo_digests=digests)
+
+    assert references_of(image, name) == gone
 
 
 @pytest.mark.skipif(not pause.supported(), reason="there is no pause program for this kind of machine")

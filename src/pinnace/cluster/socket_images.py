@@ -15,6 +15,7 @@ from typing import TypeVar
 from pinnace.cluster import containerd
 from pinnace.cluster.reasons import IMAGE_LOAD, IMAGE_NOT_FOUND, IMAGE_PULL, RUNTIME_ENABLE, USAGE, ClusterError
 from pinnace.cri.api import CriError, Image, ImageSpec
+from pinnace.cri.engine.images.reference import InvalidReferenceError, is_image_id, parse
 from pinnace.cri.runtime import OpenRuntime, open_remote
 
 T = TypeVar("T")
@@ -36,9 +37,7 @@ class SocketImages:
         except containerd.CtrError as error:
             why = f"{archive} cannot be loaded: {error}"
             raise ClusterError(IMAGE_LOAD, why, "Load a file that docker save wrote") from error
-        deadline = time.monotonic() + _SEEN_TIMEOUT
-        while time.monotonic() < deadline and not all(map(self._find, names)):
-            time.sleep(0.01)  # the CRI hears of it by an event, and tells nobody
+        self._wait(lambda: all(map(self._find, names)))
         return names
 
     def pull(self, reference: str) -> str:
@@ -52,10 +51,16 @@ class SocketImages:
         return self._answer(lambda opened: opened.images.list_images())
 
     def remove(self, reference: str) -> bool:
-        """False where there is no such image."""
-        if self._find(reference) is None:
+        """Forget one name, the image with its last tag; by id, the image with all its names. False where unknown."""
+        found = self._find(reference)
+        if found is None:
             return False
-        self._answer(lambda opened: opened.images.remove_image(ImageSpec(image=reference)))
+        names = references_of(found, reference)
+        if names and self._kind() == "containerd":  # CRI would remove all the others, too
+            self._ctr("images", "rm", *names)
+            self._wait(lambda: self._find(names[0]) is None)
+        else:
+            self._answer(lambda opened: opened.images.remove_image(ImageSpec(image=reference)))
         return True
 
     def tag(self, source: str, name: str) -> bool:
@@ -72,8 +77,17 @@ class SocketImages:
     def _find(self, reference: str) -> Image | None:
         return self._answer(lambda opened: opened.images.image_status(ImageSpec(image=reference)))
 
+    def _wait(self, seen: Callable[[], bool]) -> None:
+        """The CRI hears by an event of what was done to a containerd, and tells nobody."""
+        deadline = time.monotonic() + _SEEN_TIMEOUT
+        while not seen() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def _kind(self) -> str:
+        return self._answer(lambda opened: opened.runtime.version()).runtime_name
+
     def _ctr(self, *words: str) -> str:
-        kind = self._answer(lambda opened: opened.runtime.version()).runtime_name
+        kind = self._kind()
         if kind != "containerd":
             raise ClusterError(
                 USAGE, f"{kind} cannot be given images that way", "Use its own tools, or pull from a registry"
@@ -97,10 +111,20 @@ class SocketImages:
         return asyncio.run(ask())
 
 
+def references_of(image: Image, name: str) -> list[str]:
+    """What goes with one of several names of an image: it, and the digests that only it is from; empty for another."""
+    full = name if is_image_id(name) else _in_full(name)
+    others = [tag for tag in image.repo_tags if tag != full]
+    if full not in image.repo_tags or not others:
+        return []
+    repository = full.rpartition(":")[0]
+    if any(tag.rpartition(":")[0] == repository for tag in others):
+        return [full]
+    return [full, *(digest for digest in image.repo_digests if digest.startswith(f"{repository}@"))]
+
+
 def _in_full(name: str) -> str:
     """As containerd's client wants names: `docker.io/library/busybox:latest` of `busybox`."""
-    from pinnace.cri.engine.images.reference import InvalidReferenceError, parse
-
     try:
         return str(parse(name))
     except InvalidReferenceError as error:
