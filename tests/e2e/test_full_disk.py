@@ -1,7 +1,6 @@
 """The node's disk gets full: who filled it is evicted, what fails says why, and all goes on when there is room again.
 
-A kubelet of the tests' own, whose pods, images and containers are on a file system of 64 MiB. What an API server does
-on
+A kubelet of the tests' own, whose pods, images and containers are on a file system of 64 MiB. What an API server does on
 a full disk is tested in tests/apiserver/test_disk.py.
 """
 
@@ -37,7 +36,7 @@ from tests.e2e.test_outages import (
 from tests.support.images import busybox_archive
 from tests.support.site import open_site, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.root]
+pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.root]
 __all__ = ["client"]  # a fixture
 
 SIZE = 64 << 20  # bytes

@@ -32,7 +32,7 @@ from tests.e2e.test_kills import until as eventually
 from tests.support.images import busybox_archive
 from tests.support.site import LIMIT, Site, open_site, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.root]
+pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.root]
 
 FAILURES = 6  # renewals of the lease that fail before the outage has been long enough
 QUICK = "nodeStatusUpdateFrequency: 1s\nnodeStatusReportFrequency: 2s\nnodeLeaseDurationSeconds: 2\n"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import pytest
 from pinnace.cri.api import (
     Capability,
     CDIDevice,
+    ContainerEventType,
     CriError,
     Device,
     DNSConfig,
@@ -24,10 +28,11 @@ from pinnace.cri.api import (
     MountPropagation,
     NamespaceMode,
     NamespaceOption,
+    PodSandboxState,
     SecurityProfile,
 )
 from pinnace.cri.engine import cdi
-from tests.cri.engine.conftest import Node
+from tests.cri.engine.conftest import Node, next_event
 
 pytestmark = pytest.mark.root
 
@@ -423,3 +428,20 @@ async def test_the_hosts_namespaces(node: Node) -> None:
 
     assert output.split() == [str(Path(f"/proc/self/ns/{name}").readlink()) for name in ("net", "ipc", "uts", "pid")]
     assert (await node.engine.pod_sandbox_status(sandbox)).ips == []
+
+
+async def test_a_sandbox_whose_shared_init_was_killed_is_not_ready(node: Node) -> None:
+    pod, container = _options(NamespaceOption(pid=NamespaceMode.POD))
+    sandbox = await node.sandbox(linux=pod)
+    sleeper = await node.start(sandbox, "/bin/sleep", "1000", linux=container)
+    events = node.engine.get_container_events()
+    waiting = asyncio.create_task(next_event(events, ContainerEventType.STOPPED, sandbox))
+    await asyncio.sleep(0)
+
+    os.kill(node.engine.sandboxes.pause_pid(node.engine.sandboxes.records[sandbox]), signal.SIGKILL)
+
+    await waiting
+    assert (await node.engine.pod_sandbox_status(sandbox)).state == PodSandboxState.NOTREADY
+    assert (await node.ended(sleeper)).exit_code == 137
+    with pytest.raises(CriError, match="is not"):
+        await node.create(sandbox, "/bin/true", linux=container, name="late")

@@ -176,6 +176,8 @@ class Containers:
         return [record for record in self.records.values() if record.sandbox_id == sandbox_id]
 
     async def create(self, sandbox: SandboxRecord, config: ContainerConfig) -> str:
+        if self._sandboxes.has_lost_init(sandbox):
+            await self._sandboxes.take_down(sandbox)
         if not sandbox.ready:
             raise CriError("UNKNOWN", f'failed to create container: sandbox "{sandbox.id}" is not ready')
         image = self._images.resolve(config.image.image)

@@ -155,6 +155,10 @@ class Engine:
             self.containers.on_exit(event["id"], event)
         elif event["event"] == "exec_exit":
             self.sessions.on_exec_exit(event)
+        elif event["event"] == "sandbox_exit":
+            record = self.sandboxes.records.get(event["id"])
+            if record is not None and self.sandboxes.has_lost_init(record):
+                self._spawn(self.sandboxes.take_down(record))
 
     def _on_new_monitor(self) -> None:
         self._spawn(self.containers.synchronize())

@@ -515,6 +515,8 @@ class Monitor(DatagramServer):
         if process.kind == "exec":
             error = (process.exit or {}).get("error")
             self.broadcast({"event": "exec_exit", "exec": process.id, "code": code, "error": error})
+        if process.kind == "sandbox":
+            self.broadcast({"event": "sandbox_exit", "id": process.id})
         if process.kind != "container" or self.containers.get(process.id) is not process:
             self.release(process)
             return

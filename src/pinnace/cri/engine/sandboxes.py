@@ -71,7 +71,7 @@ class Sandboxes:
             self.records[record.id] = record
             with contextlib.suppress(CriError):  # two of one name, of an engine that did not mind
                 self._names.reserve(record.name, record.id)
-            if record.ready and not self._alive(record):
+            if record.ready and (not self._alive(record) or self.has_lost_init(record)):
                 await self._take_down(record)
                 record.ready = False
                 self._files.note(record.id, record)
@@ -212,6 +212,11 @@ class Sandboxes:
         """The init of a shared PID namespace, 0 if there is none."""
         found = procfs.read_json(f"{self._state}/{record.id}/pause.json")
         return found["pid"] if found and procfs.start_time(found["pid"]) == found["start"] else 0
+
+    def has_lost_init(self, record: SandboxRecord) -> bool:
+        """Whether it is of no use any more, for no process can be in its PID namespace without an init."""
+        option = record.config.linux.security_context.namespace_options
+        return record.ready and option.pid == NamespaceMode.POD and not self.pause_pid(record)
 
     def network_namespace(self, record: SandboxRecord) -> str:
         """The file of its network namespace, the engine's own for the host's network."""
