@@ -75,6 +75,21 @@ async def test_a_kubelet_reads_what_its_pods_need(guarded: Cluster, path: str, o
     assert (await outcome(guarded, "system:node:two", "GET", path) == "") is two
 
 
+async def test_a_kubelet_tells_how_claims_of_its_pods_grow_and_nothing_else(guarded: Cluster) -> None:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "volumeName": "pv"}
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": spec}
+    await guarded.request("POST", f"{DEFAULT}/persistentvolumeclaims", claim)
+    volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]
+    await guarded.request("POST", f"{DEFAULT}/pods", pod("user", nodeName="one", volumes=volumes))
+    path, merge = f"{DEFAULT}/persistentvolumeclaims/data/status", {"content_type": "application/merge-patch+json"}
+    grown = {"status": {"capacity": {"storage": "2Gi"}, "conditions": [], "allocatedResourceStatuses": None}}
+    assert await outcome(guarded, KUBELET, "PATCH", path, grown, **merge) == ""
+    assert "forbidden" in await outcome(guarded, "system:node:two", "PATCH", path, grown, **merge)
+    why = 'node "one" is not allowed to update fields other than status.quantity and status.conditions'
+    for change in ({"status": {"phase": "Lost"}}, {"metadata": {"finalizers": ["a/b"]}}):
+        assert why in await outcome(guarded, KUBELET, "PATCH", path, change, **merge)
+
+
 @pytest.mark.parametrize(
     ("path", "selector", "why"),
     [

@@ -28,6 +28,7 @@ _KUBELET_LABELS = frozenset(
     )
 )
 _KUBELET_PREFIXES = ("kubelet.kubernetes.io", "node.kubernetes.io")
+_GROWTH = ("capacity", "conditions", "allocatedResources", "allocatedResourceStatuses")
 _RESTRICTED = "node-restriction.kubernetes.io"
 
 
@@ -133,6 +134,25 @@ def _check_mirror(attributes: Attributes, node: str) -> None:
             raise _refused(attributes, f'node "{node}" can not create pods that reference {what}')
 
 
+def _check_claim(attributes: Attributes, node: str) -> None:
+    """A kubelet tells of a claim how it grows, and nothing else."""
+    if attributes.subresource != "status" or attributes.operation != "UPDATE":
+        return  # the authorizer lets no kubelet do more
+    old, new = (_without_growth(one or {}) for one in (attributes.old, attributes.obj))
+    changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    if changed:
+        why = f'node "{node}" is not allowed to update fields other than status.quantity and status.conditions'
+        raise _refused(attributes, f"{why}: {', '.join(changed)}")
+
+
+def _without_growth(claim: Obj) -> Obj:
+    metadata = {
+        key: value for key, value in claim["metadata"].items() if key not in ("resourceVersion", "managedFields")
+    }
+    status = {key: value for key, value in (claim.get("status") or {}).items() if key not in _GROWTH}
+    return {**claim, "metadata": metadata, "status": status}
+
+
 def _check_lease(attributes: Attributes, node: str) -> None:
     name = (attributes.obj or attributes.old or {})["metadata"].get("name", "")
     if attributes.namespace != LEASE_NAMESPACE:
@@ -195,6 +215,7 @@ def _known(attributes: Attributes, resource: GVR, key: str) -> Obj | None:
 _CHECKS = {
     ("certificates.k8s.io", "podcertificaterequests"): _check_pod_certificate,
     ("", "nodes"): _check_node,
+    ("", "persistentvolumeclaims"): _check_claim,
     ("", "pods"): _check_pod,
     ("coordination.k8s.io", "leases"): _check_lease,
     ("storage.k8s.io", "csinodes"): _check_csi_node,
