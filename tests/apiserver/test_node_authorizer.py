@@ -114,6 +114,47 @@ async def test_a_kubelet_lists_but_its_own_node_and_pods(guarded: Cluster, path:
     assert answer.status == (403 if why else 200), answer.body
 
 
+CLAIMS = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims"
+SLICES = "/apis/resource.k8s.io/v1/resourceslices"
+
+
+async def test_a_kubelet_reads_the_device_claims_of_its_pods(guarded: Cluster) -> None:
+    for name in ("used", "other"):
+        request = {"name": "r", "exactly": {"deviceClassName": "c"}}
+        spec = {"devices": {"requests": [request]}}
+        claim = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": {"name": name}, "spec": spec}
+        await guarded.request("POST", CLAIMS, claim)
+    claims = [{"name": "gpu", "resourceClaimName": "used"}]
+    await guarded.request("POST", f"{DEFAULT}/pods", pod("miner", nodeName="one", resourceClaims=claims))
+    assert await outcome(guarded, KUBELET, "GET", f"{CLAIMS}/used") == ""
+    assert "no relationship found" in await outcome(guarded, KUBELET, "GET", f"{CLAIMS}/other")
+    assert "no relationship found" in await outcome(guarded, "system:node:two", "GET", f"{CLAIMS}/used")
+    assert "can only get individual resources of this type" in await outcome(guarded, KUBELET, "GET", CLAIMS)
+
+
+async def test_a_kubelet_looks_after_the_slices_of_its_own_node(guarded: Cluster) -> None:
+    def slice_of(node: str) -> Obj:
+        pool = {"name": node, "generation": 1, "resourceSliceCount": 1}
+        spec = {"driver": "gpu.example.com", "nodeName": node, "pool": pool, "devices": [{"name": "first"}]}
+        metadata = {"name": f"slice-{node}"}
+        return {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": metadata, "spec": spec}
+
+    assert await outcome(guarded, KUBELET, "POST", SLICES, slice_of("one")) == ""
+    assert "can only create ResourceSlice with the same NodeName as the requesting node" in await outcome(
+        guarded, KUBELET, "POST", SLICES, slice_of("two")
+    )
+    await guarded.request("POST", SLICES, slice_of("two"))
+    assert await outcome(guarded, KUBELET, "GET", f"{SLICES}/slice-one") == ""
+    assert "no relationship found" in await outcome(guarded, KUBELET, "GET", f"{SLICES}/slice-two")
+    assert "no relationship found" in await outcome(guarded, KUBELET, "DELETE", f"{SLICES}/slice-two")
+    why = "can only list/watch/deletecollection resourceslices with nodeName field selector"
+    assert why in await outcome(guarded, KUBELET, "DELETE", SLICES)
+    selector = {"fieldSelector": "spec.nodeName=one,spec.driver=gpu.example.com"}
+    assert await outcome(guarded, KUBELET, "DELETE", SLICES, params=selector) == ""
+    left = await guarded.request("GET", SLICES)
+    assert [one["metadata"]["name"] for one in left["items"]] == ["slice-two"]
+
+
 async def test_before_1_32_a_kubelet_reads_every_node_and_pod(pki: Path, tmp_path: Path) -> None:
     store = SqliteStore.open(tmp_path / "old.db")
     server = ApiServer(options_for(pki, authorization_modes=("Node", "RBAC"), minor=31), store)

@@ -229,6 +229,7 @@ class _Watch:
 def _matches(obj: Obj, params: Params) -> bool:
     labels, fields = params.get("labelSelector", ""), params.get("fieldSelector", "")
     named = {"metadata.name": name_of(obj), "metadata.namespace": namespace_of(obj), "type": obj.get("type", "")}
+    named |= {f"spec.{name}": str((obj.get("spec") or {}).get(name, "")) for name in ("nodeName", "driver")}
     return parse_labels(labels).matches(labels_of(obj)) and parse_fields(fields).matches(named)
 
 

@@ -31,10 +31,12 @@ class NodeApi(FakeApi):
                 return found
         if path.endswith("/token"):
             return {"status": {"token": "a.b.c", "expirationTimestamp": "2099-01-01T00:00:00Z"}}
-        return await super().request(method, path, params=_every_node(params), body=body, content_type=content_type)
+        return await super().request(
+            method, path, params=_every_node(path, params), body=body, content_type=content_type
+        )
 
     def watch(self, path: str, params: Params) -> AsyncIterator[Obj]:
-        return super().watch(path, _every_node(params))
+        return super().watch(path, _every_node(path, params))
 
     async def _patch_status(self, path: str, patch: Obj) -> Obj:
         whole = path.removesuffix("/status")
@@ -129,9 +131,9 @@ class NodeApi(FakeApi):
         )
 
 
-def _every_node(params: Params | None) -> dict[str, str]:
+def _every_node(path: str, params: Params | None) -> dict[str, str]:
     """The parameters without a selector by node, which every pod here fits."""
     kept = dict(params or {})
-    if kept.get("fieldSelector", "").startswith("spec.nodeName="):
+    if "/pods" in path and kept.get("fieldSelector", "").startswith("spec.nodeName="):
         del kept["fieldSelector"]
     return kept

@@ -9,14 +9,19 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from pinnace.kubelet.devices.dra_messages import DRA_MESSAGES, SERVICES
+from pinnace.kubelet.devices import health
+from pinnace.kubelet.devices.dra_messages import DRA_MESSAGES, HEALTH_MESSAGES, SERVICES
 from pinnace.kubelet.plugins.messages import REGISTRATION_MESSAGES
 
 
 class FakeDriver:
-    """Registers in the kubelet's directory `root`; `fail` is what preparing answers with."""
+    """Registers in the kubelet's directory `root`; `fail` is what preparing answers with.
+
+    One of the version `health.SERVICE` tells what `say` is called with.
+    """
 
     def __init__(self, root: Path, name: str, versions: tuple[str, ...] = ("v1.DRAPlugin",)) -> None:
+        self._health: asyncio.Queue[Any] = asyncio.Queue()
         self.root = root
         self.name = name
         self.versions = versions
@@ -43,6 +48,14 @@ class FakeDriver:
         }
         handlers = [grpc.method_handlers_generic_handler("pluginregistration.Registration", registration)]
         handlers += [grpc.method_handlers_generic_handler(service, methods) for service in SERVICES.values()]
+        watch = self._handler(
+            grpc.unary_stream_rpc_method_handler,
+            self._watch,
+            "NodeWatchResourcesRequest",
+            "NodeWatchResourcesResponse",
+            HEALTH_MESSAGES,
+        )
+        handlers.append(grpc.method_handlers_generic_handler(health.SERVICE, {"NodeWatchResources": watch}))
         self._server.add_generic_rpc_handlers(tuple(handlers))
         self._server.add_insecure_port(f"unix://{socket}")
         await self._server.start()
@@ -66,6 +79,15 @@ class FakeDriver:
         self.told.append(request.error)
         self.heard.set()
         return REGISTRATION_MESSAGES["RegistrationStatusResponse"]()
+
+    def say(self, device: str, health: int) -> None:
+        """A device is well (1) or not (2), or one does not know (0)."""
+        which = HEALTH_MESSAGES["DeviceIdentifier"](pool_name="pool", device_name=device)
+        self._health.put_nowait(HEALTH_MESSAGES["DeviceHealth"](device=which, health=health))
+
+    async def _watch(self, _request: Any, _context: Any) -> Any:
+        while True:
+            yield HEALTH_MESSAGES["NodeWatchResourcesResponse"](devices=[await self._health.get()])
 
     async def _prepare(self, request: Any, _context: Any) -> Any:
         entries = []

@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pinnace.apis.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, VOLUME_ATTACHMENTS
+from pinnace.apis.resources import (
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    PODS,
+    RESOURCE_SLICES,
+    VOLUME_ATTACHMENTS,
+)
 from pinnace.apiserver.authn import User
 from pinnace.apiserver.cache import CachedObject, Event, Filter, Watcher
 from pinnace.apiserver.rbac import Rule
@@ -198,6 +204,31 @@ class NodeAuthorizer:
                 return True, ""
         return False, f"no relationship found between node '{node}' and this object"
 
+    def _device_claims(self, node: str, info: RequestInfo) -> tuple[bool, str]:
+        if info.verb != "get" or info.subresource:
+            return False, "can only get individual resources of this type"
+        if any(info.name in device_claims(pod) for pod in self._pods_on(node, info.namespace)):
+            return True, ""
+        return False, f"no relationship found between node '{node}' and this object"
+
+    def _slices(self, node: str, info: RequestInfo) -> tuple[bool, str]:
+        """What drivers on the node advertise of it; NodeRestriction looks at what is created and deleted."""
+        if info.subresource:
+            return False, "cannot authorize ResourceSlice subresources"
+        if info.verb == "create":
+            return True, ""
+        if info.verb in ("get", "update", "patch", "delete"):
+            found = self._storage.cache(RESOURCE_SLICES).get(info.name)
+            if found is not None and get_in(found.obj(), "spec", "nodeName", default="") == node:
+                return True, ""
+            return False, f"no relationship found between node '{node}' and this object"
+        if info.verb in ("list", "watch", "deletecollection"):
+            if not self.is_strict or _selects_node(info.field_selector, node):
+                return True, ""
+            return False, "can only list/watch/deletecollection resourceslices with nodeName field selector"
+        allowed = "get, watch, list, create, update, patch, delete, deletecollection"
+        return False, f"only the following verbs are allowed for a ResourceSlice: {allowed}"
+
     def _leases(self, node: str, info: RequestInfo) -> tuple[bool, str]:
         if info.verb not in ("get", "create", "update", "patch", "delete"):
             return False, "can only get, create, update, patch, or delete a node lease"
@@ -224,6 +255,8 @@ _SPECIAL: dict[tuple[str, str], Callable[[NodeAuthorizer, str, RequestInfo], tup
     ("", "persistentvolumes"): NodeAuthorizer._volumes,
     ("", "serviceaccounts"): NodeAuthorizer._accounts,
     ("storage.k8s.io", "volumeattachments"): NodeAuthorizer._attachments,
+    ("resource.k8s.io", "resourceclaims"): NodeAuthorizer._device_claims,
+    ("resource.k8s.io", "resourceslices"): NodeAuthorizer._slices,
     ("coordination.k8s.io", "leases"): NodeAuthorizer._leases,
     ("storage.k8s.io", "csinodes"): NodeAuthorizer._csi_nodes,
 }
@@ -246,6 +279,14 @@ def _selects_node(field_selector: str, node: str) -> bool:
 
 def _is_mirror(pod: Obj) -> bool:
     return MIRROR in (annotations_of(pod) or {})
+
+
+def device_claims(pod: Obj) -> set[str]:
+    """Names of the ResourceClaims that a pod uses, its own or made for it."""
+    status = pod.get("status") or {}
+    named = [*(pod.get("spec") or {}).get("resourceClaims", ()), *status.get("resourceClaimStatuses", ())]
+    found = {one.get("resourceClaimName") or "" for one in [*named, status.get("extendedResourceClaimStatus") or {}]}
+    return found - {""}
 
 
 def named_by(pod: Obj, what: str) -> set[str]:

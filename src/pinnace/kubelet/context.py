@@ -14,6 +14,7 @@ from pinnace.kubelet.containers.network_files import parse_resolv_conf
 from pinnace.kubelet.containers.user_namespaces import UserRanges
 from pinnace.kubelet.csi.drivers import CsiDrivers
 from pinnace.kubelet.devices.dra import DraManager
+from pinnace.kubelet.devices.health import GATE as HEALTH_GATE
 from pinnace.kubelet.devices.manager import DeviceManager
 from pinnace.kubelet.images.manager import ImagePuller
 from pinnace.kubelet.node.machine_info import has_unified_cgroups
@@ -161,8 +162,16 @@ class Node:
             tells_images=self.options.minor >= 36,
             tells_restarts=self.options.features.enabled("RestartAllContainersOnContainerExits"),
             restarting_all=restarting_all,
+            devices=self._devices_of(pod),
             resizes=self.resizing.conditions(uid_of(pod)),
         )
+
+    def _devices_of(self, pod: Obj) -> Callable[[Obj], list[Obj]]:
+        """How the devices of the pod's containers are."""
+        if not self.options.features.enabled(HEALTH_GATE):
+            return lambda _container: []
+        uid = uid_of(pod)
+        return lambda one: [*self.devices.health_of(uid, one["name"]), *self.claims.health_of(pod, one)]
 
     async def refresh(self, status: ContainerStatus, uid: str) -> None:
         """Ask the runtime anew about one container."""

@@ -27,6 +27,7 @@ from pinnace.kubelet.devices import dra
 from pinnace.kubelet.devices.dra import DraManager
 from pinnace.kubelet.devices.gate import Gate, Server
 from pinnace.kubelet.devices.manager import DeviceManager
+from pinnace.kubelet.devices.slices import SliceWiper
 from pinnace.kubelet.eviction.surroundings import ImageDisk, make_manager
 from pinnace.kubelet.housekeeping import keep_house
 from pinnace.kubelet.images import configured as pulling
@@ -98,6 +99,7 @@ class Kubelet:
         managers = configured.make(options, devices)
         self._rebinding = Rebinding(runtime, cache, lambda: managers.cpu)
         self._pod_resources = Gate(options.root_dir / "pod-resources" / "kubelet.sock", self._serve_pod_resources)
+        self._slices = SliceWiper(client, options.node_name)
         self.node = self._make_node(client, runtime, images, cache, managers, cgroups)
         self.workers = PodWorkers(self.node, lambda pod: self._admitter.admit(pod))
         self._sources = PodSources(self.node, self._pods, self.workers)
@@ -207,7 +209,12 @@ class Kubelet:
             devices=managers.devices,
             managers=managers,
             users=UserRanges(options.pods_dir, options.max_pods),
-            claims=DraManager(options.root_dir, lambda namespace, name: client.get(RESOURCE_CLAIMS, name, namespace)),
+            claims=DraManager(
+                options.root_dir,
+                lambda namespace, name: client.get(RESOURCE_CLAIMS, name, namespace),
+                self._slices,
+                poke,
+            ),
             cpus_changed=self._rebinding.poke,
             cgroups=cgroups,
         )
@@ -355,6 +362,7 @@ class Kubelet:
             self.node.cgroups = None  # slices are systemd's: what the runtime does not ask of it is not done
 
     async def _follow_plugins(self) -> None:
+        self._slices.started()
         try:
             handlers: dict[str, Handler] = {dra.TYPE: self.node.claims, drivers.TYPE: self.node.csi}
             await PluginSockets(self.options.root_dir / "plugins_registry", handlers).run()
@@ -397,6 +405,7 @@ class Kubelet:
     async def _close(self) -> None:
         await self.node.devices.close()
         await self._pod_resources.close()
+        await self.node.claims.close()
         await self.workers.close()
         await self.node.objects.close()
         await self.node.certificates.close()

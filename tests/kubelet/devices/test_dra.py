@@ -10,9 +10,13 @@ from typing import Any
 
 import pytest
 
-from pinnace.apis.resources import PODS, RESOURCE_CLAIMS
+from pinnace.apis.resources import PODS, RESOURCE_CLAIMS, RESOURCE_SLICES
 from pinnace.cri.api import CDIDevice
+from pinnace.kubelet.devices import health
 from pinnace.kubelet.devices.dra import PrepareError, claim_names
+from pinnace.kubelet.devices.dra_messages import HEALTH_MESSAGES
+from pinnace.kubelet.devices.health import DeviceHealth
+from pinnace.kubelet.devices.slices import SliceWiper
 from pinnace.kubelet.options import KubeletOptions
 from tests.kubelet.conftest import Start
 from tests.kubelet.fake_runtime import FakeRuntime
@@ -118,6 +122,78 @@ async def test_a_new_kubelet_knows_what_is_prepared(
     await runtime.until(lambda: len(runtime.by_name("web")) == 2)
     assert len(runtime.configs[runtime.by_name("web")[1].id].CDI_devices) == 2
     assert driver.calls == [("prepare", "c")]
+
+
+async def add_slice(api: NodeApi, driver: str, node: str = "n1") -> None:
+    metadata = {"name": f"{node}-{driver}"}
+    spec = {"driver": driver, "nodeName": node}
+    await api.client.create(
+        RESOURCE_SLICES,
+        {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": metadata, "spec": spec},
+    )
+
+
+def slices(api: NodeApi) -> list[str]:
+    return sorted(one["metadata"]["name"] for one in api.all(RESOURCE_SLICES))
+
+
+async def test_what_drivers_advertised_goes_when_the_kubelet_starts(api: NodeApi, start: Start) -> None:
+    """No driver has registered then; those of other nodes stay."""
+    for node in ("n1", "n2"):
+        await add_slice(api, DRIVER, node)
+    start()
+    await api.until(lambda: slices(api) == [f"n2-{DRIVER}"])
+
+
+async def test_what_a_driver_advertised_goes_a_while_after_it(api: NodeApi) -> None:
+    wiper = SliceWiper(api.client, "n1", grace=0.01)
+    await add_slice(api, DRIVER)
+    await add_slice(api, "other.example.com")
+    wiper.gone(DRIVER)
+    await api.until(lambda: slices(api) == ["n1-other.example.com"])
+    wiper.gone("other.example.com")
+    wiper.back("other.example.com")
+    await wiper.close()
+    assert slices(api) == ["n1-other.example.com"]
+
+
+async def test_a_container_tells_how_its_devices_are(
+    api: NodeApi, start: Start, options: KubeletOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pinnace.kubelet.sync.pod_worker.RETRY", 0.05)
+    driver = FakeDriver(options.root_dir, DRIVER, ("v1.DRAPlugin", health.SERVICE))
+    start()
+    await driver.start()
+    try:
+        await add_claim(api, "c")
+        await add_pod(api, "p", "c", "first")
+        status = await api.container("p", lambda one: "running" in one.get("state", {}))
+        name, device = "claim:gpu/first", f"{DRIVER}/pool/first"
+        assert status["allocatedResourcesStatus"] == [
+            {"name": name, "resources": [{"resourceID": device, "health": "Unknown"}]}
+        ]
+        for word, said in ((1, "Healthy"), (2, "Unhealthy")):
+            driver.say("first", word)
+            shown = [{"name": name, "resources": [{"resourceID": device, "health": said}]}]
+            await api.container("p", lambda one, shown=shown: one.get("allocatedResourcesStatus") == shown)
+    finally:
+        await driver.stop()
+
+
+def test_what_a_driver_said_counts_for_a_while() -> None:
+    now = [0.0]
+    changes: list[str] = []
+    known = DeviceHealth(changes.append, lambda: now[0])
+    device = HEALTH_MESSAGES["DeviceIdentifier"](pool_name="pool", device_name="first")
+    known.take(DRIVER, [HEALTH_MESSAGES["DeviceHealth"](device=device, health=1)])
+    known.take(DRIVER, [HEALTH_MESSAGES["DeviceHealth"](device=device, health=1, health_check_timeout_seconds=60)])
+    assert changes == [DRIVER]
+    now[0] = 59.0
+    assert known.of(DRIVER, "pool", "first") == "Healthy"
+    now[0] = 60.0
+    assert known.of(DRIVER, "pool", "first") == "Unknown"
+    known.drop(DRIVER)
+    assert changes == [DRIVER, DRIVER]
 
 
 async def test_a_driver_of_unknown_services_is_told_so(start: Start, options: KubeletOptions, api: NodeApi) -> None:

@@ -212,6 +212,16 @@ def _known(attributes: Attributes, resource: GVR, key: str) -> Obj | None:
     return found.obj() if found is not None else None
 
 
+def _check_slice(attributes: Attributes, node: str) -> None:
+    """A driver advertises the devices of its own node; what is changed the authorizer has looked at."""
+    if attributes.operation not in ("CREATE", "DELETE"):
+        return
+    found = attributes.obj if attributes.operation == "CREATE" else attributes.old
+    if get_in(found or {}, "spec", "nodeName", default="") != node:
+        doing = attributes.operation.lower()
+        raise _refused(attributes, f"can only {doing} ResourceSlice with the same NodeName as the requesting node")
+
+
 _CHECKS = {
     ("certificates.k8s.io", "podcertificaterequests"): _check_pod_certificate,
     ("", "nodes"): _check_node,
@@ -219,4 +229,5 @@ _CHECKS = {
     ("", "pods"): _check_pod,
     ("coordination.k8s.io", "leases"): _check_lease,
     ("storage.k8s.io", "csinodes"): _check_csi_node,
+    ("resource.k8s.io", "resourceslices"): _check_slice,
 }

@@ -17,6 +17,9 @@ import structlog
 
 from pinnace.cri.api import CriError
 from pinnace.kubelet import state_files
+from pinnace.kubelet.devices import health
+from pinnace.kubelet.devices.health import DeviceHealth
+from pinnace.kubelet.devices.slices import SliceWiper
 from pinnace.kubelet.go_words import rpc_error
 from pinnace.machinery.meta import Obj, get_in, name_of, namespace_of, uid_of
 
@@ -45,12 +48,19 @@ class Prepared:
 
     def cdi(self, request: str) -> list[str]:
         """The CDI names of a request's devices, of all where none is named; sub-requests count for their request."""
+        return [name for device in self.of_request(request) for name in device["cdi"]]
+
+    def of_request(self, request: str) -> list[Obj]:
+        """The devices of a request, all where none is named."""
         return [
-            name
+            device
             for device in self.devices
             if not request or not device["requests"] or request in {one.split("/")[0] for one in device["requests"]}
-            for name in device["cdi"]
         ]
+
+
+def _identity(device: Obj) -> tuple[str, str, str]:
+    return device["driver"], device["pool"], device["device"]
 
 
 def claim_names(pod: Obj) -> dict[str, str]:
@@ -90,9 +100,15 @@ FetchClaim = Callable[[str, str], Awaitable[Obj]]
 class DraManager:
     """The drivers of a node (a `plugins.sockets.Handler`) and the claims that they have prepared."""
 
-    def __init__(self, root: Path, fetch: FetchClaim) -> None:
+    def __init__(
+        self, root: Path, fetch: FetchClaim, slices: SliceWiper, poke: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """`poke` is called with the UID of a pod whose devices are well or ill otherwise than before."""
         self._file = root / _STATE
         self._fetch = fetch
+        self._slices = slices
+        self._poke = poke
+        self.health = DeviceHealth(self._health_changed)
         self._drivers: dict[str, tuple[str, str]] = {}  # name -> endpoint and version
         self._prepared: dict[str, Prepared] = {}  # by claim UID
         self._lock = asyncio.Lock()
@@ -107,9 +123,22 @@ class DraManager:
 
     async def registered(self, name: str, endpoint: str, versions: list[str]) -> None:
         self._drivers[name] = endpoint, next(version for version in VERSIONS if version in versions)
+        self._slices.back(name)
+        if health.SERVICE in versions:
+            self.health.follow(name, endpoint)
 
     async def gone(self, name: str) -> None:
         self._drivers.pop(name, None)
+        self._slices.gone(name)
+        self.health.drop(name)
+
+    async def close(self) -> None:
+        await self._slices.close()
+        await self.health.close()
+
+    def _health_changed(self, driver: str) -> None:
+        for uid in {uid for one in self._prepared.values() if driver in one.drivers for uid in one.pods}:
+            self._poke(uid)
 
     # Claims.
 
@@ -177,6 +206,26 @@ class DraManager:
             for prepared in self._prepared.values():
                 if (prepared.namespace, prepared.name) == (namespace_of(pod), names.get(one["name"])):
                     found += [name for name in prepared.cdi(one.get("request") or "") if name not in found]
+        return found
+
+    def health_of(self, pod: Obj, container: Obj) -> list[Obj]:
+        """How the devices are that a container has of the pod's claims."""
+        try:
+            names = claim_names(pod)
+        except PrepareError:
+            return []
+        found = []
+        for one in (container.get("resources") or {}).get("claims") or ():
+            request, key = one.get("request") or "", (namespace_of(pod), names.get(one["name"]))
+            devices = [
+                (f"{device['driver']}/{device['pool']}/{device['device']}", self.health.of(*_identity(device)))
+                for prepared in self._prepared.values()
+                if (prepared.namespace, prepared.name) == key
+                for device in prepared.of_request(request)
+            ]
+            if devices:
+                name = f"claim:{one['name']}" + (f"/{request}" if request else "")
+                found.append(health.resource_status(name, devices))
         return found
 
     async def unprepare(self, pod_uid: str) -> None:

@@ -1,7 +1,7 @@
 """The messages of drivers of dynamic resources.
 
-Names and numbers are those of https://github.com/kubernetes/kubelet (dra v1 and v1beta1, which are alike). Needs
-`protobuf` (`pinnace[cri]`).
+Names and numbers are those of https://github.com/kubernetes/kubelet (dra v1 and v1beta1, which are alike, and
+dra-health v1alpha1). Needs `protobuf` (`pinnace[cri]`).
 """
 
 from __future__ import annotations
@@ -30,3 +30,14 @@ NodeUnprepareResourcesResponse  claims=1:*UnpreparedEntry
 """
 
 DRA_MESSAGES: dict[str, Any] = message_classes("dra", _DRA)
+
+# What drivers say of their devices' health: 1 is healthy, 2 is not, 0 is unknown.
+_HEALTH = """
+DeviceIdentifier  pool_name=1:string device_name=2:string
+DeviceHealth  device=1:DeviceIdentifier health=2:int32 last_updated_time=3:int64 health_check_timeout_seconds=4:int64
+ message=5:string
+NodeWatchResourcesRequest
+NodeWatchResourcesResponse  devices=1:*DeviceHealth
+"""
+
+HEALTH_MESSAGES: dict[str, Any] = message_classes("drahealth", _HEALTH)

@@ -18,6 +18,7 @@ import structlog
 
 from pinnace.cri.api import CriError
 from pinnace.kubelet import state_files
+from pinnace.kubelet.devices import health
 from pinnace.kubelet.devices.choice import Numa, Unavailable, aligned, candidates, pick
 from pinnace.kubelet.devices.gate import Gate
 from pinnace.kubelet.go_words import rpc_error
@@ -235,6 +236,18 @@ class DeviceManager:
             if len(first) + len(wished) >= needed:
                 return [*first, *wished][:needed]
         return pick(first, free, resource.healthy, affinity, needed)
+
+    def health_of(self, uid: str, name: str) -> list[Obj]:
+        """How the devices are that a container holds."""
+        return [
+            health.resource_status(resource, [(one, self._health(resource, one)) for one in held.ids])
+            for resource, held in sorted(self.held(uid, name).items())
+        ]
+
+    def _health(self, resource: str, device: str) -> str:
+        """What the plugin says; one that it never told of is taken for healthy."""
+        found = self._resources.get(resource)
+        return health.UNHEALTHY if found is not None and device in found.unhealthy else health.HEALTHY
 
     def held(self, uid: str, name: str) -> dict[str, Held]:
         """What a container holds, by resource."""

@@ -43,6 +43,7 @@ class Report:
     tells_pod_resources: bool = False  # whether it shows the resources of the pod as a whole (1.35)
     tells_restarts: bool = False  # whether it shows that all containers begin anew (1.35, by a gate)
     restarting_all: bool = False  # whether they do now
+    devices: Callable[[Obj], list[Obj]] = lambda _container: []  # how those of a container are (1.36, by a gate)
     resizes: list[Obj] = field(default_factory=list)  # the pod's conditions that tell of a resize
 
 
@@ -228,6 +229,8 @@ def container_statuses(pod: Obj, kind: str, runtime: PodRuntimeStatus, before: O
         earlier = known.get(container["name"])
         shown = one_status(container, runtime, earlier, default_reason, report, initialized=initialized)
         _set_readiness(kind, container, shown, runtime, report)
+        if kind == "containers" and (devices := report.devices(container)):
+            shown["allocatedResourcesStatus"] = devices
         statuses.append(shown)
     return statuses
 
