@@ -82,7 +82,7 @@ async def test_a_kubelet_tells_how_claims_of_its_pods_grow_and_nothing_else(guar
     volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]
     await guarded.request("POST", f"{DEFAULT}/pods", pod("user", nodeName="one", volumes=volumes))
     path, merge = f"{DEFAULT}/persistentvolumeclaims/data/status", {"content_type": "application/merge-patch+json"}
-    grown = {"status": {"capacity": {"storage": "2Gi"}, "conditions": [], "allocatedResourceStatuses": None}}
+    grown: Obj = {"status": {"capacity": {"storage": "2Gi"}, "conditions": [], "allocatedResourceStatuses": None}}
     assert await outcome(guarded, KUBELET, "PATCH", path, grown, **merge) == ""
     assert "forbidden" in await outcome(guarded, "system:node:two", "PATCH", path, grown, **merge)
     why = 'node "one" is not allowed to update fields other than status.quantity and status.conditions'

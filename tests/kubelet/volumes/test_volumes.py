@@ -103,6 +103,10 @@ async def test_items_modes_and_paths(volumes, api):
             "hostPath type check failed: /nowhere/at/all is not a directory",
         ),
         ({"rbd": {}}, 'failed to get Plugin from volumeSpec for volume "v" err=no volume plugin matched'),
+        (
+            {"gcePersistentDisk": {"pdName": "x"}},
+            "driver name pd.csi.storage.gke.io not found in the list of registered CSI drivers",
+        ),
         ({"persistentVolumeClaim": {"claimName": "no"}}, 'persistentvolumeclaims "no" not found'),
     ],
 )

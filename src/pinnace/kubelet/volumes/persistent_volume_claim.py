@@ -10,7 +10,7 @@ from pathlib import Path
 from pinnace.apis.core.node_selection import node_selector_matches
 from pinnace.apis.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES
 from pinnace.kubelet.pods import all_containers
-from pinnace.kubelet.volumes import csi, csi_expansion, csi_volume, fc, flex_volume, iscsi, local, nfs
+from pinnace.kubelet.volumes import csi, csi_expansion, csi_volume, fc, flex_volume, iscsi, local, migrated, nfs
 from pinnace.kubelet.volumes.context import UnprocessedError, VolumeContext, VolumeError
 from pinnace.kubelet.volumes.host_path import check_host_path
 from pinnace.machinery.errors import ApiError
@@ -132,6 +132,7 @@ _KINDS = {
     "iscsi": iscsi.set_up_persistent,
     "fc": fc.set_up_persistent,
     "flexVolume": flex_volume.set_up_persistent,
+    **dict.fromkeys(migrated.DRIVERS, migrated.set_up_persistent),
 }
 
 

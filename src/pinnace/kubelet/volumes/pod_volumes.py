@@ -21,6 +21,7 @@ from pinnace.kubelet.volumes import (
     flex_volume,
     host_path,
     iscsi,
+    migrated,
     nfs,
     persistent_volume_claim,
     projected,
@@ -46,6 +47,7 @@ KINDS: dict[str, SetUp] = {
     "iscsi": iscsi.set_up,
     "fc": fc.set_up,
     "flexVolume": flex_volume.set_up,
+    **dict.fromkeys(migrated.DRIVERS, migrated.set_up),
 }
 CHANGING = ("configMap", "secret", "downwardAPI", "projected")
 """Volumes whose contents follow objects of the API."""
