@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -205,10 +206,21 @@ async def test_missing_config_map_of_a_volume_then_there(api, runtime, start):
     await api.add_config_map("cm", k="value")
     await api.phase("p", "Running")
     (mounted,) = [one for one in runtime.configs[runtime.by_name("web")[0].id].mounts if one.container_path == "/v"]
-    from pathlib import Path
-
     assert Path(mounted.host_path, "k").read_text() == "value"
     assert mounted.readonly
+
+
+async def test_a_volume_is_made_ready_once_a_container_uses_it(api, runtime, start):
+    start()
+    volume = {"name": "v", "configMap": {"name": "cm"}}
+    await api.add_pod("p", containers=[WEB], volumes=[volume])
+    await api.phase("p", "Running")  # though the ConfigMap is not there: no container wants it
+    await api.add_config_map("cm", k="value")
+    debugger = {"name": "debug", "image": "web:1", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    await api.client.patch(PODS, "p", {"spec": {"ephemeralContainers": [debugger]}}, "default")
+    await runtime.until(lambda: runtime.by_name("debug"))
+    (mounted,) = [one for one in runtime.configs[runtime.by_name("debug")[0].id].mounts if one.container_path == "/v"]
+    assert Path(mounted.host_path, "k").read_text() == "value"
 
 
 async def test_image_that_cannot_be_pulled(api, runtime, start):

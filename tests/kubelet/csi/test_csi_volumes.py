@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from pinnace.kubelet.statistics.node_metrics import kubelet_metrics
 from pinnace.kubelet.volumes.mounts import mounted_below, unmount_below
 from pinnace.machinery.meta import Obj
 from tests.kubelet.conftest import Start
+from tests.kubelet.fake_runtime import FakeRuntime
 from tests.kubelet.node_api import NodeApi
 from tests.support.csi_driver import CONDITION, EXPAND, ILL, STAGE, STATS, FakeCsiDriver
 
@@ -445,3 +447,27 @@ async def test_the_limit_of_a_driver_is_asked_for_again_where_it_wants_that(
     assert await kubelet.node.csi.refresh_limit(driver.name) == 30.0
     [entry] = (api.find(CSI_NODES, "n1") or {})["spec"]["drivers"]
     assert entry["allocatable"] == {"count": 3}
+
+
+async def test_what_a_pod_left_that_is_gone_is_taken_down(
+    start: Start, api: NodeApi, driver: FakeCsiDriver, runtime: FakeRuntime
+) -> None:
+    """The pod was deleted for good while there was no kubelet."""
+    await add_driver(api, attachRequired=False)
+    await add_volume(api)
+    kubelet = start()
+    await registered(api, driver)
+    await run_pod(api, "p", CLAIM)
+    await api.phase("p", "Running")
+    kubelet.test_task.cancel()
+    await asyncio.gather(kubelet.test_task, return_exceptions=True)
+    await api.client.delete(PODS, "p", "default", grace_period_seconds=0)
+    await api.gone("p")
+    start()
+    await driver.hear("NodeUnstageVolume")
+    await runtime.until(lambda: not runtime.containers)
+    assert [name for name, _ in driver.calls if name.startswith("NodeUn")] == [
+        "NodeUnpublishVolume",
+        "NodeUnstageVolume",
+    ]
+    await api.until(lambda: in_use(api) == [])

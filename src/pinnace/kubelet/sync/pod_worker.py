@@ -42,7 +42,7 @@ from pinnace.kubelet.sync.start_times import StartTimes
 from pinnace.kubelet.sync.starting import RETRY, SandboxError, Starter, Stopped, create_sandbox, unless
 from pinnace.kubelet.topology.errors import ManagerError, RefusedError
 from pinnace.kubelet.volumes.context import VolumeError
-from pinnace.kubelet.volumes.pod_volumes import MountErrors, set_up_all
+from pinnace.kubelet.volumes.pod_volumes import MountErrors, set_up_all, used_volumes
 from pinnace.kubelet.volumes.tear_down import remove_volumes, unmount_volumes
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, is_deleting, name_of, namespace_of, parse_time, uid_of
@@ -434,8 +434,8 @@ class PodWorker:
         await kill_container(self._node, self.pod, status, grace, kill.message)
 
     async def _mount(self) -> dict[str, Path]:
-        """All volumes, made ready once."""
-        if self._volumes is None:
+        """All volumes, made ready once, and again when a container comes that uses others."""
+        if self._volumes is None or any(one["name"] not in self._volumes for one in used_volumes(self.pod)):
             self._volumes = await set_up_all(self._node.volume_context(self.pod))
             self._volumes_at = time.monotonic()
             self._mount_retry = _FIRST_MOUNT_RETRY

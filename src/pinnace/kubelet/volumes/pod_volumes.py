@@ -81,12 +81,7 @@ def kind_of(volume: Obj) -> str:
 
 async def set_up_all(context: VolumeContext, *, again: bool = False) -> dict[str, Path]:
     """The volumes that the pod's containers use, by name; `again`: those to be looked after. Raises MountErrors."""
-    used = used_volumes(context.pod)
-    volumes = [
-        volume
-        for volume in context.pod["spec"].get("volumes") or ()
-        if volume["name"] in used and kind_of(volume) != "image" and (not again or kind_of(volume) in LOOKED_AFTER)
-    ]
+    volumes = [one for one in used_volumes(context.pod) if not again or kind_of(one) in LOOKED_AFTER]
     results = await asyncio.gather(*(_one(context, volume) for volume in volumes), return_exceptions=True)
     ready: dict[str, Path] = {}
     errors: dict[str, VolumeError] = {}
@@ -102,9 +97,9 @@ async def set_up_all(context: VolumeContext, *, again: bool = False) -> dict[str
     return ready
 
 
-def used_volumes(pod: Obj) -> set[str]:
-    """The names of the volumes that some container mounts, has as a device or takes its environment from."""
-    return {
+def used_volumes(pod: Obj) -> list[Obj]:
+    """The volumes that some container mounts, has as a device or takes its environment from; images are not made."""
+    used = {
         name
         for container in all_containers(pod)
         for name in (
@@ -113,6 +108,8 @@ def used_volumes(pod: Obj) -> set[str]:
             *(get_in(one, "valueFrom", "fileKeyRef", "volumeName") for one in container.get("env") or ()),
         )
     }
+    volumes = pod["spec"].get("volumes") or ()
+    return [volume for volume in volumes if volume["name"] in used and kind_of(volume) != "image"]
 
 
 async def _one(context: VolumeContext, volume: Obj) -> Path:
