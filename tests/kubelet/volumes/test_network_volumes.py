@@ -260,6 +260,7 @@ async def test_a_target_is_logged_in_to_once_and_out_of_after_the_last_pod(
 ) -> None:
     path = (await volumes.set_up({"name": "v", "iscsi": SOURCE}))["v"]
     (path / "file").write_text("on the disk")
+    (path / "package.json").write_text("{}")  # is the pod's, and no note about a disk
     second = (await volumes.set_up({"name": "v", "iscsi": SOURCE}, uid="u2"))["v"]
     assert (second / "file").read_text() == "on the disk"
     assert (target.sys / "class/scsi_host/host7/scan").read_text() == "0 0 3"

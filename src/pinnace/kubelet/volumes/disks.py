@@ -48,14 +48,15 @@ class Disks:
         """Write down beside a disk's place what letting it go needs. Raises OSError."""
         state_files.write(place.with_name(f"{place.name}.json"), json.dumps(known).encode())
 
-    def places(self, plugin: str) -> Iterator[tuple[Path, Path]]:
-        """What is written of each disk, and the disk's place."""
-        for data in (self.plugins_dir / plugin).rglob("*.json"):
+    def places(self, plugin: str, pattern: str) -> Iterator[tuple[Path, Path]]:
+        """What is written of each disk, which fits the pattern, and the disk's place."""
+        root = self.plugins_dir / plugin
+        for data in (*root.glob(pattern), *(root / DEVICES).glob(pattern)):
             yield data, data.with_name(data.name.removesuffix(".json"))
 
-    async def release(self, plugin: str, let_go: Callable[[Path, Obj], Awaitable[None]]) -> None:
+    async def release(self, plugin: str, pattern: str, let_go: Callable[[Path, Obj], Awaitable[None]]) -> None:
         """Unmount the disks that no pod has any more and let them go. Raises OSError, and what `let_go` does."""
-        for data, place in list(self.places(plugin)):
+        for data, place in list(self.places(plugin, pattern)):
             lock = self.locks[place.name]
             if lock.locked():
                 continue  # somebody is about to have it

@@ -88,4 +88,4 @@ async def release(node: disks.Disks) -> None:
         for device in known["devices"]:
             await asyncio.to_thread(node.devices.forget, device)
 
-    await node.release(PLUGIN, let_go)
+    await node.release(PLUGIN, "*.json", let_go)

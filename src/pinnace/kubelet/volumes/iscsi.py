@@ -20,6 +20,7 @@ from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, name_of, namespace_of
 
 PLUGIN = "iscsi"
+_WRITTEN = "iface-*/*.json"  # beside the disks' places, never on the disks
 _PORT = 3260
 _DEVICE_SECONDS = 30
 _MULTIPATH_SECONDS = 10
@@ -264,7 +265,7 @@ async def release(node: disks.Disks) -> None:
                 await _log_out(target)
 
     try:
-        await node.release(PLUGIN, let_go)
+        await node.release(PLUGIN, _WRITTEN, let_go)
     except programs.ProgramError as error:
         raise VolumeError(f"failed to finish detachISCSIDisk, err: {error}") from error
 
@@ -272,7 +273,7 @@ async def release(node: disks.Disks) -> None:
 def _shares_session(node: disks.Disks, place: Path, target: Target) -> bool:
     """Whether another disk of the target is in use."""
     prefix = f"{target.portals[0]}-{target.iqn}-lun-"
-    return any(other != place and other.name.startswith(prefix) for _, other in node.places(PLUGIN))
+    return any(other != place and other.name.startswith(prefix) for _, other in node.places(PLUGIN, _WRITTEN))
 
 
 async def _log_out(target: Target) -> None:
