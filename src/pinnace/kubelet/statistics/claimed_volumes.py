@@ -142,11 +142,11 @@ class ClaimedVolumes:
 
     async def _measure(self, path: Path) -> tuple[Obj, Condition | None]:
         """Raises CriError, OSError, TimeoutError."""
+        if not path.is_relative_to(self._node.options.pods_dir):
+            return {}, None  # a directory of the machine's own, or a disk
         data = path.parent / csi_published.DATA
         if data.exists():
             return await self._ask(json.loads(data.read_text()))
-        if not path.is_relative_to(self._node.options.pods_dir):
-            return {}, None  # a directory of the machine's own
         async with asyncio.timeout(_SLOW):
             return of_file_system(await asyncio.to_thread(os.statvfs, path)), None
 
