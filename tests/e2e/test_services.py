@@ -97,7 +97,7 @@ def test_affinity_ends_with_its_time(cluster: Cluster, site: str, kind: str) -> 
     """Conformance: "Service, NodePort type, session affinity to ClientIP with timeout", "Service, ClusterIP type,
     session affinity to ClientIP with timeout"
     """
-    name, seconds = f"brief-{kind.lower()}", 2
+    name, seconds = f"brief-{kind.lower()}", 1
     config = {"clientIP": {"timeoutSeconds": seconds}}
     make(cluster, site, service(name, type=kind, sessionAffinity="ClientIP", sessionAffinityConfig=config))
     spec = spec_of(cluster, site, name)

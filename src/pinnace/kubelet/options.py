@@ -65,6 +65,7 @@ class KubeletOptions:
     enable_server: bool = True
     enable_debugging_handlers: bool = True
     enable_system_log_handler: bool = True
+    enable_system_log_query: bool = False  # whether services of the machine may be asked for their logs
     read_only_port: int = 0  # without TLS, for everybody: pods, figures, health; 0: no such server
     healthz_bind_address: str = "127.0.0.1"
     healthz_port: int = 0  # 0: no such server

@@ -284,8 +284,25 @@ async def test_a_runtime_that_makes_no_checkpoints(running, runtime):
     response = await running[0].handle(
         Request("POST", "/checkpoint/default/p/web", "", {}, b"", Peer("192.0.2.9", b"der"))
     )
-    assert response.status == 404
+    assert response.status == 500
     assert response.body.startswith(b"checkpointing of default/p/web failed (rpc error: code = Unimplemented")
+
+
+async def test_services_of_the_machine_are_asked_where_that_is_allowed(running, options, tmp_path, monkeypatch):
+    monkeypatch.setattr("pinnace.kubelet.logs.node_query.log_files.answer", lambda *_: Response(418, (), b""))
+    options.enable_system_log_query = True
+    status, body = await answer(running[0], "/logs/", "query=no%20such")
+    assert (status, body) == (406, b'query: Invalid value: "no such": input contains unsupported characters\n')
+    assert (await answer(running[0], "/logs/messages"))[0] == 418
+    options.enable_system_log_query = False
+    assert (await answer(running[0], "/logs/", "query=no%20such"))[0] == 418
+
+
+async def test_checkpoints_can_be_turned_off(running, options):
+    options.feature_gates = {"ContainerCheckpoint": False}
+    asked = Request("POST", "/checkpoint/default/p/web", "", {}, b"", Peer("192.0.2.9", b"der"))
+    response = await running[0].handle(asked)
+    assert (response.status, response.body) == (404, b"404 page not found\n")
 
 
 async def test_debugging_can_be_turned_off(running, options):

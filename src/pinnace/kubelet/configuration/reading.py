@@ -235,6 +235,7 @@ FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "enableProfilingHandler": ("profiling", _boolean),
     "enableServer": ("enable_server", _boolean),
     "enableSystemLogHandler": ("enable_system_log_handler", _boolean),
+    "enableSystemLogQuery": ("enable_system_log_query", _boolean),
     "enforceNodeAllocatable": ("enforce_node_allocatable", _list(_text)),
     "evictionHard": ("eviction_hard", _texts),
     "evictionMaxPodGracePeriod": ("eviction_max_pod_grace_period", _integer),

@@ -227,6 +227,8 @@ def _containers(document: Obj) -> Iterator[str]:
     directory = document.get("podLogsDir")
     if directory is not None and not directory.startswith("/"):
         yield f'pod logs path "{directory}" must be absolute path'
+    if document.get("enableSystemLogQuery") and not get_in(document, "featureGates", "NodeLogQuery", default=True):
+        yield "NodeLogQuery feature gate is required for enableSystemLogQuery"
     if document.get("enableSystemLogQuery") and not document.get("enableSystemLogHandler", True):
         yield "enableSystemLogHandler is required for enableSystemLogQuery"
 

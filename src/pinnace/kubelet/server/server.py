@@ -20,6 +20,7 @@ import structlog
 from pinnace.cri.api import AttachRequest, ContainerState, ContainerStatus, CriError, ExecRequest
 from pinnace.kubelet.configuration.configz import configuration
 from pinnace.kubelet.go_words import rpc_error
+from pinnace.kubelet.logs import node_query
 from pinnace.kubelet.logs.files import parse_options
 from pinnace.kubelet.logs.reader import LogStream, choose_instance
 from pinnace.kubelet.pods import containers, find_container
@@ -191,6 +192,9 @@ class KubeletServer:
     async def logs(self, request: Request, _parts: list[str]) -> AnyResponse:
         if not self._kubelet.options.enable_system_log_handler:
             return _text("logs endpoint is disabled.\n", 405)
+        options = self._kubelet.options
+        if options.enable_system_log_query and options.features.enabled(node_query.GATE):
+            return node_query.answer(request)
         return log_files.answer(request)
 
     async def stats(self, request: Request, parts: list[str]) -> AnyResponse:
@@ -308,6 +312,8 @@ class KubeletServer:
 
     async def checkpoint(self, request: Request, parts: list[str]) -> AnyResponse:
         """Write a container's state to an archive below the kubelet's directory; its path as the answer."""
+        if not self._kubelet.options.features.enabled("ContainerCheckpoint"):
+            return _text("404 page not found\n", 404)
         if request.method != "POST":
             return _text("405: Method Not Allowed", 405)
         if len(parts) != 3:
@@ -327,7 +333,7 @@ class KubeletServer:
             await self._kubelet.node.runtime.checkpoint_container(status.id, str(path), timeout)
         except CriError as error:
             text = f"checkpointing of {namespace}/{name}/{container} failed ({rpc_error(error)})"
-            return _text(text, 404 if error.code == "UNIMPLEMENTED" else 500)
+            return _text(text, 500)
         return _json({"items": [str(path)]})
 
 
