@@ -354,6 +354,9 @@ class PodWorker:
                 return RETRY
             return sync
         if actions.kill_pod:
+            if actions.create_sandbox:
+                text = "Pod sandbox changed, it will be killed and re-created."
+                self._node.tell(self.pod, "Normal", "SandboxChanged", text)
             await kill_pod(self._node, self.pod, grace_period(self.pod))
             if not actions.create_sandbox:
                 self._show()

@@ -51,7 +51,7 @@ def open_below(volume: Path, subpath: str, *, create: bool = False) -> int:
         if create:
             _make_directories(root, subpath)
         return _open_resolved(root, _resolve(root, subpath), subpath)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that lead to each other
         raise ConfigError(f"failed to prepare subPath for volumeMount: {error}") from error
 
 
