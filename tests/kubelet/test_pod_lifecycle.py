@@ -61,6 +61,13 @@ async def test_pod_cidr_of_the_node_reaches_the_runtime(api, runtime, start):
     assert kubelet.node_object()["spec"]["podCIDR"] == "10.244.3.0/24"
 
 
+async def test_a_node_tells_that_its_machine_was_rebooted(api, runtime, start):
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}, "spec": {}}
+    await api.client.create(NODES, {**node, "status": {"nodeInfo": {"bootID": "of the boot before"}}})
+    kubelet = start()
+    await api.hears(f"Rebooted: Node n1 has been rebooted, boot id: {kubelet.node_status.machine.boot_id}")
+
+
 async def test_deleted_pod_leaves_nothing(api, runtime, start, options):
     start()
     await api.add_pod("p", containers=[WEB], terminationGracePeriodSeconds=7)

@@ -264,7 +264,7 @@ class NodeStatus:
                 continue
 
     async def _register(self) -> None:
-        """Create the Node, or bring the labels of one that is there up to date."""
+        """Create the Node, or bring the labels of one that is there up to date, and tell if it was rebooted since."""
         node = new_node(self._options, self.machine)
         node["status"] = await self._status({})
         pause = 0.1
@@ -283,6 +283,10 @@ class NodeStatus:
     async def _adopt(self, wanted: Obj) -> None:
         try:
             found = await self._client.get(NODES, self._options.node_name)
+            before = get_in(found, "status", "nodeInfo", "bootID")
+            if before and before != self.machine.boot_id:
+                about = f"Node {self._options.node_name} has been rebooted, boot id: {self.machine.boot_id}"
+                self.tell("Warning", "Rebooted", about)
             labels = {k: v for k, v in labels_of(wanted).items() if labels_of(found).get(k) != v}
             if labels:
                 await self._client.patch(NODES, self._options.node_name, {"metadata": {"labels": labels}})
