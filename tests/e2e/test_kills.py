@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from tests.e2e.conftest import Cluster
 from tests.e2e.pods import Obj, container, pod
 from tests.e2e.test_crash import kill, processes
 from tests.e2e.test_pod_inside import start
-from tests.e2e.test_pod_life import create, wait
+from tests.e2e.test_pod_life import WAITING, create, wait
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
@@ -36,18 +37,64 @@ def marked(name: str, script: str = FOREVER, **spec: Any) -> Obj:
     return pod(name, container("c", script, env=[{"name": "MARK", "value": f"kills-{name}"}]), **spec)
 
 
-def init_of(name: str, other_than: int = 0) -> int:
-    """The pid, on the machine, of a container's first process; 0 while there is none."""
+def spaces(pid: int) -> list[int]:
+    """A process' number in every PID namespace that it is in, the innermost last; empty for one that is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return []
+    return [int(number) for number in status.partition("NSpid:")[2].splitlines()[0].split()]
+
+
+def processes_of(name: str) -> Iterator[int]:
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if f"MARK=kills-{name}\0".encode() not in (entry / "environ").read_bytes():
-                continue
-            [spaces] = [line for line in (entry / "status").read_text().splitlines() if line.startswith("NSpid:")]
-        except (OSError, ValueError):
+            if f"MARK=kills-{name}\0".encode() in (entry / "environ").read_bytes():
+                yield int(entry.name)
+        except OSError:
             continue
-        if spaces.split()[-1] == "1" and len(spaces.split()) > 2 and int(entry.name) != other_than:
-            return int(entry.name)
+
+
+def init_of(name: str, other_than: int = 0) -> int:
+    """The pid, on the machine, of a container's first process; 0 while there is none."""
+    for pid in processes_of(name):
+        numbers = spaces(pid)
+        if len(numbers) > 1 and numbers[-1] == 1 and pid != other_than:
+            return pid
     return 0
+
+
+def shared_init_of(name: str) -> int:
+    """The first process of the PID namespace that a pod's containers share."""
+    member = next(processes_of(name))
+    namespace = Path(f"/proc/{member}/ns/pid").readlink()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if (entry / "ns/pid").readlink() == namespace and spaces(int(entry.name))[-1:] == [1]:
+                return int(entry.name)
+        except OSError:
+            continue
+    return 0
+
+
+def eventually(cluster: Cluster, namespace: str, name: str, reason: str) -> str:
+    """The message of an event about a pod, as soon as there is one."""
+    selector = f"involvedObject.name={name},reason={reason}"
+    words = (
+        "--request-timeout=60s",
+        "get",
+        "events",
+        "--field-selector",
+        selector,
+        "--watch",
+        "-o",
+        "jsonpath={.message}{'\\n'}",
+    )
+    with cluster.process("-n", namespace, *words, stdout=PIPE) as watch:
+        assert watch.stdout is not None
+        message = watch.stdout.readline().strip()
+        watch.terminate()
+    return message
 
 
 def victims(cluster: Cluster, name: str) -> list[int]:
@@ -80,6 +127,45 @@ def test_a_killed_container_comes_back_where_it_should(cluster: Cluster, namespa
         cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
         assert ended(container_of(cluster, namespace, name)) == ("Error", 137, 1)
     assert init_of("never") == 0
+    kill([init_of("always")])
+    wait(cluster, namespace, "pod/always", WAITING, "CrashLoopBackOff")
+    uid = cluster.json("-n", namespace, "get", "pod", "always")["metadata"]["uid"]
+    where = f"always_{namespace}({uid})"
+    message = container_of(cluster, namespace, "always")["state"]["waiting"]["message"]
+    assert message == f"back-off 10s restarting failed container=c pod={where}"
+    told = f"Back-off restarting failed container c in pod {where}"
+    assert eventually(cluster, namespace, "always", "BackOff") == told
+    wait(cluster, namespace, "pod/always", RESTARTS, "2")
+
+
+def test_a_pod_whose_shared_processes_lose_their_init_begins_anew(cluster: Cluster, namespace: str) -> None:
+    """With it goes every process of the pod; its address and the rest of its sandbox go then, too."""
+    start(cluster, namespace, marked("shared", shareProcessNamespace=True))
+    kill([shared_init_of("shared")])
+    told = "Pod sandbox changed, it will be killed and re-created."
+    assert eventually(cluster, namespace, "shared", "SandboxChanged") == told
+    wait(cluster, namespace, "pod/shared", RESTARTS, "1")
+    cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/shared", "--timeout=60s")
+    assert ended(container_of(cluster, namespace, "shared")) == ("Error", 137, 1)
+
+
+def test_a_child_that_needs_too_much_memory_is_killed(cluster: Cluster, namespace: str) -> None:
+    """Alone where cgroups are of version 1, together with its container where they are of version 2."""
+    grow = "x=a; while true; do x=$x$x; done"
+    script = f"[ -f /shared/ran ] && exec sleep 1000; touch /shared/ran; sh -c '{grow}'; echo child $?; exec sleep 1000"
+    mounts = [{"name": "shared", "mountPath": "/shared"}]
+    main = container("c", script, resources={"limits": {"memory": "16Mi"}}, volumeMounts=mounts)
+    create(cluster, namespace, pod("parent", main, volumes=[{"name": "shared", "emptyDir": {}}]))
+    if Path("/sys/fs/cgroup/memory").is_dir():
+        with cluster.process("-n", namespace, "logs", "-f", "--pod-running-timeout=60s", "parent", stdout=PIPE) as log:
+            assert log.stdout is not None
+            said = [log.stdout.readline() for _ in range(2)]
+            log.terminate()
+        assert said == ["Killed\n", "child 137\n"]
+        assert container_of(cluster, namespace, "parent")["restartCount"] == 0
+    else:
+        wait(cluster, namespace, "pod/parent", RESTARTS, "1")
+        assert ended(container_of(cluster, namespace, "parent")) == ("OOMKilled", 137, 1)
 
 
 def test_a_container_that_needs_too_much_memory_is_started_again(cluster: Cluster, namespace: str) -> None:
@@ -106,14 +192,22 @@ def test_what_happens_while_the_kubelet_is_dead_is_known_to_the_next(cluster: Cl
     assert [after[key] for key in ("containerID", "restartCount")] == [steady["containerID"], 0]
 
 
-def test_a_container_killed_with_its_monitor_comes_back(cluster: Cluster, namespace: str) -> None:
-    """Nobody can know then how it ended."""
+def begins_again_where_nobody_knows(cluster: Cluster, namespace: str, *servers: str) -> None:
+    """Kill servers together with a container: how it ended can nobody know then; another one must not notice."""
     start(cluster, namespace, marked("orphan"), marked("steady"))
     steady = container_of(cluster, namespace, "steady")["containerID"]
-    kill([*victims(cluster, cluster.keeper), init_of("orphan")])
+    kill([*(pid for server in servers for pid in victims(cluster, server)), init_of("orphan")])
     wait(cluster, namespace, "pod/orphan", RESTARTS, "1")
     cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/orphan", "pod/steady", "--timeout=60s")
     assert container_of(cluster, namespace, "steady")["containerID"] == steady
+
+
+def test_a_container_killed_with_its_monitor_comes_back(cluster: Cluster, namespace: str) -> None:
+    begins_again_where_nobody_knows(cluster, namespace, cluster.keeper)
+
+
+def test_a_container_killed_with_its_monitor_and_its_kubelet_comes_back(cluster: Cluster, namespace: str) -> None:
+    begins_again_where_nobody_knows(cluster, namespace, cluster.keeper, "cluster.node")
 
 
 @pytest.fixture

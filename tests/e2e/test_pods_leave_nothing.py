@@ -1,25 +1,28 @@
-"""Two hundred pods come and go, and the node is as it was: mounts, namespaces, cgroups, links, files, processes."""
+"""Two hundred pods come and go, and the node is as it was: no mount, file, cgroup, link, rule or process more."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from pinnace.cluster.profile import Profile
+from pinnace.wire.inotify import DIRECTORY_CHANGES, Watcher
 from tests.e2e.conftest import Cluster
-from tests.e2e.pods import Obj, container, pod
+from tests.e2e.pods import IMAGE, Obj, container, pod
 from tests.e2e.test_crash import kill, processes
 from tests.e2e.test_leaves_nothing import Trace, left_behind
-from tests.e2e.test_pod_life import create, wait
+from tests.e2e.test_pod_life import WAITING, create, wait
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
-PODS = 100  # of each kind
+RUNNING, ENDING, FAILING, UNFINISHED = 90, 60, 30, 20  # pods of each sort; a node holds 110 at a time
 CHURNED = 20
 LIMIT = 60.0  # seconds for the last chores after the last pod
 FOREVER = "trap exit TERM; sleep 86400 & wait"
@@ -32,10 +35,14 @@ def spec(script: str, **more: object) -> Obj:
         {"name": "memory", "emptyDir": {"medium": "Memory"}},
         {"name": "config", "configMap": {"name": "config"}},
         {"name": "secret", "secret": {"secretName": "secret"}},
+        {"name": "down", "downwardAPI": {"items": [{"path": "n", "fieldRef": {"fieldPath": "metadata.name"}}]}},
+        {"name": "all", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}},
+        {"name": "host", "hostPath": {"path": "/etc/hostname", "type": "File"}},
     ]
     mounts = [{"name": volume["name"], "mountPath": f"/{volume['name']}"} for volume in volumes]
     mounts.append({"name": "config", "mountPath": "/part", "subPath": "key"})
-    init = container("prepare", "echo ready > /disk/ready", volumeMounts=mounts)
+    mounts.append({"name": "disk", "mountPath": "/made", "subPath": "deep/er"})
+    init = container("prepare", "echo ready > /disk/ready; ln -s /etc /disk/link; mkfifo /disk/p", volumeMounts=mounts)
     main = container("main", f"cat /disk/ready /part; {script}", volumeMounts=mounts)
     return {"initContainers": [init], "containers": [main], "volumes": volumes, **more}
 
@@ -56,8 +63,16 @@ def trace(cluster: Cluster) -> Trace:
             for path, _, _ in os.walk(found)
         },
         "links": {line.split()[1] for line in links if f"pnb-{mark}" in line},
+        "rules": {line for line in rules() if mark in line},
         "processes": set(processes(cluster).values()),
     }
+
+
+def rules() -> list[str]:
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    command = ["nft", "-s", "list", "ruleset"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"PATH": path})
+    return listed.stdout.splitlines()
 
 
 def files(root: Path) -> set[str]:
@@ -86,13 +101,24 @@ def target(link: Path) -> str:
 
 
 def what_is_left(cluster: Cluster, before: Trace, open_before: Counter[str]) -> tuple[Trace, Counter[str]]:
-    """What there is more than before, once nothing is or at the end of all patience."""
-    deadline = time.monotonic() + LIMIT
-    while True:
-        left, still_open = left_behind(before, trace(cluster)), descriptors(cluster) - open_before
-        if not (left or still_open) or time.monotonic() > deadline:
-            return left, still_open
-        time.sleep(0.2)  # files of a pod go a moment after its object
+    """What there is more than before, once nothing is or at the end of all patience: files go after a pod's object."""
+
+    async def wait() -> tuple[Trace, Counter[str]]:
+        watcher = Watcher()
+        for path in map(Path, before["files"] | before["cgroups"]):
+            with suppress(OSError):
+                watcher.add(path, DIRECTORY_CHANGES)
+        deadline = time.monotonic() + LIMIT
+        try:
+            while True:
+                left, still_open = left_behind(before, trace(cluster)), descriptors(cluster) - open_before
+                if not (left or still_open) or time.monotonic() > deadline:
+                    return left, still_open
+                await watcher.wait(1)
+        finally:
+            watcher.close()
+
+    return asyncio.run(wait())
 
 
 NOTHING: tuple[Trace, Counter[str]] = ({}, Counter())
@@ -133,17 +159,55 @@ def gone(cluster: Cluster, namespace: str, name: str) -> None:
     cluster.kubectl("-n", namespace, "wait", "--for=delete", "pod", "-l", "app=many", "--timeout=120s")
 
 
+def failing() -> list[Obj]:
+    """Pods that end again and again, that cannot start, that have no image, and whose volumes are not there."""
+    volume = [{"name": "v", "configMap": {"name": "absent"}}]
+    sorts = [
+        {"containers": [container("c", "exit 1")]},
+        {"containers": [{"name": "c", "image": IMAGE, "command": ["/no/such/program"]}]},
+        {"containers": [{"name": "c", "image": "no.such/image:1", "imagePullPolicy": "Never"}]},
+        {"containers": [container("c", FOREVER, volumeMounts=[{"name": "v", "mountPath": "/v"}])], "volumes": volume},
+        spec(FOREVER, initContainers=[container("i", "exit 1")]),
+    ]
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": f"failing-{number}", "labels": {"app": "many"}},
+            "spec": {**sorts[number % len(sorts)], "terminationGracePeriodSeconds": 0},
+        }
+        for number in range(FAILING)
+    ]
+
+
 def test_two_hundred_pods_leave_nothing(cluster: Cluster, namespace: str) -> None:
+    """Those that run, that end, that fail in every way, and that are deleted while they are being started."""
     prepare(cluster, namespace)
     before, open_before = trace(cluster), descriptors(cluster)
-    create(cluster, namespace, deployment(PODS))
+    create(cluster, namespace, deployment(RUNNING))
     cluster.kubectl("-n", namespace, "rollout", "status", "deployment/many", "--timeout=120s")
-    assert len(trace(cluster)["links"] - before["links"]) == PODS
+    assert len(trace(cluster)["links"] - before["links"]) == RUNNING
     gone(cluster, namespace, "deployment/many")
-    create(cluster, namespace, job(PODS))
+    create(cluster, namespace, job(ENDING), *failing())
     cluster.kubectl("-n", namespace, "wait", "--for=condition=Complete", "job/many", "--timeout=120s")
+    for number, (path, reason) in enumerate(FAILURES):
+        wait(cluster, namespace, f"pod/failing-{number}", path, reason)
+    cluster.kubectl("delete", "--raw", f"/api/v1/namespaces/{namespace}/pods?labelSelector=app%3Dmany,!job-name")
     gone(cluster, namespace, "job/many")
+    create(cluster, namespace, deployment(UNFINISHED))
+    wait(cluster, namespace, "deployment/many", ".status.replicas", str(UNFINISHED))
+    gone(cluster, namespace, "deployment/many")
     assert what_is_left(cluster, before, open_before) == NOTHING
+
+
+FAILURES = (
+    (WAITING, "CrashLoopBackOff"),
+    (WAITING, "CrashLoopBackOff"),
+    (WAITING, "ErrImageNeverPull"),
+    (WAITING, "ContainerCreating"),
+    (".status.initContainerStatuses[0].state.waiting.reason", "CrashLoopBackOff"),
+)
+"""What shows that pods of each sort have failed."""
 
 
 def test_kills_while_pods_come_and_go_leave_nothing(cluster: Cluster, namespace: str) -> None:
