@@ -116,7 +116,7 @@ class OrdinaryUser:
         self.pinnace.write_text(f"#!{python}\nfrom pinnace.cli.main import main\nmain()\n")
         self.pinnace.chmod(0o755)
         holder = subprocess.Popen(
-            ["unshare", "--mount", "--propagation=private", "sh", "-c", "\n".join([*script, "echo", "exec cat"])],
+            ["unshare", "--mount", "--propagation=slave", "sh", "-c", "\n".join([*script, "echo", "exec cat"])],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert holder.stdout is not None

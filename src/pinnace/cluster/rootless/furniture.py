@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pinnace.cluster.profile import Profile
-from pinnace.cluster.rootless import outward
+from pinnace.cluster.rootless import delegation, outward
 from pinnace.cri.engine import _syscalls as sys_
 from pinnace.cri.engine._netlink import Netlink
 
@@ -45,7 +45,7 @@ def become_root() -> None:
     sys_.prctl(sys_.PR_SET_DUMPABLE, 1)
 
 
-def furnish(profile: Profile, *, way_out: bool) -> None:
+def furnish(profile: Profile, *, way_out: bool, cgroups: bool) -> None:
     """Mount what root finds on a machine. Raises FurnishError."""
     with _step("mounts"):
         sys_.mount(None, "/", None, sys_.MS_SLAVE | sys_.MS_REC)
@@ -53,8 +53,8 @@ def furnish(profile: Profile, *, way_out: bool) -> None:
         sys_.mount("proc", "/proc", "proc", _GUARDED)
     with _step("/sys"):  # that of the new network
         sys_.mount("sysfs", "/sys", "sysfs", _GUARDED)
-    with _step("/sys/fs/cgroup"):  # an empty one: whoever looks for cgroups sees that there are none
-        sys_.mount("tmpfs", "/sys/fs/cgroup", "tmpfs", _GUARDED | sys_.MS_RDONLY, "size=0k,mode=755")
+    with _step("/sys/fs/cgroup"):
+        _mount_cgroups(delegated=cgroups)
     with _step("the engine's state"):
         # It is about namespaces and processes, which an end of process 1 takes away at once: so it goes with them.
         state = profile.run_dir / "engine"
@@ -73,6 +73,19 @@ def unmount(profile: Profile) -> None:
     """What is in the way of removing the profile's files."""
     with suppress(OSError):
         sys_.umount(str(profile.run_dir / "engine"), sys_.MNT_DETACH)
+
+
+def _mount_cgroups(*, delegated: bool) -> None:
+    """Those that we have, or an empty directory: whoever looks for cgroups sees that there are none."""
+    mount = delegation.MOUNT
+    if not delegated:
+        sys_.mount("tmpfs", str(mount), "tmpfs", _GUARDED | sys_.MS_RDONLY, "size=0k,mode=755")
+        return
+    sys_.mount("cgroup2", str(mount), "cgroup2", _GUARDED)
+    servers = mount / "servers"
+    servers.mkdir(exist_ok=True)
+    delegation.join(servers)  # what has cgroups below it may have no processes
+    delegation.distribute(mount)
 
 
 @contextmanager

@@ -59,9 +59,9 @@ class Init:
         self._started_at = 0.0
         self._alone_until = time.monotonic() + FIRST_GUEST
 
-    def prepare(self, *, way_out: bool) -> None:
+    def prepare(self, *, way_out: bool, cgroups: bool) -> None:
         """Furnish the namespaces and be ready for guests. Raises furniture.FurnishError, OSError."""
-        furniture.furnish(self._profile, way_out=way_out)
+        furniture.furnish(self._profile, way_out=way_out, cgroups=cgroups)
         self._catch_signals()
         self._door = self._open_door()
         if self._listener >= 0 and self._profile.supervisor_permit.exists():

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pinnace.cluster.profile import Profile, from_directory
-from pinnace.cluster.rootless import furniture, init, loopback, outward
+from pinnace.cluster.rootless import delegation, furniture, init, loopback, outward
 from pinnace.cluster.rootless.identifiers import mapping
 from pinnace.cluster.rootless.obstacles import look
 from pinnace.cri.engine import _syscalls as sys_
@@ -43,9 +43,11 @@ class Keeper:
         self._listener = listener  # of the API server, on the machine's loopback; -1: for commands only
         self._report = report  # a pipe to who started us, who waits for one line
         self._path = os.environ["PATH"]
+        self._cgroup: Path | None = None  # what was delegated to the namespaces
         self._carrier: subprocess.Popen[bytes] | None = None  # of packets to the outside
 
     def run(self) -> None:
+        self._cgroup = delegation.claim(self._profile.cgroup_root.strip("/"))
         sys_.prctl(sys_.PR_SET_CHILD_SUBREAPER, 1)  # the init's parent makes the namespaces and ends
         while True:
             try:
@@ -57,11 +59,17 @@ class Keeper:
                 self._tell({})
                 loopback.serve(self._profile, pid)
                 status = os.waitpid(pid, 0)[1]
-                if self._carrier:
-                    self._carrier.wait()  # it ends with the init
+                self._clean()
             if status == 0 or not self._profile.supervisor_permit.exists():
                 break
             time.sleep(BACKOFF)
+
+    def _clean(self) -> None:
+        """After the end of an init."""
+        if self._carrier:
+            self._carrier.wait()  # it ends with the init
+        if self._cgroup:
+            delegation.remove(self._cgroup)
 
     def _tell(self, fact: dict[str, str]) -> None:
         if self._report >= 0:
@@ -136,6 +144,9 @@ class Keeper:
                 os._exit(1)
             furniture.become_root()
             step = "namespaces"
+            if self._cgroup:
+                self._cgroup.mkdir(exist_ok=True)
+                delegation.join(self._cgroup)
             sys_.unshare(furniture.NAMESPACES)
             pid = os.fork()
         except OSError as error:
@@ -146,7 +157,7 @@ class Keeper:
         try:
             told = json.loads(line.recv(_MESSAGE))
             first = init.Init(self._profile, self._listener, lifeline, told["keeper"])
-            first.prepare(way_out=told["way_out"])
+            first.prepare(way_out=told["way_out"], cgroups=self._cgroup is not None)
         except furniture.FurnishError as error:
             _fail(line, error.step, str(error))
         except BaseException as error:

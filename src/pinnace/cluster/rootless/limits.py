@@ -14,7 +14,9 @@ def limits(*, has_cgroups: bool, has_way_out: bool) -> list[str]:
     """One line for each."""
     lines = []
     if not has_cgroups:
-        lines.append("limits of CPU, memory and processes are not enforced, and usage is not measured: no cgroups")
+        lines.append(
+            "limits of CPU, memory and processes are not enforced, and usage is not measured: no cgroup was delegated"
+        )
     if not has_way_out:
         lines.append("pods and pulls reach no other machine: slirp4netns is missing, or may not open /dev/net/tun")
     lines.append("node ports and host ports answer at 127.0.0.1 where they are of TCP, else inside of the cluster only")
