@@ -18,7 +18,7 @@ from pinnace.machinery.meta import Obj, get_in, name_of
 PLUGIN = "local-volume"
 
 
-async def set_up(context: VolumeContext, volume: Obj, persistent: Obj) -> Path:
+async def set_up_persistent(context: VolumeContext, volume: Obj, persistent: Obj) -> Path:
     """The volume where the pod has it: mounted into its own directory, or the disk itself."""
     path = Path(persistent["spec"]["local"]["path"])
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pinnace.apis.core.node_selection import node_selector_matches
 from pinnace.apis.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES
 from pinnace.kubelet.pods import all_containers
-from pinnace.kubelet.volumes import csi, csi_expansion, csi_volume, fc, flex_volume, iscsi, local, migrated, nfs
+from pinnace.kubelet.volumes import csi, csi_expansion, csi_volume, rare
 from pinnace.kubelet.volumes.context import UnprocessedError, VolumeContext, VolumeError
 from pinnace.kubelet.volumes.host_path import check_host_path
 from pinnace.machinery.errors import ApiError
@@ -126,15 +126,6 @@ def _check_affinity(context: VolumeContext, persistent: Obj) -> None:
 
 # Making it ready.
 
-_KINDS = {
-    "local": local.set_up,
-    "nfs": nfs.set_up_persistent,
-    "iscsi": iscsi.set_up_persistent,
-    "fc": fc.set_up_persistent,
-    "flexVolume": flex_volume.set_up_persistent,
-    **dict.fromkeys(migrated.DRIVERS, migrated.set_up_persistent),
-}
-
 
 async def _make(context: VolumeContext, volume: Obj, claim: Obj, persistent: Obj) -> Path:
     spec = persistent["spec"]
@@ -145,7 +136,7 @@ async def _make(context: VolumeContext, volume: Obj, claim: Obj, persistent: Obj
         return await _make_csi(context, csi_volume.of_persistent(persistent, volume), claim, persistent)
     if spec.get("hostPath"):
         return check_host_path(spec["hostPath"])
-    for kind, set_up_kind in _KINDS.items():
+    for kind, set_up_kind in rare.PERSISTENT.items():
         if spec.get(kind):
             return await set_up_kind(context, volume, persistent)
     name = name_of(persistent)

@@ -17,14 +17,10 @@ from pinnace.kubelet.volumes import (
     csi,
     downward_api,
     empty_dir,
-    fc,
-    flex_volume,
     host_path,
-    iscsi,
-    migrated,
-    nfs,
     persistent_volume_claim,
     projected,
+    rare,
     secret,
 )
 from pinnace.kubelet.volumes.context import SetUp, UnprocessedError, VolumeContext, VolumeError
@@ -43,11 +39,7 @@ KINDS: dict[str, SetUp] = {
     "persistentVolumeClaim": persistent_volume_claim.set_up,
     "ephemeral": persistent_volume_claim.set_up,
     "csi": csi.set_up_inline,
-    "nfs": nfs.set_up,
-    "iscsi": iscsi.set_up,
-    "fc": fc.set_up,
-    "flexVolume": flex_volume.set_up,
-    **dict.fromkeys(migrated.DRIVERS, migrated.set_up),
+    **rare.INLINE,
 }
 CHANGING = ("configMap", "secret", "downwardAPI", "projected")
 """Volumes whose contents follow objects of the API."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pinnace.cri.trees import remove
 from pinnace.kubelet.csi.drivers import CsiDrivers
-from pinnace.kubelet.volumes import csi_published, fc, flex_volume, iscsi, local, nfs
-from pinnace.kubelet.volumes.disks import Disks
+from pinnace.kubelet.volumes import csi_published, rare
+from pinnace.kubelet.volumes.disks import DEVICES, Disks
 from pinnace.kubelet.volumes.mounts import unmount_below
 
 
@@ -19,13 +19,12 @@ async def unmount_volumes(drivers: CsiDrivers, disks: Disks, uid: str) -> None:
     """
     pods_dir = disks.pods_dir
     await csi_published.tear_down(drivers, pods_dir, uid)
-    await nfs.tear_down(pods_dir, uid)
-    await flex_volume.tear_down(disks, uid)
+    await rare.tear_down(disks, uid)
     unmount_below(pods_dir / uid)
-    for name in ("volumes", "volume-subpaths"):
+    for name in ("volumes", "volume-subpaths", DEVICES):
         if (pods_dir / uid / name).exists():
             remove(pods_dir / uid / name)
-    await _release(disks)
+    await rare.release(disks)
 
 
 async def remove_volumes(drivers: CsiDrivers, disks: Disks, uid: str) -> None:
@@ -34,9 +33,4 @@ async def remove_volumes(drivers: CsiDrivers, disks: Disks, uid: str) -> None:
     pod_dir = disks.pods_dir / uid
     if pod_dir.exists():
         remove(pod_dir)
-        await _release(disks)
-
-
-async def _release(disks: Disks) -> None:
-    for release in (local.release, iscsi.release, fc.release):
-        await release(disks)
+        await rare.release(disks)
