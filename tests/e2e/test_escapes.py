@@ -1,6 +1,6 @@
 """Hostile images and hostile pods stay inside: none of them reads, changes or removes a canary on the machine.
 
-What a container's start must not be led to is tried in tests/cri/engine/test_escapes.py, archives in
+What a container's start must not be led to is tried in tests/cri/engine/test_start_escapes.py, archives in
 tests/cri/engine/images/test_image_layers.py, races for links in volumes in tests/cri/test_trees.py and
 tests/kubelet/volumes/test_subpath.py.
 """
