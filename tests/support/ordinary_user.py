@@ -89,8 +89,9 @@ class OrdinaryUser:
         return [(int(first), int(count)) for name, first, count in rows if name == self.name]
 
     def mounts(self) -> set[str]:
-        """The mount points that the user's programs see."""
-        return {line.split()[4] for line in Path(f"/proc/{self._holder.pid}/mountinfo").read_text().splitlines()}
+        """The mount points below the user's directory."""
+        lines = Path(f"/proc/{self._holder.pid}/mountinfo").read_text().splitlines()
+        return {point for line in lines if (point := line.split()[4]).startswith(f"{self.directory}/")}
 
     def _hold_mounts(self) -> subprocess.Popen[str]:
         """A process that keeps the mount namespace."""
