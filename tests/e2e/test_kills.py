@@ -165,7 +165,7 @@ def test_a_child_that_needs_too_much_memory_is_killed(cluster: Cluster, namespac
         assert container_of(cluster, namespace, "parent")["restartCount"] == 0
     else:
         wait(cluster, namespace, "pod/parent", RESTARTS, "1")
-        assert ended(container_of(cluster, namespace, "parent")) == ("OOMKilled", 137, 1)
+        assert ended(container_of(cluster, namespace, "parent")) == (cluster.out_of_memory, 137, 1)
 
 
 def test_a_container_that_needs_too_much_memory_is_started_again(cluster: Cluster, namespace: str) -> None:

@@ -110,7 +110,7 @@ def test_pods_end_as_their_containers_do(cluster: Cluster, namespace: str) -> No
     assert (ended["good"]["reason"], ended["good"]["exitCode"]) == ("Completed", 0)
     assert (ended["bad"]["reason"], ended["bad"]["exitCode"], ended["bad"]["message"]) == ("Error", 4, "why")
     assert ended["told"]["message"] == "last\n"
-    assert (ended["hungry"]["reason"], ended["hungry"]["exitCode"]) == ("OOMKilled", 137)
+    assert (ended["hungry"]["reason"], ended["hungry"]["exitCode"]) == (cluster.out_of_memory, 137)
     assert found["late"]["reason"] == "DeadlineExceeded"
     assert found["late"]["message"] == "Pod was active on the node longer than the specified deadline"
     assert found["unprepared"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "PodInitializing"
