@@ -1,12 +1,14 @@
-"""Whether a container runs as root where it must not."""
+"""Whether a container runs as root where it must not, and what it must not see."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
 from pinnace.cri.api import Image
 from pinnace.kubelet.containers.env import ConfigError
-from pinnace.kubelet.containers.security import verify_non_root
+from pinnace.kubelet.containers.security import thermal_paths, verify_non_root
 from tests.kubelet.pods import pod
 
 UNVERIFIED = 'cannot verify user is non-root (pod: "p_d(u)", container: c0)'
@@ -43,3 +45,10 @@ def test_non_root(context, image, message):
     with pytest.raises(ConfigError) as error:
         verify_non_root(wanted, wanted["spec"]["containers"][0], image)
     assert str(error.value) == message
+
+
+def test_how_hot_processors_are_is_masked(tmp_path: Path) -> None:
+    for name in ("cpu0", "cpu11", "cpufreq"):
+        (tmp_path / name / "thermal_throttle").mkdir(parents=True)
+    (tmp_path / "cpu1").mkdir()
+    assert thermal_paths(tmp_path) == tuple(f"{tmp_path}/{name}/thermal_throttle" for name in ("cpu0", "cpu11"))

@@ -1,11 +1,12 @@
 """Security contexts: a pod's and a container's merged, and what that means in the runtime's terms.
 
-Pure (https://kubernetes.io/docs/tasks/configure-pod-container/security-context/). `verify_non_root` refuses what
-`runAsNonRoot` forbids, in Kubernetes' words.
+Pure, but for a look at the machine's processors. `verify_non_root` refuses what `runAsNonRoot` forbids, in Kubernetes'
+words. Specified by https://kubernetes.io/docs/tasks/configure-pod-container/security-context/.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,12 @@ MASKED_PATHS = (
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 _INHERITED = ("runAsUser", "runAsGroup", "runAsNonRoot", "seccompProfile", "seLinuxOptions", "appArmorProfile")
+
+
+@cache
+def thermal_paths(processors: Path = Path("/sys/devices/system/cpu")) -> tuple[str, ...]:
+    """What tells how hot each processor is: by that, other containers' work can be spied on, so it is masked, too."""
+    return tuple(sorted(str(path) for path in processors.glob("cpu[0-9]*/thermal_throttle")))
 
 
 def effective(pod: Obj, container: Obj) -> Obj:
@@ -147,7 +154,7 @@ def container_context(pod: Obj, container: Obj, image: Image | None, root: Path)
         no_new_privs=context.get("allowPrivilegeEscalation") is False,
         seccomp=None if privileged else seccomp(context.get("seccompProfile"), root),
         apparmor=None if privileged else apparmor(context.get("appArmorProfile")),
-        masked_paths=[] if unmasked else list(MASKED_PATHS),
+        masked_paths=[] if unmasked else [*MASKED_PATHS, *thermal_paths()],
         readonly_paths=[] if unmasked else list(READONLY_PATHS),
     )
     if made.run_as_user is None and image is not None:
