@@ -31,6 +31,7 @@ from pinnace.cri.api import (
     ContainerUser,
     CriError,
     Device,
+    ImageSpec,
     LinuxContainerResources,
     LinuxContainerUser,
     MountPropagation,
@@ -194,6 +195,7 @@ class Containers:
             config=config,
             image_id=image.id,
             image_ref=image.repo_digests[0] if image.repo_digests else image.id,
+            image_name=image.repo_tags[0] if image.repo_tags else "",
             log_path=os.path.join(sandbox.config.log_directory, config.log_path)
             if sandbox.config.log_directory and config.log_path
             else "",
@@ -497,7 +499,7 @@ class Containers:
             started_at=record.started_at,
             finished_at=record.finished_at,
             exit_code=record.exit_code,
-            image=record.config.image,
+            image=ImageSpec(image=record.image_name) if record.image_name else record.config.image,
             image_ref=record.image_ref,
             image_id=record.image_id,
             reason=record.reason,

@@ -58,6 +58,7 @@ class ContainerRecord:
     log_path: str
     stop_signal: int
     created_at: int
+    image_name: str = ""  # a tag that its image had, whatever it was asked for by
     started_at: int = 0
     finished_at: int = 0
     exit_code: int = 0

@@ -5,13 +5,12 @@ The kernel is asked: inotify tells of every file outside that is so much as open
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import stat
 import tarfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,33 +21,12 @@ from hypothesis import strategies as st
 from pinnace.cri.engine.images.layers import LayerError, unpack
 from pinnace.cri.engine.images.sources import Source
 from tests.cri.engine.images.test_image_layers import in_pieces, whole_file
+from tests.support.inotify import was_touched, watch
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="sets owners, devices and trusted xattrs")]
 
 SECRET = b"what nobody may read"
 OUTSIDE = "/@outside"  # in a name: the directory outside
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_ALL_EVENTS = 0xFFF
-
-
-@contextmanager
-def watched(*directories: Path) -> Iterator[Callable[[], bool]]:
-    """Whether anything was done to directories or to what is in them, since the last question."""
-    watcher = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-    for directory in directories:
-        assert _libc.inotify_add_watch(watcher, os.fsencode(directory), _ALL_EVENTS) >= 0
-
-    def touched() -> bool:
-        try:
-            return bool(os.read(watcher, 65536))
-        except BlockingIOError:
-            return False
-
-    try:
-        yield touched
-    finally:
-        os.close(watcher)
 
 
 class Place:
@@ -167,7 +145,7 @@ _ENTRIES = st.fixed_dictionaries(
 _SIZES = st.sampled_from([*[None] * 30, 0, 1, 512, 10**6, 8**11 - 1])  # what a header says where it lies
 
 
-def header(entry: dict[str, Any], size: int, style: int) -> bytes:
+def header(entry: dict[str, Any], size: int, style: Any) -> bytes:
     """The header of an entry; nothing where tarfile itself refuses to write one."""
     info = tarfile.TarInfo()
     for name, value in entry.items():
@@ -185,7 +163,7 @@ def archive(data: st.DataObject, outside: Path) -> bytes:
     for entry in data.draw(st.lists(_ENTRIES, min_size=1, max_size=8)):
         content = data.draw(st.sampled_from([b"", b"content", b"x" * 1500]))
         told = data.draw(_SIZES)
-        placed = {
+        placed: dict[str, Any] = {
             name: value.replace(OUTSIDE, str(outside)) if isinstance(value, str) else value
             for name, value in entry.items()
         }
@@ -217,12 +195,13 @@ def test_nothing_outside_is_made_changed_or_looked_at(
     packed.write_bytes(archive(data, place.outside))
     before = place.state()
 
-    with watched(place.outside, place.outside / "d") as touched, packed.open("rb") as file:
-        try:
+    watcher = watch(place.outside, place.outside / "d")
+    try:
+        with packed.open("rb") as file, suppress(LayerError):
             unpack(source(file), place.layer, [place.lower])
-        except LayerError:
-            pass
-        assert not touched()
+        assert not was_touched(watcher)
+    finally:
+        os.close(watcher)
 
     assert place.state() == before
     for path in place.layer.rglob("*"):
