@@ -23,6 +23,7 @@ from tests.e2e.test_pod_life import WAITING, create, wait
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
 RUNNING, ENDING, FAILING, UNFINISHED = 90, 60, 30, 20  # pods of each sort; a node holds 110 at a time
+SHARE = {"engine": 1, "containerd": 3}  # as many pods less on a runtime whose pods cost that much more of the CPU
 CHURNED = 20
 LIMIT = 60.0  # seconds for the last chores after the last pod
 FOREVER = "trap exit TERM; sleep 86400 & wait"
@@ -159,7 +160,7 @@ def gone(cluster: Cluster, namespace: str, name: str) -> None:
     cluster.kubectl("-n", namespace, "wait", "--for=delete", "pod", "-l", "app=many", "--timeout=120s")
 
 
-def failing() -> list[Obj]:
+def failing(count: int) -> list[Obj]:
     """Pods that end again and again, that cannot start, that have no image, and whose volumes are not there."""
     volume = [{"name": "v", "configMap": {"name": "absent"}}]
     sorts = [
@@ -176,26 +177,29 @@ def failing() -> list[Obj]:
             "metadata": {"name": f"failing-{number}", "labels": {"app": "many"}},
             "spec": {**sorts[number % len(sorts)], "terminationGracePeriodSeconds": 0},
         }
-        for number in range(FAILING)
+        for number in range(count)
     ]
 
 
 def test_two_hundred_pods_leave_nothing(cluster: Cluster, namespace: str) -> None:
     """Those that run, that end, that fail in every way, and that are deleted while they are being started."""
+    running, ending, broken, unfinished = (
+        count // SHARE[cluster.runtime] for count in (RUNNING, ENDING, FAILING, UNFINISHED)
+    )
     prepare(cluster, namespace)
     before, open_before = trace(cluster), descriptors(cluster)
-    create(cluster, namespace, deployment(RUNNING))
+    create(cluster, namespace, deployment(running))
     cluster.kubectl("-n", namespace, "rollout", "status", "deployment/many", "--timeout=120s")
-    assert len(trace(cluster)["links"] - before["links"]) == RUNNING
+    assert len(trace(cluster)["links"] - before["links"]) == running
     gone(cluster, namespace, "deployment/many")
-    create(cluster, namespace, job(ENDING), *failing())
+    create(cluster, namespace, job(ending), *failing(broken))
     cluster.kubectl("-n", namespace, "wait", "--for=condition=Complete", "job/many", "--timeout=120s")
     for number, (path, reason) in enumerate(FAILURES):
         wait(cluster, namespace, f"pod/failing-{number}", path, reason)
     cluster.kubectl("delete", "--raw", f"/api/v1/namespaces/{namespace}/pods?labelSelector=app%3Dmany,!job-name")
     gone(cluster, namespace, "job/many")
-    create(cluster, namespace, deployment(UNFINISHED))
-    wait(cluster, namespace, "deployment/many", ".status.replicas", str(UNFINISHED))
+    create(cluster, namespace, deployment(unfinished))
+    wait(cluster, namespace, "deployment/many", ".status.replicas", str(unfinished))
     gone(cluster, namespace, "deployment/many")
     assert what_is_left(cluster, before, open_before) == NOTHING
 
