@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from pinnace.apis.resources import EVENTS
-from pinnace.client.events import EventRecorder
+from pinnace.client.events import Correlator, EventRecorder, _Remark
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj
 from tests.client.fake_api import FakeApi
@@ -91,3 +93,13 @@ async def test_a_refused_event_is_dropped() -> None:
     await recorder.close()
     assert api.all(EVENTS) == []
     assert len(api.requests) == 1
+
+
+def test_events_of_long_ago_are_not_remembered_as_alike() -> None:
+    correlator = Correlator()
+    for number in range(100):
+        involved = {"kind": "Pod", "name": f"p{number}"}
+        remark = _Remark(involved, "Normal", "Started", "Started container web", datetime(2026, 1, 1, tzinfo=UTC))
+        correlator.combine(remark, number * 10.0)
+
+    assert len(correlator._alike) == 61  # of the last ten minutes

@@ -118,6 +118,8 @@ class Correlator:
         alike.since = now
         alike.messages.add(remark.message)
         _remember(self._alike, key, alike)
+        while next(iter(self._alike.values())).since < now - _ALIKE_SECONDS:  # counts no more
+            self._alike.popitem(last=False)
         if len(alike.messages) < _ALIKE_LIMIT:
             return remark, (*key, remark.message)
         alike.messages.pop()
