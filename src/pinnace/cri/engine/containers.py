@@ -38,7 +38,7 @@ from pinnace.cri.api import (
     NamespaceMode,
 )
 from pinnace.cri.engine import _syscalls as sys_
-from pinnace.cri.engine import cdi, image_volumes, propagation, seccomp, spec
+from pinnace.cri.engine import cdi, checkpoints, image_volumes, propagation, seccomp, spec
 from pinnace.cri.engine import cgroups as cgroup_rules
 from pinnace.cri.engine.apparmor import AppArmor
 from pinnace.cri.engine.cgroups import Cgroups
@@ -461,6 +461,17 @@ class Containers:
         }
         record.config.linux.resources = replace(record.config.linux.resources, **changed)
         self._files.write(record.id, record)
+
+    async def checkpoint(self, record: ContainerRecord, location: Path, timeout: float) -> None:
+        """Write what it is now to an archive; it runs on. Only of one that an OCI runtime runs."""
+        if record.state != ContainerState.RUNNING:
+            words = f'container "{record.id}" is in {record.state.value} state'
+            raise CriError("UNKNOWN", f"{words}. only CONTAINER_RUNNING containers can be checkpointed")
+        oci, snapshot = self._oci(record), self._snapshots.get(record.id)
+        if oci is None or snapshot is None:
+            raise CriError("UNKNOWN", f'checkpointing container "{record.id}" failed: its writable layer is gone')
+        bundle = self.bundle(record)
+        await checkpoints.write(record, self.status(record), oci, bundle, snapshot.upper, location, timeout)
 
     async def reopen_log(self, record: ContainerRecord) -> None:
         if record.state != ContainerState.RUNNING:

@@ -39,7 +39,7 @@ from pinnace.cri.api import (
     RuntimeFeatures,
     Version,
 )
-from pinnace.cri.engine import pod_stats, procfs
+from pinnace.cri.engine import checkpoints, pod_stats, procfs
 from pinnace.cri.engine.apparmor import AppArmor
 from pinnace.cri.engine.cgroups import Cgroups
 from pinnace.cri.engine.cni import CniNetwork, CniOptions
@@ -275,9 +275,15 @@ class Engine:
     async def reopen_container_log(self, container_id: str) -> None:
         await self.containers.reopen_log(self.containers.get(container_id))
 
-    async def checkpoint_container(self, container_id: str, location: str, timeout: int = 0) -> None:  # noqa: ARG002
-        self.containers.get(container_id)
-        raise CriError("UNIMPLEMENTED", "method CheckpointContainer not implemented")
+    async def checkpoint_container(self, container_id: str, location: str, timeout: int = 0) -> None:
+        """Only OCI runtimes make checkpoints, not the launcher."""
+        words = "an error occurred when trying to find container the container status"
+        found = f'an error occurred when try to find container "{container_id}"'
+        record = self.containers.get(container_id, f'{words} "{container_id}": {found}')
+        if not self.containers.program(record):
+            raise CriError("UNIMPLEMENTED", "method CheckpointContainer not implemented")
+        await checkpoints.require_criu(container_id)
+        await self.containers.checkpoint(record, Path(location), timeout)
 
     async def list_container_stats(self) -> list[ContainerStats]:
         return await self.containers.stats()
