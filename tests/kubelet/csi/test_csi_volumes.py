@@ -317,6 +317,24 @@ async def test_a_volume_that_cannot_grow_in_use_is_left_alone(
     await api.gone("p")
 
 
+async def test_a_volume_of_many_nodes_grows_on_each(start: Start, api: NodeApi, driver: FakeCsiDriver) -> None:
+    driver.can = (STAGE, EXPAND)
+    await add_driver(api, attachRequired=False)
+    await add_volume(api)
+    start()
+    await registered(api, driver)
+    await run_pod(api, "p", CLAIM)
+    await api.phase("p", "Running")
+    await api.client.patch(PERSISTENT_VOLUMES, "pv", {"spec": {"capacity": {"storage": "2Gi"}}})
+    elsewhere = {"spec": {"accessModes": ["ReadWriteMany"]}, "status": {"capacity": {"storage": "2Gi"}}}
+    await api.client.patch(PERSISTENT_VOLUME_CLAIMS, "c", elsewhere, "default")
+    await api.client.patch(PODS, "p", {"metadata": {"annotations": {"seen": "now"}}}, "default")
+    await driver.hear("NodeExpandVolume")
+    await api.hears('FileSystemResizeSuccessful: MountVolume.NodeExpandVolume succeeded for volume "pv" n1')
+    await api.client.delete(PODS, "p", "default")
+    await api.gone("p")
+
+
 async def test_a_claim_must_be_for_the_pod_and_its_volume_for_the_claim(
     start: Start, api: NodeApi, driver: FakeCsiDriver
 ) -> None:

@@ -94,6 +94,37 @@ def test_when_a_node_grows_what_is_on_a_volume(of: Obj, size: str, due: bool) ->
     assert csi_expansion.is_due(of, size) is due
 
 
+def shared(has: str, *, stage: str = "", mode: str = "ReadWriteMany", **annotations: str) -> Obj:
+    found = claim(stage)
+    found["status"]["capacity"] = {"storage": has}
+    keys = {f"volume.kubernetes.io/{key.replace('_', '-')}": value for key, value in annotations.items()}
+    return {**found, "metadata": {"annotations": keys}, "spec": {"accessModes": [mode]}}
+
+
+@pytest.mark.parametrize(
+    ("of", "known", "due"),
+    [
+        (shared("2Gi"), "1Gi", True),
+        (shared("2Gi"), "2Gi", False),
+        (shared("2Gi"), "", False),
+        (shared("1Gi"), "1Gi", False),
+        (shared("2Gi", mode="ReadWriteOnce"), "1Gi", False),
+        (shared("2Gi", stage="NodeResizePending"), "1Gi", False),
+        (shared("2Gi", node_expansion_not_required="true"), "1Gi", False),
+    ],
+)
+def test_what_other_nodes_have_grown_grows_on_this_one(of: Obj, known: str, due: bool) -> None:
+    assert csi_expansion.grew_elsewhere(of, "2Gi", known) is due
+
+
+def test_a_failure_is_told_once() -> None:
+    pending = claim("NodeResizeInProgress")
+    first = csi_expansion.failed(pending, CriError("INTERNAL", "no"), "now")
+    assert first is not None
+    pending["status"] |= first["status"]
+    assert csi_expansion.failed(pending, CriError("INTERNAL", "no"), "later") == first
+
+
 def test_how_a_claim_shows_that_it_grows() -> None:
     pending = claim("NodeResizePending", conditions=("FileSystemResizePending", "ModifyingVolume"))
     assert csi_expansion.begun(pending) == {

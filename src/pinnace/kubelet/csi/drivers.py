@@ -57,6 +57,7 @@ class CsiDrivers:
         self._using: set[str] = set()
         self._moved = asyncio.Event()  # set, and made anew, when the node's object changes
         self.locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by volume, for staging
+        self.sizes: dict[str, str] = {}  # of volumes when they were mounted here, or grown
         self.not_while_mounted: set[str] = set()  # volumes whose drivers cannot grow them as long as they are in use
 
     # Drivers.
@@ -177,6 +178,7 @@ class CsiDrivers:
     def release(self, volume: str) -> None:
         """No pod has the volume any more, and it is unmounted."""
         self.not_while_mounted.discard(volume)
+        self.sizes.pop(volume, None)
         if volume in self._using:
             self._using.remove(volume)
             self._changed()

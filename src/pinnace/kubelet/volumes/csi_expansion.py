@@ -16,7 +16,7 @@ from pinnace.kubelet.volumes.context import VolumeContext, VolumeError
 from pinnace.kubelet.volumes.csi import secrets_of
 from pinnace.kubelet.volumes.csi_volume import EXPAND_VOLUME, CsiVolume, capability
 from pinnace.machinery.errors import ApiError
-from pinnace.machinery.meta import Obj, format_time, get_in, name_of, namespace_of, utc_now
+from pinnace.machinery.meta import Obj, annotations_of, format_time, get_in, name_of, namespace_of, utc_now
 from pinnace.machinery.quantity import Quantity
 
 _PENDING, _IN_PROGRESS, _INFEASIBLE = "NodeResizePending", "NodeResizeInProgress", "NodeResizeInfeasible"
@@ -24,6 +24,7 @@ _ERROR = "NodeResizeError"  # a condition's type
 _ABOUT_RESIZING = ("Resizing", "FileSystemResizePending", "ControllerResizeError", _ERROR)
 _UNFINISHED = ("CANCELLED", "DEADLINE_EXCEEDED", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "ABORTED")  # may yet succeed
 _IMPOSSIBLE = ("INVALID_ARGUMENT", "OUT_OF_RANGE", "NOT_FOUND")
+_NOT_ON_NODES = "volume.kubernetes.io/node-expansion-not-required"
 _EXPANDER = "Expander.NodeExpand failed to expand the volume"
 
 # Decisions.
@@ -38,6 +39,15 @@ def is_due(claim: Obj, size: str) -> bool:
     if not stage:  # resizers that know nothing of stages leave both fields alone
         return get_in(claim, "status", "allocatedResources", "storage") is None
     return stage in (_PENDING, _IN_PROGRESS)
+
+
+def grew_elsewhere(claim: Obj, size: str, known: str) -> bool:
+    """Whether another node has grown a volume of many nodes, `known` to have been smaller when it was mounted here."""
+    if not size or not known or Quantity.parse(size) <= Quantity.parse(known) or _stage_of(claim):
+        return False
+    many = "ReadWriteMany" in (get_in(claim, "spec", "accessModes") or ())
+    has = Quantity.parse(get_in(claim, "status", "capacity", "storage") or "0")
+    return many and has >= Quantity.parse(size) and _NOT_ON_NODES not in annotations_of(claim)
 
 
 def begun(claim: Obj) -> Obj | None:
@@ -61,6 +71,9 @@ def failed(claim: Obj, error: CriError, now: str) -> Obj | None:
         return None
     why = f"failed to expand pvc with {_EXPANDER} : {rpc_error(error)}"
     condition = {"type": _ERROR, "status": "True", "lastTransitionTime": now, "message": why}
+    for one in get_in(claim, "status", "conditions") or ():
+        if one["type"] == _ERROR and one.get("message") == why:
+            condition = one  # told already
     status: Obj = {"conditions": [*(_replaced(claim, (_ERROR,)) or ()), condition]}
     if error.code in _IMPOSSIBLE:
         status["allocatedResourceStatuses"] = {"storage": _INFEASIBLE}
@@ -84,9 +97,12 @@ async def expand(
 ) -> None:
     """Have the driver grow what is on a volume that has grown; `mounted`: since before. Raises VolumeError."""
     size = get_in(persistent, "spec", "capacity", "storage") or ""
-    if not is_due(claim, size) or volume.unique_name in context.csi.not_while_mounted:
+    known = context.csi.sizes.setdefault(volume.unique_name, size)
+    elsewhere = grew_elsewhere(claim, size, known)
+    if not (is_due(claim, size) or elsewhere) or volume.unique_name in context.csi.not_while_mounted:
         return
     if volume.read_only:
+        context.csi.not_while_mounted.add(volume.unique_name)
         why = f'MountVolume.NodeExpandVolume failed for volume "{volume.name}" requested read-only file system'
         _tell(context, claim, "Warning", "FileSystemResizeFailed", why)
         return
@@ -94,7 +110,10 @@ async def expand(
         "NodeExpandVolume.NodeExpandVolume failed" if mounted else "MountVolume.Setup failed while expanding volume"
     )
     try:
-        await _expand(context, volume, claim, size, path)
+        await _expand(context, volume, None if elsewhere else claim, size, path)
+        context.csi.sizes[volume.unique_name] = size
+        succeeded = f'MountVolume.NodeExpandVolume succeeded for volume "{volume.name}" {context.csi.node_name}'
+        _tell(context, claim, "Normal", "FileSystemResizeSuccessful", succeeded)
     except VolumeError as error:
         error.operation = operation
         raise
@@ -109,13 +128,14 @@ async def expand(
         ) from error
 
 
-async def _expand(context: VolumeContext, volume: CsiVolume, claim: Obj, size: str, path: Path) -> None:
+async def _expand(context: VolumeContext, volume: CsiVolume, claim: Obj | None, size: str, path: Path) -> None:
+    """The claim is told of it, but for None."""
     driver = places.driver_of(context.csi, volume.driver, "failed to get CSI client")
     can = await driver.capabilities()
     if EXPAND_VOLUME not in can:
         name = f"{places.PLUGIN_NAME}/{volume.driver}"
         raise VolumeError(f"Expander.NodeExpand found CSI plugin {name} to not support node expansion")
-    if patch := begun(claim):
+    if claim is not None and (patch := begun(claim)):
         claim = await _patch(context, claim, patch)
     staging = places.staging_of(context.csi, volume)
     try:
@@ -129,12 +149,11 @@ async def _expand(context: VolumeContext, volume: CsiVolume, claim: Obj, size: s
             secrets=await secrets_of(context, volume, "NodeExpand"),
         )
     except CriError as error:
-        if patch := failed(claim, error, format_time(utc_now())):
+        if claim is not None and (patch := failed(claim, error, format_time(utc_now()))):
             await _patch(context, claim, patch)
         raise
-    succeeded = f'MountVolume.NodeExpandVolume succeeded for volume "{volume.name}" {context.csi.node_name}'
-    _tell(context, claim, "Normal", "FileSystemResizeSuccessful", succeeded)
-    await _patch(context, claim, grown(claim, size))
+    if claim is not None:
+        await _patch(context, claim, grown(claim, size))
 
 
 async def _patch(context: VolumeContext, claim: Obj, patch: Obj) -> Obj:
