@@ -319,4 +319,4 @@ def test_a_user_without_subordinate_ids_is_told_what_to_do(scratch: Path) -> Non
         assert result.returncode == 57
         assert "has no 65536 subordinate user ids" in result.stderr
         assert f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user.name}" in result.stderr
-        assert not _files(user.home / ".pinnace")
+        assert not (user.home / ".pinnace").exists()

@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from pinnace.cluster import preflight, turns
@@ -82,7 +83,8 @@ def inside(profile: Profile, work: Callable[[], None]) -> None:
     preflight.require_owner(profile)
     if not profile.directory.exists():
         os.environ[ROOTLESS] = "1"
-        work()  # there is nothing that belongs to others than the user, and nothing runs
+        with _leaving_no_home(profile):
+            work()  # there is nothing that belongs to others than the user, and nothing runs
         return
     with turns.entering(profile):
         guest = _visit(profile) or _make(profile, None, 0)
@@ -96,7 +98,7 @@ def inside_to_start(profile: Profile, port: int | None, verbosity: int, work: Ca
     chosen: int | None = None
     deadline = time.monotonic() + _PATIENCE
     while True:
-        with turns.entering(profile):
+        with _leaving_no_home(profile), turns.entering(profile):
             guest = _visit(profile)
             if guest is None:
                 chosen = preflight.choose_port(profile.load().api_server_port if profile.exists() else port)
@@ -107,6 +109,17 @@ def inside_to_start(profile: Profile, port: int | None, verbosity: int, work: Ca
         if time.monotonic() > deadline:
             raise ClusterError(START_FAILED, "Another command keeps the cluster from being started", "Try again later")
     _work(profile, guest, lambda: work(chosen))
+
+
+@contextmanager
+def _leaving_no_home(profile: Profile) -> Iterator[None]:
+    """Remove directories that were made for nothing."""
+    try:
+        yield
+    finally:
+        for directory in (profile.run_dir, profile.run_dir.parent, profile.home):
+            with suppress(OSError):
+                directory.rmdir()  # others live there
 
 
 def _visit(profile: Profile) -> Guest | None:
@@ -147,11 +160,15 @@ def _make(profile: Profile, port: int | None, verbosity: int) -> Guest:
     os.close(told)
     with os.fdopen(report) as answers:
         answer = answers.readline()
-    if not answer:
-        raise ClusterError(START_FAILED, "The keeper of the namespaces ended at once", _keepers_words(profile))
-    if failed := json.loads(answer):
-        raise obstacles.after(failed["step"], failed["why"], obstacles.look(path))
-    return Guest(profile)
+    if answer == "{}\n":
+        return Guest(profile)
+    if answer:
+        failed = json.loads(answer)
+        error = obstacles.after(failed["step"], failed["why"], obstacles.look(path))
+    else:
+        error = ClusterError(START_FAILED, "The keeper of the namespaces ended at once", _keepers_words(profile))
+    shutil.rmtree(profile.run_dir, ignore_errors=True)
+    raise error
 
 
 def _keepers_words(profile: Profile) -> str:
