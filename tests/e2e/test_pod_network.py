@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import urllib.error
+
 import pytest
 
 from tests.e2e.conftest import Cluster
 from tests.e2e.pods import SLEEP, Obj, container, pod
+from tests.e2e.test_crash import kill, processes
 from tests.e2e.test_pod_inside import shell, start
+from tests.e2e.test_site import fetch
+from tests.support.site import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
@@ -65,3 +70,26 @@ def test_pods_and_the_node_reach_every_pod(cluster: Cluster, namespace: str) -> 
             http = shell(cluster, namespace, client, f"wget -qO- http://{address[server]}:8080/hostName")
             udp = shell(cluster, namespace, client, perl(_CLIENT % address[server]))
             assert [http, udp] == [f"{server}\n"] * 2
+
+
+def test_host_ports_lead_to_their_pod_for_as_long_as_it_runs(cluster: Cluster, namespace: str) -> None:
+    def serving(name: str, port: int) -> Obj:
+        serve = f"mkdir /w; echo {name} > /w/index.html; exec httpd -f -p 8080 -h /w"
+        return pod(name, container("c", serve, ports=[{"containerPort": 8080, "hostPort": port}]))
+
+    ports = {"first": free_port(), "second": free_port()}
+    start(cluster, namespace, serving("first", ports["first"]))
+    node = cluster.pinnace("ip").stdout.strip()
+    for host in ("127.0.0.1", node):
+        assert fetch(f"http://{host}:{ports['first']}/") == "first\n"
+    assert shell(cluster, namespace, "first", f"wget -qO- http://{node}:{ports['first']}/") == "first\n"
+
+    kill([pid for pid, command in processes(cluster).items() if "cluster.node" in command])
+    cluster.pinnace("start")
+    start(cluster, namespace, serving("second", ports["second"]))
+    for name, port in ports.items():
+        assert fetch(f"http://127.0.0.1:{port}/") == f"{name}\n"
+
+    cluster.kubectl("-n", namespace, "delete", "pod", "first")
+    with pytest.raises(urllib.error.URLError):
+        fetch(f"http://127.0.0.1:{ports['first']}/")
