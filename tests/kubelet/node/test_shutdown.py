@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
+import sys
 from pathlib import Path
 
 import pytest
@@ -202,6 +204,33 @@ async def test_logind_has_its_lock_back_at_the_end(programs: Path):
             processes = inhibitor._processes
     assert all(process.returncode is not None for process in processes)
     assert not logind.DROP_IN.exists()  # five seconds are what it gives anyway
+
+
+HOLDING = """
+import asyncio
+from pinnace.kubelet.node import logind
+
+async def hold():
+    async with logind.Inhibitor(5) as inhibitor:
+        print(*(process.pid for process in inhibitor._processes), flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(hold())
+"""
+
+
+async def test_logind_has_its_lock_back_from_a_kubelet_that_was_killed(programs: Path):
+    assert programs
+    holder = await asyncio.create_subprocess_exec(sys.executable, "-c", HOLDING, stdout=asyncio.subprocess.PIPE)
+    assert holder.stdout is not None
+    held = [os.pidfd_open(int(pid)) for pid in (await holder.stdout.readline()).split()]
+    assert len(held) == 2
+    holder.kill()
+    await holder.wait()
+    for pidfd in held:
+        ended, _, _ = await asyncio.to_thread(select.select, [pidfd], [], [], 20)
+        os.close(pidfd)
+        assert ended
 
 
 async def _first(inhibitor):

@@ -95,7 +95,9 @@ class Inhibitor:
             await process.wait()
 
     async def _start(self, *command: str) -> Process:
-        process = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL)
+        """A program that ends with this process, however that does: what it held would be held for ever."""
+        bound = ("setpriv", "--pdeathsig", "TERM", "--", *command)
+        process = await asyncio.create_subprocess_exec(*bound, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL)
         self._processes.append(process)
         return process
 
