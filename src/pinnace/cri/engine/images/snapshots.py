@@ -19,6 +19,7 @@ import orjson
 
 from pinnace.cri.engine import overlay
 from pinnace.cri.engine.images.locks import locked
+from pinnace.cri.engine.images.usage import Usage
 from pinnace.cri.trees import discard, remove
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Snapshots:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._containers = root / "containers"
+        self._usage = Usage()
         self._containers.mkdir(parents=True, exist_ok=True)
         self._empty = root / "empty"  # the lower layer of an image without layers
         self._empty.mkdir(exist_ok=True)
@@ -123,6 +125,7 @@ class Snapshots:
     def remove(self, container_id: str) -> None:
         """Drop the writable layer, which must not be mounted any more; idempotent."""
         home = self._containers / container_id
+        self._usage.forget(home / "fs")
         try:
             remove(home)
         except FileNotFoundError:
@@ -130,7 +133,7 @@ class Snapshots:
 
     def usage(self, container_id: str) -> tuple[int, int]:
         """Bytes and inodes that the container has written."""
-        return disk_usage(self._containers / container_id / "fs")
+        return self._usage.of(self._containers / container_id / "fs")
 
     def list(self) -> list[str]:
         """Ids of the containers that have a writable layer."""
@@ -154,27 +157,3 @@ def _layer_names(home: Path, file: str = "layers.json") -> list[str] | None:
     except (FileNotFoundError, orjson.JSONDecodeError):
         return None
     return names
-
-
-def disk_usage(directory: Path) -> tuple[int, int]:
-    """Bytes on disk and inodes below a directory, hard links counted once."""
-    used = 0
-    seen: set[tuple[int, int]] = set()
-    pending = [directory]
-    while pending:
-        try:
-            entries = list(os.scandir(pending.pop()))
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        for entry in entries:
-            try:
-                found = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            key = (found.st_dev, found.st_ino)
-            if key not in seen:
-                seen.add(key)
-                used += found.st_blocks * 512
-            if entry.is_dir(follow_symlinks=False):
-                pending.append(Path(entry.path))
-    return used, len(seen)

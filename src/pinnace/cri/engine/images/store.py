@@ -22,9 +22,10 @@ from pinnace.cri.engine.images.index import Index, IndexedImage, IndexFile
 from pinnace.cri.engine.images.layers import LayerError, unpack
 from pinnace.cri.engine.images.locks import locked, try_locked
 from pinnace.cri.engine.images.manifest import ImageConfig, chain_ids, parse_config
-from pinnace.cri.engine.images.snapshots import disk_usage, layers_in_use
+from pinnace.cri.engine.images.snapshots import layers_in_use
 from pinnace.cri.engine.images.sources import Region
 from pinnace.cri.engine.images.tarball import opened
+from pinnace.cri.engine.images.usage import Usage
 from pinnace.cri.trees import discard
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class ImageStore:
         self._lease = root / "lease.lock"
         self._read_index: Index | None = None
         self._records: dict[str, ImageRecord] = {}
+        self._usage = Usage()
 
     # Finding.
 
@@ -258,7 +260,7 @@ class ImageStore:
 
     def usage(self) -> tuple[int, int]:
         """Bytes on disk and inodes of all that images take."""
-        parts = [disk_usage(self._layers), disk_usage(self.root / "blobs")]
+        parts = [self._usage.of(self._layers), self._usage.of(self.root / "blobs")]
         return sum(part[0] for part in parts), sum(part[1] for part in parts)
 
     def manifest_of(self, image_id: str) -> bytes:
