@@ -1,7 +1,10 @@
-"""A device plugin on the node of a real cluster: its devices are scheduled, and reach containers."""
+"""Device plugins and drivers of claims on the node of a real cluster: devices are scheduled, and reach containers."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from tests.e2e.conftest import Cluster
 from tests.e2e.pods import SLEEP, container, pod
 from tests.e2e.test_pod_life import create, wait
 from tests.support.device_plugin import FakePlugin
+from tests.support.dra_driver import FakeDriver
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
@@ -51,3 +55,61 @@ async def started(directory: Any) -> FakePlugin:
     plugin = FakePlugin(directory, GPU, {"gpu-0": 0, "gpu-1": 0})
     await plugin.start()
     return plugin
+
+
+DRIVER = "e2e-gpu.example.com"
+
+
+@pytest.fixture
+def edits() -> Iterator[None]:
+    """What containers that have the driver's devices for the claim `gpus` get: a variable each."""
+    devices = [
+        {"name": f"gpus-{name}", "containerEdits": {"env": [f"GPU_{name.upper()}=yes"]}} for name in ("first", "second")
+    ]
+    path = Path("/var/run/cdi/pinnace-e2e.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"cdiVersion": "0.6.0", "kind": f"{DRIVER}/gpu", "devices": devices}))
+    yield
+    path.unlink()
+
+
+def test_a_claims_devices_reach_containers(cluster: Cluster, namespace: str, edits: None) -> None:
+    """What the driver advertised goes with it: the kubelet may read the claim, and delete the slice."""
+    [node] = cluster.json("get", "nodes")["items"]
+    name = node["metadata"]["name"]
+    api = {"apiVersion": "resource.k8s.io/v1"}
+    pool = {"name": "pool", "generation": 1, "resourceSliceCount": 1}
+    advertised = {"driver": DRIVER, "nodeName": name, "pool": pool, "devices": [{"name": "first"}]}
+    asked = {"devices": {"requests": [{"name": "first", "exactly": {"deviceClassName": DRIVER}}]}}
+    loop = LoopThread("driver")
+    try:
+        driver = loop.call(registered(cluster.directory / "kubelet"))
+        selector = {"cel": {"expression": f"device.driver == '{DRIVER}'"}}
+        cluster.apply(
+            {**api, "kind": "DeviceClass", "metadata": {"name": DRIVER}, "spec": {"selectors": [selector]}},
+            {**api, "kind": "ResourceSlice", "metadata": {"name": "e2e-gpus"}, "spec": advertised},
+            {**api, "kind": "ResourceClaim", "metadata": {"name": "gpus", "namespace": namespace}, "spec": asked},
+        )
+        claims = [{"name": "mine", "resourceClaimName": "gpus"}]
+        used = {"claims": [{"name": "mine", "request": "first"}]}
+        create(cluster, namespace, pod("miner", container("c", SLEEP, resources=used), resourceClaims=claims))
+        cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/miner", "--timeout=60s")
+        shown = cluster.kubectl("-n", namespace, "exec", "miner", "--", "env").stdout.splitlines()
+        assert "GPU_FIRST=yes" in shown
+        assert "GPU_SECOND=yes" not in shown
+        status = "{.status.containerStatuses[0].allocatedResourcesStatus[0].name}"
+        wait(cluster, namespace, "pod/miner", status.strip("{}"), "claim:mine/first")
+        cluster.kubectl("-n", namespace, "delete", "pod", "miner")
+        assert driver.calls == [("prepare", "gpus"), ("unprepare", "gpus")]
+        loop.call(driver.stop())
+        cluster.kubectl("wait", "--for=delete", "resourceslice/e2e-gpus", "--timeout=60s")
+    finally:
+        loop.stop()
+        cluster.kubectl("delete", "deviceclass", DRIVER, "--ignore-not-found")
+
+
+async def registered(root: Path) -> FakeDriver:
+    driver = FakeDriver(root, DRIVER)
+    await driver.start()
+    await driver.heard.wait()
+    return driver
