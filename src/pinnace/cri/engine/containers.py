@@ -38,17 +38,18 @@ from pinnace.cri.api import (
     NamespaceMode,
 )
 from pinnace.cri.engine import _syscalls as sys_
-from pinnace.cri.engine import cdi, checkpoints, image_volumes, propagation, seccomp, spec
+from pinnace.cri.engine import cdi, checkpoints, image_volumes, propagation, seccomp, spec, users
 from pinnace.cri.engine import cgroups as cgroup_rules
 from pinnace.cri.engine.apparmor import AppArmor
 from pinnace.cri.engine.cgroups import Cgroups
 from pinnace.cri.engine.handlers import Handlers
+from pinnace.cri.engine.images.shifted import Shift
 from pinnace.cri.engine.images.snapshots import Snapshots
 from pinnace.cri.engine.images.store import ImageRecord, ImageStore
 from pinnace.cri.engine.monitor_client import MonitorClient, MonitorError
 from pinnace.cri.engine.procfs import kill_cgroup, read_json
 from pinnace.cri.engine.records import ContainerRecord, Names, RecordFiles, SandboxRecord, container_name, find
-from pinnace.cri.engine.sandboxes import Sandboxes, device_of
+from pinnace.cri.engine.sandboxes import Sandboxes, device_of, user_mappings
 
 Emit = Callable[[ContainerEventType, str, SandboxRecord], None]
 
@@ -228,12 +229,20 @@ class Containers:
         if confined_by:
             document["process"]["apparmorProfile"] = confined_by
         volumes = image_volumes.images(record.config.mounts, self._images)
-        self._snapshots.prepare(record.id, image, list(volumes.values()))
+        self._snapshots.prepare(record.id, image, list(volumes.values()), self._shift(record))
         for mount in record.config.mounts:
             if mount.image is None and not os.path.lexists(mount.host_path):
                 os.makedirs(mount.host_path, 0o755)
         (bundle / "rootfs").mkdir(parents=True)
         (bundle / "config.json").write_text(json.dumps(document))
+
+    def _shift(self, record: ContainerRecord) -> Shift | None:
+        """To whom layers must be copied: to nobody where they can be shown to the pod's users as they are."""
+        sandbox = self._sandboxes.records[record.sandbox_id]
+        maps = user_mappings(sandbox.config)
+        if not maps or users.can_show(str(self._images.root), self._sandboxes.users(sandbox)):
+            return None
+        return Shift(maps["uid"], maps["gid"])
 
     def _discard(self, id_: str) -> None:
         with contextlib.suppress(OSError):
@@ -330,6 +339,7 @@ class Containers:
                 "lower": [str(lower) for lower in snapshot.lower],
                 "upper": str(snapshot.upper),
                 "work": str(snapshot.work),
+                "shifted": snapshot.shifted,
             },
             oci=self._oci(record),
         )

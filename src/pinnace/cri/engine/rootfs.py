@@ -162,7 +162,7 @@ def open_images(spec: Spec, target: str, users: int = -1) -> dict[int, tuple[int
 
 def _mount_layers(target: str, layers: Spec, users: int) -> str:
     """Mount the layers at a directory, or below it where they must be shown to other users first; where."""
-    if users < 0:
+    if users < 0 or layers.get("shifted"):
         mount_overlay(target, layers)
         return target
     sys_.mount("tmpfs", target, "tmpfs", 0, "mode=755,size=64k")

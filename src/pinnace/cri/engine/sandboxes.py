@@ -218,6 +218,10 @@ class Sandboxes:
         option = record.config.linux.security_context.namespace_options
         return record.ready and option.pid == NamespaceMode.POD and not self.pause_pid(record)
 
+    def users(self, record: SandboxRecord) -> str:
+        """The file of its user namespace, where it has one."""
+        return str(self._state / record.id / "user")
+
     def network_namespace(self, record: SandboxRecord) -> str:
         """The file of its network namespace, the engine's own for the host's network."""
         return str(self._state / record.id / "network") if "network" in record.namespaces else "/proc/self/ns/net"

@@ -118,3 +118,18 @@ def has_idmapped_mounts() -> bool:
         return False  # this is for the root user of the machine
     release = [int(part) for part in os.uname().release.split(".")[:2] if part.isdigit()]
     return release >= [6, 3]
+
+
+def can_show(path: str, users: str) -> bool:
+    """Whether the file system at a path can show its files to the users of a namespace, which a file names."""
+    try:
+        tree = sys_.open_tree(path, recursive=False)
+        namespace = os.open(users, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            sys_.mount_setattr(tree, set_=sys_.MOUNT_ATTR_IDMAP, users=namespace)
+        finally:
+            os.close(namespace)
+            os.close(tree)
+    except OSError:
+        return False
+    return True

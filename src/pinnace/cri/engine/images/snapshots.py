@@ -19,6 +19,7 @@ import orjson
 
 from pinnace.cri.engine import overlay
 from pinnace.cri.engine.images.locks import locked
+from pinnace.cri.engine.images.shifted import Shift, copy
 from pinnace.cri.engine.images.usage import Usage
 from pinnace.cri.trees import discard, remove
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pinnace.cri.engine.images.store import ImageRecord
 
 _VOLUMES = "volumes.json"  # the layers of images that are mounted as volumes
+_COPIES = "layers"  # of the layers, for other users
 _PAGE = 4096  # mount(2) takes no more bytes of options
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -38,6 +40,7 @@ class Snapshot:
     lower: list[Path]  # the topmost layer first, as overlayfs wants them; never empty
     upper: Path
     work: Path
+    shifted: bool = False  # whether the files belong to the pod's users already
 
     def options(self) -> str:
         """The data of the overlay mount, whatever its length."""
@@ -85,10 +88,13 @@ class Snapshots:
         """A directory without anything, which is a layer too."""
         return self._empty
 
-    def prepare(self, container_id: str, image: ImageRecord, volumes: Sequence[ImageRecord] = ()) -> Snapshot:
+    def prepare(
+        self, container_id: str, image: ImageRecord, volumes: Sequence[ImageRecord] = (), shift: Shift | None = None
+    ) -> Snapshot:
         """Make the writable layer, empty; FileExistsError where the container has one.
 
-        `volumes` are other images that the container mounts: their layers are kept as long as it is there.
+        `volumes` are other images that the container mounts: their layers are kept as long as it is there. With `shift`
+        the layers are copied for other users.
         """
         home = self._containers / container_id
         lower = list(reversed(image.layer_dirs)) or [self._empty]
@@ -102,6 +108,8 @@ class Snapshots:
                 for path in (*lower, *mounted):
                     if not path.is_dir():
                         raise FileNotFoundError(f"layer {path.name} of image {image.id} is gone")
+                if shift is not None:
+                    lower = self._copies(home, lower, shift)
                 upper, work = home / "fs", home / "work"
                 upper.mkdir()
                 work.mkdir(mode=0o700)
@@ -111,7 +119,15 @@ class Snapshots:
             except BaseException:
                 discard(home)
                 raise
-        return Snapshot(lower, upper, work)
+        return Snapshot(lower, upper, work, shift is not None)
+
+    @staticmethod
+    def _copies(home: Path, lower: Sequence[Path], shift: Shift) -> list[Path]:
+        (home / _COPIES).mkdir()
+        copies = [home / _COPIES / str(number) for number in range(len(lower))]
+        for layer, copied in zip(lower, copies, strict=True):
+            copy(layer, copied, shift)
+        return copies
 
     def get(self, container_id: str) -> Snapshot | None:
         """What `prepare` returned, also after a restart."""
@@ -119,6 +135,9 @@ class Snapshots:
         names = _layer_names(home)
         if names is None:
             return None
+        if (home / _COPIES).is_dir():
+            lower = [home / _COPIES / str(number) for number in range(len(names))]
+            return Snapshot(lower, home / "fs", home / "work", True)
         lower = [self._empty if name == self._empty.name else self._root / "layers" / name for name in names]
         return Snapshot(lower, home / "fs", home / "work")
 
