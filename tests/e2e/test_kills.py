@@ -155,9 +155,9 @@ def test_a_child_that_needs_too_much_memory_is_killed(cluster: Cluster, namespac
     script = f"[ -f /shared/ran ] && exec sleep 1000; touch /shared/ran; sh -c '{grow}'; echo child $?; exec sleep 1000"
     mounts = [{"name": "shared", "mountPath": "/shared"}]
     main = container("c", script, resources={"limits": {"memory": "16Mi"}}, volumeMounts=mounts)
-    create(cluster, namespace, pod("parent", main, volumes=[{"name": "shared", "emptyDir": {}}]))
+    start(cluster, namespace, pod("parent", main, volumes=[{"name": "shared", "emptyDir": {}}]))
     if Path("/sys/fs/cgroup/memory").is_dir():
-        with cluster.process("-n", namespace, "logs", "-f", "--pod-running-timeout=60s", "parent", stdout=PIPE) as log:
+        with cluster.process("-n", namespace, "logs", "-f", "parent", stdout=PIPE) as log:
             assert log.stdout is not None
             said = [log.stdout.readline() for _ in range(2)]
             log.terminate()
