@@ -109,6 +109,8 @@ BAD_FLAGS = [
     ),
     (["start", "--service-cluster-ip-range=10.0.0.0/16", "--ip-family=dual"], "one of IPv4 and one of IPv6"),
     (["kubelet", "--port=0"], "0 is not in the range"),
+    (["kubelet", "--reserved-memory=memory=1Gi"], 'the format of "memory=1Gi" should be node:type=quantity,...'),
+    (["kubelet", "--topology-manager-policy=best"], "is not one of 'none', 'best-effort'"),
     (["kube-proxy", "--healthz-bind-address=10256"], '"10256" is not ADDRESS:PORT'),
     (["metrics-server", "--requestheader-client-ca-file=/etc/passwd", "--metric-resolution=1s"], "at least 10s"),
     (["metrics-server", "--metric-resolution=10s"], "Missing option '--requestheader-client-ca-file'"),
@@ -151,6 +153,16 @@ def test_what_is_not_offered_is_said(arguments: list[str], message: str, kubecon
 
     assert code == 2
     assert message in output
+
+
+@pytest.mark.root
+def test_a_kubelet_does_not_start_without_the_plugins_that_it_is_told_of(kubeconfig: Path, tmp_path: Path) -> None:
+    flag = f"--image-credential-provider-config={tmp_path}"
+
+    code, output = run("kubelet", flag, f"--kubeconfig={kubeconfig}")
+
+    assert code == 1
+    assert "Error: Failed to register CRI auth plugins: plugin binary directory  did not exist" in output
 
 
 @pytest.fixture
