@@ -16,10 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from pinnace.kubelet.certificates.lives import CLIENT_SIGNER, SERVING_SIGNER
 from pinnace.machinery.meta import Obj, get_in
-
-CLIENT_SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"
-SERVING_SIGNER = "kubernetes.io/kubelet-serving"
 
 
 @dataclass(frozen=True, slots=True)

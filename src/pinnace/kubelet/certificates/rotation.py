@@ -7,34 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from math import inf
-from weakref import WeakSet
 
 import structlog
 
 from pinnace.apis.resources import CERTIFICATE_SIGNING_REQUESTS
 from pinnace.client.client import Client
 from pinnace.kubelet.certificates import requests
-from pinnace.kubelet.certificates.requests import CLIENT_SIGNER, SERVING_SIGNER, Refused, Wanted
+from pinnace.kubelet.certificates.lives import CLIENT_SIGNER, kept
+from pinnace.kubelet.certificates.requests import Refused, Wanted
 from pinnace.kubelet.certificates.store import CertificateStore, Pair
 from pinnace.kubelet.statistics.measures import client_renewal_errors, server_renewal_errors
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import name_of, utc_now
-from pinnace.machinery.metrics import Collected, Family
 
 _log = structlog.get_logger()
 
 DECISION = 900.0  # seconds that a request is waited for, before another is made
 _FIRST_PAUSE, _LAST_PAUSE = 2.0, 128.0
 _LONGEST_SLEEP = 3600.0  # seconds; clocks may be set meanwhile
-_LIVES = (
-    (CLIENT_SIGNER, "client", "TTL (time-to-live) of the Kubelet's client"),
-    (SERVING_SIGNER, "server", "shortest TTL (time-to-live) of the Kubelet's serving"),
-)
-
-_alive: WeakSet[Rotation] = WeakSet()
 
 
 class Rotation:
@@ -58,7 +51,7 @@ class Rotation:
         self._stopgap = stopgap.strip()
         self._now = now
         self._chance = chance
-        _alive.add(self)
+        kept.add(self)
 
     @property
     def signer(self) -> str:
@@ -139,24 +132,6 @@ class Rotation:
                 if certificate is not None:
                     return certificate
         return None
-
-
-def families() -> list[Family]:
-    """How long the certificates hold that are kept here: none for those that are not."""
-    return [_life(*one) for one in _LIVES]
-
-
-def _life(signer: str, what: str, words: str) -> Family:
-    about = f"Gauge of the {words} certificate. The value is in seconds until certificate expiry (negative if already "
-    about += (
-        f"expired). If {what.replace('server', 'serving')} certificate is invalid or unused, the value will be +INF."
-    )
-    return Collected("gauge", f"kubelet_certificate_manager_{what}_ttl_seconds", about, (), lambda: _left(signer))
-
-
-def _left(signer: str) -> Iterator[tuple[tuple[str, ...], float]]:
-    for one in [one for one in _alive if one.signer == signer][:1]:
-        yield (), one.left()
 
 
 def still_holds(pem: bytes, now: datetime) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pinnace.client import measures as client_measures
 from pinnace.cri.api import ContainerStats, CriError
 from pinnace.kubelet.admission.preemption import preemptions
-from pinnace.kubelet.certificates import rotation
+from pinnace.kubelet.certificates import lives
 from pinnace.kubelet.eviction.manager import evictions
 from pinnace.kubelet.pods import (
     LABEL_CONTAINER_NAME,
@@ -131,7 +131,7 @@ def _family(name: str, kind: str, samples: list[_Taken]) -> str:
 def kubelet_metrics(kubelet: Kubelet) -> str:
     """`/metrics`: what the kubelet says of itself, and of the volumes of claims."""
     options = kubelet.options
-    counted = [*measures.families(), evictions, preemptions, *rotation.families(), *providers_families()]
+    counted = [*measures.families(), evictions, preemptions, *lives.families(), *providers_families()]
     process = process_families(options.kubernetes_version, options.features.table())
     return text(
         [
