@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pinnace.cluster.profile import Profile
 from tests.e2e.conftest import Cluster
 from tests.e2e.test_crash import kill, processes
 
@@ -40,12 +41,13 @@ def trace(homes: Path) -> Trace:
         "nftables": set(_output("nft", "list", "tables").splitlines()),
         "cgroups": {str(path) for path in Path("/sys/fs/cgroup").glob("**/pinnace*") if path.is_dir()},
         "hierarchies": {line.split(":")[1] for line in Path("/proc/self/cgroup").read_text().splitlines()},
-        # The home of the cluster that other tests share changes as its pods go.
+        # The files of the cluster that other tests share change as its pods go.
         "files": {str(path) for path in homes.iterdir()}
         | {
             path
             for root in (homes / "fresh", Path("/run/pinnace"), Path("/run/netns"), Path("/var/run/netns"))
             for path in _files(root)
+            if not path.startswith(f"{Profile('e2e', homes / 'home').run_dir}/")
         },
         # By device: the routes of another cluster's bridge change with its pods.
         "routes": {
