@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pinnace.cri.api import CriError, LinuxContainerSecurityContext, SecurityProfile
-from pinnace.cri.engine import apparmor
+from pinnace.cri.engine import _syscalls, apparmor
 from pinnace.cri.engine.apparmor import AppArmor, loaded_profiles, profile_text
 
 NAME = "pinnace-test-default"
@@ -93,6 +93,12 @@ def test_where_the_machine_has_no_apparmor_only_those_that_ask_for_it_are_refuse
     for kind in ("RuntimeDefault", "Localhost"):
         with pytest.raises(CriError, match="failed to generate apparmor spec opts: apparmor is not supported"):
             confining.profile(security(kind, "allow-all"))
+
+
+def test_users_who_cannot_load_profiles_have_containers_without(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_syscalls, "in_user_namespace", lambda: True)
+    assert AppArmor(NAME).profile(security()) == ""
+    assert not (kernel / "asked").exists()
 
 
 def test_a_parser_that_fails_tells_why(kernel: Path) -> None:

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pinnace.cri.api import CriError, LinuxContainerSecurityContext
+from pinnace.cri.engine import _syscalls as sys_
 
 _ENABLED = Path("/sys/module/apparmor/parameters/enabled")
 _LOADED = Path("/sys/kernel/security/apparmor/profiles")
@@ -60,7 +61,9 @@ class AppArmor:
 
     @cached_property
     def _parser(self) -> str:
-        """The program that loads profiles; empty where that or the kernel's part is missing."""
+        """The program that loads profiles; empty where that or the kernel's part is missing, or not ours to load."""
+        if sys_.in_user_namespace():
+            return ""
         try:
             enabled = _ENABLED.read_text().startswith("Y") and _LOADED.exists()
         except OSError:
