@@ -81,10 +81,17 @@ class Collecting:
         self.runtime = FakeRuntime("a:1", "b:1", "c:1")  # of 1234 bytes each
         self.disk: FileSystem | None = FileSystem(1, 10_000, available, 10_000 - available, 0, 0)
         self.told: list[str] = []
+        self.left: list[tuple[set[str], float]] = []  # what was told to be left, and when it was looked at
         self.now = 0.0
         policy = ImageGCPolicy(min_age=60.0, max_age=1000.0)
         self.collector = ImageCollector(
-            self.runtime, policy, lambda: used, lambda: self.disk, self._tell, lambda: self.now
+            self.runtime,
+            policy,
+            lambda: used,
+            lambda: self.disk,
+            self._tell,
+            lambda: self.now,
+            lambda left, now: self.left.append((set(left), now)),
         )
 
     def _tell(self, kind: str, reason: str, message: str) -> None:
@@ -105,6 +112,14 @@ async def test_a_full_disk_loses_what_nobody_uses():
         "Warning FreeDiskSpaceFailed: Failed to garbage collect required amount of images. "
         "Attempted to free 2000 bytes, but only found 0 bytes eligible to free."
     )
+
+
+async def test_what_is_left_is_told_as_of_the_look():
+    """So that records of pulls go with their images, and not those of a pull that came meanwhile."""
+    one = Collecting(available=0, used=("sha256:a:1",))
+    await one.collect(0.0)
+    await one.collect(60.0)
+    assert one.left == [({"sha256:a:1", "sha256:b:1", "sha256:c:1"}, 0.0), ({"sha256:a:1"}, 60.0)]
 
 
 async def test_enough_is_enough():

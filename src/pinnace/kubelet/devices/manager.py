@@ -23,6 +23,7 @@ from pinnace.kubelet.devices.choice import Numa, Unavailable, aligned, candidate
 from pinnace.kubelet.devices.gate import Gate
 from pinnace.kubelet.go_words import rpc_error
 from pinnace.kubelet.pods import amount_of, containers, init_containers, is_sidecar
+from pinnace.kubelet.statistics import measures
 from pinnace.kubelet.topology.errors import ManagerError
 from pinnace.machinery.meta import Obj, uid_of
 
@@ -109,6 +110,7 @@ class DeviceManager:
         resource = self._resources.setdefault(name, Resource(name))
         if resource.task is not None:
             resource.task.cancel()
+        measures.device_registrations.inc(name)
         _log.info("a device plugin registered", resource=name, endpoint=endpoint)
         resource.task = asyncio.ensure_future(self._follow(resource, self._directory / endpoint))
         return ""
@@ -216,7 +218,8 @@ class DeviceManager:
                 ids = await self._choose(resource, uid, container["name"], needed, reusable.get(name, set()))
                 if resource.plugin is None:
                     raise Unavailable(f"endpoint {name} has been stopped")
-                held[name] = Held(ids, await resource.plugin.allocate(ids))
+                with measures.taking(measures.device_allocations, name):
+                    held[name] = Held(ids, await resource.plugin.allocate(ids))
             except (Unavailable, ValueError) as error:
                 raise ManagerError(str(error)) from None
             except CriError as error:

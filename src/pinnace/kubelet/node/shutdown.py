@@ -8,6 +8,7 @@ https://kubernetes.io/docs/concepts/cluster-administration/node-shutdown/#gracef
 from __future__ import annotations
 
 import asyncio
+import time
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from pinnace.kubelet.eviction.ranking import CRITICAL_PRIORITY, priority
 from pinnace.kubelet.node import logind
 from pinnace.kubelet.options import KubeletOptions
 from pinnace.kubelet.pods import full_name
+from pinnace.kubelet.statistics.measures import shutdown_began, shutdown_ended
 from pinnace.kubelet.sync.pod_worker import PodWorker, Stage
 from pinnace.machinery.meta import Obj
 
@@ -129,6 +131,8 @@ class NodeShutdown:
     async def end_pods(self) -> None:
         """End every pod, group after group, each within its time."""
         self.under_way = True
+        shutdown_began.set(time.time())
+        shutdown_ended.set(0)
         self._tell("Normal", "Shutdown", "Shutdown manager detected shutdown event")
         self._changed()
         live = [one for one in self._workers.values() if one.stage in (Stage.SYNCING, Stage.TERMINATING)]
@@ -137,6 +141,7 @@ class NodeShutdown:
             if pods:
                 _log.info("ending pods", priority=group.priority, seconds=group.seconds, pods=len(pods))
                 await self._end([by_uid[pod["metadata"]["uid"]] for pod in pods], group)
+        shutdown_ended.set(time.time())
 
     async def _end(self, workers: list[PodWorker], group: Group) -> None:
         async def end(worker: PodWorker) -> None:

@@ -167,6 +167,25 @@ client_renewal_errors = Counter(
 )
 server_renewal_errors = Counter("kubelet_server_expiration_renew_errors", "Counter of certificate renewal errors.")
 
+device_registrations = Counter(
+    "kubelet_device_plugin_registration_total",
+    "Cumulative number of device plugin registrations. Broken down by resource name.",
+    ("resource_name",),
+)
+device_allocations = Histogram(
+    "kubelet_device_plugin_alloc_duration_seconds",
+    "Duration in seconds to serve a device plugin Allocation request. Broken down by resource name.",
+    ("resource_name",),
+    _SECONDS,
+)
+shutdown_began = Gauge(
+    "kubelet_graceful_shutdown_start_time_seconds",
+    "Last graceful shutdown start time since unix epoch in seconds",
+)
+shutdown_ended = Gauge(
+    "kubelet_graceful_shutdown_end_time_seconds", "Last graceful shutdown end time since unix epoch in seconds"
+)
+
 # The server.
 
 _REQUEST = ("long_running", "method", "path", "server_type")
