@@ -12,6 +12,7 @@ from typing import Any
 
 from pinnace.apis.checks import amount
 from pinnace.apis.core import pod_columns, pod_resize
+from pinnace.apis.core.app_armor import take_up_app_armor
 from pinnace.apis.core.pod_defaults import default_pod
 from pinnace.apis.core.pod_spec import validate_pod_spec
 from pinnace.apis.fields import selectable, text_at
@@ -37,6 +38,8 @@ _GATED = {
 def prepare(pod: Obj, old: Obj | None) -> None:
     """A new pod begins as Pending, whatever its author wrote; its quality of service never changes."""
     if old is None:
+        if pod["metadata"].get("annotations"):
+            take_up_app_armor(pod)
         pod["status"] = {"phase": "Pending", "qosClass": qos_class(pod["spec"])}
         if pod["spec"].get("schedulingGates"):
             pod["status"]["conditions"] = [dict(_GATED)]

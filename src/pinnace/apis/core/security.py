@@ -77,6 +77,11 @@ def _profile(profile: Obj, word: str, path: str) -> list[Cause]:
         return [required(f"{path}.localhostProfile", f"must be set when {word} type is Localhost")]
     if kind != "Localhost" and local is not None:
         return [invalid_value(f"{path}.localhostProfile", local, f"can only be set when {word} type is Localhost")]
+    if word == "AppArmor":  # the name of a profile, and no file's
+        padded = local and local != local.strip()
+        return (
+            [invalid_value(f"{path}.localhostProfile", local, "must not be padded with whitespace")] if padded else []
+        )
     if local and (local.startswith("/") or ".." in local.split("/")):
         why = "must be a relative path" if local.startswith("/") else "must not contain '..'"
         return [invalid_value(f"{path}.localhostProfile", local, why)]
