@@ -41,7 +41,7 @@ def outside(tmp_path: Path) -> Iterator[Path]:
     assert [(path.stat().st_mode, path.stat().st_gid) for path in (directory, directory / "canary")] == before
 
 
-@pytest.mark.parametrize("levels", [1, 99, 100, 101, 5000])
+@pytest.mark.parametrize("levels", [1, 99, 100, 101, 2500])
 def test_a_tree_is_removed_however_deep_it_is(tmp_path: Path, levels: int) -> None:
     (tmp_path / "top" / "beside").mkdir(parents=True)
     dig(tmp_path / "top", levels)

@@ -34,7 +34,7 @@ from tests.support.site import LIMIT, Site, open_site, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.root]
 
-FAILURES = 6  # renewals of the lease that fail before the outage has been long enough
+FAILURES = 5  # renewals of the lease that fail before the outage has been long enough
 QUICK = "nodeStatusUpdateFrequency: 1s\nnodeStatusReportFrequency: 2s\nnodeLeaseDurationSeconds: 2\n"
 OUTAGE = "cannot renew the node lease"
 
