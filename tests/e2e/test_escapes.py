@@ -26,7 +26,7 @@ from tests.support.images import busybox_archive, link_entry, node_entry
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
-CANARY = Path("/var/tmp/pinnace-canary")  # named by images and pods, whose every link leads to it
+CANARY = Path(f"/var/tmp/pinnace-canary-{os.getpid()}")  # named by images and pods, whose every link leads to it
 HOSTILE = "hostile:1"
 FORBIDDEN = {
     "mount": 165,
@@ -120,7 +120,9 @@ def test_devices_of_an_image_open_nothing(cluster: Cluster, namespace: str, host
     assert [line.rpartition(": ")[2] for line in said.splitlines()] == ["Operation not permitted"] * 3
 
 
-@pytest.mark.parametrize("name", ["../../../../../../var/tmp/pinnace-canary/written", "a/../../../escaped"])
+@pytest.mark.parametrize(
+    "name", [f"../../../../../..{CANARY}/written", "a/../../../escaped"], ids=["up", "down and up"]
+)
 def test_an_archive_that_climbs_out_is_refused(cluster: Cluster, scratch: Path, canary: Path, name: str) -> None:
     archive = busybox_archive(scratch / "climbing.tar", "climbing:1", entries=[(name, b"out")])
     refused = cluster.pinnace("image", "load", str(archive), check=False)

@@ -25,6 +25,7 @@ from tests.support.ordinary_user import OrdinaryUser
 
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.engine,
     pytest.mark.root,
     pytest.mark.skipif(not shutil.which("newuidmap"), reason="needs newuidmap"),
     pytest.mark.skipif(
