@@ -95,6 +95,8 @@ class ScriptedRegistry:
         self.requests: list[str] = []
         self.queries: list[str] = []
         self.headers: list[dict[str, str]] = []
+        self.forms: list[dict[str, str]] = []
+        self.token_elsewhere = ""  # where tokens are said to be had
         self.trouble: list[web.Response] = []  # answered first, one to a request
         self.breaks = 0  # how many answers end after half of their bytes
         self.ranges = True  # whether parts are given
@@ -105,6 +107,7 @@ class ScriptedRegistry:
     async def start(self) -> None:
         app = web.Application()
         app.router.add_get("/token", self._token)
+        app.router.add_post("/token", self._token)
         app.router.add_get("/v2/app/{rest:.*}", self._serve)
         app.router.add_get("/elsewhere/app/{rest:.*}", self._serve)
         self._runner = web.AppRunner(app)
@@ -117,6 +120,10 @@ class ScriptedRegistry:
         await self._runner.cleanup()
 
     async def _token(self, request: web.Request) -> web.Response:
+        if request.method == "POST":
+            self.forms.append({name: str(value) for name, value in (await request.post()).items()})
+        if self.token_elsewhere:
+            raise web.HTTPTemporaryRedirect(self.token_elsewhere)
         self.requests.append(f"token {request.query_string} {request.headers.get('Authorization', '')}".strip())
         return web.json_response({"token": self.token})
 
@@ -234,6 +241,34 @@ async def test_a_bearer_token_is_fetched_once_and_shown(store, scripted: Scripte
     shown = [request for request in scripted.requests if request.startswith("token")]
     expected = base64.b64encode(b"ann:secret").decode()
     assert shown == [f"token service=reg&scope=repository:app:pull Basic {expected}"]
+
+
+async def test_an_identity_token_is_given_for_a_bearer_token(store, scripted: ScriptedRegistry, make) -> None:
+    scripted.token = "t0ken"
+    scripted.add_image(make, make.tar(make.member("f", b"1")))
+    await store.pull(f"{scripted.address}/app:1", AuthConfig(identity_token="refresh"))
+    asked = {"service": "reg", "scope": "repository:app:pull", "client_id": "pinnace"}
+    assert scripted.forms == [{**asked, "grant_type": "refresh_token", "refresh_token": "refresh"}]
+
+
+async def test_an_identity_token_is_not_sent_on(store, scripted: ScriptedRegistry, make) -> None:
+    elsewhere = ScriptedRegistry()
+    await elsewhere.start()
+    try:
+        scripted.token, scripted.token_elsewhere = "t0ken", f"http://{elsewhere.address}/token"
+        scripted.add_image(make, make.tar(make.member("f", b"1")))
+        with pytest.raises(PullError, match="failed to authorize"):
+            await store.pull(f"{scripted.address}/app:1", AuthConfig(identity_token="refresh"))
+        assert elsewhere.forms == []
+    finally:
+        await elsewhere.stop()
+
+
+async def test_a_bearer_token_may_be_given_as_it_is(store, scripted: ScriptedRegistry, make) -> None:
+    scripted.token = "t0ken"
+    scripted.add_image(make, make.tar(make.member("f", b"1")))
+    await store.pull(f"{scripted.address}/app:1", AuthConfig(registry_token="t0ken"))
+    assert not [request for request in scripted.requests if request.startswith("token")]
 
 
 async def test_a_redirect_to_another_host_goes_without_the_token(store, scripted: ScriptedRegistry, make) -> None:
