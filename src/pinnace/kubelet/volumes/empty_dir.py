@@ -29,7 +29,8 @@ async def set_up(context: VolumeContext, volume: Obj) -> Path:
         directory.mkdir(parents=True, exist_ok=True)
         if medium and not is_mounted(directory):
             _mount(context, directory, medium, source.get("sizeLimit"))
-        directory.chmod(0o777)
+        if directory.stat().st_mode & 0o777 != 0o777:
+            directory.chmod(0o777)  # else one in memory stays sticky, as it was made
         if context.fs_group is not None:
             give_to_group(directory, context.fs_group)
         made.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
