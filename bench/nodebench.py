@@ -320,7 +320,8 @@ def exec_round_trip(api, pod):
             "Sec-WebSocket-Protocol: v4.channel.k8s.io\r\n\r\n".encode()
         )
         file = connection.makefile("rb")
-        assert b" 101 " in file.readline()
+        status = file.readline()
+        assert b" 101 " in status, status + file.read(1000)
         while file.readline() != b"\r\n":
             pass
         channel = b""
