@@ -159,6 +159,7 @@ def test_stop_ends_the_containers_and_start_brings_them_back(fresh: Cluster, scr
     assert {item["status"]["containerStatuses"][0]["restartCount"] for item in again} == {1}
 
 
+@pytest.mark.engine
 def test_a_supervisor_that_hangs_is_deleted_too(fresh: Cluster, scratch: Path) -> None:
     before = trace(scratch)
     fresh.start()
