@@ -117,6 +117,7 @@ class RuntimeCache:
 
     async def relist(self) -> set[str]:
         """Ask for everything; the UIDs of the pods of which something changed."""
+        known_before = list(self._owner)  # what is made from now on, the lists need not show
         sandboxes = await self._runtime.list_pod_sandbox()
         containers = await self._runtime.list_containers()
         changed: set[str] = set()
@@ -133,7 +134,7 @@ class RuntimeCache:
             if status is None or status.state is not container.state:
                 changed.add(container.labels.get(LABEL_POD_UID, ""))
                 await self.refresh_container(container.id, container.pod_sandbox_id)
-        for gone in [identity for identity in self._owner if identity not in seen]:
+        for gone in [identity for identity in known_before if identity in self._owner and identity not in seen]:
             changed.add(self._owner[gone])
             self.drop(gone)
         return changed
