@@ -40,19 +40,24 @@ def _empty(top: int, directory: int, device: int, depth: int) -> None:
     with os.scandir(directory) as found:
         entries = list(found)
     for entry in entries:
-        if not entry.is_dir(follow_symlinks=False):
-            os.unlink(entry.name, dir_fd=directory)
-        elif depth == _DEEPEST:
-            os.rename(entry.name, f".{secrets.token_hex(8)}", src_dir_fd=directory, dst_dir_fd=top)
-        else:
-            below = os.open(entry.name, _DIRECTORY, dir_fd=directory)
-            try:
-                if os.fstat(below).st_dev != device:
-                    raise OSError(errno.EBUSY, "something is mounted here", entry.name)
-                _empty(top, below, device, depth + 1)
-            finally:
-                os.close(below)
-            os.rmdir(entry.name, dir_fd=directory)
+        with suppress(FileNotFoundError):  # somebody else removes it, too
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.name, dir_fd=directory)
+            elif depth == _DEEPEST:
+                os.rename(entry.name, f".{secrets.token_hex(8)}", src_dir_fd=directory, dst_dir_fd=top)
+            else:
+                _remove_below(top, directory, entry.name, device, depth)
+
+
+def _remove_below(top: int, directory: int, name: str, device: int, depth: int) -> None:
+    below = os.open(name, _DIRECTORY, dir_fd=directory)
+    try:
+        if os.fstat(below).st_dev != device:
+            raise OSError(errno.EBUSY, "something is mounted here", name)
+        _empty(top, below, device, depth + 1)
+    finally:
+        os.close(below)
+    os.rmdir(name, dir_fd=directory)
 
 
 def walk(root: Path) -> Iterator[tuple[int, list[str]]]:
