@@ -163,6 +163,15 @@ async def test_a_plugins_credential_for_an_account_is_for_that_account(tmp_path:
     assert [auth and auth.username for auth in runtime.pulled_with] == ["one", "two"]
 
 
+async def test_a_kubelet_takes_up_what_the_one_before_it_began(tmp_path: Path) -> None:
+    runtime = FakeRuntime(IMAGE)
+    PullRecords(tmp_path).begin(IMAGE)
+    puller = ImagePuller(runtime, records=PullRecords(tmp_path))
+    await puller.recover()
+    assert (await ensure(puller)).startswith("ErrImagePull")  # nobody knows with which credentials it came
+    assert not PullRecords(tmp_path).has_unfinished()
+
+
 async def test_a_failed_pull_leaves_no_trace(tmp_path: Path) -> None:
     puller = ImagePuller(Registry("right"), records=PullRecords(tmp_path))
     await ensure(puller)

@@ -94,7 +94,7 @@ class ImagePuller:
 
     async def recover(self) -> None:
         """Take up what a kubelet before this one wrote down. Raises CriError."""
-        if self._records is not None:
+        if self._records is not None and self._records.has_unfinished():
             self._records.recover(await self._images.list_images())
 
     async def ensure(self, pod: Obj, container: Obj, secrets: list[Obj], tell: Tell) -> Image:

@@ -81,6 +81,10 @@ class PullRecords:
         """Whether a pull of an image began and nobody saw its end."""
         return image in self._under_way or (self._pulling / _file_name(image)).exists()
 
+    def has_unfinished(self) -> bool:
+        """Whether some pull began and nobody saw its end."""
+        return any(self._pulling.glob("sha256-*"))
+
     def recover(self, images: Iterable[Image]) -> None:
         """What a kubelet before this one began to pull, and is there, came from it; how, nobody knows."""
         begun = {str(intent.get("image")): file for file, intent in _all(self._pulling, "ImagePullIntent")}
