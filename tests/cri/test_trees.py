@@ -41,7 +41,7 @@ def outside(tmp_path: Path) -> Iterator[Path]:
     assert [(path.stat().st_mode, path.stat().st_gid) for path in (directory, directory / "canary")] == before
 
 
-@pytest.mark.parametrize("levels", [1, 99, 100, 101, 2100])
+@pytest.mark.parametrize("levels", [1, 99, 100, 101, 1100])
 def test_a_tree_is_removed_however_deep_it_is(tmp_path: Path, levels: int) -> None:
     (tmp_path / "top" / "beside").mkdir(parents=True)
     dig(tmp_path / "top", levels)
@@ -134,7 +134,7 @@ def test_a_walk_sees_every_directory_once(tmp_path: Path) -> None:
 
 
 def test_a_walk_ends_where_paths_do(tmp_path: Path) -> None:
-    dig(tmp_path, 3000)
+    dig(tmp_path, 2100)
     with pytest.raises(OSError, match="File name too long"):
         list(walk(tmp_path))
     for entry in tmp_path.iterdir():
