@@ -96,6 +96,13 @@ class Cluster:
         if not self.features().get(feature):
             pytest.skip(f"the container runtime does not support {feature}")
 
+    def need_cdi(self) -> None:
+        """Skip where the container runtime knows no devices of the Container Device Interface."""
+        if self.runtime == "containerd":
+            settings = subprocess.run(["containerd", "config", "default"], capture_output=True, text=True, check=True)
+            if "enable_cdi" not in settings.stdout:
+                pytest.skip("this containerd does not know the Container Device Interface")
+
     def load_images(self, directory: Path) -> None:
         for name in IMAGES:
             archive = busybox_archive(directory / f"{name.replace(':', '-')}.tar", name)

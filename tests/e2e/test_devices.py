@@ -61,8 +61,9 @@ DRIVER = "e2e-gpu.example.com"
 
 
 @pytest.fixture
-def edits() -> Iterator[None]:
+def edits(cluster: Cluster) -> Iterator[None]:
     """What containers that have the driver's devices for the claim `gpus` get: a variable each."""
+    cluster.need_cdi()
     devices = [
         {"name": f"gpus-{name}", "containerEdits": {"env": [f"GPU_{name.upper()}=yes"]}} for name in ("first", "second")
     ]

@@ -73,6 +73,7 @@ sandbox_image = "{pause.NAME}"
 restrict_oom_score_adj = {str(restrict_oom_score).lower()}
 netns_mounts_under_state_dir = true
 disable_hugetlb_controller = false
+enable_cdi = true
 
 {cri}.cni]
 bin_dir = "{plugins}"
