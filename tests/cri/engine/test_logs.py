@@ -103,3 +103,12 @@ def test_a_disk_that_was_full_tears_one_line_at_most(tmp_path: Path) -> None:
         subprocess.run(["umount", tmp_path], check=True)
     assert last == b"whole"
     assert all(line == b"y" * 2998 for line in before[:-1])
+
+
+def test_a_log_that_is_a_link_is_not_written_to(tmp_path: Path) -> None:
+    """Who may write to the directory of logs could else have the monitor write to any file of the machine."""
+    (tmp_path / "canary").write_text("alive")
+    (tmp_path / "log").symlink_to(tmp_path / "canary")
+    with pytest.raises(OSError, match="Too many levels of symbolic links"):
+        LogFile(str(tmp_path / "log"))
+    assert (tmp_path / "canary").read_text() == "alive"
