@@ -260,17 +260,17 @@ class Api:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return self.context.wrap_socket(plain, server_hostname="127.0.0.1")
 
-    def phases(self, wanted, count):
-        """When each of so many pods was first seen in a phase, by name, and the thread that sees it."""
+    def first_seen(self, phase, names):
+        """When each of these pods was first seen in a phase, by name, and the thread that sees it."""
         seen = {}
         connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=self.context)
         connection.request("GET", f"{PODS}?watch=true&timeoutSeconds=180")
         lines = connection.getresponse()
 
         def follow():
-            while len(seen) < count and (line := lines.readline()):
+            while len(seen) < len(names) and (line := lines.readline()):
                 pod = json.loads(line)["object"]
-                if pod["status"].get("phase") in wanted:
+                if pod["metadata"]["name"] in names and pod["status"].get("phase") == phase:
                     seen.setdefault(pod["metadata"]["name"], time.perf_counter())
             connection.close()
 
@@ -281,7 +281,7 @@ class Api:
 
 def pods_until(api, pods, phase="Running"):
     """Create pods and wait for their phase: seconds to the last of them."""
-    seen, thread = api.phases((phase,), len(pods))
+    seen, thread = api.first_seen(phase, {pod["metadata"]["name"] for pod in pods})
     before = time.perf_counter()
     for pod in pods:
         api.request("POST", PODS, pod)
