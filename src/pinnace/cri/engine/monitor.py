@@ -34,6 +34,7 @@ from pinnace.cri.engine.datagrams import Client, DatagramServer
 from pinnace.cri.engine.loop import Loop
 from pinnace.cri.engine.output import Output
 from pinnace.cri.engine.procfs import (
+    descendants,
     exit_code,
     kill_cgroup,
     oom_kills,
@@ -406,10 +407,10 @@ class Monitor(DatagramServer):
             os.close(fd)
 
     def verb_exec_kill(self, client: Client, number: int, request: dict[str, Any], _fds: list[int]) -> None:
-        """Kill an exec'd process and its process group."""
+        """Kill an exec'd process, its process group and what it has started: not every runtime gives it a group."""
         for process in self.by_pid.values():
             if process.kind == "exec" and process.id == request["exec"]:
-                for target in (-process.pid, process.pid):
+                for target in (-process.pid, process.pid, *descendants(process.pid)):
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.kill(target, request["signal"])
         self.answer(client, number, {})

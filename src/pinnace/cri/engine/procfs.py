@@ -83,3 +83,18 @@ def kill_cgroup(cgroups: list[str], number: int) -> bool:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
     return bool(found)
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that a process has started and those that they have, as of now."""
+    found: list[int] = []
+    pending = [pid]
+    while pending:
+        one = pending.pop()
+        try:
+            with open(f"/proc/{one}/task/{one}/children") as file:
+                pending += (children := [int(child) for child in file.read().split()])
+        except OSError:
+            continue
+        found += children
+    return found
