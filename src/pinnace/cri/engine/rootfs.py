@@ -400,6 +400,9 @@ def _mount_cgroups(mount: Spec, trees: dict[str, int]) -> None:
         sys_.mount_setattr(fd, set_=_ATTRIBUTES["ro"] if readonly else 0, propagation=sys_.MS_PRIVATE, recursive=True)
         sys_.move_mount(fd, f"{target}/{name}")
         os.close(fd)
+        if "," in name:  # controllers that are mounted together, as systemd does: each is found by its own name, too
+            for controller in name.split(","):
+                os.symlink(name, f"{target}/{controller}")
     if readonly:
         sys_.mount(None, target, None, sys_.MS_REMOUNT | sys_.MS_BIND | guard | sys_.MS_RDONLY)
 
