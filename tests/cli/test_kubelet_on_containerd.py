@@ -53,7 +53,7 @@ class Machine:
 
     def cgroups(self) -> list[str]:
         """The cgroups of pods."""
-        return [str(path) for path in Path("/sys/fs/cgroup").glob("*/pinnace-test-servers/**/pod*")]
+        return [str(path) for path in self.site.cgroups("**/pod*")]
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +72,6 @@ def machine() -> Iterator[Machine]:
             yield machine
     finally:
         containerd.close()
-        for path in sorted(Path("/sys/fs/cgroup").glob("*/pinnace-test-servers/**/"), reverse=True):
-            path.rmdir()  # pods' cgroups were the kubelet's to remove, those of their qualities are kept
 
 
 async def _prepare(machine: Machine) -> None:
@@ -156,9 +154,7 @@ async def test_a_pod_runs_is_probed_and_tells_where_it_runs(machine: Machine, cl
     assert node["status"]["nodeInfo"]["containerRuntimeVersion"].startswith("containerd://1.")
     assert pod["status"]["containerStatuses"][0]["containerID"].startswith("containerd://")
     assert pod["status"]["qosClass"] == "Guaranteed"
-    (limit,) = Path("/sys/fs/cgroup").glob(
-        f"memory/pinnace-test-servers/kubepods/pod{pod['metadata']['uid']}/memory.limit_in_bytes"
-    )
+    [limit] = machine.site.cgroups(f"kubepods/pod{pod['metadata']['uid']}/memory.limit_in_bytes")
     assert limit.read_text() == f"{64 << 20}\n"
 
 

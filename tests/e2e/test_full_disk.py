@@ -1,7 +1,7 @@
 """The node's disk gets full: who filled it is evicted, what fails says why, and all goes on when there is room again.
 
-A kubelet of the tests' own, whose pods, images and containers are on a file system of 64 MiB. What an API server does on
-a full disk is tested in tests/apiserver/test_disk.py.
+A kubelet of the tests' own, whose pods, images and containers are on a file system of 64 MiB. What an API server does
+on a full disk is tested in tests/apiserver/test_disk.py.
 """
 
 from __future__ import annotations

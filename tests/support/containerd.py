@@ -9,9 +9,9 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 CNI_PLUGINS = Path("/usr/lib/cni" if Path("/usr/lib/cni").is_dir() else "/opt/cni/bin")
@@ -78,15 +78,21 @@ conf_dir = "{network}"
         )
 
     def start(self) -> None:
-        """Until it answers."""
-        with self.log.open("ab") as log:
-            command = ["containerd", "--config", str(self.directory / "config.toml")]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = time.monotonic() + LIMIT
-        while self.ctr("version").returncode:
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.05)
+        """Until it says that it serves, as to systemd."""
+        path = self.run / "ready.sock"
+        path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+            ready.bind(str(path))
+            ready.settimeout(LIMIT)
+            with self.log.open("ab") as log:
+                command = ["containerd", "--config", str(self.directory / "config.toml")]
+                environment = os.environ | {"NOTIFY_SOCKET": str(path)}
+                self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+            try:
+                while b"READY=1" not in ready.recv(4096):
+                    pass
+            except TimeoutError:
+                raise AssertionError(self.log.read_text()) from None
 
     def load(self, archive: Path) -> None:
         """Images of a docker-archive; what it names `NAME:TAG` is docker.io/library/NAME:TAG here."""

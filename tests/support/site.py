@@ -33,6 +33,7 @@ class Site:
         self.pki = directory / "pki"
         self.node_dir = directory  # of what pods write
         self.engine_dir = directory / "runtime"
+        self.cgroup_root = f"/pinnace-test-{directory.name}"
         self.processes: list[subprocess.Popen[bytes]] = []
         ensure_certificates(self.pki, ClusterNames("alone", "127.0.0.1", "10.98.0.0/16"), utc_now())
         self.port, self.kubelet_port = free_port(), free_port()
@@ -112,7 +113,7 @@ class Site:
             f"--client-ca-file={self.pki}/ca.crt",
             "--pod-cidr=10.99.7.0/24",
             "--node-labels=disk=fast",
-            "--cgroup-root=/pinnace-test-servers",
+            f"--cgroup-root={self.cgroup_root}",
             f"--container-runtime-endpoint={endpoint or f'pinnace://{self.engine_dir}'}",
             *flags,
         )
@@ -128,8 +129,15 @@ class Site:
                 process.wait()
         if self.engine_dir.exists():
             asyncio.run(self._destroy_engine())
+        for path in sorted(self.cgroups("**/"), reverse=True):
+            path.rmdir()  # pods' were the kubelet's to remove, those of their qualities are kept
         unmount_below(self.directory)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def cgroups(self, below: str) -> list[Path]:
+        """Those of the kubelet that fit a pattern, in every hierarchy."""
+        where = Path("/sys/fs/cgroup")
+        return [*where.glob(f"{self.cgroup_root[1:]}/{below}"), *where.glob(f"*{self.cgroup_root}/{below}")]
 
     async def _destroy_engine(self) -> None:
         engine = make_engine(self.engine_dir)

@@ -152,8 +152,8 @@ CONTAINERS: Cases = [
             f"{C}.volumeMounts": [{"name": "v", "mountPath": "/a", "mountPropagation": "Bidirectional"}],
         },
         [
-            f"{C}.volumeMounts[0].mountPropagation: Forbidden: "
-            "Bidirectional mount propagation is available only to privileged containers"
+            f"{C}.volumeMounts[0].mountPropagation: Forbidden: Bidirectional mount propagation is available only to "
+            + "privileged containers"
         ],
     ),
     (
