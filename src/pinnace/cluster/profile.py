@@ -22,6 +22,7 @@ ENGINE, CONTAINERD, CRIO = "engine", "containerd", "crio"  # container runtimes 
 CRIO_SOCKET = "/var/run/crio/crio.sock"
 ROOTLESS = "PINNACE_ROOTLESS"
 """Set in the environment of what works in the namespaces of an ordinary user."""
+_ANNOUNCED = "profile"  # a link in the directory of what runs
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9-]+")
 
 
@@ -186,6 +187,14 @@ class Profile:
                 "Set PINNACE_HOME to a directory of yours",
             ) from error
 
+    def announce(self) -> None:
+        """Let those who look from other homes see the profile, until it is deleted or the machine is switched off."""
+        self.run_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
+        try:
+            (self.run_dir / _ANNOUNCED).symlink_to(self.directory)
+        except FileExistsError:
+            pass  # by an earlier start
+
     def remove(self) -> None:
         """Delete every file, and the directories above that are empty then."""
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -210,3 +219,9 @@ def from_directory(directory: Path) -> Profile:
 
 def _command(verb: str, profile: str) -> str:
     return f"pinnace {verb}" + (f" -p {profile}" if profile != DEFAULT_PROFILE else "")
+
+
+def announced_profiles(beside: Profile) -> list[Profile]:
+    """The profiles that were started since the machine was, in whatever home."""
+    found = (from_directory(link.readlink()) for link in beside.run_dir.parent.glob(f"*/{_ANNOUNCED}"))
+    return [one for one in found if one.exists()]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
 
 from pinnace.cluster import control, guard, preflight, subnets, turns
-from pinnace.cluster.profile import Profile, ProfileConfig, is_rootless, list_profiles
+from pinnace.cluster.profile import Profile, ProfileConfig, announced_profiles, is_rootless, list_profiles
 from pinnace.cluster.progress import Progress
 from pinnace.cluster.reasons import (
     APISERVER_TIMEOUT,
@@ -128,6 +128,7 @@ def _decide(profile: Profile, options: StartOptions) -> ProfileConfig:
         )
     if config != stored:
         profile.save(config)
+    profile.announce()
     return config
 
 
@@ -143,10 +144,11 @@ def _check_networks(stored: ProfileConfig, options: StartOptions) -> None:
 
 
 def _networks_of_profiles(profile: Profile) -> Iterator[IPv4Network]:
-    """What the home's other profiles reserve, running or not."""
-    for name in list_profiles(profile.home):
+    """What other profiles reserve, running or not: the home's, and other homes' since the machine was started."""
+    here = [Profile(name, profile.home) for name in list_profiles(profile.home)]
+    for one in (*here, *announced_profiles(profile)):
         try:
-            other = Profile(name, profile.home).load()
+            other = one.load()
         except ClusterError:
             continue  # a corrupt profile reserves nothing
         cidrs = (other.machine_cidr, other.pod_cidr, other.service_cidr)

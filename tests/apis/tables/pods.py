@@ -153,7 +153,7 @@ CONTAINERS: Cases = [
         },
         [
             f"{C}.volumeMounts[0].mountPropagation: Forbidden: Bidirectional mount propagation is available only to "
-            + "privileged containers"
+            "privileged containers"
         ],
     ),
     (
