@@ -10,6 +10,9 @@ from tests.apis.tables.networking import NOT_A_PORT, NOT_AN_IP
 from tests.apis.tables.table import GONE, Cases, Table
 from tests.apis.tables.templates import CONTAINER, NEGATIVE, WHOLE_SPEC
 
+BIDIRECTIONAL = (
+    "mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged containers"
+)
 C = "spec.containers[0]"
 NOT_CHANGED = (
     "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,"
@@ -151,10 +154,7 @@ CONTAINERS: Cases = [
             **with_volume(emptyDir={}),
             f"{C}.volumeMounts": [{"name": "v", "mountPath": "/a", "mountPropagation": "Bidirectional"}],
         },
-        [
-            f"{C}.volumeMounts[0].mountPropagation: Forbidden: Bidirectional mount propagation is available only to "
-            "privileged containers"
-        ],
+        [f"{C}.volumeMounts[0].{BIDIRECTIONAL}"],
     ),
     (
         {**with_volume(emptyDir={}), f"{C}.volumeDevices": [{"name": "v", "devicePath": "/dev/a"}]},
