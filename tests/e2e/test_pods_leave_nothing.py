@@ -43,7 +43,10 @@ def spec(script: str, **more: object) -> Obj:
     mounts = [{"name": volume["name"], "mountPath": f"/{volume['name']}"} for volume in volumes]
     mounts.append({"name": "config", "mountPath": "/part", "subPath": "key"})
     mounts.append({"name": "disk", "mountPath": "/made", "subPath": "deep/er"})
-    init = container("prepare", "echo ready > /disk/ready; ln -s /etc /disk/link; mkfifo /disk/p", volumeMounts=mounts)
+    again = (
+        "ln -snf /etc /disk/link; [ -p /disk/p ] || mkfifo /disk/p"  # a runtime that is killed may forget that it ran
+    )
+    init = container("prepare", f"echo ready > /disk/ready; {again}", volumeMounts=mounts)
     main = container("main", f"cat /disk/ready /part; {script}", volumeMounts=mounts)
     return {"initContainers": [init], "containers": [main], "volumes": volumes, **more}
 
