@@ -69,19 +69,6 @@ class Cluster:
         """A kubectl that goes on; the caller ends it."""
         return subprocess.Popen(["kubectl", *arguments], env=self.environment, text=True, **options)
 
-    @property
-    def out_of_memory(self) -> str:
-        """Why a container has ended that needed too much memory.
-
-        A containerd watches no cgroups where it cannot find all hierarchies of a container's: it looks also for those
-        that are mounted nowhere, as an unclean end of some program may leave one.
-        """
-        hierarchies = {line.split(":")[1] for line in Path("/proc/self/cgroup").read_text().splitlines()}
-        mounts = {line.rpartition(" ")[2] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
-        found = {option for options in mounts for option in options.split(",")}
-        lost = {name for name in hierarchies if name.startswith("name=") and name not in found}
-        return "Error" if lost and self.runtime == "containerd" else "OOMKilled"
-
     def features(self, handler: str = "") -> dict[str, bool]:
         """What the node says that its container runtime can, and a handler of it."""
         [node] = self.json("get", "nodes")["items"]

@@ -28,6 +28,17 @@ def missing() -> str:
     return "needs root" if os.geteuid() else ""
 
 
+def out_of_memory(runtime: str) -> set[str]:
+    """What a runtime says of a container that has ended because it needed too much memory.
+
+    Where cgroups are of version 1, a containerd watches those of a container only if it finds all of its hierarchies:
+    for a moment after some program has unmounted one of its own, and for good after an unclean end of it, it does not.
+    """
+    if runtime == "containerd" and Path("/sys/fs/cgroup/memory").is_dir():
+        return {"OOMKilled", "Error"}
+    return {"OOMKilled"}
+
+
 class Containerd:
     """`start` and `kill` as often as a test likes; `close` leaves nothing."""
 

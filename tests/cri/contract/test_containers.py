@@ -25,6 +25,7 @@ from pinnace.cri.api import (
     SecurityProfile,
 )
 from tests.cri.contract.conftest import IMAGE, Subject, code_of, secured
+from tests.support.containerd import out_of_memory
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session")]
 
@@ -75,7 +76,8 @@ async def test_ends_are_told_with_their_reasons(subject: Subject) -> None:
 
     assert (good.exit_code, good.reason) == (0, "Completed")
     assert (bad.exit_code, bad.reason) == (1, "Error")
-    assert (starved.exit_code, starved.reason) == (137, "OOMKilled")
+    assert starved.exit_code == 137
+    assert starved.reason in out_of_memory(subject.name)
     assert (killed.exit_code, killed.reason) == (137, "Error")
 
 
