@@ -44,6 +44,8 @@ from pinnace.cri.api import (
 class FakeRuntime:
     """`images` are present from the start; `remote` can be pulled."""
 
+    streams_websockets = False
+
     def __init__(self, *images: str, remote: tuple[str, ...] = ()) -> None:
         self.sandboxes: dict[str, PodSandboxStatus] = {}
         self.configs: dict[str, ContainerConfig] = {}

@@ -475,6 +475,10 @@ class FilesystemUsage:
 class RuntimeService(Protocol):
     """runtime.v1.RuntimeService, as far as the kubelet calls it."""
 
+    @property
+    def streams_websockets(self) -> bool:
+        """Whether its streaming server takes every WebSocket protocol, besides SPDY, which all take."""
+
     async def version(self) -> Version: ...
 
     async def run_pod_sandbox(self, config: PodSandboxConfig, runtime_handler: str = "") -> str:
@@ -523,7 +527,7 @@ class RuntimeService(Protocol):
         """Run a command to its end; DEADLINE_EXCEEDED after `timeout` seconds (0: no limit)."""
 
     async def exec(self, request: ExecRequest) -> str:
-        """The URL at which a streaming server carries the session (WebSocket or SPDY)."""
+        """The URL at which a streaming server carries the session (SPDY, or WebSocket as well)."""
 
     async def attach(self, request: AttachRequest) -> str: ...
 

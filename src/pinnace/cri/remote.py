@@ -115,6 +115,8 @@ class _Service:
 class RemoteRuntimeService(_Service):
     """`RuntimeService` at an endpoint."""
 
+    streams_websockets = False
+
     def __init__(self, endpoint: str, request_timeout: float = REQUEST_TIMEOUT) -> None:
         super().__init__(endpoint, RUNTIME_SERVICE, RUNTIME_METHODS, request_timeout)
         path = f"/{RUNTIME_SERVICE}/GetContainerEvents"

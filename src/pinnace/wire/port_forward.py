@@ -11,6 +11,7 @@ import asyncio
 import struct
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Protocol
 
 from pinnace.wire.http import RawConnection, Request, Response, UpgradeResponse
 from pinnace.wire.negotiation import plain, upgrade_to_spdy
@@ -23,7 +24,32 @@ TUNNEL_PROTOCOL = "SPDY/3.1+portforward.k8s.io"
 CHANNEL_PROTOCOLS = ("v4.channel.k8s.io", "portforward.k8s.io")
 PAIR_SECONDS = 30.0  # between the two streams of a connection
 
-Dial = Callable[[int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+
+class Reader(Protocol):
+    """What comes from a port, as an asyncio.StreamReader gives it."""
+
+    async def read(self, limit: int, /) -> bytes: ...
+
+
+class Writer(Protocol):
+    """What goes to a port, as an asyncio.StreamWriter takes it."""
+
+    def write(self, data: bytes, /) -> None: ...
+
+    async def drain(self) -> None: ...
+
+    def can_write_eof(self) -> bool: ...
+
+    def write_eof(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class PortForwardError(Exception):
+    """Why a connection failed in the words that the client is told, as another server has them already."""
+
+
+Dial = Callable[[int], Awaitable[tuple[Reader, Writer]]]
 """Connects to a port inside the pod; any exception becomes the error that the client shows."""
 
 
@@ -61,6 +87,8 @@ def _query_ports(request: Request) -> list[int] | None:
 
 
 def _failure(port: int, pod: str, error: Exception) -> bytes:
+    if isinstance(error, PortForwardError):
+        return str(error).encode()
     where = f" to pod {pod}" if pod else ""
     return f"error forwarding port {port}{where}: {error}".encode()
 
@@ -74,8 +102,8 @@ async def _copy(
 
 
 async def _join(
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
+    reader: Reader,
+    writer: Writer,
     from_client: Callable[[], Awaitable[bytes]],
     to_client: Callable[[bytes], None],
     drain_client: Callable[[], Awaitable[None]],

@@ -17,7 +17,9 @@ import httptools
 
 from pinnace.wire.dialing import connect
 from pinnace.wire.http import Headers, RawConnection, Request, Response, StreamingResponse, UpgradeResponse, Writer
+from pinnace.wire.negotiation import SPDY31
 from pinnace.wire.raw import RawStream
+from pinnace.wire.spdy_session import ByteStream
 from pinnace.wire.transport import Transport
 
 HOP_BY_HOP = frozenset(
@@ -87,27 +89,58 @@ async def upgrade_proxy(
 
     A backend that does not agree has its answer passed on. Raises BackendError when there is no answer.
     """
-    backend = await _Backend.connect(url, ssl_context, server_name)
-    upgrade = [("Connection", "Upgrade"), ("Upgrade", request.headers.get("upgrade", ""))]
-    try:
-        backend.send(request, [*_forwarded(request, headers), *upgrade], with_body=False)
-        await backend.read_head(request.method)
-        if backend.status != 101:
-            body = b"".join([chunk async for chunk in backend.body(limit=WHOLE_BYTES)])
-            backend.close()
-            return Response(backend.status, backend.response_headers(), body)
-    except BaseException:
-        backend.close()
-        raise
+    fields = [*_forwarded(request, headers), ("Connection", "Upgrade"), ("Upgrade", request.headers.get("upgrade", ""))]
+    backend = await _upgrade(request, url, fields, ssl_context, server_name)
+    if isinstance(backend, Response):
+        return backend
 
     async def run(connection: RawConnection) -> None:
         try:
-            await backend.join(connection)
+            await join(connection, backend.raw)
         finally:
             backend.close()
             connection.close()
 
     return UpgradeResponse(run, tuple(backend.headers), unsent=backend.close)
+
+
+async def dial_spdy(request: Request, url: str, version: str) -> RawConnection | Response:
+    """A SPDY/3.1 connection to `url` with a `X-Stream-Protocol-Version`, whatever the client who asks speaks.
+
+    A backend that does not agree has its answer returned. Raises BackendError when there is no answer.
+    """
+    fields = [("Connection", "Upgrade"), ("Upgrade", SPDY31), ("X-Stream-Protocol-Version", version)]
+    backend = await _upgrade(request, url, fields, None, "")
+    return backend if isinstance(backend, Response) else backend.raw
+
+
+async def _upgrade(
+    request: Request, url: str, fields: list[tuple[str, str]], ssl_context: ssl.SSLContext | None, server_name: str
+) -> _Backend | Response:
+    """A backend that has left HTTP as `fields` ask it to, or the answer of one that has not."""
+    backend = await _Backend.connect(url, ssl_context, server_name)
+    try:
+        backend.send(request, fields, with_body=False)
+        await backend.read_head(request.method)
+        if backend.status == 101:
+            return backend
+        body = b"".join([chunk async for chunk in backend.body(limit=WHOLE_BYTES)])
+        backend.close()
+        return Response(backend.status, backend.response_headers(), body)
+    except BaseException:
+        backend.close()
+        raise
+
+
+async def join(one: ByteStream, other: ByteStream) -> None:
+    """Copy both ways until one end closes."""
+    tasks = [asyncio.ensure_future(_copy(one, other)), asyncio.ensure_future(_copy(other, one))]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _forwarded(request: Request, headers: Headers) -> list[tuple[str, str]]:
@@ -221,19 +254,11 @@ class _Backend:
             else:
                 await self._more()
 
-    async def join(self, connection: RawConnection) -> None:
-        """Copy both ways until one end closes."""
+    @property
+    def raw(self) -> RawStream:
+        """What follows a 101."""
         assert self._raw is not None
-        tasks = [
-            asyncio.ensure_future(_copy(connection, self._raw)),
-            asyncio.ensure_future(_copy(self._raw, connection)),
-        ]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        return self._raw
 
     def close(self) -> None:
         self._transport.close()
@@ -301,7 +326,7 @@ class _Backend:
             self._ended = self._complete = True
 
 
-async def _copy(source: RawConnection, sink: RawConnection) -> None:
+async def _copy(source: ByteStream, sink: ByteStream) -> None:
     with suppress(OSError):
         while data := await source.read():
             sink.write(data)

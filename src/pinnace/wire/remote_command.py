@@ -71,15 +71,18 @@ class ExitStatus:
     message: str = ""  # behind "command terminated with non-zero exit code: "
 
 
-RemoteSession = Callable[[RemoteStreams], Awaitable[ExitStatus | int | None]]
+RemoteSession = Callable[[RemoteStreams], Awaitable[ExitStatus | int | Obj | None]]
 """Runs the command with the streams; returns how it ended, raises ApiError or any exception when it could not run.
 
-It is cancelled when the client leaves (an exec'd process is its own affair to end or not).
+A session that another server runs returns that server's `Status`. It is cancelled when the client leaves (an exec'd
+process is its own affair to end or not).
 """
 
 
-def status_of(outcome: ExitStatus | int | None) -> Obj:
+def status_of(outcome: ExitStatus | int | Obj | None) -> Obj:
     """The `Status` that tells a client how the command ended."""
+    if isinstance(outcome, dict):
+        return outcome
     if outcome is None:
         outcome = ExitStatus()
     elif isinstance(outcome, int):
@@ -236,7 +239,7 @@ class _WebSocketChannels:
         if self._status_as_json:
             self._error.write(_encode(status))
         elif status["status"] != "Success":
-            self._error.write(status["message"].encode())
+            self._error.write(status.get("message", "").encode())
         await self._socket.drain()
 
     async def _receive(self) -> None:
@@ -316,7 +319,7 @@ class _SpdyChannels:
         if self._status_as_json:
             found["error"].write(_encode(status))
         elif status["status"] != "Success":
-            found["error"].write(status["message"].encode())
+            found["error"].write(status.get("message", "").encode())
         for stream in found.values():
             stream.close()
         self._session.go_away()

@@ -70,6 +70,8 @@ class EngineOptions:
 class Engine:
     """`RuntimeService` and `ImageService`. `root` is kept over reboots, `state` need not be (/run)."""
 
+    streams_websockets = True
+
     def __init__(
         self,
         root: Path,

@@ -1,7 +1,7 @@
 """The node's HTTPS server: health, pods, logs, exec, attach, port-forward, statistics.
 
 Paths are those of the kubelet that API servers and metrics collectors know. Sessions are handed to the runtime's own
-streaming server. Who is let in, `server_auth` knows
+streaming server, translated where it does not speak the client's protocol. Who is let in, `server_auth` knows
 (https://kubernetes.io/docs/reference/access-authn-authz/kubelet-authn-authz/).
 """
 
@@ -32,7 +32,9 @@ from pinnace.wire import log_files, profiling
 from pinnace.wire.http import AnyResponse, Request, Response, StreamingResponse
 from pinnace.wire.proxy import BackendError, upgrade_proxy
 from pinnace.wire.server import Server, serve
+from pinnace.wire.stream_translation import translate_port_forward, translate_remote_command
 from pinnace.wire.tls import TlsConfig
+from pinnace.wire.websocket import is_websocket
 from pinnace.wire.zpages import ZPages
 
 if TYPE_CHECKING:
@@ -266,6 +268,10 @@ class KubeletServer:
         pod = self._pod(parts[0], parts[1], parts[2] if len(parts) == 4 else "")
         return pod, parts[-1]
 
+    def _translates(self, request: Request) -> bool:
+        """Whether the session must be led to the runtime in another protocol than the client's."""
+        return is_websocket(request) and not self._kubelet.node.runtime.streams_websockets
+
     async def exec(self, request: Request, parts: list[str]) -> AnyResponse:
         pod, name = self._target(parts)
         command = request.param_list("command")
@@ -275,7 +281,10 @@ class KubeletServer:
         asked = ExecRequest(
             container_id=self._running(pod, name).id, cmd=command, tty=tty, stdin=stdin, stdout=stdout, stderr=stderr
         )
-        return await upgrade_proxy(request, await self._kubelet.node.runtime.exec(asked))
+        url = await self._kubelet.node.runtime.exec(asked)
+        if not self._translates(request):
+            return await upgrade_proxy(request, url)
+        return await translate_remote_command(request, url, stdin=stdin, stdout=stdout, stderr=stderr, tty=tty)
 
     async def attach(self, request: Request, parts: list[str]) -> AnyResponse:
         pod, name = self._target(parts)
@@ -287,7 +296,13 @@ class KubeletServer:
             stdout=stdout,
             stderr=stderr,
         )
-        return await upgrade_proxy(request, await self._kubelet.node.runtime.attach(asked))
+        url = await self._kubelet.node.runtime.attach(asked)
+        if not self._translates(request):
+            return await upgrade_proxy(request, url)
+        doing = "attaching to container"
+        return await translate_remote_command(
+            request, url, stdin=stdin, stdout=stdout, stderr=stderr, tty=tty, doing=doing
+        )
 
     async def port_forward(self, request: Request, parts: list[str]) -> AnyResponse:
         if len(parts) not in (2, 3):
@@ -298,7 +313,8 @@ class KubeletServer:
             raise internal(f'pod not found ("{name_of(pod)}")')
         named = [*request.param_list("port"), *request.param_list("ports")]
         ports = [int(port) for text in named for port in text.split(",") if port.isdigit()]
-        return await upgrade_proxy(request, await self._kubelet.node.runtime.port_forward(sandbox.id, ports))
+        url = await self._kubelet.node.runtime.port_forward(sandbox.id, ports)
+        return await (translate_port_forward if self._translates(request) else upgrade_proxy)(request, url)
 
     async def run(self, request: Request, parts: list[str]) -> AnyResponse:
         """A command to its end, its output as the answer."""
