@@ -6,13 +6,22 @@ import asyncio
 import json
 import os
 import signal
+import ssl
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from kubernetes.client import CoreV1Api
+from kubernetes.config import new_client_from_config
+from kubernetes.stream import stream
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as open_websocket
+from websockets.typing import Subprotocol
 
 from pinnace.apis.resources import NODES, PODS, SERVICE_ACCOUNTS
 from pinnace.client.client import Client
@@ -170,22 +179,123 @@ async def test_kubectl_reaches_into_a_pod(machine: Machine, client: Client) -> N
     assert answer.stderr.startswith("err\n")
     assert echoed.stdout == "through\n"
     assert log.stdout == "serving\n"
-    assert await asyncio.to_thread(_forwarded, machine, "web") == b"hello\n"
+    assert (await asyncio.to_thread(_forwarded, machine, "web"))[0] == b"hello\n"
 
 
-def _forwarded(machine: Machine, pod: str) -> bytes:
-    command = [kubectls()[-1], f"--kubeconfig={machine.kubeconfig}", "port-forward", f"pod/{pod}", ":8080"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as forward:
+def _forwarded(machine: Machine, pod: str, *flags: str) -> tuple[bytes, str]:
+    """What the pod serves, by port-forward, and what kubectl then says of how it did that."""
+    command = [kubectls()[-1], f"--kubeconfig={machine.kubeconfig}", "port-forward", f"pod/{pod}", ":8080", *flags]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as forward:
         assert forward.stdout is not None
         try:
             said = forward.stdout.readline()
             port = said.rpartition(" -> ")[0].rpartition(":")[2]
-            return subprocess.run(
+            answer = subprocess.run(
                 ["/bin/busybox", "wget", "-q", "-O-", f"http://127.0.0.1:{port}/"],
                 capture_output=True, check=True, timeout=LIMIT,
             ).stdout  # fmt: skip
         finally:
             forward.terminate()
+        return answer, forward.communicate(timeout=LIMIT)[1]
+
+
+@asynccontextmanager
+async def _websocket(machine: Machine, path: str, protocol: str) -> AsyncIterator[ClientConnection]:
+    """A pod's subresource as a client sees it that knows nothing but WebSocket."""
+    pki = machine.site.pki
+    context = ssl.create_default_context(cafile=str(pki / "ca.crt"))
+    context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
+    url = f"wss://127.0.0.1:{machine.site.port}/api/v1/namespaces/default/pods/{path}"
+    subprotocols = [Subprotocol(protocol)]
+    async with asyncio.timeout(LIMIT), open_websocket(url, ssl=context, subprotocols=subprotocols) as client:
+        yield client
+
+
+async def test_a_websocket_of_the_newest_protocol_reaches_into_a_pod(machine: Machine, client: Client) -> None:
+    """Conformance: "Pods, remote command execution over websocket"."""
+    await client.create(PODS, a_pod("web", SERVE))
+    await until(client, PODS, "default", named("web", is_ready))
+    command = "&".join(f"command={quote(word)}" for word in ("sh", "-c", "wc -c; echo err >&2; exit 3"))
+
+    async with _websocket(
+        machine, f"web/exec?stdin=true&stdout=true&stderr=true&{command}", "v5.channel.k8s.io"
+    ) as socket:
+        for _ in range(100):
+            await socket.send(b"\0" + b"x" * 50_000)
+        await socket.send(b"\xff\0")
+        messages = [message async for message in socket if isinstance(message, bytes)]
+
+    told = {channel: b"".join(one[1:] for one in messages if one[0] == channel) for channel in (1, 2, 3)}
+    assert (told[1], told[2]) == (b"5000000\n", b"err\n")
+    assert json.loads(told[3])["details"]["causes"] == [{"reason": "ExitCode", "message": "3"}]
+
+
+async def test_the_python_client_reaches_into_a_pod(machine: Machine, client: Client) -> None:
+    await client.create(PODS, a_pod("web", SERVE))
+    await until(client, PODS, "default", named("web", is_ready))
+
+    def execute() -> tuple[str, str, int]:
+        with new_client_from_config(str(machine.kubeconfig)) as api:  # type: ignore[no-untyped-call]
+            call = CoreV1Api(api).connect_get_namespaced_pod_exec
+            command = ["sh", "-c", "read line; echo got $line; echo err >&2; exit 4"]
+            session = stream(
+                call, "web", "default", command=command, stdin=True, stdout=True, stderr=True, _preload_content=False
+            )
+            session.write_stdin("this\n")
+            session.run_forever(timeout=LIMIT)
+            return session.read_stdout(), session.read_stderr(), session.returncode
+
+    assert await asyncio.to_thread(execute) == ("got this\n", "err\n", 4)
+
+
+async def test_a_websocket_resizes_a_terminal(machine: Machine, client: Client) -> None:
+    await client.create(PODS, a_pod("web", SERVE))
+    await until(client, PODS, "default", named("web", is_ready))
+
+    async with _websocket(
+        machine, "web/exec?stdin=true&stdout=true&tty=true&command=sh", "v4.channel.k8s.io"
+    ) as socket:
+        await socket.send(b'\4{"Width":123,"Height":45}')
+        output = b""
+        while b"45 123" not in output:  # the size is the terminal's some time after it was sent
+            await socket.send(b"\0stty size\n")
+            message = await socket.recv()
+            assert isinstance(message, bytes)
+            output += message[1:]
+        await socket.send(b"\0exit\n")
+        *_, status = [message async for message in socket if isinstance(message, bytes)]
+
+    assert (status[:1], json.loads(status[1:])["status"]) == (b"\3", "Success")
+
+
+async def test_the_channels_of_a_websocket_are_ports(machine: Machine, client: Client) -> None:
+    await client.create(PODS, a_pod("web", SERVE))
+    await until(client, PODS, "default", named("web", is_ready))
+
+    async with _websocket(machine, "web/portforward?ports=8080,8081", "v4.channel.k8s.io") as socket:
+        await socket.send(b"\0GET / HTTP/1.0\r\n\r\n")
+        told: dict[int, bytes] = {}
+        while not (told.get(0, b"").endswith(b"hello\n") and b"refused" in told.get(3, b"")):
+            message = await socket.recv()
+            assert isinstance(message, bytes)
+            told[message[0]] = told.get(message[0], b"") + message[1:]
+
+    assert b"200 OK" in told[0]
+    assert told[3][2:].startswith(b"error forwarding port 8081 to pod ")
+
+
+async def test_kubectl_need_not_fall_back_to_spdy(machine: Machine, client: Client) -> None:
+    await client.create(PODS, a_pod("web", SERVE))
+    await until(client, PODS, "default", named("web", is_ready))
+
+    echoed = machine.kubectl("exec", "-i", "web", "-v=7", "--", "cat", given="through\n")
+    forwarded, said = await asyncio.to_thread(_forwarded, machine, "web", "-v=4")
+
+    assert echoed.stdout == "through\n"
+    assert forwarded == b"hello\n"
+    for told, protocol in ((echoed.stderr, "v5.channel.k8s.io"), (said, "negotiated protocol: portforward.k8s.io")):
+        assert protocol in told
+        assert "fallback" not in told.lower()
 
 
 async def test_attach_joins_a_running_container(machine: Machine, client: Client) -> None:

@@ -1,9 +1,10 @@
 """A client's WebSocket led on to a streaming server that speaks SPDY/3.1: exec, attach and port-forward.
 
-The streaming servers of containerd and CRI-O take every SPDY protocol, but of WebSocket those before v5 alone, and from
-browsers alone. So a client's WebSocket ends here and SPDY goes on: stream by stream for exec and attach, as plain bytes
+The streaming servers of containerd and CRI-O take every SPDY protocol, but of WebSocket only those before v5, and no
+tunnelled SPDY. So a client's WebSocket ends here and SPDY goes on: stream by stream for exec and attach, as plain bytes
 where SPDY was tunnelled. The kubelet translates, as Kubernetes' does since 1.36 (`ExtendWebSocketsToKubelet`; its API
-server did before, KEP-4006): it alone knows whether its runtime needs it, and ours does not.
+server did before, KEP-4006): it alone knows whether its runtime needs it, and ours does not. Older protocols, which
+those servers take, are translated as well: a client then finds the same server whatever runs its containers.
 """
 
 from __future__ import annotations
