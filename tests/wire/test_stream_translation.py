@@ -54,7 +54,15 @@ async def translating(runtime: Handler) -> AsyncIterator[Server]:
                 return await translate_port_forward(request, to)
             stdin, stdout, stderr, tty = (request.params().get(name) == "true" for name in STREAMS)
             try:
-                return await translate_remote_command(request, to, stdin=stdin, stdout=stdout, stderr=stderr, tty=tty)
+                return await translate_remote_command(
+                    request,
+                    to,
+                    stdin=stdin,
+                    stdout=stdout,
+                    stderr=stderr,
+                    tty=tty,
+                    doing="executing command in container",
+                )
             except BackendError as error:
                 return Response(502, (), str(error).encode())
 

@@ -10,7 +10,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import httptools
@@ -19,8 +19,10 @@ from pinnace.wire.dialing import connect
 from pinnace.wire.http import Headers, RawConnection, Request, Response, StreamingResponse, UpgradeResponse, Writer
 from pinnace.wire.negotiation import SPDY31
 from pinnace.wire.raw import RawStream
-from pinnace.wire.spdy_session import ByteStream
 from pinnace.wire.transport import Transport
+
+if TYPE_CHECKING:
+    from pinnace.wire.spdy_session import ByteStream
 
 HOP_BY_HOP = frozenset(
     [

@@ -33,11 +33,12 @@ async def translate_remote_command(
     stdout: bool,
     stderr: bool,
     tty: bool,
-    doing: str = "executing command in container",
+    doing: str,
 ) -> UpgradeResponse | Response:
     """Answer an exec or attach request over WebSocket with a session of the streaming server at `url`.
 
-    A server that does not agree to SPDY has its answer passed on. Raises BackendError when there is no answer.
+    `doing` words failures that the server tells no `Status` of. A server that does not agree to SPDY has its answer
+    passed on. Raises BackendError when there is no answer.
     """
     backend = await dial_spdy(request, url, COMMAND_PROTOCOL)
     if isinstance(backend, Response):

@@ -32,7 +32,6 @@ from pinnace.wire import log_files, profiling
 from pinnace.wire.http import AnyResponse, Request, Response, StreamingResponse
 from pinnace.wire.proxy import BackendError, upgrade_proxy
 from pinnace.wire.server import Server, serve
-from pinnace.wire.stream_translation import translate_port_forward, translate_remote_command
 from pinnace.wire.tls import TlsConfig
 from pinnace.wire.websocket import is_websocket
 from pinnace.wire.zpages import ZPages
@@ -272,6 +271,15 @@ class KubeletServer:
         """Whether the session must be led to the runtime in another protocol than the client's."""
         return is_websocket(request) and not self._kubelet.node.runtime.streams_websockets
 
+    async def _command(self, request: Request, url: str, asked: ExecRequest | AttachRequest, doing: str) -> AnyResponse:
+        if not self._translates(request):
+            return await upgrade_proxy(request, url)
+        from pinnace.wire.stream_translation import translate_remote_command
+
+        return await translate_remote_command(
+            request, url, stdin=asked.stdin, stdout=asked.stdout, stderr=asked.stderr, tty=asked.tty, doing=doing
+        )
+
     async def exec(self, request: Request, parts: list[str]) -> AnyResponse:
         pod, name = self._target(parts)
         command = request.param_list("command")
@@ -282,9 +290,7 @@ class KubeletServer:
             container_id=self._running(pod, name).id, cmd=command, tty=tty, stdin=stdin, stdout=stdout, stderr=stderr
         )
         url = await self._kubelet.node.runtime.exec(asked)
-        if not self._translates(request):
-            return await upgrade_proxy(request, url)
-        return await translate_remote_command(request, url, stdin=stdin, stdout=stdout, stderr=stderr, tty=tty)
+        return await self._command(request, url, asked, "executing command in container")
 
     async def attach(self, request: Request, parts: list[str]) -> AnyResponse:
         pod, name = self._target(parts)
@@ -297,12 +303,7 @@ class KubeletServer:
             stderr=stderr,
         )
         url = await self._kubelet.node.runtime.attach(asked)
-        if not self._translates(request):
-            return await upgrade_proxy(request, url)
-        doing = "attaching to container"
-        return await translate_remote_command(
-            request, url, stdin=stdin, stdout=stdout, stderr=stderr, tty=tty, doing=doing
-        )
+        return await self._command(request, url, asked, "attaching to container")
 
     async def port_forward(self, request: Request, parts: list[str]) -> AnyResponse:
         if len(parts) not in (2, 3):
@@ -314,7 +315,11 @@ class KubeletServer:
         named = [*request.param_list("port"), *request.param_list("ports")]
         ports = [int(port) for text in named for port in text.split(",") if port.isdigit()]
         url = await self._kubelet.node.runtime.port_forward(sandbox.id, ports)
-        return await (translate_port_forward if self._translates(request) else upgrade_proxy)(request, url)
+        if not self._translates(request):
+            return await upgrade_proxy(request, url)
+        from pinnace.wire.stream_translation import translate_port_forward
+
+        return await translate_port_forward(request, url)
 
     async def run(self, request: Request, parts: list[str]) -> AnyResponse:
         """A command to its end, its output as the answer."""
