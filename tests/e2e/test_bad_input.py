@@ -49,11 +49,13 @@ def test_a_port_in_use(tmp_path: Path) -> None:
 
 
 @pytest.mark.engine
-def test_no_root(tmp_path: Path) -> None:
+def test_no_root_and_no_users_of_ones_own(tmp_path: Path) -> None:
+    os.chown(tmp_path, 65534, 65534)
+
     result = start(tmp_path / "home", prefix=NOBODY)
 
     assert result.returncode == 57
-    assert "needs root privileges" in result.stderr
+    assert "Without root the cluster cannot run: nobody has no 65536 subordinate user ids" in result.stderr
     assert no_profile(tmp_path / "home")
 
 
