@@ -225,18 +225,21 @@ def test_kills_while_pods_come_and_go_leave_nothing(cluster: Cluster, namespace:
     before = trace(cluster)
 
     def happened() -> int:
-        return cluster.kubectl("-n", namespace, "get", "events", "-o", "name").stdout.count("\n")
+        return cluster.kubectl("get", "events", "-A", "-o", "name").stdout.count("\n")
 
     def kill_servers(*names: str) -> None:
-        """Kill them, and wait until their successors have got further with the pods."""
-        seen, deadline = happened(), time.monotonic() + LIMIT
         kill([pid for pid, command in processes(cluster).items() if any(name in command for name in names)])
+
+    def kill_while_they_come(*names: str) -> None:
+        """Kill them, and wait until their successors have something to tell: that a kubelet begins, if nothing else."""
+        seen, deadline = happened(), time.monotonic() + LIMIT
+        kill_servers(*names)
         while happened() <= seen:
             assert time.monotonic() < deadline, f"nothing goes on after {names} were killed"
 
     create(cluster, namespace, deployment(CHURNED))
-    kill_servers("cluster.node")
-    kill_servers("cluster.node", cluster.keeper)
+    kill_while_they_come("cluster.node")
+    kill_while_they_come("cluster.node", cluster.keeper)
     cluster.kubectl("-n", namespace, "rollout", "status", "deployment/many", "--timeout=120s")
     cluster.kubectl("-n", namespace, "delete", "deployment", "many", "--wait=false")
     kill_servers("cluster.node")
