@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,8 @@ class Site:
         if self.engine_dir.exists():
             asyncio.run(self._destroy_engine())
         for path in sorted(self.cgroups("**/"), reverse=True):
-            path.rmdir()  # pods' were the kubelet's to remove, those of their qualities are kept
+            with suppress(OSError):  # of pods that another runtime still runs
+                path.rmdir()  # pods' were the kubelet's to remove, those of their qualities are kept
         unmount_below(self.directory)
         shutil.rmtree(self.directory, ignore_errors=True)
 
