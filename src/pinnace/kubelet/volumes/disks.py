@@ -15,7 +15,7 @@ from pathlib import Path
 from pinnace.kubelet import state_files
 from pinnace.kubelet.volumes import programs
 from pinnace.kubelet.volumes.context import VolumeContext, VolumeError
-from pinnace.kubelet.volumes.mounts import bind, mounted_below, mounts_of, unmount
+from pinnace.kubelet.volumes.mounts import bind, mounted_below, mounts_of, unmount_below
 from pinnace.kubelet.volumes.ownership import give_to_group
 from pinnace.kubelet.volumes.scsi_devices import Devices
 from pinnace.machinery.meta import Obj, get_in, uid_of
@@ -62,7 +62,7 @@ class Disks:
                 continue  # somebody is about to have it
             async with lock:
                 if not self.is_used(place):
-                    unmount_all(place)
+                    unmount_below(place)
                     await let_go(place, json.loads(data.read_text()))
                     if place.exists():
                         place.rmdir()
@@ -151,9 +151,3 @@ def link_disk(context: VolumeContext, plugin: str, name: str, place: Path) -> No
 
 def is_mounted_at(place: Path) -> bool:
     return place in mounted_below(place)
-
-
-def unmount_all(place: Path) -> None:
-    """Unmount what is mounted there. Raises OSError."""
-    for point in mounted_below(place):
-        unmount(point)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pinnace.kubelet.volumes import disks
 from pinnace.kubelet.volumes.context import VolumeContext, VolumeError
-from pinnace.kubelet.volumes.mounts import bind, mounted_below
+from pinnace.kubelet.volumes.mounts import bind, mounted_below, unmount_below
 from pinnace.kubelet.volumes.ownership import give_to_group
 from pinnace.machinery.meta import Obj, get_in, name_of
 
@@ -57,7 +57,7 @@ async def release(node: disks.Disks) -> None:
     """Unmount the disks that no pod has any more. Raises OSError."""
     for place in (node.plugins_dir / PLUGIN / "mounts").glob("*"):
         if not node.locks[place.name].locked() and not node.is_used(place):
-            disks.unmount_all(place)
+            unmount_below(place)
             place.rmdir()
 
 
