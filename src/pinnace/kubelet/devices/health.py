@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from pinnace.cri.api import CriError
+from pinnace.kubelet.tasks import end
 from pinnace.machinery.meta import Obj
 
 _log = structlog.get_logger()
@@ -64,10 +65,7 @@ class DeviceHealth:
             self._changed(driver)
 
     async def close(self) -> None:
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(self._tasks.values())
 
     def of(self, driver: str, pool: str, device: str) -> str:
         """How a device is."""

@@ -24,6 +24,7 @@ from pinnace.kubelet.devices.gate import Gate
 from pinnace.kubelet.go_words import rpc_error
 from pinnace.kubelet.pods import amount_of, containers, init_containers, is_sidecar
 from pinnace.kubelet.statistics import measures
+from pinnace.kubelet.tasks import end
 from pinnace.kubelet.topology.errors import ManagerError
 from pinnace.machinery.meta import Obj, uid_of
 
@@ -88,10 +89,7 @@ class DeviceManager:
 
     async def close(self) -> None:
         await self._gate.close()
-        tasks = [resource.task for resource in self._resources.values() if resource.task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(resource.task for resource in self._resources.values() if resource.task is not None)
 
     async def _make_server(self, socket: Path) -> Server:
         from pinnace.kubelet.devices.plugins import serve_registration

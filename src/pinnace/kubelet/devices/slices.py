@@ -12,6 +12,7 @@ import structlog
 
 from pinnace.apis.resources import RESOURCE_SLICES
 from pinnace.client.client import Client
+from pinnace.kubelet.tasks import end
 from pinnace.machinery.errors import ApiError
 
 _log = structlog.get_logger()
@@ -44,10 +45,7 @@ class SliceWiper:
             task.cancel()
 
     async def close(self) -> None:
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(self._tasks.values())
 
     def _wipe(self, driver: str, delay: float) -> None:
         self.back(driver)

@@ -15,6 +15,7 @@ from pinnace.apis.resources import PODS
 from pinnace.client.client import Client
 from pinnace.client.transport import STRATEGIC_MERGE_PATCH
 from pinnace.kubelet.status.pod import merge, status_patch, without_nulls
+from pinnace.kubelet.tasks import end
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, name_of, namespace_of, uid_of
 
@@ -123,10 +124,7 @@ class StatusWriter:
             task.cancel()
 
     async def close(self) -> None:
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(self._tasks.values())
 
 
 def _version(obj: Obj) -> int:

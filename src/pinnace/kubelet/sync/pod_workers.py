@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pinnace.kubelet.context import Node
 from pinnace.kubelet.pods import is_static
 from pinnace.kubelet.sync.pod_worker import Admit, PodWorker, Stage
+from pinnace.kubelet.tasks import end
 from pinnace.machinery.meta import Obj, get_in, key_of, uid_of
 
 
@@ -92,10 +93,7 @@ class PodWorkers(Mapping[str, PodWorker]):
 
     async def close(self) -> None:
         """End all workers; containers go on without them."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(self._tasks.values())
 
     # Which pods are here.
 
