@@ -14,6 +14,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from pinnace.cluster.containerd import shims
+
 CNI_PLUGINS = Path("/usr/lib/cni" if Path("/usr/lib/cni").is_dir() else "/opt/cni/bin")
 LIMIT = 60.0  # seconds
 
@@ -122,15 +124,7 @@ conf_dir = "{network}"
 
     def shims(self) -> list[int]:
         """The processes that hold its containers."""
-        found = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                command = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if b"containerd-shim" in command[0] and str(self.socket).encode() in command:
-                found.append(int(entry.name))
-        return found
+        return shims(self.socket)
 
     def close(self) -> None:
         for shim in self.shims():

@@ -213,7 +213,7 @@ def end(profile: Profile) -> None:
 def sweep(profile: Profile) -> None:
     """Kill what containers there still are, and remove what containerd keeps outside of the profile; it has ended."""
     places = Places(profile)
-    for shim in _shims(places):
+    for shim in shims(places.socket):
         for child in Path(f"/proc/{shim}/task/{shim}/children").read_text().split():
             _kill(int(child))
         _kill(shim)
@@ -224,15 +224,15 @@ def sweep(profile: Profile) -> None:
             pass  # another containerd's
 
 
-def _shims(places: Places) -> list[int]:
-    """The processes that hold the containers."""
+def shims(address: Path) -> list[int]:
+    """The processes that hold the containers of the containerd at a socket."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             command = (entry / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"containerd-shim" in command[0] and os.fsencode(places.socket) in command:
+        if b"containerd-shim" in command[0] and os.fsencode(address) in command:
             found.append(int(entry.name))
     return found
 
