@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import random
 import shutil
 import signal
 import socket
@@ -17,6 +19,9 @@ from typing import Any
 import pytest
 
 START_SECONDS = 30.0
+PORTS = range(10_000, 30_000)
+"""Below those the kernel gives to outgoing connections: a client that dials a dead server's port again and again would
+at last be given that port itself, and be connected to itself. Node ports begin above."""
 
 
 class EtcdServer:
@@ -28,6 +33,7 @@ class EtcdServer:
         self._tls = tls  # a directory with ca.crt, server.crt, server.key: clients must have a certificate of that CA
         self.client_port, self._peer_port, self._metrics_port = free_ports(3)
         self._process: subprocess.Popen[bytes] | None = None
+        self._said = os.memfd_create("etcd")  # all that it writes, to tell why it ended
 
     @property
     def endpoint(self) -> str:
@@ -53,8 +59,8 @@ class EtcdServer:
                 *self._tls_flags(),
                 *self._flags,
             ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=self._said,
+            stderr=self._said,
             env={"GOMAXPROCS": "2"},
         )
         self._wait(alarmed)
@@ -74,7 +80,7 @@ class EtcdServer:
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
             assert self._process is not None
-            assert self._process.poll() is None, "etcd ended at its start"
+            assert self._process.poll() is None, f"etcd ended at its start: {self._last_words()}"
             with contextlib.suppress(OSError):
                 url = f"http://127.0.0.1:{self._metrics_port}/health"
                 try:
@@ -85,6 +91,12 @@ class EtcdServer:
                 return
             time.sleep(0.02)
         raise AssertionError("etcd did not become healthy in time")
+
+    def _last_words(self) -> str:
+        return os.pread(self._said, 2000, max(0, os.fstat(self._said).st_size - 2000)).decode(errors="replace")
+
+    def __del__(self) -> None:
+        os.close(self._said)
 
     def kill(self) -> None:
         """kill -9."""
@@ -116,9 +128,12 @@ class EtcdServer:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on now."""
+    """Ports of 127.0.0.1 that nobody listens on now, nor is given unasked."""
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        ports: list[int] = []
+        while len(ports) < count:
+            port = random.choice(PORTS)
+            with contextlib.suppress(OSError):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+                ports.append(port)
+        return ports
