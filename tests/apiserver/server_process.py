@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.apiserver.conftest import TOKEN
-from tests.store.etcd_server import free_ports
+from tests.support.ports import free_port
 
 PROGRAM = Path(sys.executable).with_name("pinnace")
 START_SECONDS = 60.0
@@ -27,7 +27,7 @@ class ServerProcess:
         self.directory = directory
         self.storage = storage
         self._pki = pki
-        (self.port,) = free_ports(1)
+        self.port = free_port()
         self.tls = ssl.create_default_context(cafile=str(pki / "ca.crt"))
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pinnace.testing import Cluster
+from tests.support.ports import free_port
 
 PINNACE = Path(sys.executable).with_name("pinnace")
 CONFIGURATION = """\
@@ -35,17 +35,10 @@ def cluster() -> Iterator[Cluster]:
         yield made
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def test_profiles_and_health(cluster: Cluster, tmp_path: Path) -> None:
     file = tmp_path / "scheduler.yaml"
     file.write_text(CONFIGURATION.replace("KUBECONFIG", str(cluster.kubeconfig)))
-    port = _free_port()
+    port = free_port()
     flags = ["--config", str(file), "--bind-address", "127.0.0.1", "--secure-port", str(port)]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(

@@ -19,7 +19,8 @@ from pinnace.client.https import HttpsTransport
 from pinnace.client.kubeconfig import load
 from pinnace.machinery.meta import Obj, get_in, name_of
 from tests.support.images import busybox_archive
-from tests.support.site import LIMIT, PINNACE, Site, free_port, open_site, until
+from tests.support.ports import free_port
+from tests.support.site import LIMIT, PINNACE, Site, open_site, until
 
 pytestmark = pytest.mark.root
 

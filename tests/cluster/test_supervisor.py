@@ -15,6 +15,7 @@ import pytest
 
 from pinnace.cluster import control, guard, teardown, turns
 from pinnace.cluster.profile import Profile, ProfileConfig
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.root
 
@@ -47,9 +48,7 @@ supervisor.main()
 @pytest.fixture
 def profile(tmp_path: Path) -> Iterator[Profile]:
     made = Profile("supervised", tmp_path / "home")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     made.save(
         ProfileConfig(
             "supervised", "v1.37.0", "n", "127.0.0.2", "127.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16", "c.local", port

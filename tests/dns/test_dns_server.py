@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pinnace.dns.forward import read_resolv_conf
 from pinnace.dns.server import DnsServer
+from tests.support.ports import free_port
 
 SVC = "default.svc.cluster.local"
 
@@ -203,9 +204,7 @@ async def test_a_silent_upstream_is_a_failure(api, upstream: Upstream) -> None:
 
 
 async def test_the_next_upstream_is_asked_when_one_is_dead(api, upstream: Upstream) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        dead = probe.getsockname()
+    dead = ("127.0.0.1", free_port())
     server = DnsServer(api.client, listen=[("127.0.0.1", 0)], upstreams=[dead, upstream.address])
     await server.start()
     try:

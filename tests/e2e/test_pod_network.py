@@ -11,7 +11,7 @@ from tests.e2e.pods import SLEEP, Obj, container, pod
 from tests.e2e.test_crash import kill, processes
 from tests.e2e.test_pod_inside import shell, start
 from tests.e2e.test_site import fetch
-from tests.support.site import free_port
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 

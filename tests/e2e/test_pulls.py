@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from tests.e2e.conftest import Cluster
 from tests.e2e.pods import SLEEP, container, pod
 from tests.e2e.test_pod_life import WAITING, create, events, wait
 from tests.support.images import busybox_archive
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
@@ -30,9 +30,7 @@ http:
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`host:port` of a registry on loopback that has the image `team/tool:1`."""
     directory = tmp_path_factory.mktemp("registry")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     (directory / "config.yml").write_text(CONFIG.format(root=directory / "data", port=port))
     server = subprocess.Popen(
         ["docker-registry", "serve", str(directory / "config.yml")], stderr=subprocess.PIPE, text=True
@@ -138,4 +136,5 @@ def test_an_image_that_cannot_be_a_volume(cluster: Cluster, namespace: str, regi
     wait_unless_refused(cluster, namespace, "sub")
     wait(cluster, namespace, "pod/sub", WAITING, "ImageVolumeMountFailed")
     wait(cluster, namespace, "pod/none", WAITING, "ImagePullBackOff")
-    assert f'Failed to pull image "{nothing}"' in events(cluster, namespace, "none", "Failed")
+    told = f'Failed to pull image "{nothing}"'
+    assert told in events(cluster, namespace, "none", "Failed", told)

@@ -22,6 +22,7 @@ from tests.e2e.conftest import PINNACE, Cluster, Result
 from tests.e2e.pods import IMAGE, container, pod
 from tests.support.images import busybox_archive
 from tests.support.ordinary_user import OrdinaryUser
+from tests.support.ports import free_port
 
 pytestmark = [
     pytest.mark.e2e,
@@ -181,8 +182,7 @@ def test_node_ports_answer_at_the_machine_for_as_long_as_they_are_there(own: Use
 
 
 def test_host_ports_answer_at_the_machine(own: UsersCluster) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        free = probe.getsockname()[1]
+    free = free_port()
     ports = [{"containerPort": 8080, "hostPort": free}]
     server = container("c", "echo published > /www/index.html; httpd -f -p 8080 -h /www", ports=ports)
     own.apply(pod("published", server))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 import subprocess
 import sys
@@ -10,14 +9,13 @@ import urllib.request
 from pathlib import Path
 
 from pinnace.testing import Cluster
+from tests.support.ports import free_port
 
 PINNACE = Path(sys.executable).with_name("pinnace")
 
 
 def test_it_serves_until_it_is_told_to_end(cluster: Cluster, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [
         str(PINNACE),
         "metrics-server",

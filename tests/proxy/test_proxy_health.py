@@ -12,6 +12,7 @@ from pinnace.proxy.health import HealthServers, ProxyHealth, ServiceHealth, serv
 from pinnace.proxy.observing import Observer
 from pinnace.proxy.proxier import snapshot
 from pinnace.wire.http import Peer, Request, Response
+from tests.support.ports import free_port
 
 
 async def get(port: int) -> tuple[int, dict]:
@@ -21,12 +22,6 @@ async def get(port: int) -> tuple[int, dict]:
     head, _, body = (await asyncio.wait_for(reader.read(), 20)).partition(b"\r\n\r\n")
     writer.close()
     return int(head.split()[1]), json.loads(body)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_services_with_a_health_port_count_their_local_endpoints(make) -> None:

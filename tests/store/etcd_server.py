@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -18,10 +16,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.ports import free_ports
+
 START_SECONDS = 30.0
-PORTS = range(10_000, 30_000)
-"""Below those the kernel gives to outgoing connections: a client that dials a dead server's port again and again would
-at last be given that port itself, and be connected to itself. Node ports begin above."""
 
 
 class EtcdServer:
@@ -125,15 +122,3 @@ class EtcdServer:
     def resume(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on now, nor is given unasked."""
-    with contextlib.ExitStack() as stack:
-        ports: list[int] = []
-        while len(ports) < count:
-            port = random.choice(PORTS)
-            with contextlib.suppress(OSError):
-                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-                ports.append(port)
-        return ports

@@ -12,7 +12,8 @@ from pinnace.store import etcd_messages as messages
 from pinnace.store.contract import ROOT, Change, RevisionConflict, StoreError
 from pinnace.store.etcd import EtcdStore
 from pinnace.store.etcd_client import EtcdClient, TlsFiles
-from tests.store.etcd_server import EtcdServer, free_ports
+from tests.store.etcd_server import EtcdServer
+from tests.support.ports import free_port
 
 A, B = "/registry/a", "/registry/b"
 
@@ -167,7 +168,7 @@ async def test_changes_lost_to_compaction_are_told_as_a_gap_and_the_outcome(
 
 
 async def test_a_member_that_is_down_is_passed_over(own_etcd: EtcdServer) -> None:
-    dead = f"http://127.0.0.1:{free_ports(1)[0]}"
+    dead = f"http://127.0.0.1:{free_port()}"
     store = await EtcdStore.open([dead, own_etcd.endpoint])
     seen: list[Change] = []
     store.subscribe(ROOT, store.revision, seen.extend)
@@ -216,7 +217,7 @@ async def test_a_write_whose_answer_was_lost_is_not_taken_for_a_conflict(
 async def test_nobody_there_is_a_store_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pinnace.store.etcd_client.CALL_SECONDS", 0.3)
     with pytest.raises(StoreError, match=r"127\.0\.0\.1"):
-        await EtcdStore.open([f"http://127.0.0.1:{free_ports(1)[0]}"])
+        await EtcdStore.open([f"http://127.0.0.1:{free_port()}"])
 
 
 async def test_a_file_that_is_missing_is_a_store_error(tmp_path: Path) -> None:

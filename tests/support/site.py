@@ -20,6 +20,7 @@ from pinnace.client.client import Client
 from pinnace.cluster.teardown import unmount_below
 from pinnace.kubeadm.certs import ClusterNames, ensure_certificates
 from pinnace.machinery.meta import GVR, Obj, utc_now
+from tests.support.ports import free_port
 
 PINNACE = Path(sys.executable).with_name("pinnace")
 LIMIT = 60.0  # seconds
@@ -145,13 +146,6 @@ class Site:
         await engine.start()
         await engine.destroy()
         shutil.rmtree(engine.state, ignore_errors=True)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

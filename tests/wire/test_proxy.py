@@ -115,8 +115,8 @@ async def test_no_backend_is_an_error() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    with pytest.raises(BackendError, match=f"error dialing backend: dial tcp 127.0.0.1:{port}"):
-        await http_proxy(_request(), f"http://127.0.0.1:{port}/")
+        with pytest.raises(BackendError, match=f"error dialing backend: dial tcp 127.0.0.1:{port}"):
+            await http_proxy(_request(), f"http://127.0.0.1:{port}/")
 
 
 def _request() -> Request:

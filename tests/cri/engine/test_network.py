@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import socket
 import subprocess
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from pinnace.cri.api import CriError, PortMapping
 from pinnace.cri.engine.network import Addresses, BridgeNetwork, NetworkError, NetworkOptions, rules
 from tests.cri.engine.conftest import TIMEOUT, Node
+from tests.support.ports import free_port
 
 SUBNET = ipaddress.ip_network("10.9.8.0/29")
 
@@ -75,12 +75,6 @@ async def _ask(host: str, port: int) -> bytes:
         writer.close()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.mark.root
 async def test_a_pod_has_an_address_of_the_nodes_range_and_a_loopback(node: Node) -> None:
     sandbox = await node.sandbox()
@@ -122,7 +116,7 @@ async def test_an_address_is_free_again_after_the_pod(node: Node) -> None:
 
 @pytest.mark.root
 async def test_host_ports_lead_to_the_pod(node: Node) -> None:
-    port = _free_port()
+    port = free_port()
     sandbox = await node.sandbox(port_mappings=[PortMapping(host_port=port, container_port=8080)])
     server = await _serve(node, sandbox)
     gateway = str(ipaddress.ip_network(node.subnet).network_address + 1)
@@ -134,7 +128,7 @@ async def test_host_ports_lead_to_the_pod(node: Node) -> None:
     assert await node.exec(server, "/bin/sh", "-c", script) == "hello\n"  # from itself
 
     await node.restart()
-    await node.sandbox(port_mappings=[PortMapping(host_port=_free_port(), container_port=1)])
+    await node.sandbox(port_mappings=[PortMapping(host_port=free_port(), container_port=1)])
     assert await _ask("127.0.0.1", port) == b"hello\n"
     await node.engine.stop_pod_sandbox(sandbox)
     with pytest.raises(OSError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pinnace.cri.api import CriError
 from pinnace.kubelet.server.server import KubeletServer
 from pinnace.wire.http import Peer, Request, Response, StreamingResponse
+from tests.support.ports import free_ports
 
 WEB = {"name": "web", "image": "web:1"}
 LINE = b"2026-01-01T00:00:01.000000001Z stdout F %s\n"
@@ -313,7 +313,7 @@ async def test_debugging_can_be_turned_off(running, options):
 
 async def asked(port: int, path: str) -> tuple[int, bytes]:
     """The answer of a port without TLS."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         answer = await reader.read()
@@ -323,8 +323,7 @@ async def asked(port: int, path: str) -> tuple[int, bytes]:
 
 async def test_ports_without_tls(api, options, start):
     """Health for the machine's own programs; pods and figures for everybody, where that is asked for."""
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        options.healthz_port, options.read_only_port = one.getsockname()[1], other.getsockname()[1]
+    options.healthz_port, options.read_only_port = free_ports(2)
     options.address = "127.0.0.1"
     kubelet = start()
     await kubelet.pods_known.wait()

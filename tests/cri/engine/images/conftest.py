@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pinnace.cri.engine.images.store import ImageStore
+from tests.support.ports import free_port
 
 HTPASSWD = "ann:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"  # password: secret
 
@@ -100,9 +101,7 @@ def running_registry(home: Path, htpasswd: str = "") -> Iterator[str]:
     if program is None:
         pytest.skip("docker-registry is not installed")
     home.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     auth = ""
     if htpasswd:
         (home / "htpasswd").write_text(htpasswd)

@@ -69,8 +69,8 @@ async def test_nobody_listening_is_said_so(store: ImageStore) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with pytest.raises(PullError, match=rf"dial tcp 127.0.0.1:{port}: connect: connection refused"):
-        await store.pull(f"127.0.0.1:{port}/a:1")
+        with pytest.raises(PullError, match=rf"dial tcp 127.0.0.1:{port}: connect: connection refused"):
+            await store.pull(f"127.0.0.1:{port}/a:1")
 
 
 async def test_one_reference_is_pulled_once_at_a_time(store: ImageStore, busybox: Path, registry: str, push) -> None:
