@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pinnace.cluster import containerd, pause, preflight
+from pinnace.cluster import containerd, control, pause, preflight
 from pinnace.cluster.profile import Profile, ProfileConfig
 from pinnace.cluster.reasons import ClusterError
 from pinnace.cluster.socket_images import references_of
@@ -105,6 +105,26 @@ def test_pods_are_on_the_profiles_bridge(tmp_path: Path) -> None:
     [bridge] = json.loads(filled)["plugins"]
 
     assert (bridge["type"], bridge["bridge"]) == ("bridge", profile.pod_bridge)
+
+
+def test_shims_are_ended_with_what_they_hold_though_some_end_by_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "containerd-shim-runc-v2"
+    program.symlink_to("/bin/sh")
+    command = [str(program), "-c", "sleep 1000 & echo $!; wait; exec sleep 1000", "-address", str(tmp_path / "s")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as shim, subprocess.Popen("true") as ended:
+        assert shim.stdout is not None
+        child = int(shim.stdout.readline())
+        ended.wait()
+        assert containerd.shims(tmp_path / "s") == [shim.pid]
+        monkeypatch.setattr(containerd, "shims", lambda _: [ended.pid, shim.pid])
+
+        containerd.end_shims(tmp_path / "s")
+
+        assert shim.poll() == -signal.SIGKILL
+        assert shim.stdout.read() == ""  # nobody holds it open any more
+    assert control.wait_for_exit(child, 10)
 
 
 @pytest.mark.parametrize(

@@ -5,18 +5,20 @@ Needs Debian's `containerd`, `runc` and `containernetworking-plugins`.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import re
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
 from pathlib import Path
 
-from pinnace.cluster.containerd import shims
+from pinnace.cluster.containerd import end_shims, shims
 
 CNI_PLUGINS = Path("/usr/lib/cni" if Path("/usr/lib/cni").is_dir() else "/opt/cni/bin")
+PAUSE = "docker.io/library/pause:test"  # what sandboxes are made of; to be loaded as `pause:test`
 LIMIT = 60.0  # seconds
 
 
@@ -28,6 +30,14 @@ def missing() -> str:
     if not (CNI_PLUGINS / "bridge").exists():
         return "needs containernetworking-plugins"
     return "needs root" if os.geteuid() else ""
+
+
+def release() -> tuple[int, int]:
+    """The first two numbers of the one that this machine has."""
+    said = subprocess.run(["containerd", "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r" v?(\d+)\.(\d+)\.", said)
+    assert found, said
+    return int(found[1]), int(found[2])
 
 
 def out_of_memory(runtime: str) -> set[str]:
@@ -76,11 +86,11 @@ class Containerd:
 version = 2
 root = "{self.directory}/root"
 state = "{self.run}/state"
-disabled_plugins = ["io.containerd.internal.v1.opt"]
+disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
 [grpc]
 address = "{self.socket}"
 [plugins."io.containerd.grpc.v1.cri"]
-sandbox_image = "docker.io/library/pause:test"
+sandbox_image = "{PAUSE}"
 restrict_oom_score_adj = true
 disable_apparmor = true
 netns_mounts_under_state_dir = true
@@ -108,9 +118,21 @@ conf_dir = "{network}"
                 raise AssertionError(self.log.read_text()) from None
 
     def load(self, archive: Path) -> None:
-        """Images of a docker-archive; what it names `NAME:TAG` is docker.io/library/NAME:TAG here."""
+        """Images of a docker-archive; what it names `NAME:TAG` is docker.io/library/NAME:TAG here.
+
+        The CRI hears of it a moment later: `knows` waits for that.
+        """
         loaded = self.ctr("--namespace=k8s.io", "images", "import", str(archive))
         assert loaded.returncode == 0, loaded.stderr
+
+    async def knows(self, *names: str) -> None:
+        """Return once the CRI has these images."""
+        images = RemoteImageService(self.endpoint)
+        async with asyncio.timeout(LIMIT):
+            for name in names:
+                while await images.image_status(ImageSpec(image=name)) is None:
+                    await asyncio.sleep(0.01)
+        await images.close()
 
     def ctr(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["ctr", f"--address={self.socket}", *words], capture_output=True, text=True, check=False)
@@ -127,10 +149,7 @@ conf_dir = "{network}"
         return shims(self.socket)
 
     def close(self) -> None:
-        for shim in self.shims():
-            for child in Path(f"/proc/{shim}/task/{shim}/children").read_text().split():
-                os.kill(int(child), signal.SIGKILL)
-            os.kill(shim, signal.SIGKILL)
+        end_shims(self.socket)
         if self.process is not None:
             self.process.terminate()
             self.process.wait(LIMIT)

@@ -212,11 +212,7 @@ def end(profile: Profile) -> None:
 
 def sweep(profile: Profile) -> None:
     """Kill what containers there still are, and remove what containerd keeps outside of the profile; it has ended."""
-    places = Places(profile)
-    for shim in shims(places.socket):
-        for child in Path(f"/proc/{shim}/task/{shim}/children").read_text().split():
-            _kill(int(child))
-        _kill(shim)
+    end_shims(Places(profile).socket)
     for directory in map(Path, _SHARED_DIRECTORIES):
         try:
             directory.rmdir()
@@ -235,6 +231,25 @@ def shims(address: Path) -> list[int]:
         if b"containerd-shim" in command[0] and os.fsencode(address) in command:
             found.append(int(entry.name))
     return found
+
+
+def end_shims(address: Path) -> None:
+    """Kill the shims of the containerd at a socket with what they hold, and wait until they have ended."""
+    found = shims(address)
+    for shim in found:
+        for child in _children(shim):
+            _kill(child)
+        _kill(shim)
+    for shim in found:
+        control.wait_for_exit(shim, _STOP_TIMEOUT)
+
+
+def _children(shim: int) -> list[int]:
+    """The containers of a shim, which are its main thread's; none of one that has just ended by itself."""
+    try:
+        return [int(child) for child in Path(f"/proc/{shim}/task/{shim}/children").read_text().split()]
+    except OSError:
+        return []
 
 
 def _kill(pid: int) -> None:
