@@ -29,6 +29,7 @@ def pod(name: str, script: str) -> dict[str, Any]:
 
 
 def test_data_of_a_claim_outlive_its_pods_and_go_with_it(cluster: Cluster, namespace: str) -> None:
+    cluster.kubectl("-n", namespace, "wait", "--for=create", "serviceaccount/default", "--timeout=30s")
     for made in (claim("data"), pod("writer", "echo kept > /data/file")):
         made["metadata"]["namespace"] = namespace
         cluster.apply(made)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.conftest import Cluster
 from tests.e2e.pods import SLEEP, Obj, container, pod
-from tests.e2e.test_pod_life import create, events, wait
+from tests.e2e.test_pod_life import create, events, restarted
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
@@ -53,7 +53,7 @@ def health() -> Iterator[Health]:
 
 def probing(name: str, **grpc_action: object) -> Obj:
     """A pod in the host's network, where the server is."""
-    probe = {"grpc": grpc_action, "periodSeconds": 1, "failureThreshold": 1}
+    probe = {"grpc": grpc_action, "periodSeconds": 1, "failureThreshold": 1, "timeoutSeconds": 30}
     return pod(name, container("c", SLEEP, livenessProbe=probe), hostNetwork=True)
 
 
@@ -67,7 +67,7 @@ def test_grpc_servers_say_whether_they_are_alive(cluster: Cluster, namespace: st
         probing("nobody", port=2333),
     )
     for name in ("ill", "nobody"):
-        wait(cluster, namespace, f"pod/{name}", ".status.containerStatuses[0].restartCount", "1")
+        restarted(cluster, namespace, name)
     health.wait_until_asked(3)
     [status] = cluster.json("-n", namespace, "get", "pod", "healthy")["status"]["containerStatuses"]
     assert status["restartCount"] == 0

@@ -234,7 +234,8 @@ def test_containers_are_kept_up_while_the_api_server_is_silent(
     """What a container needs of the API to be started again, the kubelet has."""
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "config"}, "data": {"key": "value"}}
     volume = {"name": "v", "configMap": {"name": "config"}}
-    probe = {"exec": {"command": ["test", "!", "-f", "/tmp/ill"]}, "periodSeconds": 1, "failureThreshold": 1}
+    look = {"exec": {"command": ["test", "!", "-f", "/tmp/ill"]}}
+    probe = {**look, "periodSeconds": 1, "failureThreshold": 1, "timeoutSeconds": 30}
     killed, ill = marked("killed", volumes=[volume]), marked("ill", f"[ -z $(ls /tmp) ]; {FOREVER}")
     main = killed["spec"]["containers"][0]
     main.update(envFrom=[{"configMapRef": {"name": "config"}}], volumeMounts=[{"name": "v", "mountPath": "/v"}])

@@ -210,7 +210,8 @@ async def told(client: Client, obj: Obj) -> set[str]:
 
 async def lives_through(machine: Machine, client: Client, outage: Callable[[Machine], Any]) -> None:
     """What must go on while the API server is away, and be known when it is back."""
-    probe = {"exec": {"command": ["test", "!", "-f", "/tmp/ill"]}, "periodSeconds": 1, "failureThreshold": 1}
+    look = {"exec": {"command": ["test", "!", "-f", "/tmp/ill"]}}
+    probe = {**look, "periodSeconds": 1, "failureThreshold": 1, "timeoutSeconds": 30}
     ill = marked("ill")
     ill["spec"]["containers"][0]["livenessProbe"] = probe
     for pod in (marked("steady"), marked("killed"), ill, marked("ended", restartPolicy="Never")):

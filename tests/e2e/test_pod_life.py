@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -25,10 +26,20 @@ def wait(cluster: Cluster, namespace: str, name: str, path: str, value: str) -> 
     cluster.kubectl("-n", namespace, "wait", wanted, name, "--timeout=60s")
 
 
-def events(cluster: Cluster, namespace: str, name: str, reason: str) -> str:
+def events(cluster: Cluster, namespace: str, name: str, reason: str, words: str = "") -> str:
+    """The messages of the events about a pod, once there is one with these words: its status may be told before."""
     selector = f"involvedObject.name={name},reason={reason}"
-    path = "jsonpath={.items[*].message}"
-    return cluster.kubectl("-n", namespace, "get", "events", "--field-selector", selector, "-o", path).stdout
+    asked = ("get", "events", "--field-selector", selector, "-o", "jsonpath={.items[*].message}")
+    deadline = time.monotonic() + 60
+    while not (told := cluster.kubectl("-n", namespace, *asked).stdout) or words not in told:
+        assert time.monotonic() < deadline, f"events {reason} about {name} say: {told}"
+    return told
+
+
+def restarted(cluster: Cluster, namespace: str, name: str) -> None:
+    """Until its container was started again, however often: that before the last one stays told."""
+    again = "--for=jsonpath={.status.containerStatuses[0].lastState.terminated}"
+    cluster.kubectl("-n", namespace, "wait", again, f"pod/{name}", "--timeout=60s")
 
 
 WAITING = ".status.containerStatuses[0].state.waiting.reason"
@@ -123,12 +134,17 @@ def test_pods_end_as_their_containers_do(cluster: Cluster, namespace: str) -> No
     shown = {line.split()[0]: line.split()[2] for line in lines}
     assert shown["hungry"] in out_of_memory(cluster.runtime)
     assert shown["unprepared"] == "Init:Error"
-    assert shown["again"] == "CrashLoopBackOff"
+    # It begins again meanwhile, now and then.
+    follow = ("get", "pod", "again", "--no-headers", "--watch", "--request-timeout=60s")
+    with cluster.process("-n", namespace, *follow, stdout=-1) as watch:
+        assert watch.stdout
+        assert any(line.split()[2] == "CrashLoopBackOff" for line in watch.stdout)
+        watch.kill()
 
 
 def test_probes_decide_who_is_restarted_and_who_is_ready(cluster: Cluster, namespace: str) -> None:
     """Conformance: "Pod liveness probe, using local file, restart", "Pod readiness probe, failure" """
-    often = {"periodSeconds": 1, "failureThreshold": 1}
+    often = {"periodSeconds": 1, "failureThreshold": 1, "timeoutSeconds": 30}
     no_file = {"exec": {"command": ["cat", "/nope"]}, **often}
     served = {"httpGet": {"port": 80, "path": "/"}, **often, "failureThreshold": 30}
     web = "mkdir /w; echo ok > /w/index.html; exec httpd -f -p 80 -h /w"
@@ -140,11 +156,11 @@ def test_probes_decide_who_is_restarted_and_who_is_ready(cluster: Cluster, names
         pod("served", container("c", web, startupProbe=served, readinessProbe=served, livenessProbe=served)),
     )
     cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/served", "--timeout=60s")
-    wait(cluster, namespace, "pod/unalive", ".status.containerStatuses[0].restartCount", "1")
+    restarted(cluster, namespace, "unalive")
     wait(cluster, namespace, "pod/unready", ".status.conditions[?(@.type=='Ready')].reason", "ContainersNotReady")
     assert events(cluster, namespace, "unalive", "Killing") == "Container c failed liveness probe, will be restarted"
-    failed = "probe failed: cat: can't open '/nope': No such file or directory"
-    assert f"Liveness {failed}" in events(cluster, namespace, "unalive", "Unhealthy")
+    failed = "Liveness probe failed: cat: can't open '/nope': No such file or directory"
+    assert failed in events(cluster, namespace, "unalive", "Unhealthy", failed)
     assert cluster.json("-n", namespace, "get", "pod", "served")["status"]["containerStatuses"][0]["restartCount"] == 0
 
 

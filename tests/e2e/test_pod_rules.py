@@ -39,9 +39,10 @@ def test_containers_start_when_the_initial_ones_have_ended_well(cluster: Cluster
         pod("never", container("run", "exit 0"), initContainers=good, restartPolicy="Never"),
         pod("stuck", container("run", SLEEP), initContainers=bad),
     )
+    # First what does not stay as it is.
+    wait(cluster, namespace, "pod/stuck", ".status.initContainerStatuses[0].restartCount", "2")
     cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/always", "--timeout=60s")
     wait(cluster, namespace, "pod/never", ".status.phase", "Succeeded")
-    wait(cluster, namespace, "pod/stuck", ".status.initContainerStatuses[0].restartCount", "2")
     found = statuses(cluster, namespace)
     for name in ("always", "never"):
         assert condition(found[name], "Initialized")["status"] == "True"
@@ -65,25 +66,32 @@ def test_probes_restart_what_fails_and_spare_what_does_not(cluster: Cluster, nam
     restart", "Pod liveness probe, using local file, no restart", "Pod liveness probe, using tcp socket, no restart",
     "Pod readiness probe, with initial delay"
     """
-    web = "mkdir /w; echo ok > /w/healthz; {} exec httpd -f -p 8080 -h /w"
+    web = "mkdir /w; echo ok > /w/healthz; exec httpd -f -p 8080 -h /w"
     http = {"httpGet": {"path": "/healthz", "port": 8080}}
     probes: dict[str, tuple[str, Obj]] = {
-        "http": (web.format(""), http),
-        "failing": (web.format("(sleep 2; rm /w/healthz) &"), http),
+        "http": (web, http),
+        "failing": (web, http),
         "file": (f"echo ok > /tmp/health; {SLEEP}", {"exec": {"command": ["cat", "/tmp/health"]}}),
-        "tcp": (web.format(""), {"tcpSocket": {"port": 8080}}),
+        "tcp": (web, {"tcpSocket": {"port": 8080}}),
     }
-    often = {"periodSeconds": 1, "initialDelaySeconds": 1, "failureThreshold": 1}
-    made = [
-        pod(name, container("c", script, livenessProbe={**probe, **often})) for name, (script, probe) in probes.items()
-    ]
-    late = {"exec": {"command": ["true"]}, "initialDelaySeconds": 3, "periodSeconds": 1}
+    often = {"periodSeconds": 1, "timeoutSeconds": 30}
+
+    def probed(probe: Obj) -> Obj:
+        """Alive only as long as it passes, once it has."""
+        return {
+            "startupProbe": {**probe, **often, "failureThreshold": 60},
+            "livenessProbe": {**probe, **often, "failureThreshold": 1},
+        }
+
+    made = [pod(name, container("c", script, **probed(probe))) for name, (script, probe) in probes.items()]
+    late = {"exec": {"command": ["true"]}, "initialDelaySeconds": 3, **often}
     create(cluster, namespace, *made, pod("late", container("c", SLEEP, readinessProbe=late)))
-    cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/late", "--timeout=60s")
+    pods = [f"pod/{name}" for name in (*probes, "late")]
+    cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", *pods, "--timeout=60s")
+    cluster.kubectl("-n", namespace, "exec", "failing", "--", "rm", "/w/healthz")
     wait(cluster, namespace, "pod/failing", ".status.containerStatuses[0].restartCount", "1")
-    assert "Liveness probe failed: HTTP probe failed with statuscode: 404" in events(
-        cluster, namespace, "failing", "Unhealthy"
-    )
+    told = "Liveness probe failed: HTTP probe failed with statuscode: 404"
+    assert told in events(cluster, namespace, "failing", "Unhealthy", told)
     found = statuses(cluster, namespace)
     counts = {name: status["containerStatuses"][0]["restartCount"] for name, status in found.items()}
     assert counts == {"http": 0, "failing": 1, "file": 0, "tcp": 0, "late": 0}
