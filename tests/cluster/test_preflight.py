@@ -46,14 +46,23 @@ def test_a_version_that_cannot_be_is_refused(wanted: str, existing: str, message
     assert (caught.value.message, caught.value.reason.exit_code) == (message, code)
 
 
-def test_a_port_in_use_is_refused_by_name() -> None:
+def test_a_port_in_use_is_refused_by_name(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
 
         with pytest.raises(ClusterError, match=f"Port {port} on 127.0.0.1 is in use"):
-            preflight.choose_port(port)
+            preflight.choose_port(Profile("work", tmp_path), port)
+
+
+def test_the_port_of_a_stopped_cluster_stays_its_own(tmp_path: Path) -> None:
+    stopped, other = Profile("work", tmp_path), Profile("play", tmp_path)
+    stopped.save(CONFIG)
+
+    port = preflight.choose_port(other, None)
+
+    assert 20_000 <= port < 30_000  # where no outgoing connection, nor a Service, is given it while `other` is stopped
 
 
 def test_a_home_that_is_a_file_is_refused(tmp_path: Path) -> None:

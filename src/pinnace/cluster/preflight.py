@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pinnace.cluster import pause
-from pinnace.cluster.profile import CONTAINERD, CRIO, CRIO_SOCKET, ENGINE, ROOTLESS, Profile, is_rootless
+from pinnace.cluster.profile import CONTAINERD, CRIO, CRIO_SOCKET, ENGINE, ROOTLESS, Profile, is_rootless, other_configs
 from pinnace.cluster.reasons import (
     DOWNGRADE_UNSUPPORTED,
     HOME_PERMISSION,
@@ -27,6 +27,8 @@ from pinnace.cluster.reasons import (
 )
 
 DEFAULT_PORT = 8443
+# Below the ports of Services and of outgoing connections, which would take those of clusters that are stopped.
+_OTHER_PORTS = range(20_000, 30_000)
 _CNI_PLUGINS = ("bridge", "host-local", "loopback")
 _CNI_DIRECTORIES = (Path("/opt/cni/bin"), Path("/usr/lib/cni"), Path("/usr/libexec/cni"))
 
@@ -169,8 +171,8 @@ def search_path() -> str:
     return os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
 
 
-def choose_port(wanted: int | None) -> int:
-    """The API server's port: the wanted one if it is free, else the default one, else any that is free."""
+def choose_port(profile: Profile, wanted: int | None) -> int:
+    """The API server's port: the wanted one if it is free, else the default one, else any that nobody has."""
     if wanted is not None:
         if not 1 <= wanted <= 65535:
             raise ClusterError(PORT_IN_USE, f"{wanted} is not a port number", "Choose one from 1 to 65535")
@@ -181,12 +183,15 @@ def choose_port(wanted: int | None) -> int:
                 "Choose another one with --apiserver-port, or none to have a free one chosen",
             )
         return wanted
-    if port_is_free(DEFAULT_PORT):
-        return DEFAULT_PORT
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        free: int = probe.getsockname()[1]
-        return free
+    others = {other.api_server_port for other in other_configs(profile)}
+    start = int.from_bytes(os.urandom(4), "big") % len(_OTHER_PORTS)  # another one than who chooses at the same time
+    candidates: list[int] = [DEFAULT_PORT, *_OTHER_PORTS[start:], *_OTHER_PORTS[:start]]
+    for port in candidates:
+        if port not in others and port_is_free(port):
+            return port
+    raise ClusterError(
+        PORT_IN_USE, "No port for the API server is free on 127.0.0.1", "Choose one with --apiserver-port"
+    )
 
 
 def port_is_free(port: int) -> bool:

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import zlib
+from collections.abc import Iterator
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -223,5 +224,17 @@ def _command(verb: str, profile: str) -> str:
 
 def announced_profiles(beside: Profile) -> list[Profile]:
     """The profiles that were started since the machine was, in whatever home."""
+def other_configs(beside: Profile) -> Iterator[ProfileConfig]:
+    """What other profiles reserve, running or not: the home's, and other homes' since the machine was started."""
+    here = [Profile(name, beside.home) for name in list_profiles(beside.home)]
+    for one in (*here, *announced_profiles(beside)):
+        if one.directory == beside.directory:
+            continue
+        try:
+            yield one.load()
+        except ClusterError:
+            continue  # a corrupt profile reserves nothing
+
+
     found = (from_directory(link.readlink()) for link in beside.run_dir.parent.glob(f"*/{_ANNOUNCED}"))
     return [one for one in found if one.exists()]

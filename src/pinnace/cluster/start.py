@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
 
 from pinnace.cluster import control, guard, preflight, subnets, turns
-from pinnace.cluster.profile import Profile, ProfileConfig, announced_profiles, is_rootless, list_profiles
+from pinnace.cluster.profile import Profile, ProfileConfig, is_rootless, other_configs
 from pinnace.cluster.progress import Progress
 from pinnace.cluster.reasons import (
     APISERVER_TIMEOUT,
@@ -102,11 +102,11 @@ def _decide(profile: Profile, options: StartOptions) -> ProfileConfig:
                 "Delete the cluster first, or leave --apiserver-port out",
             )
         if not running and not guard.processes(profile):
-            preflight.choose_port(port)
+            preflight.choose_port(profile, port)
         _check_networks(stored, options)
         config = replace(stored, kubernetes_version=version, feature_gates=gates)
     else:
-        port = preflight.choose_port(options.api_server_port)
+        port = preflight.choose_port(profile, options.api_server_port)
         dual = options.dual_stack or "," in options.service_cidr
         if dual:
             preflight.require_ipv6()
@@ -144,13 +144,7 @@ def _check_networks(stored: ProfileConfig, options: StartOptions) -> None:
 
 
 def _networks_of_profiles(profile: Profile) -> Iterator[IPv4Network]:
-    """What other profiles reserve, running or not: the home's, and other homes' since the machine was started."""
-    here = [Profile(name, profile.home) for name in list_profiles(profile.home)]
-    for one in (*here, *announced_profiles(profile)):
-        try:
-            other = one.load()
-        except ClusterError:
-            continue  # a corrupt profile reserves nothing
+    for other in other_configs(profile):
         cidrs = (other.machine_cidr, other.pod_cidr, other.service_cidr)
         yield from (IPv4Network(cidr.split(",")[0]) for cidr in cidrs)
 

@@ -101,7 +101,7 @@ def inside_to_start(profile: Profile, port: int | None, verbosity: int, work: Ca
         with _leaving_no_home(profile), turns.entering(profile):
             guest = _visit(profile)
             if guest is None:
-                chosen = preflight.choose_port(profile.load().api_server_port if profile.exists() else port)
+                chosen = preflight.choose_port(profile, profile.load().api_server_port if profile.exists() else port)
                 guest = _make(profile, chosen, verbosity)
         if guest.has_listener:
             break
