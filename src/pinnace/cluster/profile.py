@@ -222,8 +222,6 @@ def _command(verb: str, profile: str) -> str:
     return f"pinnace {verb}" + (f" -p {profile}" if profile != DEFAULT_PROFILE else "")
 
 
-def announced_profiles(beside: Profile) -> list[Profile]:
-    """The profiles that were started since the machine was, in whatever home."""
 def other_configs(beside: Profile) -> Iterator[ProfileConfig]:
     """What other profiles reserve, running or not: the home's, and other homes' since the machine was started."""
     here = [Profile(name, beside.home) for name in list_profiles(beside.home)]
@@ -236,5 +234,7 @@ def other_configs(beside: Profile) -> Iterator[ProfileConfig]:
             continue  # a corrupt profile reserves nothing
 
 
+def announced_profiles(beside: Profile) -> list[Profile]:
+    """The profiles that were started since the machine was, in whatever home."""
     found = (from_directory(link.readlink()) for link in beside.run_dir.parent.glob(f"*/{_ANNOUNCED}"))
     return [one for one in found if one.exists()]
