@@ -50,8 +50,9 @@ def test_who_writes_more_than_allowed_is_evicted(cluster: Cluster, namespace: st
 
 
 def test_what_the_node_tells_of_a_pod(cluster: Cluster, namespace: str) -> None:
-    create(cluster, namespace, pod("p", container("c", "echo hello; sleep 1000")))
-    wait(cluster, namespace, "pod/p", ".status.phase", "Running")
+    spoken = {"exec": {"command": ["test", "-f", "/spoken"]}, "periodSeconds": 1, "timeoutSeconds": 30}
+    create(cluster, namespace, pod("p", container("c", "echo hello; touch /spoken; sleep 1000", readinessProbe=spoken)))
+    cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/p", "--timeout=60s")
     (node,) = [one["metadata"]["name"] for one in cluster.json("get", "nodes")["items"]]
     base = f"/api/v1/nodes/{node}/proxy"
     summary = json.loads(cluster.kubectl("get", "--raw", f"{base}/stats/summary").stdout)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,8 +50,7 @@ FULL = "no space left on device"
 
 @pytest.fixture(scope="module")
 def disk() -> Iterator[Path]:
-    where = Path("/var/tmp/pn-full-disk")
-    where.mkdir()
+    where = Path(tempfile.mkdtemp(prefix="pn-", dir="/var/tmp"))
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", where], check=True)
     yield where
     subprocess.run(["umount", "--lazy", where], check=True)

@@ -99,9 +99,8 @@ def test_a_pod_with_users_of_its_own(cluster: Cluster, namespace: str) -> None:
     volumes: list[Obj] = [{"name": "v", "emptyDir": {}}, {"name": "s", "secret": {"secretName": "s"}}]
     cluster.kubectl("-n", namespace, "create", "secret", "generic", "s", "--from-literal=k=v")
     init = container("init", "touch /v/from-init && chown 1000 /v/from-init", volumeMounts=mounts)
-    main = container(
-        "c", "touch /v/x /root/y; cat /s/k > /v/k; httpd -p 80; echo ready; sleep 1000", volumeMounts=mounts
-    )
+    main = container("c", "touch /v/x /root/y; cat /s/k > /v/k; httpd -p 80; sleep 1000", volumeMounts=mounts)
+    main["readinessProbe"] = {"tcpSocket": {"port": 80}, "periodSeconds": 1}  # then it has written all
     create(cluster, namespace, pod("p", main, initContainers=[init], volumes=volumes, hostUsers=False))
     cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/p", "--timeout=60s")
     owned = "stat -c %u /v/from-init /v/x /root/y /bin/busybox"
