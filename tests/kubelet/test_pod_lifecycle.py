@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pinnace.apis.resources import LEASES, NODES, PODS, RUNTIME_CLASSES
+from pinnace.client.transport import STRATEGIC_MERGE_PATCH
 from pinnace.cri.api import ContainerState, CriError, ExecSyncResponse
 
 WEB = {"name": "web", "image": "web:1"}
@@ -333,6 +334,31 @@ async def test_readiness_probe_decides_readiness(api, runtime, start):
     await api.hears("Unhealthy: Readiness probe failed: not yet")
     del runtime.exec_results["ready"]
     await api.container("p", lambda one: one.get("ready"))
+
+
+async def test_readiness_gates_that_others_answer_decide_readiness(api, runtime, start):
+    start()
+    gates = [{"conditionType": "x/one"}, {"conditionType": "x/two"}]
+    await api.add_pod("p", containers=[WEB], readinessGates=gates)
+    await api.phase("p", "Running")
+
+    async def answer(gate: str, status: str) -> None:
+        patch = {"status": {"conditions": [{"type": gate, "status": status}]}}
+        await api.client.patch(PODS, "p", patch, "default", content_type=STRATEGIC_MERGE_PATCH, subresource="status")
+
+    def told() -> dict[str, str]:
+        found = api.find(PODS, "default/p")["status"]["conditions"]
+        return {one["type"]: one.get("message") or one["status"] for one in found}
+
+    missing = 'corresponding condition of pod readiness gate "{}" does not exist.'
+    assert told()["Ready"] == ", ".join(missing.format(gate) for gate in ("x/one", "x/two"))
+    await answer("x/one", "True")
+    await api.until(lambda: told()["Ready"] == missing.format("x/two"))
+    await answer("x/two", "True")
+    await api.until(lambda: told()["Ready"] == "True")
+    await answer("x/one", "False")
+    await api.until(lambda: told()["Ready"] == 'the status of pod readiness gate "x/one" is not "True", but False')
+    assert (told()["x/one"], told()["x/two"], told()["ContainersReady"]) == ("False", "True", "True")
 
 
 async def test_a_new_kubelet_takes_over(api, runtime, start):

@@ -8,7 +8,13 @@ import pytest
 
 from pinnace.kubelet.runtime.status import primary_first
 from pinnace.kubelet.status.container import Report, Waiting
-from pinnace.kubelet.status.pod import merge, pod_status, rejected_status, status_patch
+from pinnace.kubelet.status.pod import (
+    merge,
+    pod_status,
+    rejected_status,
+    status_patch,
+    with_conditions_of_others,
+)
 from pinnace.kubelet.sync.compute import Health, restarts
 from tests.kubelet.sync.test_compute import box, container, pod, status
 
@@ -162,6 +168,20 @@ def test_patch_names_what_changed_alone():
         },
     }
     assert status_patch({"metadata": {"uid": "u"}}, after, after) is None
+
+
+def test_conditions_of_others_are_theirs():
+    ready, restarted = {"type": "Ready", "status": "True"}, {"type": "x/up", "status": "True"}
+    own = {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"}
+    foreign = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
+    decided = {"phase": "Running", "conditions": [ready, {**restarted, "status": "False"}, {"type": "x/gone"}]}
+    found = {"phase": "Pending", "conditions": [{**ready, "status": "False"}, restarted, foreign]}
+    now = with_conditions_of_others(decided, found)
+    assert now == {"phase": "Running", "conditions": [ready, restarted, foreign]}
+    ended = {**decided, "conditions": [ready, own]}
+    assert with_conditions_of_others(ended, found)["conditions"] == [ready, own, restarted]
+    patch = {"phase": "Running", "conditions": [ready]}
+    assert status_patch({"metadata": {"uid": "u"}}, found, decided) == {"metadata": {"uid": "u"}, "status": patch}
 
 
 def test_rejected_pod():

@@ -30,6 +30,21 @@ OWN_CONDITIONS = (
     "AllContainersRestarting",
 )
 """The conditions that the kubelet writes; all others belong to somebody else."""
+BY_KUBELET = "TerminationByKubelet"
+"""The reason of a DisruptionTarget that is the kubelet's own, too."""
+
+
+def is_own(condition: Obj) -> bool:
+    """Whether the kubelet wrote the condition."""
+    return condition["type"] in OWN_CONDITIONS or condition.get("reason") == BY_KUBELET
+
+
+def with_conditions_of_others(status: Obj, found: Obj) -> Obj:
+    """The kubelet's status, with the conditions of others as `found` in the API by now."""
+    own = [one for one in status.get("conditions") or () if is_own(one)]
+    kinds = {one["type"] for one in own}
+    others = [one for one in found.get("conditions") or () if not is_own(one) and one["type"] not in kinds]
+    return {**status, "conditions": [*own, *others]}
 
 
 def pod_status(pod: Obj, runtime: PodRuntimeStatus, before: Obj, report: Report) -> Obj:
@@ -298,14 +313,14 @@ def disrupted(conditions: Iterable[Obj], pod: Obj, message: str, now: datetime) 
     condition: Obj = {"type": "DisruptionTarget", "status": "True", "lastProbeTime": None}
     if pod["metadata"].get("generation"):
         condition["observedGeneration"] = pod["metadata"]["generation"]
-    condition |= {"lastTransitionTime": format_time(now), "reason": "TerminationByKubelet", "message": message}
+    condition |= {"lastTransitionTime": format_time(now), "reason": BY_KUBELET, "message": message}
     return [*kept, condition]
 
 
 def status_patch(pod: Obj, before: Obj, after: Obj) -> Obj | None:
     """A strategic merge patch that turns one status into the other; None where they are the same.
 
-    Only conditions that changed are named, so that conditions of others, written meanwhile, stay.
+    Only the kubelet's own conditions that changed are named, so that those of others, written meanwhile, stay.
     """
     changed: Obj = {}
     for name, value in after.items():
@@ -314,7 +329,7 @@ def status_patch(pod: Obj, before: Obj, after: Obj) -> Obj | None:
             news = [
                 _replacing(known.get(one["type"]), one)
                 for one in value
-                if _comparable(known.get(one["type"])) != _comparable(one)
+                if is_own(one) and _comparable(known.get(one["type"])) != _comparable(one)
             ]
             kept = {condition["type"] for condition in value}
             news += [

@@ -14,7 +14,7 @@ import structlog
 from pinnace.apis.resources import PODS
 from pinnace.client.client import Client
 from pinnace.client.transport import STRATEGIC_MERGE_PATCH
-from pinnace.kubelet.status.pod import merge, status_patch, without_nulls
+from pinnace.kubelet.status.pod import merge, status_patch, with_conditions_of_others, without_nulls
 from pinnace.kubelet.tasks import end
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, name_of, namespace_of, uid_of
@@ -35,13 +35,11 @@ class StatusWriter:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def shown(self, pod: Obj) -> Obj:
-        """The status decided last, or what the API has."""
-        decided = self._wanted.get(uid_of(pod))
-        if decided is not None:
-            return decided[1]
+        """The status decided last, with the conditions of others; or what the API has."""
         target = self._target(pod) or pod
         found: Obj = target.get("status") or {}
-        return found
+        decided = self._wanted.get(uid_of(pod))
+        return found if decided is None else with_conditions_of_others(decided[1], found)
 
     def set(self, pod: Obj, status: Obj, *, alive: bool) -> Obj:
         """Decide a pod's status; it is written in the background. What was decided, a terminal phase kept."""
