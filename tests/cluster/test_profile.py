@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -54,3 +55,10 @@ def test_profiles_that_are_gone_are_not_announced(tmp_path: Path) -> None:
 
     second.remove()
     assert announced_profiles(second) == []
+
+
+def test_a_profile_remembers_the_flags_of_its_servers(tmp_path: Path) -> None:
+    one = profile(tmp_path, "first")
+    one.save(replace(CONFIG, extra_config=("kubelet.max-pods=250", "scheduler.v=4")))
+
+    assert one.load().extra_config == ("kubelet.max-pods=250", "scheduler.v=4")

@@ -31,9 +31,11 @@ _SECTIONS = (serving, storage, authentication, authorization, audit, admission, 
 @verbosity_option
 def command(verbosity: int, **flags: Any) -> None:
     """Run the Kubernetes API server alone, in the foreground."""
+    from pinnace.apiserver.options import Options
+
     location = storage.location(flags)
-    options = _options(flags)
-    _check(options)
+    options = Options(**read(flags), flags=told_flags())
+    check(options)
 
     async def start() -> Coroutine[Any, Any, None]:
         import asyncio
@@ -67,16 +69,15 @@ def _features(options: Options) -> FeatureGates:
     return FeatureGates(options.minor or NEWEST, options.feature_gates)
 
 
-def _options(flags: dict[str, Any]) -> Options:
-    from pinnace.apiserver.options import Options
-
-    told: dict[str, Any] = {"flags": told_flags()}
+def read(flags: dict[str, Any]) -> dict[str, Any]:
+    """What the flags say, by the names of `Options`' fields."""
+    told: dict[str, Any] = {}
     for section in _SECTIONS:
         told |= section.read(flags)
-    return Options(**told)
+    return told
 
 
-def _check(options: Options) -> None:
+def check(options: Options) -> None:
     """End the program with one line where a file that a flag names cannot be used."""
     from pinnace.apiserver.authentication.configuration import authentication
     from pinnace.apiserver.authorization.abac import load_policies

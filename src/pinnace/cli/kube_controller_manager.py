@@ -120,7 +120,7 @@ def command(verbosity: int, **flags: Any) -> None:
         configuration=(document.KEY, lambda: document.configuration(flags)),
     )
     api = connection(flags["kubeconfig"])
-    options = _options(flags, features)
+    options = read(flags, features)
 
     async def start() -> Coroutine[Any, Any, None]:
         from pinnace.controllers.manager import ControllerManager
@@ -144,7 +144,8 @@ def command(verbosity: int, **flags: Any) -> None:
     run("kube-controller-manager", verbosity, start, features)
 
 
-def _options(flags: dict[str, Any], features: FeatureGates) -> Options:
+def read(flags: dict[str, Any], features: FeatureGates) -> Options:
+    """What the flags say. Ends the program for what cannot be."""
     from pinnace.controllers.host_path_volumes import IN_TREE
     from pinnace.controllers.manager import Options, known_names
     from pinnace.controllers.selection import canonical

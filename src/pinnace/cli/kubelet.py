@@ -37,8 +37,7 @@ if TYPE_CHECKING:
 
 _PORT = click.IntRange(1, 65535)
 
-# Flags and the options they set; a flag that is not given leaves what --config says, or else the default.
-_FLAGS = {
+FLAGS = {
     "node_ip": "node_ips",
     "pod_manifest_path": "manifest_dir",
     "volume_plugin_dir": "volume_plugin_dir",
@@ -58,6 +57,7 @@ _FLAGS = {
     "resolv_conf": "resolv_conf",
     **OPTIONS,
 }
+"""Flags and the options they set; a flag that is not given leaves what --config says, or else the default."""
 
 
 @click.command("kubelet")
@@ -140,7 +140,7 @@ def command(verbosity: int, **flags: Any) -> None:
     features = read_features(flags, NEWEST, configured.pop("feature_gates", None))
     bootstrapping = kubelet_credentials.is_needed(flags)
     api = None if bootstrapping else connection(flags["kubeconfig"])
-    configured |= _credential_providers(flags, features)
+    configured |= credential_providers(flags, features)
     options = _options(flags, {**configured, "feature_gates": features.chosen, "flags": told_flags()})
 
     async def start() -> Coroutine[Any, Any, None]:
@@ -207,7 +207,7 @@ def _configuration(file: Path | None, drop_ins: Path | None) -> tuple[dict[str, 
         raise click.BadParameter(f"{given}: {error}", param_hint="--config") from None
 
 
-def _credential_providers(flags: dict[str, Any], features: FeatureGates) -> dict[str, Any]:
+def credential_providers(flags: dict[str, Any], features: FeatureGates) -> dict[str, Any]:
     """The plugins that know credentials of registries. Ends the program where they cannot be."""
     path, programs = flags["image_credential_provider_config"], flags["image_credential_provider_bin_dir"]
     if path is None and programs is None:
@@ -230,7 +230,7 @@ def _node_ips(given: list[str]) -> list[str]:
     return given or [primary_address()]
 
 
-def _check(chosen: dict[str, Any]) -> None:
+def check(chosen: dict[str, Any]) -> None:
     """End the program for thresholds that cannot be, and for swap where it must not be."""
     from pinnace.kubelet.eviction.thresholds import parse_thresholds
     from pinnace.kubelet.node.machine_info import has_swap
@@ -250,7 +250,7 @@ def _options(flags: dict[str, Any], configured: dict[str, Any]) -> KubeletOption
     from pinnace.kubelet.options import KubeletOptions
 
     chosen = dict(configured)
-    chosen |= {option: flags[flag] for flag, option in _FLAGS.items() if flags[flag] is not None}
+    chosen |= {option: flags[flag] for flag, option in FLAGS.items() if flags[flag] is not None}
     if flags["pod_cidr"]:
         chosen["pod_cidr"] = ",".join(flags["pod_cidr"])
     chosen.setdefault("node_ips", [])
@@ -260,7 +260,7 @@ def _options(flags: dict[str, Any], configured: dict[str, Any]) -> KubeletOption
     chosen.setdefault("authentication_webhook", True)
     if flags["config"] or flags["config_dir"]:
         chosen.setdefault("authorization_mode", "Webhook")
-    _check(chosen)
+    check(chosen)
     name = flags["hostname_override"] or host_name()
     if bool(chosen.get("tls_cert_file")) != bool(chosen.get("tls_key_file")):
         raise click.BadParameter("give both or none", param_hint="--tls-cert-file, --tls-private-key-file")

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import click
 
+from pinnace.cli.extra_config import extra_config_option
 from pinnace.cli.options import as_root_to_start, open_profile, output_option, profile_option, progress_for
 from pinnace.cli.values import NETWORKS
 from pinnace.cli.versions import feature_gates_option, merged
@@ -16,6 +17,7 @@ from pinnace.cli.versions import feature_gates_option, merged
 @output_option
 @click.option("--kubernetes-version", default="", help="For example v1.37.0, 1.36 or latest.  [default: the newest]")
 @feature_gates_option
+@extra_config_option
 @click.option("--apiserver-port", type=int, default=None, help="Port of the API server.  [default: 8443 or a free one]")
 @click.option("--dns-domain", default="cluster.local", show_default=True, help="The domain of the cluster's DNS.")
 @click.option(
@@ -45,6 +47,7 @@ def command(
     output: str,
     kubernetes_version: str,
     feature_gates: tuple[dict[str, bool], ...],
+    extra_config: tuple[str, ...] | None,
     apiserver_port: int | None,
     dns_domain: str,
     ip_family: str | None,
@@ -58,6 +61,7 @@ def command(
 
     Ends when the node is Ready. What runs already is left alone.
     """
+    from pinnace.cli.extra_config import check
     from pinnace.cluster.start import TOTAL_STEPS, StartOptions, start
 
     progress = progress_for(output, TOTAL_STEPS)
@@ -65,6 +69,8 @@ def command(
     options = StartOptions(
         kubernetes_version=kubernetes_version,
         feature_gates=merged(feature_gates),
+        extra_config=extra_config,
+        check=check,
         api_server_port=apiserver_port,
         dns_domain=dns_domain,
         service_cidr=_service_cidr(service_cluster_ip_range, ip_family),

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pinnace.apiserver.options import Options
 from pinnace.apiserver.server import ApiServer
@@ -23,6 +25,9 @@ from pinnace.controllers.manager import ControllerManager
 from pinnace.controllers.manager import Options as ControllerOptions
 from pinnace.scheduler.scheduler import Scheduler
 from pinnace.store.sqlite import SqliteStore
+
+COMPONENTS = ("apiserver", "controller-manager", "scheduler")
+"""Those of extra configuration that run here."""
 
 
 def api_server_options(profile: Profile, config: ProfileConfig) -> Options:
@@ -53,24 +58,34 @@ def api_server_options(profile: Profile, config: ProfileConfig) -> Options:
     )
 
 
-async def run(profile: Profile, config: ProfileConfig) -> None:
+def controller_options(profile: Profile, config: ProfileConfig) -> ControllerOptions:
+    """The profile's choices as kube-controller-manager's options."""
+    return ControllerOptions.with_keys_of(
+        profile.pki_dir,
+        controllers=("*", "bootstrap-signer-controller", "token-cleaner-controller"),
+        cluster_cidrs=config.pod_cidr.split(","),
+        host_path_provisioner=Provisioner(LOCAL_PROVISIONER, profile.volumes_dir),
+        kubernetes_minor=config.minor,
+        feature_gates=config.feature_gates,
+    )
+
+
+async def run(profile: Profile, config: ProfileConfig, changes: process.Changes) -> None:
+    def changed(component: str) -> dict[str, Any]:
+        return dict(changes.get(component, {}))
+
     store = SqliteStore.open(profile.store_file)
-    server = ApiServer(api_server_options(profile, config), store)
+    server = ApiServer(replace(api_server_options(profile, config), **changed("apiserver")), store)
     await server.start()
     try:
         controllers = ControllerManager(
             Client(LoopbackTransport(server, "system:kube-controller-manager")),
-            ControllerOptions.with_keys_of(
-                profile.pki_dir,
-                controllers=("*", "bootstrap-signer-controller", "token-cleaner-controller"),
-                cluster_cidrs=config.pod_cidr.split(","),
-                host_path_provisioner=Provisioner(LOCAL_PROVISIONER, profile.volumes_dir),
-                kubernetes_minor=config.minor,
-                feature_gates=config.feature_gates,
-            ),
+            replace(controller_options(profile, config), **changed("controller-manager")),
         )
         features = server.api.registry.features
-        scheduler = Scheduler(Client(LoopbackTransport(server, "system:kube-scheduler")), features=features)
+        scheduler = Scheduler(
+            Client(LoopbackTransport(server, "system:kube-scheduler")), features=features, **changed("scheduler")
+        )
         admin = Client(LoopbackTransport(server, "kubernetes-admin"))
         await ensure_addons(admin, config, (profile.pki_dir / "ca.crt").read_bytes())
         process.calm_collector()
@@ -82,11 +97,11 @@ async def run(profile: Profile, config: ProfileConfig) -> None:
         await store.close()
 
 
-def main() -> None:
+def main(changes: process.Changes | None = None) -> None:
     process.die_with_parent()
     process.configure_logging(int(os.environ.get(process.VERBOSITY, "0")))
     profile = from_directory(Path(sys.argv[1]))
-    asyncio.run(run(profile, profile.load()))
+    asyncio.run(run(profile, profile.load(), changes or {}))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ from pinnace.proxy.proxier import Proxier, ProxyOptions
 
 _log = structlog.get_logger()
 
+COMPONENTS = ("kubelet", "kube-proxy")
+"""Those of extra configuration that run here."""
 NO_DISK_EVICTIONS = {"memory.available": "100Mi", "nodefs.available": "0%", "imagefs.available": "0%"}
 """A laptop's disk is mostly full, and the cluster's part of it small: as in minikube, only memory is watched."""
 
@@ -142,16 +145,17 @@ def is_ready(node: dict[str, object]) -> bool:
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
-async def run(profile: Profile, config: ProfileConfig) -> None:
+async def run(profile: Profile, config: ProfileConfig, changes: process.Changes) -> None:
     opened = await open_runtime(profile, config)
     kubelet_client = connect(profile, config, "kubelet-client", "kubelet")
     proxy_client = connect(profile, config, "proxy", "kube-proxy")
     metrics_client = connect(profile, config, "metrics-server", "metrics-server")
-    options = kubelet_options(profile, config)
+    options = replace(kubelet_options(profile, config), **changes.get("kubelet", {}))
     kubelet = Kubelet(kubelet_client, opened.runtime, opened.images, options, opened.cgroups)
     kubelet.share_mounts()
     services = InformerFactory(proxy_client)  # proxy and DNS look at the same Services and EndpointSlices
-    proxier = Proxier(proxy_client, config.node_name, proxy_options(profile, config), services)
+    proxying = replace(proxy_options(profile, config), **changes.get("kube-proxy", {}))
+    proxier = Proxier(proxy_client, config.node_name, proxying, services)
     dns = DnsServer(proxy_client, zone=config.dns_domain, listen=[(config.node_ip, DNS_PORT)], informers=services)
     pods = InformerFactory(kubelet_client)
     ports = _published_ports(profile, config, services, pods) if config.rootless else {}
@@ -186,7 +190,7 @@ def _published_ports(
     return {"ports": PublishedPorts(profile, config.node_ip, services.informer(SERVICES), own).run()}
 
 
-def main() -> None:
+def main(changes: process.Changes | None = None) -> None:
     process.die_with_parent()
     process.configure_logging(int(os.environ.get(process.VERBOSITY, "0")))
     profile = from_directory(Path(sys.argv[1]))
@@ -194,7 +198,7 @@ def main() -> None:
     # Before there is an event loop: netlink's synchronous calls run one of their own.
     for address, prefix_length in config.machine_addresses.items():
         ensure_address(profile.machine_bridge, address, prefix_length)
-    asyncio.run(run(profile, config))
+    asyncio.run(run(profile, config, changes or {}))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from typing import Any
 LISTEN_FDS = "PINNACE_LISTEN_FDS"
 VERBOSITY = "PINNACE_VERBOSITY"
 _PR_SET_PDEATHSIG = 1
+Changes = Mapping[str, Mapping[str, Any]]
+"""What extra configuration changes: by component, fields of its server's options."""
 
 
 def die_with_parent() -> None:

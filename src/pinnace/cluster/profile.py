@@ -53,6 +53,7 @@ class ProfileConfig:
     feature_gates: dict[str, bool] = field(default_factory=dict)  # what --feature-gates says, for every server
     container_runtime: str = ENGINE  # or another name, or unix:///PATH of its socket
     rootless: bool = False  # whether it runs in the namespaces of an ordinary user
+    extra_config: tuple[str, ...] = ()  # flags of servers, COMPONENT.KEY=VALUE, which go over what the profile says
 
     @property
     def minor(self) -> int:
@@ -160,9 +161,9 @@ class Profile:
         try:
             stored = json.loads(text)
             needed = [one.name for one in fields(ProfileConfig) if one.default is one.default_factory is MISSING]
-            chosen = {
-                name: stored[name] for name in ("feature_gates", "container_runtime", "rootless") if name in stored
-            }
+            optional = ("feature_gates", "container_runtime", "rootless", "extra_config")
+            chosen = {name: stored[name] for name in optional if name in stored}
+            chosen["extra_config"] = tuple(chosen.get("extra_config", ()))
             config = ProfileConfig(**{name: stored[name] for name in needed}, **chosen)
             _ = config.minor, config.api_server_port + 0
         except (ValueError, KeyError, TypeError, IndexError) as error:

@@ -46,6 +46,8 @@ class StartOptions:
     container_runtime: str = ""  # empty: the profile's own, or the engine
     keep_context: bool = False  # leave kubectl's current context alone
     feature_gates: dict[str, bool] | None = None  # None: as they are stored
+    extra_config: tuple[str, ...] | None = None  # the same
+    check: Callable[[ProfileConfig], None] = lambda _: None  # raises ClusterError where servers would not start so
     verbosity: int = 0
 
 
@@ -58,7 +60,7 @@ def start(profile: Profile, options: StartOptions, progress: Progress) -> Profil
         fresh = not profile.exists()
         progress.step("Profile", f'{"Creating" if fresh else "Loading"} profile "{profile.name}"')
         with turns.choosing_networks(profile) if fresh else nullcontext():
-            config = _decide(profile, options)
+            config = _decide(profile, options, progress)
             try:
                 _bring_up(profile, config, options, progress)  # then its networks can be seen
             except ClusterError:
@@ -80,7 +82,7 @@ def _tell_limits(progress: Progress) -> None:
         progress.warn(f"Without root: {limit}")
 
 
-def _decide(profile: Profile, options: StartOptions) -> ProfileConfig:
+def _decide(profile: Profile, options: StartOptions, progress: Progress) -> ProfileConfig:
     """The stored configuration with the allowed changes, or a new one; saved."""
     from pinnace.machinery.schema import Schemas
 
@@ -90,6 +92,7 @@ def _decide(profile: Profile, options: StartOptions) -> ProfileConfig:
         options.kubernetes_version, Schemas.minors(), stored.kubernetes_version if stored else ""
     )
     preflight.check_feature_gates(version, gates)
+    extra = stored.extra_config if stored and options.extra_config is None else options.extra_config or ()
     runtime = preflight.choose_runtime(options.container_runtime, stored.container_runtime if stored else "")
     preflight.require_runtime(runtime)
     if stored is not None:
@@ -104,7 +107,9 @@ def _decide(profile: Profile, options: StartOptions) -> ProfileConfig:
         if not running and not guard.processes(profile):
             preflight.choose_port(profile, port)
         _check_networks(stored, options)
-        config = replace(stored, kubernetes_version=version, feature_gates=gates)
+        config = replace(stored, kubernetes_version=version, feature_gates=gates, extra_config=extra)
+        if running and config != stored:
+            progress.warn("The cluster runs: what changes counts from its next start on (pinnace stop, pinnace start)")
     else:
         port = preflight.choose_port(profile, options.api_server_port)
         dual = options.dual_stack or "," in options.service_cidr
@@ -125,7 +130,10 @@ def _decide(profile: Profile, options: StartOptions) -> ProfileConfig:
             feature_gates=gates,
             container_runtime=runtime,
             rootless=is_rootless(),
+            extra_config=extra,
         )
+    if config.extra_config:
+        options.check(config)
     if config != stored:
         profile.save(config)
     profile.announce()

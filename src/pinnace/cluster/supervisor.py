@@ -32,6 +32,8 @@ COMPONENTS = {
     "node": "pinnace.cluster.node",
     "hollow": "pinnace.cluster.hollow",  # only while the profile has hollow nodes: SIGHUP says that it has, or not
 }
+EXTRA_CONFIG = "pinnace.cli.extra_config"  # the program that runs one of these with what a profile says beside
+CONFIGURABLE = ("control-plane", "node")
 NOT_NEEDED = 3  # exit code
 STOP_ORDER = ("hollow", "node", "control-plane", "containerd")
 FIRST_BACKOFF, MAX_BACKOFF = 0.1, 10.0  # seconds
@@ -157,6 +159,10 @@ class Supervisor:
             return self._config.container_runtime == CONTAINERD
         return component.name != "hollow" or self._profile.hollow_file.exists()
 
+    def _program(self, component: Component) -> list[str]:
+        configured = [EXTRA_CONFIG] if self._config.extra_config and component.name in CONFIGURABLE else []
+        return [*configured, COMPONENTS[component.name]]
+
     def _start(self, component: Component) -> None:
         notify_path = self._profile.run_dir / f"notify-{component.name}.sock"
         notify_path.unlink(missing_ok=True)
@@ -170,7 +176,7 @@ class Supervisor:
             environment[process.LISTEN_FDS] = ",".join(map(str, passed))
         with self._log_file(component.name).open("ab") as log:
             component.process = subprocess.Popen(
-                [sys.executable, "-m", COMPONENTS[component.name], str(self._profile.directory)],
+                [sys.executable, "-m", *self._program(component), str(self._profile.directory)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -27,10 +27,7 @@ _SYSTEM = Path("/sys/devices/system")
 def make(options: KubeletOptions, devices: DeviceManager, system: Path = _SYSTEM) -> ResourceManagers:
     """The managers of a node; ValueError for what its configuration cannot have."""
     managers = ResourceManagers(devices=devices)
-    if options.topology_manager_policy not in POLICIES:
-        raise ValueError(f'unknown policy: "{options.topology_manager_policy}"')
-    if options.cpu_manager_policy not in ("none", cpu_manager.POLICY):
-        raise ValueError(f'unknown policy: "{options.cpu_manager_policy}"')
+    check(options)
     needed = (options.cpu_manager_policy, options.memory_manager_policy, options.topology_manager_policy)
     if needed == ("none", "None", NONE):
         return managers  # nothing of the machine need be looked at
@@ -55,6 +52,18 @@ def make(options: KubeletOptions, devices: DeviceManager, system: Path = _SYSTEM
         _check_reserved(options, sum(_reserved(options.reserved_memory, "memory").values()), has)
         managers.memory = MemoryManager(kinds, options.root_dir / "memory_manager_state")
     return managers
+
+
+def check(options: KubeletOptions) -> None:
+    """Raise ValueError for policies that there are not, or that do not have these options, on whatever machine."""
+    if options.topology_manager_policy not in POLICIES:
+        raise ValueError(f'unknown policy: "{options.topology_manager_policy}"')
+    if options.cpu_manager_policy not in ("none", cpu_manager.POLICY):
+        raise ValueError(f'unknown policy: "{options.cpu_manager_policy}"')
+    if options.topology_manager_policy != NONE:
+        topology_options(options.topology_manager_policy_options, options.features)
+    if options.cpu_manager_policy == cpu_manager.POLICY:
+        cpu_options(options.cpu_manager_policy_options, options.features)
 
 
 def reserved_cpus(topology: CpuTopology, named: str, milli: int) -> frozenset[int]:
