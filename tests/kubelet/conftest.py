@@ -11,6 +11,7 @@ import pytest
 
 from pinnace.kubelet.kubelet import Kubelet
 from pinnace.kubelet.options import KubeletOptions
+from pinnace.wire.tasks import end_tasks
 from tests.kubelet.fake_runtime import FakeRuntime
 from tests.kubelet.node_api import NodeApi
 
@@ -54,6 +55,4 @@ async def start(api: NodeApi, runtime: FakeRuntime, options: KubeletOptions) -> 
         return kubelet
 
     yield begin
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await end_tasks(tasks)

@@ -13,11 +13,11 @@ import pytest
 from pinnace.client.client import Client
 from pinnace.client.https import HttpsTransport, tls_context
 from pinnace.client.kubeconfig import Kubeconfig
-from pinnace.client.tasks import end_tasks
 from pinnace.metrics_server.scraper import Scraper
 from pinnace.metrics_server.server import MetricsServer, ServerOptions
 from pinnace.testing import Cluster
 from pinnace.testing.loop_thread import LoopThread
+from pinnace.wire.tasks import end_tasks
 
 NODES = "/apis/metrics.k8s.io/v1beta1/nodes"
 RESOLUTION = 0.3

@@ -11,6 +11,7 @@ import base64
 from collections.abc import Callable, Iterable
 
 from pinnace.wire.http import AnyResponse, Request, Response, StreamingResponse, unframe_chunk
+from pinnace.wire.tasks import end_tasks
 from pinnace.wire.websocket import WebSocket, accept, is_websocket
 
 BASE64 = "base64.binary.k8s.io"
@@ -44,9 +45,7 @@ def over_websocket(request: Request | None, answer: AnyResponse, split: Split | 
             if not body.done():
                 writer.hang_up()
         finally:
-            for task in (body, gone):
-                task.cancel()
-            await asyncio.gather(body, gone, return_exceptions=True)
+            await end_tasks((body, gone))
 
     return accept(request, SUBPROTOCOLS, serve)
 

@@ -120,10 +120,10 @@ async def with_rotations(work: Coroutine[Any, Any, None], found: list[Rotation])
     """Run the kubelet, and beside it what renews its certificates."""
     import asyncio
 
+    from pinnace.wire.tasks import end_tasks
+
     tasks = [asyncio.create_task(one.run(), name="certificate") for one in found]
     try:
         await work
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(tasks)

@@ -18,10 +18,10 @@ import structlog
 from pinnace.client.client import Client
 from pinnace.client.events import EventRecorder
 from pinnace.client.informer import Informer, InformerFactory
-from pinnace.client.tasks import end_tasks
 from pinnace.client.workqueue import WorkQueue
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import GVR, Obj, controller_of, key_of, namespace_of
+from pinnace.wire.tasks import end_tasks
 
 _log = structlog.get_logger()
 

@@ -20,6 +20,7 @@ import structlog
 from pinnace.client.client import Client
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import GVR, Obj, format_time, utc_now
+from pinnace.wire.tasks import end_tasks
 
 _log = structlog.get_logger()
 
@@ -196,8 +197,7 @@ class EventRecorder:
     async def close(self) -> None:
         if self._writer is not None:
             await asyncio.wait({self._writer}, timeout=_CLOSING_SECONDS)
-            self._writer.cancel()
-            await asyncio.gather(self._writer, return_exceptions=True)
+            await end_tasks([self._writer])
 
     def cancel(self) -> None:
         """Drop what is not written yet."""

@@ -20,9 +20,9 @@ import structlog
 from pinnace.client.client import Client
 from pinnace.client.sharing import lean
 from pinnace.client.store import IndexFn, ObjectStore
-from pinnace.client.tasks import end_tasks
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import GVR, Obj, key_of, uid_of
+from pinnace.wire.tasks import end_tasks
 
 _log = structlog.get_logger()
 

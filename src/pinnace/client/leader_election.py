@@ -20,9 +20,9 @@ import structlog
 
 from pinnace.client.client import Client
 from pinnace.client.measures import LEADING
-from pinnace.client.tasks import end_tasks
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import GVR, Obj, format_micro_time, get_in, replace_in, utc_now
+from pinnace.wire.tasks import end_tasks
 
 _log = structlog.get_logger()
 

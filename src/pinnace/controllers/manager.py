@@ -29,7 +29,6 @@ from pinnace.client.client import Client
 from pinnace.client.controller import Controller
 from pinnace.client.informer import Backoff, InformerFactory
 from pinnace.client.leader_election import Election, run_elected
-from pinnace.client.tasks import end_tasks
 from pinnace.controllers.accounts import ACCOUNTS
 from pinnace.controllers.attach_detach import AttachDetachController
 from pinnace.controllers.bootstrap_tokens import BootstrapSigner, TokenCleaner
@@ -96,6 +95,7 @@ from pinnace.controllers.volume_protection import (
     VacProtectionController,
 )
 from pinnace.machinery.features import FeatureGates
+from pinnace.wire.tasks import end_tasks
 
 _log = structlog.get_logger()
 

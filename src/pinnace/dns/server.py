@@ -32,6 +32,7 @@ from pinnace.dns.messages import (
 )
 from pinnace.dns.records import Answer, Zone
 from pinnace.machinery.meta import Obj
+from pinnace.wire.tasks import end_tasks
 
 _log = structlog.get_logger()
 
@@ -148,10 +149,7 @@ class DnsServer:
             transport.close()
         for server in self._servers:
             server.close()
-        tasks = [*self._connections, *self._questions]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks([*self._connections, *self._questions])
         self._transports, self._servers, self.addresses = [], [], []
         if self._own_informers:
             await self._informers.stop()

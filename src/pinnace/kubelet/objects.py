@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pinnace.apis.resources import CLUSTER_TRUST_BUNDLES, CONFIG_MAPS, SECRETS
 from pinnace.client.client import Client
 from pinnace.client.informer import Informer
-from pinnace.client.tasks import end_tasks
 from pinnace.kubelet.containers.env import Fetch
 from pinnace.machinery.errors import ApiError, not_found
 from pinnace.machinery.meta import GVR, Obj, namespace_of, uid_of
+from pinnace.wire.tasks import end_tasks
 
 MAX_AGE = 2.0  # seconds for which what is not watched is shared
 PATIENCE = 2.0  # seconds after which a server that does not answer is taken for gone

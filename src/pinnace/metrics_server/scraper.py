@@ -19,9 +19,9 @@ import structlog
 from pinnace.apis.resources import NODES
 from pinnace.client.client import Client
 from pinnace.client.informer import Informer
-from pinnace.client.tasks import end_tasks
 from pinnace.machinery.meta import Obj, get_in, labels_of, name_of
 from pinnace.metrics_server.rates import NodeHistory, PodKey, Usage, read_scrape
+from pinnace.wire.tasks import end_tasks
 
 if TYPE_CHECKING:
     import aiohttp

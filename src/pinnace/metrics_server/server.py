@@ -18,7 +18,6 @@ import structlog
 
 from pinnace.apis.resources import PODS
 from pinnace.client.client import Client
-from pinnace.client.tasks import end_tasks
 from pinnace.machinery import errors
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, name_of, namespace_of, utc_now
@@ -28,6 +27,7 @@ from pinnace.metrics_server.objects import BASE, GROUP
 from pinnace.metrics_server.scraper import Scraper
 from pinnace.wire.http import AnyResponse, Request, Response
 from pinnace.wire.server import Server, serve
+from pinnace.wire.tasks import end_tasks
 from pinnace.wire.tls import TlsConfig
 
 _log = structlog.get_logger()

@@ -40,6 +40,7 @@ from pinnace.scheduler.profiles import IN_TREE, PluginMaker, profile_makers
 from pinnace.scheduler.queue import LONGEST_ASIDE, QueuedPod, SchedulingQueue
 from pinnace.scheduler.reports import SCHEDULER_ERROR, UNSCHEDULABLE, shortened, status_change, write_status
 from pinnace.scheduler.watching import Watching
+from pinnace.wire.tasks import end_tasks
 
 SLICE_SECONDS = 0.004  # decisions made before others in the event loop have their turn
 BINDINGS = 128  # under way at a time; above it decisions wait
@@ -153,9 +154,7 @@ class Scheduler:
         if self._alarm is not None:
             self._alarm.cancel()
         self._frameworks.silence()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         for extender in self._extenders:
             await extender.close()
         if self._own_factory:

@@ -8,7 +8,6 @@ etcd's transactions, its linearizable reads and its ordered watches: https://etc
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import heapq
 import itertools
 from collections import deque
@@ -33,6 +32,7 @@ from pinnace.store.contract import (
     no_gap,
 )
 from pinnace.store.etcd_client import EtcdClient, TlsFiles
+from pinnace.wire.tasks import end_tasks
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -234,9 +234,7 @@ class EtcdStore:
     async def close(self) -> None:
         self._closed = True
         if self._following is not None:
-            self._following.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._following
+            await end_tasks([self._following])
         while self._waiting:
             _, _, future = heapq.heappop(self._waiting)
             if not future.done():

@@ -82,7 +82,7 @@ class ControlPlane:
         return self.server.addresses[0][1]
 
     async def stop(self) -> None:
-        from pinnace.client.tasks import end_tasks
+        from pinnace.wire.tasks import end_tasks
 
         await end_tasks(self._tasks)
         if hasattr(self, "server"):

@@ -61,6 +61,6 @@ class LoopThread:
 
 
 async def _end_all() -> None:
-    from pinnace.client.tasks import end_tasks
+    from pinnace.wire.tasks import end_tasks
 
     await end_tasks(asyncio.all_tasks() - {task for task in [asyncio.current_task()] if task})

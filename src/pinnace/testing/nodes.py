@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pinnace.apis.resources import PODS
-from pinnace.client.tasks import end_tasks
 from pinnace.client.transport import STRATEGIC_MERGE_PATCH
 from pinnace.kubelet.hollow.behaviour import Behaviour
 from pinnace.kubelet.hollow.kubelets import HollowKubelets
 from pinnace.kubelet.hollow.status import finished
 from pinnace.machinery.meta import Obj, uid_of, utc_now
+from pinnace.wire.tasks import end_tasks
 
 if TYPE_CHECKING:
     from pinnace.client.client import Client

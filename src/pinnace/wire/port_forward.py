@@ -17,6 +17,7 @@ from pinnace.wire.http import RawConnection, Request, Response, UpgradeResponse
 from pinnace.wire.negotiation import plain, upgrade_to_spdy
 from pinnace.wire.pipe import Pipe
 from pinnace.wire.spdy_session import ByteStream, SpdySession, SpdyStream
+from pinnace.wire.tasks import end_tasks
 from pinnace.wire.websocket import WebSocket, WebSocketStream, accept, is_websocket, offered_subprotocols
 
 PROTOCOL = "portforward.k8s.io"
@@ -121,8 +122,7 @@ async def _join(
         with suppress(ConnectionError):
             await _copy(lambda: reader.read(65536), to_client, drain_client)
     finally:
-        inwards.cancel()
-        await asyncio.gather(inwards, return_exceptions=True)
+        await end_tasks([inwards])
         writer.close()
 
 
@@ -142,9 +142,7 @@ class _Forwarder:
         finally:
             for _, timer in self._halves.values():
                 timer.cancel()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await end_tasks(self._tasks)
 
     def _accept(self, stream: SpdyStream) -> bool:
         kind, port = stream.headers.get("streamtype", ""), stream.headers.get("port", "")
@@ -211,6 +209,4 @@ async def _forward_channels(socket: WebSocket, ports: list[int], dial: Dial, pod
                 pipe.feed(raw[1:])
                 await pipe.room()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(tasks)

@@ -19,6 +19,7 @@ from pinnace.wire.dialing import connect
 from pinnace.wire.http import Headers, RawConnection, Request, Response, StreamingResponse, UpgradeResponse, Writer
 from pinnace.wire.negotiation import SPDY31
 from pinnace.wire.raw import RawStream
+from pinnace.wire.tasks import end_tasks
 from pinnace.wire.transport import Transport
 
 if TYPE_CHECKING:
@@ -140,9 +141,7 @@ async def join(one: ByteStream, other: ByteStream) -> None:
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(tasks)
 
 
 def _forwarded(request: Request, headers: Headers) -> list[tuple[str, str]]:

@@ -20,6 +20,7 @@ from pinnace.wire.port_forward import PROTOCOL, TUNNEL_PROTOCOL, PortForwardErro
 from pinnace.wire.proxy import dial_spdy, join
 from pinnace.wire.remote_command import STREAM_CREATION_SECONDS, Output, Reader, RemoteStreams, remote_command
 from pinnace.wire.spdy_session import SpdySession, SpdyStream
+from pinnace.wire.tasks import end_tasks
 from pinnace.wire.websocket import WebSocket, WebSocketStream, accept, offered_subprotocols
 
 COMMAND_PROTOCOL = "v4.channel.k8s.io"  # the newest over SPDY: v5 is what SPDY's FIN always could
@@ -91,8 +92,7 @@ def _holding(
         finally:
             backend.close()
             if receiving is not None:
-                receiving.cancel()
-                await asyncio.gather(receiving, return_exceptions=True)
+                await end_tasks([receiving])
 
     answer.run, answer.unsent = serve, backend.close
     return answer
@@ -134,9 +134,7 @@ async def _lead(spdy: SpdySession, streams: RemoteStreams, tty: bool) -> Obj:
         await asyncio.gather(*outputs)
         return _status(await _whole(opened["error"]))
     finally:
-        for task in [*inputs, *outputs]:
-            task.cancel()
-        await asyncio.gather(*inputs, *outputs, return_exceptions=True)
+        await end_tasks([*inputs, *outputs])
 
 
 async def _feed(source: Reader, stream: SpdyStream) -> None:

@@ -25,6 +25,7 @@ from pinnace.machinery.meta import Obj, labels_of, name_of, utc_now
 from pinnace.machinery.metrics import Collected, Counter, Family
 from pinnace.wire.http import Peer, Request
 from pinnace.wire.process_metrics import Figures
+from pinnace.wire.tasks import end_tasks
 
 log = structlog.get_logger()
 
@@ -79,10 +80,7 @@ class Aggregator:
     async def stop(self) -> None:
         while self._leave:
             self._leave.pop()()
-        tasks = [*self._checks.values(), *([self._keeper] if self._keeper else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks([*self._checks.values(), *([self._keeper] if self._keeper else [])])
 
     def find(self, info: RequestInfo) -> Backend | None:
         """The server that a request is for."""

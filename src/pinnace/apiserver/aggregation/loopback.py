@@ -20,6 +20,7 @@ from pinnace.machinery import errors
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj
 from pinnace.wire.http import Peer, Request, StreamingResponse, unframe_chunk
+from pinnace.wire.tasks import end_tasks
 
 _QUEUED = 64  # pieces of an answer that wait for their reader
 _LONGEST_EVENT = 16 << 20  # bytes
@@ -100,8 +101,7 @@ async def _pieces(answer: StreamingResponse) -> AsyncGenerator[bytes, None]:
             writer.taken.set()
     finally:
         writer.close()
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await end_tasks([running])
 
 
 class _Queue:

@@ -9,7 +9,6 @@ https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resou
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -25,6 +24,7 @@ from pinnace.apiserver.request_info import RequestInfo
 from pinnace.machinery.errors import ApiError, Cause
 from pinnace.machinery.meta import Obj, format_time, utc_now
 from pinnace.store.contract import RevisionConflict, StoreError
+from pinnace.wire.tasks import end_tasks
 
 if TYPE_CHECKING:
     from pinnace.apiserver.api import Api
@@ -71,9 +71,7 @@ class CustomResources:
         for served in self._served.values():
             served.close()
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end_tasks([self._task])
 
     # Serving.
 

@@ -54,6 +54,7 @@ from pinnace.cri.engine.network import BridgeNetwork, NetworkOptions, PodNetwork
 from pinnace.cri.engine.records import ContainerRecord, SandboxRecord
 from pinnace.cri.engine.sandboxes import Sandboxes
 from pinnace.cri.engine.streaming import Sessions, StreamingServer, require_streams
+from pinnace.wire.tasks import end_tasks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,9 +129,7 @@ class Engine:
         """Let go; everything that runs goes on."""
         for queue in self._subscribers:
             queue.put_nowait(None)
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         await self.streaming.close()
         await self.image_service.close()
         await self.monitor.close()

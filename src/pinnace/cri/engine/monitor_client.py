@@ -22,6 +22,7 @@ from typing import Any
 from pinnace.cri.engine import _syscalls as sys_
 from pinnace.cri.engine import procfs
 from pinnace.cri.engine.datagrams import MESSAGE_LIMIT
+from pinnace.wire.tasks import end_tasks
 
 _SOURCE = str(Path(__file__).resolve().parents[3])  # the directory that holds the package
 
@@ -201,9 +202,7 @@ class MonitorClient:
         """Disconnect; the monitor and the containers go on."""
         self._closing = True
         if self._reconnecting:
-            self._reconnecting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reconnecting
+            await end_tasks([self._reconnecting])
         self._disconnect()
         for id_ in list(self.terminals):
             self.drop_terminal(id_)

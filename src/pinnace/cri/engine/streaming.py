@@ -23,6 +23,7 @@ from pinnace.cri.api import AttachRequest, CriError, ExecRequest, ExecSyncRespon
 from pinnace.cri.engine.monitor_client import MonitorClient, MonitorError
 from pinnace.cri.engine.network import in_namespace
 from pinnace.cri.engine.rootfs import open_null
+from pinnace.wire.tasks import end_tasks
 
 if TYPE_CHECKING:
     from pinnace.wire.http import AnyResponse, Request
@@ -173,18 +174,14 @@ class Sessions:
             finally:
                 self._ends.pop(exec_id, None)
             # What it wrote is in the pipes by now; children that live on and hold them are not waited for.
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(tasks)
             for reader, into in zip(readers, chunks, strict=True):
                 into += reader.rest()
             if outcome.get("error"):
                 raise CriError("UNKNOWN", f"failed to exec in container: {outcome['error']}")
             return ExecSyncResponse(stdout=b"".join(chunks[0]), stderr=b"".join(chunks[1]), exit_code=outcome["code"])
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(tasks)
             os.close(out_read)
             os.close(err_read)
 
@@ -290,9 +287,7 @@ class _Plumbing:
         return self
 
     async def __aexit__(self, *_: Any) -> None:
-        for task in [*self._inputs, *self._outputs]:
-            task.cancel()
-        await asyncio.gather(*self._inputs, *self._outputs, return_exceptions=True)
+        await end_tasks([*self._inputs, *self._outputs])
         for fd in self._fds:
             with contextlib.suppress(OSError):
                 os.close(fd)
@@ -361,11 +356,7 @@ class _Plumbing:
 
     async def drained(self) -> None:
         """After the process's end: pass on what it wrote, not waiting for children that hold the pipes."""
-        for task in self._outputs:
-            if task.done():
-                continue
-            task.cancel()
-        await asyncio.gather(*self._outputs, return_exceptions=True)
+        await end_tasks(self._outputs)
         for reader, sink in self._readers:
             for data in reader.rest():
                 if sink is not None:

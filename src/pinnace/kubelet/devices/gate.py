@@ -14,6 +14,8 @@ from typing import Protocol
 
 import structlog
 
+from pinnace.wire.tasks import end_tasks
+
 _log = structlog.get_logger()
 
 
@@ -48,9 +50,7 @@ class Gate:
     async def close(self) -> None:
         if self._listener is not None:
             self._listener.close()
-        for session in list(self._sessions):
-            session.cancel()
-        await asyncio.gather(*self._sessions, return_exceptions=True)
+        await end_tasks(self._sessions)
         if self._server is not None:
             with contextlib.suppress(Exception):
                 await (await self._server).stop(None)

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import structlog
 
 from pinnace.cri.api import CriError
-from pinnace.kubelet.tasks import end
 from pinnace.machinery.meta import Obj
+from pinnace.wire.tasks import end_tasks
 
 _log = structlog.get_logger()
 
@@ -65,7 +65,7 @@ class DeviceHealth:
             self._changed(driver)
 
     async def close(self) -> None:
-        await end(self._tasks.values())
+        await end_tasks(self._tasks.values())
 
     def of(self, driver: str, pool: str, device: str) -> str:
         """How a device is."""

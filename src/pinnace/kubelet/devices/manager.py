@@ -24,9 +24,9 @@ from pinnace.kubelet.devices.gate import Gate
 from pinnace.kubelet.go_words import rpc_error
 from pinnace.kubelet.pods import amount_of, containers, init_containers, is_sidecar
 from pinnace.kubelet.statistics import measures
-from pinnace.kubelet.tasks import end
 from pinnace.kubelet.topology.errors import ManagerError
 from pinnace.machinery.meta import Obj, uid_of
+from pinnace.wire.tasks import end_tasks
 
 if TYPE_CHECKING:
     from pinnace.kubelet.devices.gate import Server
@@ -89,7 +89,7 @@ class DeviceManager:
 
     async def close(self) -> None:
         await self._gate.close()
-        await end(resource.task for resource in self._resources.values() if resource.task is not None)
+        await end_tasks(resource.task for resource in self._resources.values() if resource.task is not None)
 
     async def _make_server(self, socket: Path) -> Server:
         from pinnace.kubelet.devices.plugins import serve_registration

@@ -12,8 +12,8 @@ import structlog
 
 from pinnace.apis.resources import RESOURCE_SLICES
 from pinnace.client.client import Client
-from pinnace.kubelet.tasks import end
 from pinnace.machinery.errors import ApiError
+from pinnace.wire.tasks import end_tasks
 
 _log = structlog.get_logger()
 
@@ -45,7 +45,7 @@ class SliceWiper:
             task.cancel()
 
     async def close(self) -> None:
-        await end(self._tasks.values())
+        await end_tasks(self._tasks.values())
 
     def _wipe(self, driver: str, delay: float) -> None:
         self.back(driver)

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 
 from pinnace.client.client import Client
 from pinnace.client.informer import InformerFactory
-from pinnace.client.tasks import end_tasks
 from pinnace.kubelet.hollow.behaviour import Behaviour
 from pinnace.kubelet.hollow.nodes import HollowLeases, HollowNode, HollowNodes
 from pinnace.kubelet.hollow.pods import HollowPods
 from pinnace.kubelet.hollow.server import Door, HollowServer
 from pinnace.machinery.meta import Obj
 from pinnace.wire.server import Server, serve
+from pinnace.wire.tasks import end_tasks
 from pinnace.wire.tls import TlsConfig
 
 

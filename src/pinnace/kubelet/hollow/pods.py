@@ -19,6 +19,7 @@ from pinnace.kubelet.hollow.behaviour import PREFIX, Behaviour, Step, next_step
 from pinnace.kubelet.hollow.status import Place
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, annotations_of, get_in, key_of, name_of, namespace_of, uid_of, utc_now
+from pinnace.wire.tasks import end_tasks
 
 if TYPE_CHECKING:
     from pinnace.client.client import Client
@@ -73,7 +74,7 @@ class HollowPods(Controller):
             await self.pods.wait_synced()
             await super().run()
         finally:
-            watching.cancel()
+            await end_tasks([watching])
 
     async def reconcile(self, key: str) -> float | None:
         pod = self.pods.store.get(key)

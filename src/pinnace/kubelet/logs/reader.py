@@ -18,6 +18,7 @@ from pinnace.machinery.errors import ApiError, bad_request
 from pinnace.machinery.meta import Obj, name_of
 from pinnace.wire.http import Writer
 from pinnace.wire.inotify import IN_CREATE, IN_MODIFY, IN_MOVED_FROM, IN_MOVED_TO, Watcher
+from pinnace.wire.tasks import end_tasks
 
 Unlisten = Callable[[], None]
 
@@ -143,6 +144,4 @@ class LogStream:
         try:
             await asyncio.wait((gone, changed), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            gone.cancel()
-            changed.cancel()
-            await asyncio.gather(gone, changed, return_exceptions=True)
+            await end_tasks((gone, changed))

@@ -16,9 +16,9 @@ from pinnace.cri.api import ContainerStatus, RuntimeService
 from pinnace.kubelet.pods import field_path
 from pinnace.kubelet.probes.checks import ProbeError, Result, check
 from pinnace.kubelet.sync.compute import Health
-from pinnace.kubelet.tasks import end
 from pinnace.machinery.meta import Obj, get_in, name_of, namespace_of, uid_of
 from pinnace.machinery.metrics import Counter, Family, Histogram
+from pinnace.wire.tasks import end_tasks
 
 _log = structlog.get_logger()
 
@@ -216,7 +216,7 @@ class Probes:
         return done
 
     async def close(self) -> None:
-        await end(task for each in self._tasks.values() for task in each.values())
+        await end_tasks(task for each in self._tasks.values() for task in each.values())
         self._tasks.clear()
 
 

@@ -15,9 +15,9 @@ from pinnace.apis.resources import PODS
 from pinnace.client.client import Client
 from pinnace.client.transport import STRATEGIC_MERGE_PATCH
 from pinnace.kubelet.status.pod import merge, status_patch, with_conditions_of_others, without_nulls
-from pinnace.kubelet.tasks import end
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, name_of, namespace_of, uid_of
+from pinnace.wire.tasks import end_tasks
 
 _log = structlog.get_logger()
 
@@ -122,7 +122,7 @@ class StatusWriter:
             task.cancel()
 
     async def close(self) -> None:
-        await end(self._tasks.values())
+        await end_tasks(self._tasks.values())
 
 
 def _version(obj: Obj) -> int:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pinnace.kubelet.context import Node
 from pinnace.kubelet.pods import is_static
 from pinnace.kubelet.sync.pod_worker import Admit, PodWorker, Stage
-from pinnace.kubelet.tasks import end
 from pinnace.machinery.meta import Obj, get_in, key_of, uid_of
+from pinnace.wire.tasks import end_tasks
 
 
 def wish(pod: Obj) -> tuple[object, ...]:
@@ -93,7 +93,7 @@ class PodWorkers(Mapping[str, PodWorker]):
 
     async def close(self) -> None:
         """End all workers; containers go on without them."""
-        await end(self._tasks.values())
+        await end_tasks(self._tasks.values())
 
     # Which pods are here.
 

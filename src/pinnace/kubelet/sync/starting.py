@@ -41,6 +41,7 @@ from pinnace.kubelet.topology.errors import ManagerError
 from pinnace.kubelet.volumes.pod_volumes import container_devices, container_mounts, image_volumes
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, namespace_of, uid_of
+from pinnace.wire.tasks import end_tasks
 
 RETRY = 10.0  # seconds until a start that failed is tried again
 IMAGE_VOLUME_MOUNT_FAILED = "ImageVolumeMountFailed"  # what runtimes' errors about images as volumes begin with
@@ -75,10 +76,7 @@ async def unless(stopping: asyncio.Event, work: Awaitable[_T]) -> _T:
             return task.result()
         raise Stopped
     finally:
-        stop.cancel()
-        if not task.done():
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await end_tasks((stop, task))
 
 
 async def create_sandbox(node: Node, pod: Obj, attempt: int) -> None:

@@ -21,9 +21,9 @@ import structlog
 from pinnace.apis.resources import POD_CERTIFICATE_REQUESTS, SERVICE_ACCOUNTS
 from pinnace.client.client import Client
 from pinnace.client.informer import Informer
-from pinnace.client.tasks import end_tasks
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, name_of, namespace_of, parse_time, uid_of
+from pinnace.wire.tasks import end_tasks
 
 _log = structlog.get_logger()
 
@@ -152,7 +152,7 @@ class PodCertificates:
         try:
             return await answer
         finally:
-            watching.cancel()
+            await end_tasks([watching])
 
     def _take(self, pod: Obj, record: _Record, key: bytes, request: Obj) -> None:
         decision, status = _decision(request) or {}, request["status"]

@@ -25,6 +25,7 @@ from pinnace.cri.engine.images.registry import (
     Repository,
 )
 from pinnace.cri.engine.images.sources import Region
+from pinnace.wire.tasks import end_tasks
 
 if TYPE_CHECKING:
     from pinnace.cri.engine.images.store import ImageRecord, ImageStore
@@ -176,9 +177,7 @@ async def _fetch_layers(store: ImageStore, source: Source, manifest: Manifest, d
             await arrivals[layer.digest]
             await asyncio.to_thread(_unpack, store, layer, diff_ids, position)
     finally:
-        for task in arrivals.values():
-            task.cancel()
-        await asyncio.gather(*arrivals.values(), return_exceptions=True)
+        await end_tasks(arrivals.values())
     for digest in arrivals:
         store.content.remove(digest)  # the unpacked layer is what is kept
 

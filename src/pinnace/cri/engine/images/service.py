@@ -12,6 +12,7 @@ from pinnace.cri.api import AuthConfig, CriError, FilesystemUsage, Image, ImageS
 from pinnace.cri.engine.images.pull import PullError
 from pinnace.cri.engine.images.reference import InvalidReferenceError
 from pinnace.cri.engine.images.store import ImageRecord, ImageStore
+from pinnace.wire.tasks import end_tasks
 
 
 def to_image(record: ImageRecord) -> Image:
@@ -77,7 +78,4 @@ class Images:
 
     async def close(self) -> None:
         """End the pulls that are under way."""
-        tasks = list(self._pulls.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(self._pulls.values())
