@@ -60,6 +60,14 @@ def test_the_scheduler_writes_its_defaults(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(("minor", "weight"), [(34, 0), (35, 2), (37, 2)])
+def test_the_plugin_of_devices_has_a_weight_since_it_judges_nodes(tmp_path: Path, minor: int, weight: int) -> None:
+    (profile,) = written(tmp_path, f"--emulated-version=1.{minor}")["profiles"]
+
+    points = {one["name"]: one["weight"] for one in profile["plugins"]["multiPoint"]["enabled"]}
+    assert points["DynamicResources"] == weight
+
+
 def test_files_and_flags_are_in_what_the_scheduler_writes(tmp_path: Path) -> None:
     (tmp_path / "in.yaml").write_text(FILE)
     flags = ("--config", str(tmp_path / "in.yaml"), "--leader-elect=false", "--kube-api-qps", "7")

@@ -54,10 +54,12 @@ _WEIGHTS: Mapping[str, int] = {
     "NodeAffinity": 2,
     "PodTopologySpread": 2,
     "InterPodAffinity": 2,
+    "DynamicResources": 2,
     "NodeResourcesFit": 1,
     "NodeResourcesBalancedAllocation": 1,
     "ImageLocality": 1,
 }
+_SCORES_SINCE = {"DynamicResources": 35}  # minors: a plugin that judges no nodes has no weight
 _NAME_AFTER = "NodeUnschedulable"  # where NodeName, which is never asked here, stands
 
 
@@ -102,8 +104,9 @@ def _everywhere(changes: Obj, features: FeatureGates) -> Obj:
     given = {one["name"]: one.get("weight") or 0 for one in changes.get("enabled") or ()}
     names = [name for name, _ in default_plugins(features)]
     names.insert(names.index(_NAME_AFTER) + 1, NODE_NAME)
+    weights = {name: weight for name, weight in _WEIGHTS.items() if _SCORES_SINCE.get(name, 0) <= features.minor}
     kept = [] if "*" in disabled else [name for name in names if name not in disabled]
-    enabled = [{"name": name, "weight": given.pop(name, _WEIGHTS.get(name, 0))} for name in kept]
+    enabled = [{"name": name, "weight": given.pop(name, weights.get(name, 0))} for name in kept]
     enabled += [{"name": name, "weight": weight} for name, weight in given.items()]
     found: Obj = {"enabled": enabled}
     if disabled:
