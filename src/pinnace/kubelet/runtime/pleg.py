@@ -1,7 +1,8 @@
 """Tells which pods changed in the runtime: its events as they come, and a slow relist for what events missed.
 
 Keeps the `RuntimeCache` current. A runtime that is lost is waited for; when it is back everything is listed anew, so
-nothing that happened meanwhile is missed.
+nothing that happened meanwhile is missed. From when on a runtime tells its events it does not say: what happens while
+it is asked for them is found by relists, which are frequent at first.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ _log = structlog.get_logger()
 
 WITHOUT_EVENTS = 1.0  # seconds between relists where the runtime tells no events
 _RETRY = 1.0  # seconds between attempts to reach a runtime that is lost
+_FIRST_PAUSE = 1.0  # seconds to the first relist after the runtime was asked for its events; to the next, twice that
 
 
 class Pleg:
@@ -39,7 +41,8 @@ class Pleg:
         self._health = health
         self._changed = changed
         self._period = relist_period
-        self._sooner = asyncio.Event()  # relist now: the period has become shorter
+        self._pause = relist_period  # until the next relist; grows to the period
+        self._sooner = asyncio.Event()  # relist now: the pauses have become shorter
         self._relisted = 0.0  # when it last was
         self.healthy = False  # whether the last relist worked
 
@@ -51,6 +54,8 @@ class Pleg:
 
     async def _listen(self) -> None:
         while True:
+            self._pause = min(_FIRST_PAUSE, self._period)
+            self._sooner.set()
             try:
                 async for event in self._runtime.get_container_events():
                     await self._take(event.container_id, event.pod_sandbox_id, event.container_event_type)
@@ -63,7 +68,6 @@ class Pleg:
                     return
                 _log.warning("runtime events ended", error=str(error))
             await asyncio.sleep(_RETRY)
-            await self.relist_once()
 
     async def _take(self, container_id: str, sandbox_id: str, kind: ContainerEventType) -> None:
         if kind is ContainerEventType.DELETED:
@@ -76,10 +80,10 @@ class Pleg:
     async def _relist(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(self._period if self.healthy else _RETRY):
+                async with asyncio.timeout(self._pause if self.healthy else _RETRY):
                     await self._sooner.wait()
             except TimeoutError:
-                pass
+                self._pause = min(2 * self._pause, self._period)
             self._sooner.clear()
             await self.relist_once()
 
