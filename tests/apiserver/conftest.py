@@ -182,7 +182,7 @@ class Watch:
 
     async def next(self) -> Obj | None:
         """The next event; None at the end."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while b"\n" not in self._buffer:
                 size = int((await self.reader.readline()).strip() or b"0", 16)
                 if not size:

@@ -60,7 +60,7 @@ class Remote:
 
     async def wait_for(self, enough: Callable[[list[Any]], bool]) -> list[Any]:
         """What was asked, once that is enough."""
-        async with asyncio.timeout(30), self._more:
+        async with asyncio.timeout(60), self._more:
             await self._more.wait_for(lambda: enough(self.asked))
         return self.asked
 

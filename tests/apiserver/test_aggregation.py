@@ -160,7 +160,7 @@ async def until(cluster: Cluster, name: str, check: Callable[[Obj], bool]) -> Ob
     changed = asyncio.Event()
     leave = cache.watch(Watcher(Filter(), lambda *_: changed.set()))
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 found = cache.get(name)
                 conditions = get_in(found.obj(), "status", "conditions", default=()) if found else ()
@@ -439,7 +439,7 @@ async def test_custom_groups_have_an_api_service_as_long_as_they_are_served(clus
 
     await cluster.request("DELETE", f"{definitions}/boats.sea.example.com")
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await gone.wait()
     leave()
 
@@ -454,7 +454,7 @@ async def test_who_calls_is_told_again_when_somebody_deletes_it(cluster: Cluster
 
     await cluster.request("DELETE", told)
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await again.wait()
     leave()
     assert (await cluster.request("GET", told))["data"] == first["data"]

@@ -178,7 +178,7 @@ async def test_values_are_given_out_of_the_upper_part_of_a_range_first(servers: 
 async def _event(cluster: Cluster, reason: str) -> Obj:
     """The first event with that reason."""
     watch = await cluster.watch("/apis/events.k8s.io/v1/events?watch=1&resourceVersion=0")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             event = await watch.next()
             assert event is not None
@@ -190,7 +190,7 @@ async def _event(cluster: Cluster, reason: str) -> Obj:
 async def _shown(cluster: Cluster, path: str, accept: Any) -> None:
     """Until a watch of a collection shows what is waited for."""
     watch = await cluster.watch(f"{path}?watch=1&resourceVersion=0")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             event = await watch.next()
             assert event is not None
@@ -251,7 +251,7 @@ async def test_services_of_a_time_before_records_are_put_on_record(pki: Path, st
     cluster = Cluster(server, store, pki)
     assert (await _event(cluster, "PortNotAllocated"))["note"] == f"Port {port} is not allocated; repairing"
     await _shown(cluster, ADDRESSES, lambda event: event["object"]["metadata"]["name"] == ip)
-    await asyncio.wait_for(gone.wait(), 20)
+    await asyncio.wait_for(gone.wait(), 60)
     assert await store.get(f"/registry/ranges/servicenodeports/{port}") is not None
     assert await store.get(leaked) is None
     leave()

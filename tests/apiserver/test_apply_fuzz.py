@@ -74,7 +74,7 @@ class Wild:
         headers = {"authorization": f"Bearer {TOKEN}", "content-type": content_type, "accept": "*/*"}
         query = urlencode({"fieldManager": "m", **params})
         request = Request("PATCH", path, query, headers, json.dumps(body).encode(), Peer("127.0.0.1"), path)
-        answer = asyncio.run_coroutine_threadsafe(self._answer(request), self._loop).result(20)
+        answer = asyncio.run_coroutine_threadsafe(self._answer(request), self._loop).result(60)
         assert answer.status < 500, (answer.status, answer.body, body)
         return answer
 

@@ -393,7 +393,7 @@ def test_a_part_ends_while_an_older_one_is_still_looked_after(tmp_path: Path, mo
     def slowly(options: LogOptions, now: datetime) -> None:
         tidied.append(now)
         first.set()
-        assert second_has_ended.wait(30)
+        assert second_has_ended.wait(60)
 
     monkeypatch.setattr("pinnace.apiserver.audit.log_file.tidy", slowly)
     file = LogFile(LogOptions(path=str(tmp_path / "audit.log"), max_size=1))
@@ -403,7 +403,7 @@ def test_a_part_ends_while_an_older_one_is_still_looked_after(tmp_path: Path, mo
         file.write(half, moment)
         file.write(half, moment)
         if moment == moments[1]:
-            assert first.wait(30)  # the rest ends parts, and does not wait
+            assert first.wait(60)  # the rest ends parts, and does not wait
     second_has_ended.set()
     file.close()
 
@@ -618,10 +618,10 @@ async def test_a_request_whose_client_leaves_while_others_are_asked_is_complete(
             answered = made.cluster.server.handle(request)
             assert not isinstance(answered, Response | StreamingResponse | UpgradeResponse)
             task = asyncio.ensure_future(answered)
-            await asyncio.wait_for(asked.wait(), 30)
+            await asyncio.wait_for(asked.wait(), 60)
             assert request.abandoned is not None
             request.abandoned()
-            await asyncio.wait_for(task, 30)
+            await asyncio.wait_for(task, 60)
             left.set()
             (complete,) = made.events(MAPS)
 
@@ -633,7 +633,7 @@ async def test_a_webhook_that_is_away_does_not_hold_up_the_server(pki: Path, tmp
         file = remote.kubeconfig(tmp_path / "webhook.conf")
     webhook = WebhookOptions(config_file=file, initial_backoff=0.01)
     async with audited(pki, tmp_path, {"rules": [{"level": "Metadata"}]}, AuditOptions(webhook=webhook)) as made:
-        answer = await asyncio.wait_for(made.cluster.call("GET", "/version"), 20)
+        answer = await asyncio.wait_for(made.cluster.call("GET", "/version"), 60)
 
     assert answer.status == 200
 

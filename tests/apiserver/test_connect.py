@@ -73,7 +73,7 @@ async def messages(cluster: Cluster, path: str, *subprotocols: str, count: int =
         subprotocols=[Subprotocol(name) for name in subprotocols] or None,
         additional_headers={"Authorization": f"Bearer {TOKEN}"},
     ) as socket:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return [await socket.recv() for _ in range(count)]
 
 

@@ -111,7 +111,7 @@ async def test_a_server_starts_and_reads_on_a_disk_that_is_full(disk: Path, pki:
         assert b"[+]poststarthook/bootstrap-controller ok" in ready.body
         (disk / "filler").unlink()
         assert (await cluster.call("POST", MAPS, config_map("second", a=BIG))).status == 201
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await cluster.call("GET", "/readyz")).status != 200:
                 pass
 
@@ -134,7 +134,7 @@ async def test_a_server_over_an_empty_store_that_is_full_makes_its_objects_when_
         ready = await cluster.call("GET", "/readyz")
         assert b"[-]poststarthook/start-system-namespaces-controller failed" in ready.body
         monkeypatch.setattr(store, "put", put)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await cluster.call("GET", "/readyz")).status != 200:
                 pass
         assert (await cluster.call("GET", "/api/v1/namespaces/default")).status == 200

@@ -42,7 +42,7 @@ async def gone(cluster: Cluster, name: str) -> None:
     changed = asyncio.Event()
     leave = cache.watch(Watcher(Filter(), lambda *_: changed.set()))
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while cache.get(f"default/{name}") is not None:
                 await changed.wait()
                 changed.clear()

@@ -68,7 +68,7 @@ async def test_no_input_gives_a_500(cluster: Cluster) -> None:
 
         headers = {"authorization": f"Bearer {TOKEN}", "content-type": content_type, "accept": "*/*"}
         request = Request(method, path, urlencode(query), headers, body, Peer("127.0.0.1"), path)
-        answer = asyncio.run_coroutine_threadsafe(_status(cluster, request), loop).result(20)
+        answer = asyncio.run_coroutine_threadsafe(_status(cluster, request), loop).result(60)
         assert answer.status < 500 or answer.status in (503, 504), (answer.status, answer.body)
 
     await asyncio.to_thread(attempt)
@@ -95,7 +95,7 @@ async def test_no_object_gives_a_500(cluster: Cluster) -> None:
         obj.pop("apiVersion", None)
         headers = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json"}
         request = Request("POST", path, "", headers, json.dumps(obj).encode(), Peer("127.0.0.1"), path)
-        answer = asyncio.run_coroutine_threadsafe(_status(cluster, request), loop).result(20)
+        answer = asyncio.run_coroutine_threadsafe(_status(cluster, request), loop).result(60)
         assert answer.status < 500, (answer.status, answer.body, obj)
 
     await asyncio.to_thread(attempt)

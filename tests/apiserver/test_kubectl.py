@@ -127,7 +127,7 @@ async def test_kubectl_watches(cluster: Cluster, kubeconfig: Path) -> None:
         from tests.apiserver.conftest import config_map
 
         await cluster.request("POST", "/api/v1/namespaces/default/configmaps", config_map("seen", a="b"))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             lines = [(await process.stdout.readline()).decode() for _ in range(2)]
         assert lines[0].split() == ["EVENT", "NAME", "DATA", "AGE"]
         assert lines[1].split()[:2] == ["ADDED", "seen"]

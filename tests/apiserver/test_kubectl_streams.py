@@ -22,7 +22,7 @@ __all__ = ["kubeconfig"]  # a fixture
 pytestmark = pytest.mark.skipif(not KUBECTL, reason="needs kubectl")
 
 PODS = "/api/v1/namespaces/default/pods"
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class Container:

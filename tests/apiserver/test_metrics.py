@@ -169,7 +169,7 @@ async def test_connections_that_end_before_tls_is_agreed_are_counted(cluster: Cl
     reader, writer = await asyncio.open_connection("127.0.0.1", cluster.port)
     writer.write(b"GET / HTTP/1.1\r\n\r\n")
     with contextlib.suppress(ConnectionError):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await reader.read()
     writer.close()
     assert (await told(cluster))["apiserver_tls_handshake_errors_total", labels()] == 1

@@ -79,7 +79,7 @@ async def fill(cluster: Cluster) -> None:
 
 async def attempt(cluster: Cluster, operation: Operation, sent: Sent) -> str:
     """What is wrong with the answer; empty if nothing is."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         answer = await answer_to(cluster, sent)
         if isinstance(answer, StreamingResponse):
             await begin(answer)
@@ -128,7 +128,7 @@ async def test_no_operation_fails_over_the_wire(cluster: Cluster) -> None:
             if chance.random() < 0.1:
                 headers[chance.choice(("X", "Cookie", "Range", "If-Match", "Date", "Te"))] = chance.choice(WORDS) * 9
             target = sent.path + (f"?{sent.query}" if sent.query else "")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 _, writer, status, _ = await cluster.open(sent.method, target, sent.body, headers)
             writer.close()
             elsewhere = any(part in operation.path for part in CONNECTING)

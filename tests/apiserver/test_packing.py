@@ -60,7 +60,7 @@ async def test_an_idle_server_packs_what_is_old(monkeypatch: pytest.MonkeyPatch)
     queue, things = Packing(), [Thing() for _ in range(100)]
     queue.extend(things)
     tending = asyncio.create_task(queue.tend())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await things[89].done.wait()
     assert all(thing.packed for thing in things[:90])
     assert not any(thing.packed for thing in things[90:])

@@ -213,7 +213,7 @@ async def test_bookmarks_come_when_asked_for(cluster: Cluster) -> None:
 async def test_watched_tables(cluster: Cluster) -> None:
     reader, writer, status, _ = await cluster.open("GET", f"{MAPS}?watch=1", headers={"Accept": TABLE})
     await make(cluster, "a")
-    size = int(await asyncio.wait_for(reader.readline(), 10), 16)
+    size = int(await asyncio.wait_for(reader.readline(), 60), 16)
     event = json.loads(await reader.readexactly(size))
     assert (status, event["object"]["kind"], event["object"]["rows"][0]["cells"][0]) == (200, "Table", "a")
     writer.close()
@@ -338,7 +338,7 @@ async def test_one_watch_that_cannot_be_served_holds_up_nobody(
     watch = await cluster.watch(f"{MAPS}?watch=1")
     await make(cluster, "a", "b")
     assert await watch.take(2) == [("ADDED", "a"), ("ADDED", "b")]
-    assert await asyncio.wait_for(reader.read(), 10) == b"0\r\n\r\n", "the other is ended, not left with a gap"
+    assert await asyncio.wait_for(reader.read(), 60) == b"0\r\n\r\n", "the other is ended, not left with a gap"
     tables.close()
     watch.close()
 

@@ -68,7 +68,7 @@ async def test_a_file_is_read_again_after_each_change_and_a_bad_one_is_not_the_e
         if text == "bad":
             raise ValueError(text)
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         task = asyncio.create_task(follow(file, reload))
         await asyncio.sleep(0)  # it has seen the file
         for text in ("bad", "three"):
@@ -86,7 +86,7 @@ async def test_a_file_of_a_mounted_config_map_is_read_again_when_its_directory_i
     (tmp_path / "..data").symlink_to(version("one"))
     (tmp_path / "file").symlink_to("..data/file")
     read = asyncio.Queue[str]()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         task = asyncio.create_task(follow(tmp_path / "file", lambda: read.put((tmp_path / "file").read_text())))
         await asyncio.sleep(0)  # it has seen the file
         (tmp_path / "..next").symlink_to(version("two"))
@@ -127,8 +127,8 @@ async def test_authorizers_are_replaced_while_the_server_runs(pki: Path, tmp_pat
             left = asyncio.Event()
             server._connections.authorization.callback(left.set)
             file.write_text(deciding(mild.kubeconfig(tmp_path / "mild.conf")))
-            await asyncio.wait_for(replaced.wait(), 30)
-            await asyncio.wait_for(left.wait(), 30)
+            await asyncio.wait_for(replaced.wait(), 60)
+            await asyncio.wait_for(left.wait(), 60)
             assert (await cluster.call("GET", path, headers=plain)).status == 200
         finally:
             task.cancel()

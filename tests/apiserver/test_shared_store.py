@@ -220,7 +220,7 @@ async def test_a_resource_defined_through_one_server_is_served_by_the_other(pair
     definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     watch = await second.watch(f"{definitions}?watch=1")
     assert (await first.call("POST", definitions, definition)).status == 201
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             event = await watch.next()
             assert event is not None

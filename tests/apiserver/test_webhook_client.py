@@ -38,7 +38,7 @@ class Listener:
             writer.close()
 
     async def next(self, count: int) -> list[str]:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             return [await self.told.get() for _ in range(count)]
 
 

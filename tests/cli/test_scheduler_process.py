@@ -61,4 +61,4 @@ def test_profiles_and_health(cluster: Cluster, tmp_path: Path) -> None:
             assert answer.read() == b"ok"
     finally:
         process.terminate()
-        assert process.wait(30) == 0, (tmp_path / "log").read_text()
+        assert process.wait(60) == 0, (tmp_path / "log").read_text()

@@ -41,7 +41,7 @@ class FakeApi:
 
     # For tests.
 
-    async def until(self, check: Callable[[], Any], seconds: float = 10.0) -> Any:
+    async def until(self, check: Callable[[], Any], seconds: float = 30.0) -> Any:
         """Wait until `check` returns something true after some write, and return that."""
         async with asyncio.timeout(seconds):
             async with self._changed:

@@ -42,7 +42,7 @@ class Heard:
         self._news.set()
 
     async def until(self, *expected: str) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while self.said != list(expected):
                 self._news.clear()
                 await self._news.wait()
@@ -113,7 +113,7 @@ async def test_survives_an_unreachable_server(api: FakeApi, informers: InformerF
     api.fail = lambda method, *_: next(failures, None) if method == "GET" else None
     informer = informers.informer(CONFIG_MAPS)
     informers.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await informer.wait_synced()
     assert len(api.requests) == 3
 

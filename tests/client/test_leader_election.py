@@ -51,7 +51,7 @@ async def test_a_lease_that_is_not_renewed_is_taken_over() -> None:
     async def work() -> None:
         done.set()
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await run_as_leader(lock(api, "heir"), work, QUICK)
     assert done.is_set()
 
@@ -68,7 +68,7 @@ async def test_who_cannot_renew_stops() -> None:
             stopped.set()
 
     leader = asyncio.create_task(run_as_leader(lock(api, "one"), work, QUICK))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await working.wait()
         api.fail = lambda *_: unavailable("down")
         with pytest.raises(LeadershipLost):

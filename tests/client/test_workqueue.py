@@ -8,7 +8,7 @@ from pinnace.client.workqueue import WorkQueue
 
 
 async def take(queue: WorkQueue) -> str:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return await queue.get()
 
 

@@ -147,7 +147,7 @@ def test_one_leads_and_another_follows(core: client.CoreV1Api, namespace: str) -
     follower = candidate("second", ended.set)
     assert not follower.try_acquire_or_renew()
     threading.Thread(target=first.run, daemon=True).start()
-    assert leads.wait(30)
+    assert leads.wait(60)
     lease = client.CoordinationV1Api(core.api_client).read_namespaced_lease("leader", namespace)
     assert lease.spec.holder_identity == "first"
     # Another that holds the lease ends the leadership.
@@ -159,7 +159,7 @@ def test_one_leads_and_another_follows(core: client.CoreV1Api, namespace: str) -
         except ApiException:  # it was renewed in between
             lease = client.CoordinationV1Api(core.api_client).read_namespaced_lease("leader", namespace)
             lease.spec.holder_identity = "other"
-    assert ended.wait(30)
+    assert ended.wait(60)
 
 
 def test_an_informer_keeps_a_copy(core: client.CoreV1Api, namespace: str) -> None:
@@ -171,11 +171,11 @@ def test_an_informer_keeps_a_copy(core: client.CoreV1Api, namespace: str) -> Non
     shared.add_event_handler("DELETED", lambda _: gone.set())
     shared.start()
     try:
-        assert added["before"].wait(30)
+        assert added["before"].wait(60)
         core.create_namespaced_config_map(namespace, config_map("after"))
-        assert added["after"].wait(30)
+        assert added["after"].wait(60)
         core.delete_namespaced_config_map("before", namespace)
-        assert gone.wait(30)
+        assert gone.wait(60)
         assert [one.metadata.name for one in shared.cache.list()] == ["after"]
     finally:
         shared.stop()

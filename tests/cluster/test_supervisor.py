@@ -19,7 +19,7 @@ from tests.support.ports import free_port
 
 pytestmark = pytest.mark.root
 
-LIMIT = 30.0  # seconds
+LIMIT = 60.0  # seconds
 
 SERVER = """
 import os, signal, sys

@@ -15,7 +15,7 @@ from pinnace.cluster.profile import Profile
 
 pytestmark = pytest.mark.root
 
-LIMIT = 30.0  # seconds
+LIMIT = 60.0  # seconds
 
 SUPERVISOR = """
 import sys

@@ -55,7 +55,7 @@ async def managing(server: ApiServer, **options: Any) -> AsyncIterator[None]:
 
 async def until(client: Client, resource: GVR, check: Callable[[list[Obj]], Any], namespace: str = "default") -> Any:
     """List, then watch, until `check` is satisfied with the objects there are."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         listed = await client.list(resource, namespace)
         known = {name_of(obj): obj for obj in listed["items"]}
         if found := check(list(known.values())):

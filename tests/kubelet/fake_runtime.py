@@ -72,7 +72,7 @@ class FakeRuntime:
 
     # For tests.
 
-    async def until(self, check: Callable[[], Any], seconds: float = 10.0) -> None:
+    async def until(self, check: Callable[[], Any], seconds: float = 30.0) -> None:
         """Wait until `check` is true after some call or event."""
         async with asyncio.timeout(seconds):
             while not check():

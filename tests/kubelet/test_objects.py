@@ -47,7 +47,7 @@ class Told:
         await watched.informer.wait_synced()
 
     async def next(self) -> str:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return await self.uids.get()
 
 

@@ -369,7 +369,7 @@ async def test_a_new_kubelet_takes_over(api, runtime, start):
     await asyncio.gather(first.test_task, return_exceptions=True)
     calls = len(runtime.calls)
     second = start()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await second.pods_known.wait()
     runtime.end(runtime.by_name("web")[0].id, 1)
     await api.container("p", lambda one: one["restartCount"] == 1)

@@ -34,6 +34,6 @@ def test_it_serves_until_it_is_told_to_end(cluster: Cluster, tmp_path: Path) -> 
             with urllib.request.urlopen(f"https://127.0.0.1:{port}/livez", context=context) as answer:
                 assert answer.read() == b"ok"
             process.terminate()
-            assert process.wait(30) == 0
+            assert process.wait(60) == 0
         finally:
             process.kill()

@@ -59,7 +59,7 @@ class Namespace:
         return self._pool.submit(function, *args)
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
-        return self._pool.submit(function, *args).result(timeout=30)
+        return self._pool.submit(function, *args).result(timeout=60)
 
     def ip(self, *args: str) -> None:
         run("ip", "-netns", self.name, *args)
@@ -112,7 +112,7 @@ class Servers:
             self._udp.close()
 
 
-def fetch(address: str, port: int, timeout: float = 5) -> str:
+def fetch(address: str, port: int, timeout: float = 20) -> str:
     """What the server at an address says; raises as connect(2) does."""
     with socket.create_connection((address, port), timeout) as connection:
         return connection.recv(100).decode()
@@ -121,7 +121,7 @@ def fetch(address: str, port: int, timeout: float = 5) -> str:
 def ask_udp(address: str, port: int, source: socket.socket | None = None) -> str:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with source or socket.socket(family, socket.SOCK_DGRAM) as asking:
-        asking.settimeout(3)
+        asking.settimeout(20)
         asking.connect((address, port))
         asking.send(b"?")
         return asking.recv(100).decode()
@@ -197,14 +197,14 @@ class Running:
         cidrs = ["10.96.0.0/16", *(["fd00:96::/112"] if dual else [])]
         self._options = ProxyOptions(rules=four, rules6=six, service_cidrs=cidrs)
         self._done = network.node.submit(asyncio.run, self._main())
-        assert self._ready.wait(20)
+        assert self._ready.wait(60)
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self.proxier = Proxier(self._api.client, "n1", self._options)
         task = asyncio.create_task(self.proxier.run())
-        await asyncio.wait_for(self.proxier.synced.wait(), 20)
+        await asyncio.wait_for(self.proxier.synced.wait(), 60)
         self._ready.set()
         await self._stop.wait()
         task.cancel()
@@ -213,7 +213,7 @@ class Running:
 
     def change(self, *put: Any, delete: tuple[Any, ...] = ()) -> None:
         """Change objects and return when the rules reflect it."""
-        asyncio.run_coroutine_threadsafe(self._change(put, delete), self._loop).result(timeout=20)
+        asyncio.run_coroutine_threadsafe(self._change(put, delete), self._loop).result(timeout=60)
 
     async def _change(self, put: tuple[Any, ...], delete: tuple[Any, ...]) -> None:
         for obj in put:
@@ -223,14 +223,14 @@ class Running:
         pieces = sum(len(known) for known in self._api._objects.values())
         while True:
             self.proxier.synced.clear()
-            await asyncio.wait_for(self.proxier.synced.wait(), 20)
+            await asyncio.wait_for(self.proxier.synced.wait(), 60)
             proxier = self.proxier
             if len(proxier._services.store) + len(proxier._slices.store) == pieces and not proxier._changed.is_set():
                 return
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._done.result(timeout=20)
+        self._done.result(timeout=60)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from pinnace.scheduler.configuration import Configuration
 from pinnace.scheduler.scheduler import Scheduler
 from tests.scheduler.objects import node, pod
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 SOON = Configuration(initial_backoff_seconds=0.05)

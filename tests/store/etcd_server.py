@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.ports import free_ports
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 
 
 class EtcdServer:

@@ -86,7 +86,7 @@ class FakeCsiDriver:
 
     async def hear(self, method: str, times: int = 1) -> Any:
         """Wait until a method was called so often; the last of its requests."""
-        async with asyncio.timeout(30), self._heard:
+        async with asyncio.timeout(60), self._heard:
             await self._heard.wait_for(lambda: len(self.called(method)) >= times)
         return self.called(method)[-1]
 

@@ -46,7 +46,7 @@ class FakePlugin:
                 f"/{REGISTRATION}/Register", lambda message: message.SerializeToString(), PLUGIN["Empty"].FromString
             )
             names = {"endpoint": self.endpoint, "resource_name": self.resource}
-            await call(PLUGIN["RegisterRequest"](version=version, **names), timeout=20)
+            await call(PLUGIN["RegisterRequest"](version=version, **names), timeout=60)
         finally:
             await channel.close(None)
 

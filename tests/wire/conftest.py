@@ -21,7 +21,7 @@ from pinnace.wire.http import Handler
 from pinnace.wire.server import Server, serve
 from pinnace.wire.tls import TlsConfig
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """How long a test waits for something that must happen."""
 
 

@@ -52,7 +52,7 @@ async def until(cluster: Cluster, resource: GVR, name: str, true: Any) -> Obj:
     changed = asyncio.Event()
     leave = cache.watch(Watcher(Filter(), lambda *_: changed.set()))
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 changed.clear()
                 found = cache.get(name)
@@ -207,7 +207,7 @@ DUMPS = "/debug/api_priority_and_fairness"
 
 async def dumped(cluster: Cluster, level: str, *expected: str) -> None:
     """Return once the level's row says so: active queues, idle, quiescing, waiting, executing."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             table = (await cluster.call("GET", f"{DUMPS}/dump_priority_levels")).body.decode()
             row = next(line for line in table.splitlines() if line.startswith(f"{level},"))
@@ -437,6 +437,6 @@ async def test_work_is_not_ended_while_the_store_has_its_write() -> None:
     await asyncio.sleep(0)
     stored.set()
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert await work == "told"
     assert not work.cancelling()

@@ -33,7 +33,7 @@ from pinnace.cri.engine.images.store import ImageStore
 from pinnace.cri.engine.network import NetworkOptions
 
 IMAGE = "busybox:1"
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 
 _PASSWD = (
     "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001:app:/home/app:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
@@ -190,7 +190,7 @@ class Node:
                 text += content + ("\n" if tag == "F" else "")
         return text
 
-    async def exec(self, container: str, *command: str, timeout: float = 10) -> str:
+    async def exec(self, container: str, *command: str, timeout: float = 60) -> str:
         return (await self.engine.exec_sync(container, list(command), timeout)).stdout.decode()
 
 

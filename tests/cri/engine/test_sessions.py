@@ -102,7 +102,7 @@ async def test_exec_sync_gives_up_after_its_timeout_and_kills(node: Node) -> Non
         await node.engine.exec_sync(container, ["/bin/sh", "-c", "sleep 555; echo never"], 0.3)
 
     assert error.value.code == "DEADLINE_EXCEEDED"
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60  # far less than what sleeps there
     await node.exec(container, "/bin/sh", "-c", "while ps | grep -q 'sleep 55[5]'; do :; done")
 
 
@@ -112,7 +112,7 @@ async def test_exec_sync_does_not_wait_for_children_that_hold_its_output(node: N
     output = await node.exec(container, "/bin/sh", "-c", "sleep 500 & echo done")
 
     assert output == "done\n"
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60  # far less than what sleeps there
 
 
 async def test_exec_of_a_missing_command_speaks_runcs_words(node: Node) -> None:

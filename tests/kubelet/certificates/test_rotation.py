@@ -138,7 +138,7 @@ async def test_a_certificate_is_asked_for_waited_for_and_used(api, tmp_path):
     rotation = Rotation(api.client, store, CLIENT, used.append, now=lambda: NOW)
     task = asyncio.create_task(rotation.renew())
     await decided(api, signer)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         pair = await task
     assert used == [pair]
     assert store.current() == pair
@@ -154,7 +154,7 @@ async def test_another_is_asked_for_where_one_is_refused(api, tmp_path, monkeypa
     first = await decided(api, signer, denied=True)
     second = await decided(api, signer)
     assert first != second
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await task
 
 
@@ -190,7 +190,7 @@ async def test_it_is_renewed_before_it_ends(api, tmp_path):
     rotation = Rotation(api.client, store, CLIENT, lambda _: renewed.set(), now=lambda: NOW, chance=lambda: 0.0)
     task = asyncio.create_task(rotation.run())
     await decided(api, signer)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await renewed.wait()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

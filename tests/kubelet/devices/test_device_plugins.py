@@ -205,7 +205,7 @@ async def test_agents_are_told_who_holds_what(
         call: Any = channel.unary_unary(
             f"/{POD_RESOURCES}/{method}", lambda message: message.SerializeToString(), RESOURCES[answer].FromString
         )
-        return await call(RESOURCES[request](**fields), timeout=20)
+        return await call(RESOURCES[request](**fields), timeout=60)
 
     try:
         listed = await ask("List", "ListPodResourcesRequest", "ListPodResourcesResponse")

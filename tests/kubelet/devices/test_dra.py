@@ -201,7 +201,7 @@ async def test_a_driver_of_unknown_services_is_told_so(start: Start, options: Ku
     start()
     await driver.start()
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await driver.heard.wait()
         assert "none of the DRA gRPC services listed in the supported versions are supported" in driver.told[0]
     finally:

@@ -189,7 +189,7 @@ def programs(tmp_path, monkeypatch):
 async def test_logind_tells_and_waits(programs: Path, api, ending, start):
     kubelet = start()
     await kubelet.pods_known.wait()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await api.hears("Shutdown manager detected shutdown event")
     assert logind.DROP_IN.read_text() == "# Kubelet logind override\n[Login]\nInhibitDelayMaxSec=10\n"
     asked = programs.read_text()
@@ -198,7 +198,7 @@ async def test_logind_tells_and_waits(programs: Path, api, ending, start):
 
 
 async def test_logind_has_its_lock_back_at_the_end(programs: Path):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async with logind.Inhibitor(5) as inhibitor:
             assert [told async for told in _first(inhibitor)] == [True]
             processes = inhibitor._processes

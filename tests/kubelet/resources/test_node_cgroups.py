@@ -106,7 +106,7 @@ async def test_pods_are_limited_and_that_is_told(monkeypatch: pytest.MonkeyPatch
     cgroups, told = FakeCgroups(), Told()
     cgroups.refusal = "device or resource busy"
     task = asyncio.create_task(NodeCgroups(options(cgroup_root="/a"), MACHINE, told).limit_pods(cgroups))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await told.came.wait()
         cgroups.refusal = ""
         await task

@@ -44,7 +44,7 @@ class Body:
             callback()
 
     async def until(self, data: bytes) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while self.data != data:
                 self.more.clear()
                 await self.more.wait()
@@ -99,7 +99,7 @@ async def test_following_ends_with_the_container(running, runtime):
     log.write_bytes(LINE % b"rotated")
     await body.until(b"one\ntwo\nthree\nrotated\n")
     runtime.end(runtime.by_name("web")[0].id, 0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await stream
 
 
@@ -109,7 +109,7 @@ async def test_following_ends_when_the_reader_leaves(running):
     stream = asyncio.create_task(response.run(body))
     await body.until(b"one\ntwo\n")
     body.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await stream
 
 
@@ -313,7 +313,7 @@ async def test_debugging_can_be_turned_off(running, options):
 
 async def asked(port: int, path: str) -> tuple[int, bytes]:
     """The answer of a port without TLS."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(30):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         answer = await reader.read()

@@ -92,7 +92,7 @@ async def test_it_is_followed_and_kept_while_there_is_no_answer(site):
     changed = asyncio.Event()
     source = UrlPods(url, {"X-Team": ["a", "b"]}, "n1", changed.set, 0.0)
     task = asyncio.create_task(source.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await changed.wait()
         assert len(source.pods) == 1
         assert told["headers"][0] == ["a", "b"]

@@ -117,7 +117,7 @@ def running_registry(home: Path, htpasswd: str = "") -> Iterator[str]:
         yield address
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 def _wait_until_listening(process: subprocess.Popen, address: str) -> None:
@@ -127,7 +127,7 @@ def _wait_until_listening(process: subprocess.Popen, address: str) -> None:
         if process.poll() is not None:
             raise RuntimeError("the registry has ended")
         try:
-            socket.create_connection((host, int(port)), timeout=5).close()
+            socket.create_connection((host, int(port)), timeout=60).close()
             return
         except ConnectionRefusedError:
             try:
