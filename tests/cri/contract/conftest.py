@@ -43,7 +43,7 @@ from tests.support.images import busybox_archive
 from tests.support.inotify import changes
 
 IMAGE = "docker.io/library/busybox:contract"
-LIMIT = 30.0
+LIMIT = 60.0
 CGROUPS = f"/cri-contract-{os.getpid()}"
 _numbers = itertools.count()
 
