@@ -16,6 +16,7 @@ from pinnace.cluster import containerd, control, pause, preflight
 from pinnace.cluster.profile import Profile, ProfileConfig
 from pinnace.cluster.reasons import ClusterError
 from pinnace.cluster.socket_images import references_of
+from pinnace.cri import programs
 from pinnace.cri.api import Image
 
 CONFIG = ProfileConfig("n", "v1.37.0", "n", "10.0.0.1", "10.0.0.0/24", "10.1.0.0/16", "10.2.0.0/16", "c.local", 8443)
@@ -66,7 +67,8 @@ def test_profiles_of_before_there_was_a_choice_have_the_engine(tmp_path: Path) -
 
 
 def test_what_a_containerd_needs_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(preflight, "search_path", lambda: str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(programs, "SYSTEM_DIRECTORIES", ())
     monkeypatch.setattr(preflight, "_CNI_DIRECTORIES", (tmp_path,))
     (tmp_path / "runc").touch(mode=0o755)
 

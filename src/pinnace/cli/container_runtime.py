@@ -5,8 +5,6 @@ Endpoints are written as the kubelet's: `unix:///run/containerd/containerd.sock`
 
 from __future__ import annotations
 
-import os
-import shutil
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pinnace.cli.values import DIRECTORY, Text
+from pinnace.cri.programs import find_program
 from pinnace.cri.runtime import OpenRuntime, open_remote
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ class ContainerRuntime:
 
 
 def _program(name: str) -> str:
-    found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin")
+    found = find_program(name)
     if found is None:
         raise ValueError(f'there is no program "{name}"')
     return str(Path(found).absolute())

@@ -231,7 +231,7 @@ def run(name: str, verbosity: int, start: Serve, features: FeatureGates | None =
 
     from pinnace.client.leader_election import LeadershipLost
     from pinnace.cluster import process
-    from pinnace.cluster.preflight import search_path
+    from pinnace.cri.programs import search_path
 
     process.configure_logging(verbosity)
     if features is not None:

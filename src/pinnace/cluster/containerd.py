@@ -21,9 +21,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pinnace.cluster import control, guard, pause, process
-from pinnace.cluster.preflight import cni_directory, search_path
+from pinnace.cluster.preflight import cni_directory
 from pinnace.cluster.profile import Profile, from_directory
 from pinnace.cluster.reasons import RUNTIME_ENABLE, ClusterError
+from pinnace.cri.programs import search_path
 
 _NOT_NEEDED = (  # the first would make /opt/containerd
     "io.containerd.internal.v1.opt",

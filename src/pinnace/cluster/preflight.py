@@ -6,7 +6,6 @@ import importlib.util
 import os
 import pwd
 import re
-import shutil
 import socket
 import subprocess
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from pinnace.cluster.reasons import (
     VERSION_UNSUPPORTED,
     ClusterError,
 )
+from pinnace.cri.programs import find_program
 
 DEFAULT_PORT = 8443
 # Below the ports of Services and of outgoing connections, which would take those of clusters that are stopped.
@@ -98,7 +98,7 @@ def require_features() -> None:
     for namespace in ("net", "mnt", "pid", "uts", "ipc"):
         if not Path(f"/proc/self/ns/{namespace}").exists():
             raise ClusterError(MISSING_FEATURE, f"This kernel has no {namespace} namespaces")
-    if not shutil.which("nft", path=search_path()):
+    if find_program("nft") is None:
         raise ClusterError(MISSING_FEATURE, "nft was not found", "Install nftables: sudo apt-get install nftables")
 
 
@@ -138,7 +138,7 @@ def require_runtime(name: str) -> None:
         if not Path(path).is_socket():
             raise ClusterError(RUNTIME_ENABLE, f"There is no container runtime at {path}", "Start it first")
         return
-    missing = [program for program in ("containerd", "ctr", "runc") if not shutil.which(program, path=search_path())]
+    missing = [program for program in ("containerd", "ctr", "runc") if find_program(program) is None]
     if cni_directory() is None:
         missing.append("CNI plugins")
     if missing:
@@ -162,13 +162,8 @@ def _has_overlay() -> bool:
 
 def _load_module(name: str) -> bool:
     """Whether `modprobe` loaded it; distributions' kernels have as modules what nothing has used yet."""
-    program = shutil.which("modprobe", path=search_path())
+    program = find_program("modprobe")
     return program is not None and subprocess.run([program, "-q", name], check=False).returncode == 0
-
-
-def search_path() -> str:
-    """PATH and the places of system programs, which a user's PATH may lack."""
-    return os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
 
 
 def choose_port(profile: Profile, wanted: int | None) -> int:

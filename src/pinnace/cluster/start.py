@@ -28,6 +28,7 @@ from pinnace.cluster.reasons import (
     ClusterError,
 )
 from pinnace.cluster.supervisor import NOT_NEEDED
+from pinnace.cri.programs import search_path
 
 TOTAL_STEPS = 6
 CRASHES_THAT_FAIL_A_START = 3
@@ -189,7 +190,7 @@ def _spawn_supervisor(profile: Profile, options: StartOptions) -> control.Contro
         ask_for_supervisor(profile)
         return _connect(profile, options, lambda: None)
     environment = os.environ | {"PINNACE_VERBOSITY": str(options.verbosity)}
-    environment["PATH"] = preflight.search_path()
+    environment["PATH"] = search_path()
     process = subprocess.Popen(
         [sys.executable, "-m", "pinnace.cluster.supervisor", str(profile.directory)],
         stdin=subprocess.DEVNULL,

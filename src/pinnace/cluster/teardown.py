@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pinnace.cluster import control, guard, turns
-from pinnace.cluster.preflight import search_path
 from pinnace.cluster.profile import CONTAINERD, ENGINE, Profile, ProfileConfig
 from pinnace.cluster.reasons import RUNTIME_ENABLE, STOP_TIMEOUT, ClusterError
+from pinnace.cri.programs import search_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

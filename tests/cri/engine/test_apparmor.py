@@ -33,7 +33,7 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(apparmor, "_ENABLED", tmp_path / "enabled")
     monkeypatch.setattr(apparmor, "_LOADED", tmp_path / "profiles")
     monkeypatch.setattr(apparmor, "_ABI", tmp_path / "no-abi")
-    monkeypatch.setattr(apparmor, "_SYSTEM_PATHS", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     return tmp_path
 
 

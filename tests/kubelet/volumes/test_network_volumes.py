@@ -97,7 +97,7 @@ async def test_what_mount_says_is_told(volumes: Volumes, programs: Programs) -> 
 
 async def test_a_missing_program_is_told(volumes: Volumes, programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(programs.directory))
-    monkeypatch.setattr("pinnace.kubelet.volumes.programs._SYSTEM", "")
+    monkeypatch.setattr("pinnace.cri.programs.SYSTEM_DIRECTORIES", ())
     with pytest.raises(MountErrors, match=r'mount failed: exec: "mount": executable file not found in \$PATH'):
         await volumes.set_up({"name": "v", "nfs": {"server": "s", "path": "/p"}})
     with pytest.raises(MountErrors) as failed:

@@ -27,6 +27,7 @@ from pinnace.cluster.reasons import START_FAILED, ClusterError
 from pinnace.cluster.rootless import loopback, obstacles
 from pinnace.cluster.rootless.furniture import NAMESPACES, become_root
 from pinnace.cri.engine import _syscalls as sys_
+from pinnace.cri.programs import search_path
 
 _PEER = struct.Struct("iII")  # struct ucred: pid, uid, gid
 _SOCKET_PATH = 107  # bytes
@@ -131,7 +132,7 @@ def _visit(profile: Profile) -> Guest | None:
 
 def _make(profile: Profile, port: int | None, verbosity: int) -> Guest:
     """New namespaces, with a listener on the machine's loopback where there is a port for it. Raises ClusterError."""
-    path = preflight.search_path()
+    path = search_path()
     if (obstacle := obstacles.before(obstacles.look(path))) is not None:
         raise obstacle
     if len(os.fsencode(profile.control_socket)) + len("notify-control-plane") > _SOCKET_PATH:

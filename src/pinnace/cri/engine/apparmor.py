@@ -7,18 +7,17 @@ likes but write to files of the kernel that its namespaces do not cover, and mou
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from functools import cached_property
 from pathlib import Path
 
 from pinnace.cri.api import CriError, LinuxContainerSecurityContext
 from pinnace.cri.engine import _syscalls as sys_
+from pinnace.cri.programs import find_program
 
 _ENABLED = Path("/sys/module/apparmor/parameters/enabled")
 _LOADED = Path("/sys/kernel/security/apparmor/profiles")
 _ABI = Path("/etc/apparmor.d/abi/3.0")
-_SYSTEM_PATHS = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
 
 _PROFILE = """\
 profile {name} flags=(attach_disconnected,mediate_deleted) {{
@@ -68,7 +67,7 @@ class AppArmor:
             enabled = _ENABLED.read_text().startswith("Y") and _LOADED.exists()
         except OSError:
             return ""
-        return (shutil.which("apparmor_parser", path=_SYSTEM_PATHS) or "") if enabled else ""
+        return (find_program("apparmor_parser") or "") if enabled else ""
 
     def profile(self, security: LinuxContainerSecurityContext) -> str:
         """The profile of a container, loaded; empty for none. CriError where it cannot have what it asks for."""

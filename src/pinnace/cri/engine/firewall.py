@@ -8,12 +8,12 @@ from a pod to the node. What comes to pods by itself stays the firewall's busine
 from __future__ import annotations
 
 import contextlib
-import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-_SYSTEM_PATHS = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
+from pinnace.cri.programs import find_program
+
 _PROGRAMS = {"ip": "iptables", "ip6": "ip6tables"}
 _LEGACY = {"ip": Path("/proc/net/ip_tables_names"), "ip6": Path("/proc/net/ip6_tables_names")}
 _CHAIN = "FORWARD"
@@ -59,7 +59,7 @@ def forget(bridge: str, comment: str) -> None:
 
 def _programs(families: Iterable[str]) -> list[str]:
     filtered = filtering(_chains()) | {family for family, names in _LEGACY.items() if _lists_filter(names)}
-    found = (shutil.which(_PROGRAMS[family], path=_SYSTEM_PATHS) for family in families if family in filtered)
+    found = (find_program(_PROGRAMS[family]) for family in families if family in filtered)
     return [program for program in found if program]
 
 

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import Iterable
 from pathlib import Path
 
+from pinnace.cri.programs import find_program, search_path
 from pinnace.kubelet.volumes.context import VolumeError
-
-_SYSTEM = ":/usr/local/sbin:/usr/sbin:/sbin"  # where system programs are, which a service's PATH may lack
 
 
 class ProgramError(Exception):
@@ -28,12 +26,11 @@ class ProgramError(Exception):
 
 async def run(*command: str, timeout: float | None = None) -> str:
     """What a program prints, errors too. Raises ProgramError, and TimeoutError after so many seconds."""
-    path = os.environ.get("PATH", "") + _SYSTEM
-    program = shutil.which(command[0], path=path)
+    program = find_program(command[0])
     if program is None:
         raise ProgramError("executable file not found in $PATH")
     process = await asyncio.create_subprocess_exec(
-        program, *command[1:], stdout=PIPE, stderr=STDOUT, env=os.environ | {"PATH": path, "LC_ALL": "C"}
+        program, *command[1:], stdout=PIPE, stderr=STDOUT, env=os.environ | {"PATH": search_path(), "LC_ALL": "C"}
     )
     try:
         async with asyncio.timeout(timeout):
