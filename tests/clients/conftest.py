@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,8 +25,9 @@ def namespace(cluster: Cluster) -> Iterator[str]:
 
 
 @pytest.fixture
-def kubeconfig(cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A kubeconfig file whose namespace is the test's; $KUBECONFIG names it."""
+def kubeconfig(cluster: Cluster, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A kubeconfig file whose namespace is the test's; $KUBECONFIG names it. Clients leave the keys of it in files."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     file = cluster.kubeconfig_in(namespace)
     monkeypatch.setenv("KUBECONFIG", str(file))
     return file
