@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -285,8 +286,9 @@ class RemoteRuntimeService(_Service):
             from pinnace.cri import containerd_events
 
             told = self._answers(containerd_events.subscribe(self._channel))
-            async for event in containerd_events.ended(told, self._find):
-                yield event
+            async with aclosing(containerd_events.ended(told, self._find)) as events:
+                async for event in events:
+                    yield event
 
     async def _answers(self, call: Any) -> AsyncIterator[Any]:
         """What a call goes on answering. Raises CriError."""
