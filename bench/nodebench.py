@@ -6,18 +6,43 @@
 Run as root in the project's environment, with kubectl on PATH; for pulls `docker-registry`, for zstd layers `zstd`.
 One JSON line a figure. Everything it starts is its own, listens on loopback and is deleted.
 """
-import argparse, base64, contextlib, hashlib, http.client, io, json, os, random, shutil, signal
-import socket, ssl, statistics, subprocess, sys, tarfile, tempfile, threading, time
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import hashlib
+import http.client
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import ssl
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO, Any
 
 from pinnace.cli.container_runtime import make_engine
 from tests.support.containerd import Containerd, missing
 from tests.support.images import busybox_archive
-from tests.support.site import Site, free_port
+from tests.support.ports import free_port
+from tests.support.site import Site
 
 PINNACE = str(Path(sys.executable).with_name("pinnace"))
 PODLAT = Path(__file__).with_name("podlat.py")
 PODS = "/api/v1/namespaces/default/pods"
+Pod = dict[str, Any]
 DROP_IN = """apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 maxPods: 250
@@ -27,15 +52,15 @@ imageGCHighThresholdPercent: 100
 """
 
 
-def say(scenario, **figures):
+def say(scenario: str, **figures: object) -> None:
     print(json.dumps({"scenario": scenario, **figures}), flush=True)
 
 
-def run(*command, **options):
+def run(*command: Any, **options: Any) -> subprocess.CompletedProcess[Any]:
     return subprocess.run(command, check=True, capture_output=True, **options)
 
 
-def timed(*command, **options):
+def timed(*command: Any, **options: Any) -> float:
     before = time.perf_counter()
     run(*command, **options)
     return time.perf_counter() - before
@@ -44,16 +69,16 @@ def timed(*command, **options):
 # Processes.
 
 
-def cpu(pid):
+def cpu(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def mib(pid):
+def mib(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def processes(*words):
+def processes(*words: str) -> list[int]:
     """Pids of processes whose command lines contain all of the words."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
@@ -64,7 +89,7 @@ def processes(*words):
     return found
 
 
-def idle(scenario, pids, seconds, **more):
+def idle(scenario: str, pids: Mapping[str, int], seconds: float, **more: object) -> None:
     """Memory and CPU of named processes while nothing happens."""
     before = {name: cpu(pid) for name, pid in pids.items()}
     time.sleep(seconds)  # the length of the measurement
@@ -76,12 +101,12 @@ def idle(scenario, pids, seconds, **more):
 # Images.
 
 
-def big_image(directory, size):
+def big_image(directory: Path, size: int) -> tuple[list[Path], bytes]:
     """Layers of files as distributions have them, a third of their bytes past compressing; tar files and a config."""
     chance = random.Random(1)
     words = [chance.randbytes(4).hex().encode() for _ in range(200)]
 
-    def content(length):
+    def content(length: int) -> bytes:
         noise = chance.randbytes(length // 3)
         return noise + b" ".join(chance.choices(words, k=(length - len(noise)) // 9 + 1))
 
@@ -101,12 +126,12 @@ def big_image(directory, size):
     return layers, json.dumps(config).encode()
 
 
-def digest_of(path):
+def digest_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def archive_of(path, name, layers, config):
+def archive_of(path: Path, name: str, layers: Iterable[Path], config: bytes) -> Path:
     listed = [{"Config": "config.json", "RepoTags": [name], "Layers": [layer.name for layer in layers]}]
     with tarfile.open(path, "w") as tar:
         for layer in layers:
@@ -119,7 +144,7 @@ def archive_of(path, name, layers, config):
 
 
 @contextlib.contextmanager
-def registry(directory):
+def registry(directory: Path) -> Iterator[int]:
     """Debian's docker-registry on loopback; its port."""
     port = free_port()
     (directory / "registry.yml").write_text(
@@ -138,11 +163,11 @@ def registry(directory):
         process.wait()
 
 
-def push(port, name, layers, media_type, config):
+def push(port: int, name: str, layers: Iterable[Path], media_type: str, config: bytes) -> None:
     """An image of layer files and a config, by the distribution specification."""
     http_ = http.client.HTTPConnection("127.0.0.1", port)
 
-    def upload(data, digest):
+    def upload(data: IO[bytes] | bytes, digest: str) -> None:
         http_.request("POST", f"/v2/{name}/blobs/uploads/")
         response = http_.getresponse()
         response.read()
@@ -167,7 +192,7 @@ def push(port, name, layers, media_type, config):
     assert http_.getresponse().status == 201
 
 
-def image_figures(pinnace, work, size):
+def image_figures(pinnace: Callable[..., list[str]], work: Path, size: int) -> None:
     """Load archives into and pull from a registry for a cluster; megabytes of layers' content a second."""
     layers, config = big_image(work, size)
     content = sum(path.stat().st_size for path in layers)
@@ -199,11 +224,11 @@ def image_figures(pinnace, work, size):
 # A whole cluster.
 
 
-def cluster_figures(arguments, work, only):
+def cluster_figures(arguments: argparse.Namespace, work: Path, only: set[str]) -> None:
     home = work / "home"
     os.environ.update(PINNACE_HOME=str(home), KUBECONFIG=str(work / "kubeconfig"))
 
-    def pinnace(*words):
+    def pinnace(*words: str) -> list[str]:
         return [PINNACE, *words, "-p", "nodebench"]
 
     try:
@@ -230,7 +255,7 @@ def cluster_figures(arguments, work, only):
 # A kubelet alone.
 
 
-def sleeper(name, image, *command, node=None):
+def sleeper(name: str, image: str, *command: str, node: str = "") -> Pod:
     command = command or ("sleep", "9999")
     container = {"name": "c", "image": image, "imagePullPolicy": "IfNotPresent", "command": command}
     spec = {"containers": [container], "terminationGracePeriodSeconds": 0, "automountServiceAccountToken": False}
@@ -242,32 +267,32 @@ def sleeper(name, image, *command, node=None):
 class Api:
     """The API server of a site, as its administrator."""
 
-    def __init__(self, site):
+    def __init__(self, site: Site) -> None:
         self.port = site.port
         self.context = ssl.create_default_context(cafile=site.pki / "ca.crt")
         self.context.load_cert_chain(site.pki / "admin.crt", site.pki / "admin.key")
         self.connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=self.context)
 
-    def request(self, method, path, body=None):
+    def request(self, method: str, path: str, body: Any = None) -> Any:
         self.connection.request(method, path, body and json.dumps(body), {"Content-Type": "application/json"})
         response = self.connection.getresponse()
         answer = json.loads(response.read())
         assert response.status < 300, answer
         return answer
 
-    def connect(self):
+    def connect(self) -> ssl.SSLSocket:
         plain = socket.create_connection(("127.0.0.1", self.port))
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return self.context.wrap_socket(plain, server_hostname="127.0.0.1")
 
-    def first_seen(self, phase, names):
+    def first_seen(self, phase: str, names: set[str]) -> tuple[dict[str, float], threading.Thread]:
         """When each of these pods was first seen in a phase, by name, and the thread that sees it."""
-        seen = {}
+        seen: dict[str, float] = {}
         connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=self.context)
         connection.request("GET", f"{PODS}?watch=true&timeoutSeconds=180")
         lines = connection.getresponse()
 
-        def follow():
+        def follow() -> None:
             while len(seen) < len(names) and (line := lines.readline()):
                 pod = json.loads(line)["object"]
                 if pod["metadata"]["name"] in names and pod["status"].get("phase") == phase:
@@ -279,7 +304,7 @@ class Api:
         return seen, thread
 
 
-def pods_until(api, pods, phase="Running"):
+def pods_until(api: Api, pods: Sequence[Pod], phase: str = "Running") -> float:
     """Create pods and wait for their phase: seconds to the last of them."""
     seen, thread = api.first_seen(phase, {pod["metadata"]["name"] for pod in pods})
     before = time.perf_counter()
@@ -290,13 +315,13 @@ def pods_until(api, pods, phase="Running"):
     return max(seen.values()) - before
 
 
-def remove_pods(api):
+def remove_pods(api: Api) -> None:
     api.request("DELETE", f"{PODS}?gracePeriodSeconds=0")
     while api.request("GET", PODS)["items"]:
         time.sleep(0.1)
 
 
-def pod_figures(api, image, runtime, counts=(20, 100)):
+def pod_figures(api: Api, image: str, runtime: str, counts: Iterable[int] = (20, 100)) -> None:
     ones = []
     for number in range(7):
         ones.append(pods_until(api, [sleeper(f"one{number}", image, node="alone")]))
@@ -308,7 +333,7 @@ def pod_figures(api, image, runtime, counts=(20, 100)):
         say("pods of a kubelet alone", runtime=runtime, burst=count, last_s=round(last, 2))
 
 
-def exec_round_trip(api, pod):
+def exec_round_trip(api: Api, pod: str) -> float:
     """Seconds from a new connection to the status that ends the session."""
     before = time.perf_counter()
     with api.connect() as connection:
@@ -333,7 +358,7 @@ def exec_round_trip(api, pod):
     return time.perf_counter() - before
 
 
-def read_log(api, pod, query=""):
+def read_log(api: Api, pod: str, query: str = "") -> tuple[int, float]:
     """Bytes and seconds of one GET; what it says is thrown away."""
     before, size, buffer = time.perf_counter(), 0, bytearray(1 << 20)
     with api.connect() as connection:
@@ -343,7 +368,7 @@ def read_log(api, pod, query=""):
     return size, time.perf_counter() - before
 
 
-def stream_figures(api, arguments, servers, kubeconfig):
+def stream_figures(api: Api, arguments: argparse.Namespace, servers: Mapping[str, int], kubeconfig: Path) -> None:
     kubectl = ["kubectl", f"--kubeconfig={kubeconfig}"]
     pods_until(api, [sleeper("exec", arguments.image, node="alone")])
     raw = [1000 * exec_round_trip(api, "exec") for _ in range(40)]
@@ -353,10 +378,10 @@ def stream_figures(api, arguments, servers, kubeconfig):
         kubectl_ms=round(statistics.median(through)), kubectl_start_ms=round(statistics.median(start)))  # fmt: skip
     size = arguments.log_mb * 1_000_000
     writer = sleeper("logs", arguments.image, "sh", "-c", f"yes {'x' * 99} | head -c {size}", node="alone")
-    before = cpu(servers["monitor"])
+    began = cpu(servers["monitor"])
     seconds = pods_until(api, [writer], "Succeeded")
-    used = cpu(servers["monitor"]) - before
-    say("logs written", mb_s=round(size / 1e6 / seconds), monitor_ms_a_mb=round(1e9 * used / size, 2))
+    spent = cpu(servers["monitor"]) - began
+    say("logs written", mb_s=round(size / 1e6 / seconds), monitor_ms_a_mb=round(1e9 * spent / size, 2))
     for query in ("", "", "", "timestamps=true", f"tailLines={size // 200}"):
         before = {name: cpu(pid) for name, pid in servers.items()}
         got, seconds = read_log(api, "logs", query)
@@ -367,7 +392,7 @@ def stream_figures(api, arguments, servers, kubeconfig):
 
 
 @contextlib.contextmanager
-def site_with_kubelet(endpoint=""):
+def site_with_kubelet(endpoint: str = "") -> Iterator[tuple[Site, Api, subprocess.Popen[bytes]]]:
     """An API server and a kubelet, each its own process: the site, its API and the kubelet's process."""
     site = Site(Path(tempfile.mkdtemp(prefix="pn-", dir="/var/tmp")))
     api = None
@@ -382,12 +407,13 @@ def site_with_kubelet(endpoint=""):
         api.request("POST", "/api/v1/namespaces/default/serviceaccounts", account)
         yield site, api, kubelet
     finally:
-        with contextlib.suppress(Exception):
-            remove_pods(api)
+        if api is not None:
+            with contextlib.suppress(Exception):
+                remove_pods(api)
         site.close()
 
 
-def alone_figures(arguments):
+def alone_figures(arguments: argparse.Namespace) -> None:
     with site_with_kubelet() as (site, api, kubelet):
         store = "import sys; from pathlib import Path; from pinnace.cri.engine.images.store import ImageStore; "
         store += "ImageStore(Path(sys.argv[1])).load_archive(Path(sys.argv[2]))"
@@ -406,7 +432,7 @@ def alone_figures(arguments):
         stream_figures(api, arguments, servers, site.kubeconfig("admin"))
 
 
-def containerd_figures(arguments, work):
+def containerd_figures(arguments: argparse.Namespace, work: Path) -> None:
     why = missing()
     if why:
         say("pods of a kubelet alone", runtime="containerd", skipped=why)
@@ -426,7 +452,7 @@ def containerd_figures(arguments, work):
         containerd.close()
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--archive", help="of an image with sh, sleep, yes and head; else one is made of /bin/busybox")
     parser.add_argument("--image", default="busybox:1.36")

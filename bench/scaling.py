@@ -6,7 +6,18 @@
 It starts a cluster of its own and deletes it. One JSON line a measurement; with --svg, also a drawing of them. It needs
 kubectl on PATH and only the standard library.
 """
-import argparse, json, os, re, subprocess, sys, tempfile, time
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 PROFILE = "scaling"
 NODES = (100, 500, 1000, 2500, 5000)
@@ -15,66 +26,77 @@ ROLLED_OUT = 2000  # replicas of the Deployment whose time is taken
 IDLE_SECONDS = 20
 
 
-def servers(home):
+def servers(home: str) -> list[int]:
     """Pids of the cluster's servers."""
     found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
+    for entry in Path("/proc").glob("[0-9]*"):
         try:
-            line = open(f"/proc/{pid}/cmdline").read()
+            line = (entry / "cmdline").read_text()
         except OSError:
             continue
         if "pinnace.cluster." in line and home in line:
-            found.append(int(pid))
+            found.append(int(entry.name))
     return found
 
 
-def cpu(pids):
+def cpu(pids: Iterable[int]) -> float:
     total = 0.0
     for pid in pids:
-        fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     return total
 
 
-def mib(pids):
-    return sum(int(re.search(r"VmRSS:\s+(\d+)", open(f"/proc/{pid}/status").read()).group(1)) for pid in pids) / 1024
+def mib(pids: Iterable[int]) -> float:
+    pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 class Cluster:
-    def __init__(self, pinnace, home):
+    def __init__(self, pinnace: str, home: str) -> None:
         self.pinnace_command, self.home = pinnace.split(), home
         self.environment = os.environ | {"PINNACE_HOME": home, "KUBECONFIG": home + "/kubeconfig"}
 
-    def pinnace(self, *arguments):
-        subprocess.run([*self.pinnace_command, *arguments, "-p", PROFILE], env=self.environment, check=True, stdout=subprocess.DEVNULL)
+    def pinnace(self, *arguments: str) -> None:
+        subprocess.run(
+            [*self.pinnace_command, *arguments, "-p", PROFILE],
+            env=self.environment,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
 
-    def kubectl(self, *arguments):
-        return subprocess.run(["kubectl", *arguments], env=self.environment, check=True, capture_output=True, text=True).stdout
+    def kubectl(self, *arguments: str) -> None:
+        subprocess.run(["kubectl", *arguments], env=self.environment, check=True, capture_output=True)
 
-    def roll_out(self, name, replicas):
+    def roll_out(self, name: str, replicas: int) -> float:
         """Seconds until that many pods of a new Deployment are Running."""
         began = time.time()
         self.kubectl("create", "deployment", name, "--image=none", f"--replicas={replicas}")
         self.kubectl("rollout", "status", f"deployment/{name}", "--timeout=600s")
         return time.time() - began
 
-    def clear(self, name):
+    def clear(self, name: str) -> None:
         self.kubectl("delete", "deployment", name, "--cascade=foreground", "--timeout=600s")
 
 
-def by_nodes(cluster):
+def by_nodes(cluster: Cluster) -> Iterator[dict[str, Any]]:
     for nodes in NODES:
         cluster.pinnace("node", "add", "--hollow", str(nodes), "--wait-timeout", "10m")
         pids = servers(cluster.home)
         before = cpu(pids)
         seconds = cluster.roll_out("rolled", ROLLED_OUT)
         used = cpu(pids) - before
-        yield {"nodes": nodes, "pods": ROLLED_OUT, "running_per_s": round(ROLLED_OUT / seconds), "cpu_ms_per_pod": round(1000 * used / ROLLED_OUT, 2)}
+        yield {
+            "nodes": nodes,
+            "pods": ROLLED_OUT,
+            "running_per_s": round(ROLLED_OUT / seconds),
+            "cpu_ms_per_pod": round(1000 * used / ROLLED_OUT, 2),
+        }
         cluster.clear("rolled")
         cluster.pinnace("node", "delete", "hollow")
 
 
-def by_pods(cluster):
+def by_pods(cluster: Cluster) -> Iterator[dict[str, Any]]:
     cluster.pinnace("node", "add", "--hollow", "1000", "--wait-timeout", "10m")
     cluster.roll_out("kept", PODS[0])
     for pods in PODS:
@@ -84,10 +106,15 @@ def by_pods(cluster):
         time.sleep(IDLE_SECONDS)  # what was done for the last pods is over
         before = cpu(pids)
         time.sleep(IDLE_SECONDS)
-        yield {"nodes": 1000, "kept": pods, "mib": round(mib(pids)), "cores": round((cpu(pids) - before) / IDLE_SECONDS, 3)}
+        yield {
+            "nodes": 1000,
+            "kept": pods,
+            "mib": round(mib(pids)),
+            "cores": round((cpu(pids) - before) / IDLE_SECONDS, 3),
+        }
 
 
-def chart(x, title, points, unit):
+def chart(x: int, title: str, points: Sequence[tuple[int, float]], unit: str) -> str:
     """One panel at x: a line through points of (label, value), values written beside."""
     width, height, top = 240, 150, 40
     most = max(value for _, value in points)
@@ -96,13 +123,15 @@ def chart(x, title, points, unit):
     parts = [f'<text x="{x}" y="14" class="title">{title}</text>']
     parts.append(f'<path d="M{x} {top}V{top + height}H{x + width}" class="axis"/>')
     parts.append('<polyline points="' + " ".join(f"{a:.0f},{b:.0f}" for a, b in spots) + '"/>')
-    for (a, b), (label, value) in zip(spots, points):
-        parts.append(f'<circle cx="{a:.0f}" cy="{b:.0f}" r="3"/><text x="{a:.0f}" y="{b - 8:.0f}">{value:g}{unit}</text>')
+    for (a, b), (label, value) in zip(spots, points, strict=True):
+        parts.append(
+            f'<circle cx="{a:.0f}" cy="{b:.0f}" r="3"/><text x="{a:.0f}" y="{b - 8:.0f}">{value:g}{unit}</text>'
+        )
         parts.append(f'<text x="{a:.0f}" y="{top + height + 16}">{label}</text>')
     return "".join(parts)
 
 
-def draw(found):
+def draw(found: Sequence[dict[str, Any]]) -> str:
     grown = [each for each in found if "running_per_s" in each]
     kept = [each for each in found if "kept" in each]
     panels = [
@@ -117,7 +146,7 @@ def draw(found):
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1270 225"><style>{style}</style>{body}</svg>\n'
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pinnace", default="scripts/pinnace")
     parser.add_argument("--svg")
@@ -135,9 +164,8 @@ def main():
         finally:
             cluster.pinnace("delete")
     if options.svg:
-        with open(options.svg, "w") as file:
-            file.write(draw(found))
+        Path(options.svg).write_text(draw(found))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
