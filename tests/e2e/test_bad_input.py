@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import PINNACE, Cluster
+from tests.e2e.test_pod_life import events
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
@@ -121,12 +122,14 @@ def test_an_archive_that_is_none(cluster: Cluster, tmp_path: Path) -> None:
 
 
 def test_an_image_that_does_not_exist(cluster: Cluster, namespace: str) -> None:
+    cluster.kubectl("-n", namespace, "wait", "--for=create", "serviceaccount/default", "--timeout=30s")
     cluster.kubectl("-n", namespace, "run", "lost", "--image=127.0.0.1:1/no/such:image")
     cluster.kubectl(
         "-n", namespace, "wait", "pod/lost", "--timeout=120s",
         "--for=jsonpath={.status.containerStatuses[0].state.waiting.reason}=ImagePullBackOff",
     )  # fmt: skip
 
+    events(cluster, namespace, "lost", "Failed", "Error: ErrImagePull")
     described = cluster.kubectl("-n", namespace, "describe", "pod", "lost").stdout
     assert 'Failed to pull image "127.0.0.1:1/no/such:image"' in described
     assert "Error: ErrImagePull" in described

@@ -85,6 +85,7 @@ def processes(cluster: Cluster) -> dict[int, str]:
 
 
 def kill(pids: list[int]) -> None:
+    assert all(pid > 0 for pid in pids)  # 0 would be the tests themselves
     for pid in pids:
         try:
             os.kill(pid, signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -34,6 +35,20 @@ def events(cluster: Cluster, namespace: str, name: str, reason: str, words: str 
     while not (told := cluster.kubectl("-n", namespace, *asked).stdout) or words not in told:
         assert time.monotonic() < deadline, f"events {reason} about {name} say: {told}"
     return told
+
+
+def said(cluster: Cluster, namespace: str, name: str, words: str, *which: str) -> str:
+    """The log of a pod up to a line with these words, as soon as it is written; all of it if it is not in a minute."""
+    lines = []
+    follow = ("-n", namespace, "logs", "-f", "--request-timeout=60s", name, *which)
+    with cluster.process(*follow, stdout=PIPE) as log:
+        assert log.stdout is not None
+        for line in log.stdout:
+            lines.append(line)
+            if words in line:
+                break
+        log.terminate()
+    return "".join(lines)
 
 
 def restarted(cluster: Cluster, namespace: str, name: str) -> None:

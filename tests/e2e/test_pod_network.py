@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
 # Busybox knows no UDP: the machine's own Perl does, and every Debian has it.
 HOST = ("usr", "lib", "lib64")
+SERVING = {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
 _SERVER = """
 use IO::Socket::INET;
 my $socket = IO::Socket::INET->new(LocalPort => 8081, Proto => "udp") or die;
@@ -59,7 +60,7 @@ def test_pods_and_the_node_reach_every_pod(cluster: Cluster, namespace: str) -> 
     start(
         cluster,
         namespace,
-        *(on_host_programs(pod(name, container("c", serve))) for name in servers),
+        *(on_host_programs(pod(name, container("c", serve, readinessProbe=SERVING))) for name in servers),
         on_host_programs(pod("test-container-pod", container("c", SLEEP))),
         on_host_programs(pod("host-test-container-pod", container("c", SLEEP), hostNetwork=True)),
     )
@@ -75,7 +76,8 @@ def test_pods_and_the_node_reach_every_pod(cluster: Cluster, namespace: str) -> 
 def test_host_ports_lead_to_their_pod_for_as_long_as_it_runs(cluster: Cluster, namespace: str) -> None:
     def serving(name: str, port: int) -> Obj:
         serve = f"mkdir /w; echo {name} > /w/index.html; exec httpd -f -p 8080 -h /w"
-        return pod(name, container("c", serve, ports=[{"containerPort": 8080, "hostPort": port}]))
+        ports = [{"containerPort": 8080, "hostPort": port}]
+        return pod(name, container("c", serve, ports=ports, readinessProbe=SERVING))
 
     ports = {"first": free_port(), "second": free_port()}
     start(cluster, namespace, serving("first", ports["first"]))

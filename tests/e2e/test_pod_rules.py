@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.conftest import Cluster
 from tests.e2e.pods import IMAGE, SLEEP, container, pod
-from tests.e2e.test_pod_life import create, events, wait
+from tests.e2e.test_pod_life import create, events, said, wait
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
@@ -149,6 +149,7 @@ def test_scheduler_and_kubelet_tell_of_a_pod(cluster: Cluster, namespace: str) -
     cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/p", "--timeout=60s")
     uid = cluster.json("-n", namespace, "get", "pod", "p")["metadata"]["uid"]
     for source, reason in (("default-scheduler", "Scheduled"), ("kubelet", "Started")):
+        assert events(cluster, namespace, "p", reason)
         fields = f"involvedObject.kind=Pod,involvedObject.uid={uid},source={source}"
         found = cluster.json("-n", namespace, "get", "events", "--field-selector", fields)["items"]
         assert reason in [one["reason"] for one in found]
@@ -159,7 +160,7 @@ def test_scheduler_and_kubelet_tell_of_a_pod(cluster: Cluster, namespace: str) -
     cluster.kubectl("replace", "--raw", path, "-f", "-", stdin=json.dumps(body))
     running = "--for=jsonpath={.status.ephemeralContainerStatuses[0].state.running}"
     cluster.kubectl("-n", namespace, "wait", running, "pod/p", "--timeout=60s")
-    assert cluster.kubectl("-n", namespace, "logs", "p", "-c", "debugger").stdout.startswith("polo\n")
+    assert said(cluster, namespace, "p", "polo", "-c", "debugger").startswith("polo\n")
 
 
 def test_containers_leave_a_last_word(cluster: Cluster, namespace: str) -> None:
@@ -228,7 +229,8 @@ def test_commands_and_variables_are_filled_in(cluster: Cluster, namespace: str) 
 def test_hooks_ask_over_http(cluster: Cluster, namespace: str) -> None:
     """Conformance: "Pod Lifecycle, post start http hook", "Pod Lifecycle, prestop http hook" """
     serve = "mkdir /w; echo ok > /w/started; echo ok > /w/stopping; exec httpd -f -vv -p 8080 -h /w"
-    create(cluster, namespace, pod("server", container("c", serve)))
+    serving = {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
+    create(cluster, namespace, pod("server", container("c", serve, readinessProbe=serving)))
     cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/server", "--timeout=60s")
     address = statuses(cluster, namespace)["server"]["podIP"]
     hooks = {
@@ -237,8 +239,8 @@ def test_hooks_ask_over_http(cluster: Cluster, namespace: str) -> None:
     }
     create(cluster, namespace, pod("p", container("c", SLEEP, lifecycle=hooks), terminationGracePeriodSeconds=2))
     cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/p", "--timeout=60s")
-    asked = cluster.kubectl("-n", namespace, "logs", "server").stdout
+    asked = said(cluster, namespace, "server", "url:/started")
     assert "url:/started" in asked
     assert "url:/stopping" not in asked
     cluster.kubectl("-n", namespace, "delete", "pod", "p")
-    assert "url:/stopping" in cluster.kubectl("-n", namespace, "logs", "server").stdout
+    assert "url:/stopping" in said(cluster, namespace, "server", "url:/stopping")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,6 +15,7 @@ import pytest
 
 from tests.e2e.conftest import Cluster
 from tests.e2e.pods import IMAGE
+from tests.e2e.test_pod_life import events
 from tests.e2e.test_workloads import moment
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
@@ -128,7 +128,7 @@ def test_an_application_is_deployed_exposed_scaled_and_updated(
         try:
             with urllib.request.urlopen(f"http://{node}:{port}/", timeout=5) as page:
                 return str(page.read().decode())
-        except urllib.error.URLError:
+        except OSError:
             return ""
 
     [pod] = names(kubectl, "pods", "-l", f"app={name}")
@@ -278,7 +278,7 @@ def test_an_agent_is_updated_on_every_node(cluster: Cluster, kubectl: Kubectl) -
     assert images == "busybox:1.37"
 
 
-def test_jobs_split_work_speak_to_each_other_and_recur(cluster: Cluster, kubectl: Kubectl) -> None:
+def test_jobs_split_work_speak_to_each_other_and_recur(cluster: Cluster, kubectl: Kubectl, namespace: str) -> None:
     """https://kubernetes.io/docs/tasks/job/: indexed-parallel-processing-static, job-with-pod-to-pod-communication and
     automated-tasks-with-cron-jobs
     """
@@ -287,6 +287,7 @@ def test_jobs_split_work_speak_to_each_other_and_recur(cluster: Cluster, kubectl
     assert (row[0], kubectl("get", "cronjob", "hello", "-o", "jsonpath={.spec.schedule}")) == ("hello", "* * * * *")
 
     kubectl("wait", "--for=condition=Complete", "job/indexed-job", "--timeout=60s")
+    events(cluster, namespace, "indexed-job", "Completed")
     described = kubectl("describe", "jobs/indexed-job")
     said = dict(line.split(":", 1) for line in described.partition("\nEvents:")[0].splitlines() if ":" in line)
     assert said["Completion Mode"].strip() == "Indexed"

@@ -3,64 +3,40 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from tests.cri.engine.images.conftest import copy_to_registry, running_registry
 from tests.e2e.conftest import Cluster
 from tests.e2e.pods import SLEEP, container, pod
 from tests.e2e.test_pod_life import WAITING, create, events, wait
 from tests.support.images import busybox_archive
-from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
-
-CONFIG = """
-version: 0.1
-storage:
-  filesystem: {{rootdirectory: {root}}}
-http:
-  addr: 127.0.0.1:{port}
-"""
 
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`host:port` of a registry on loopback that has the image `team/tool:1`."""
     directory = tmp_path_factory.mktemp("registry")
-    port = free_port()
-    (directory / "config.yml").write_text(CONFIG.format(root=directory / "data", port=port))
-    server = subprocess.Popen(
-        ["docker-registry", "serve", str(directory / "config.yml")], stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert server.stderr is not None
-        for line in server.stderr:
-            if "listening on" in line:
-                break
-        archive = busybox_archive(directory / "tool.tar", "team/tool:1", command=("true",))  # its id is no other's
-        subprocess.run(
-            ["skopeo", "copy", "--insecure-policy", "--dest-tls-verify=false", f"docker-archive:{archive}",
-             f"docker://127.0.0.1:{port}/team/tool:1"],
-            check=True, capture_output=True,
-        )  # fmt: skip
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.kill()
-        server.wait()
+    archive = busybox_archive(directory / "tool.tar", "team/tool:1", command=("true",))  # its id is no other's
+    with running_registry(directory) as address:
+        copy_to_registry(archive, f"{address}/team/tool:1")
+        yield address
 
 
 def test_a_pod_pulls_its_image_and_says_so(cluster: Cluster, namespace: str, registry: str) -> None:
     image = f"{registry}/team/tool:1"
+    cluster.kubectl("-n", namespace, "wait", "--for=create", "serviceaccount/default", "--timeout=30s")
     cluster.kubectl("-n", namespace, "run", "puller", f"--image={image}", "--restart=Never", "--", "echo", "pulled")
     cluster.kubectl("-n", namespace, "wait", "pod/puller", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=120s")
 
-    events = cluster.json("-n", namespace, "get", "events", "--field-selector=reason=Pulled")["items"]
+    told = events(cluster, namespace, "puller", "Pulled")
     status = cluster.json("-n", namespace, "get", "pod", "puller")["status"]["containerStatuses"][0]
     assert cluster.kubectl("-n", namespace, "logs", "puller").stdout == "pulled\n"
-    assert events[0]["message"].startswith(f'Successfully pulled image "{image}" in ')
+    assert told.startswith(f'Successfully pulled image "{image}" in ')
     assert status["image"] == image
     assert status["imageID"].startswith(f"{registry}/team/tool@sha256:")
 
@@ -108,8 +84,8 @@ def test_an_image_is_a_volume(cluster: Cluster, namespace: str, registry: str) -
     create(cluster, namespace, pod("p", container("c", SLEEP, volumeMounts=mounts), volumes=[volume]))
     wait_unless_refused(cluster, namespace, "p")
     cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/p", "--timeout=60s")
-    messages = events(cluster, namespace, "p", "Pulled")
-    assert f'Successfully pulled image "{image}"' in messages
+    told = f'Successfully pulled image "{image}"'
+    assert told in events(cluster, namespace, "p", "Pulled", told)
     [status] = cluster.json("-n", namespace, "get", "pod", "p")["status"]["containerStatuses"]
     assert status["volumeMounts"][0]["volumeStatus"]["image"]["imageRef"].startswith("sha256:")
     told = cluster.kubectl("-n", namespace, "exec", "p", "--", "sh", "-c", "cat /v/etc/passwd; ls /part").stdout

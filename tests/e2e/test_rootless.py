@@ -150,7 +150,12 @@ def test_start_says_what_is_limited(own: UsersCluster) -> None:
 
 def test_pods_find_services_by_name_and_run_commands(own: UsersCluster) -> None:
     found = own.kubectl(
-        "exec", "deployment/web", "--", "sh", "-c", "nslookup web.default.svc.cluster.local; wget -qO- web"
+        "exec",
+        "deployment/web",
+        "--",
+        "sh",
+        "-c",
+        "nslookup web.default.svc.cluster.local; until wget -qO- web; do sleep 0.1; done",
     )
 
     assert "Name:\tweb.default.svc.cluster.local" in found.stdout
