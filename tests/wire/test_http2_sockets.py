@@ -89,12 +89,13 @@ async def test_idle_and_silent_connections_are_closed(
 ) -> None:
     monkeypatch.setattr("pinnace.wire.server.SWEEP_SECONDS", 0.05)
     monkeypatch.setattr("pinnace.wire.http2.DRAIN_SECONDS", 0.05)
-    async with serving(answer, pki.server(), Settings(idle_seconds=0.1, request_seconds=0.1)) as server:
+    async with serving(answer, pki.server()) as server:
         silent, idle = await connect_h2(connect, server, pki), await connect_h2(connect, server, pki)
         dripping = await connect_h2(connect, server, pki)
         await settled(idle)
         await settled(dripping)
         dripping.send(frame_head(1, 1, 0, 1) + b"\x82")  # HEADERS that never end
+        server._settings = Settings(idle_seconds=0.1, request_seconds=0.1)
         goodbye = await idle.rest()
         assert goodbye[3] == 7
         for wire in (silent, dripping):

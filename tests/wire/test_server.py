@@ -113,14 +113,14 @@ async def test_slow_reader_over_tls_gets_everything(pki: Pki) -> None:
 async def test_silent_handshake_and_idle_connections_are_closed(
     pki: Pki, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pinnace.wire.server.HANDSHAKE_SECONDS", 0.05)
     monkeypatch.setattr("pinnace.wire.server.SWEEP_SECONDS", 0.05)
-    settings = Settings(idle_seconds=0.1, request_seconds=0.1)
-    async with serving(lambda _: Response(), pki.server(), settings) as server:
-        silent = await connect(server)
+    async with serving(lambda _: Response(), pki.server()) as server:
         idle = await connect(server, pki.client_context())
         dripping = await connect(server, pki.client_context())
         dripping.send(b"GET / HTTP/1.1\r\nHo")
+        server._settings = Settings(idle_seconds=0.1, request_seconds=0.1)
+        monkeypatch.setattr("pinnace.wire.server.HANDSHAKE_SECONDS", 0.05)
+        silent = await connect(server)
         for wire in (silent, idle, dripping):
             assert await wire.rest() == b""
         assert server.connections == 0
