@@ -13,37 +13,6 @@ from pinnace.store.contract import Store
 from tests.apiserver.conftest import Cluster, options_for
 
 
-@pytest.mark.parametrize(
-    ("verbose", "excluded", "failing", "expected"),
-    [
-        (False, [], "", "ok"),
-        (True, [], "", "[+]ping ok\n[+]etcd ok\nreadyz check passed\n"),
-        (True, ["etcd"], "down", "[+]ping ok\n[+]etcd excluded: ok\nreadyz check passed\n"),
-        (False, [], "down", "[+]ping ok\n[-]etcd failed: reason withheld\nreadyz check failed\n"),
-        (
-            True,
-            ["z", "a", "a"],
-            "",
-            (
-                "[+]ping ok\n[+]etcd ok\n"
-                'warn: some health checks cannot be excluded: no matches for "a", "z"\nreadyz check passed\n'
-            ),
-        ),
-    ],
-)
-def test_checks_are_told_as_the_original_tells_them(
-    verbose: bool, excluded: list[str], failing: str, expected: str
-) -> None:
-    checks: dict[str, health.Check] = {"ping": lambda: "", "etcd": lambda: failing}
-    assert health.answer("readyz", "", checks, verbose, excluded).body.decode() == expected
-
-
-def test_one_check_says_what_is_wrong() -> None:
-    answer = health.answer("readyz", "etcd", {"etcd": lambda: "gone"}, False, [])
-    assert (answer.status, answer.body) == (500, b"internal server error: gone\n")
-    assert health.answer("readyz", "else", {}, False, []).status == 404
-
-
 def test_while_it_starts_a_server_lives_for_as_long_as_the_grace_period_but_is_not_ready() -> None:
     now = [0.0]
     hooks = health.Hooks(lambda: now[0], 30)

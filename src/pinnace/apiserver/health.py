@@ -1,18 +1,14 @@
-"""/healthz, /livez and /readyz: whether the server lives and is ready, check by check.
+"""What must have run once before the API server is ready, each a check of /livez and /readyz.
 
+`wire.health` tells of them.
 https://kubernetes.io/docs/reference/using-api/health-checks/
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 
-from pinnace.wire.http import Response
-
-Check = Callable[[], str]
-"""Empty when all is well, else why not."""
-
-_TEXT = (("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff"))
+from pinnace.wire.health import Check
 
 # What runs once a server has started, by the original's names and in its order, by when it is done here.
 CACHES = (  # with the caches filled
@@ -82,38 +78,3 @@ class Hooks:
 
 def _passes(fine: bool, why: str) -> Check:
     return lambda: "" if fine else why
-
-
-def answer(endpoint: str, name: str, checks: Mapping[str, Check], verbose: bool, excluded: Sequence[str]) -> Response:
-    """The answer of `/<endpoint>`, or of `/<endpoint>/<name>` for one check."""
-    if name:
-        return _one(checks.get(name))
-    lines: list[str] = []
-    failed = False
-    for each, check in checks.items():
-        if each in excluded:
-            lines.append(f"[+]{each} excluded: ok")
-        elif check():
-            lines.append(f"[-]{each} failed: reason withheld")
-            failed = True
-        else:
-            lines.append(f"[+]{each} ok")
-    unknown = sorted({each for each in excluded if each not in checks})
-    if unknown:
-        lines.append(f"warn: some health checks cannot be excluded: no matches for {', '.join(map(_quoted, unknown))}")
-    if failed:
-        return Response(500, _TEXT, ("\n".join(lines) + f"\n{endpoint} check failed\n").encode())
-    if not verbose:
-        return Response(200, _TEXT, b"ok")
-    return Response(200, _TEXT, ("\n".join(lines) + f"\n{endpoint} check passed\n").encode())
-
-
-def _one(check: Check | None) -> Response:
-    if check is None:
-        return Response(404, _TEXT, b"404 page not found\n")
-    why = check()
-    return Response(500, _TEXT, f"internal server error: {why}\n".encode()) if why else Response(200, _TEXT, b"ok")
-
-
-def _quoted(text: str) -> str:
-    return f'"{text}"'

@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Mapping
 import orjson
 
 from pinnace.apis.registry import Registry
-from pinnace.apiserver import health
 from pinnace.apiserver.aggregation.aggregator import Aggregator
 from pinnace.apiserver.aggregation.documents import with_backends
 from pinnace.apiserver.api import Api
 from pinnace.apiserver.discovery import Discovery, Document
 from pinnace.apiserver.flowcontrol.controller import FlowControl
+from pinnace.apiserver.health import Hooks
 from pinnace.apiserver.metrics import Metrics
 from pinnace.apiserver.openapi import OpenApi
 from pinnace.apiserver.request_info import RequestInfo
@@ -25,6 +25,7 @@ from pinnace.machinery.meta import Obj, utc_now
 from pinnace.store import snapshot
 from pinnace.store.contract import StoreError
 from pinnace.store.snapshot import SERVED_AT
+from pinnace.wire import health
 from pinnace.wire.http import AnyResponse, Request, Response
 from pinnace.wire.zpages import ZPages
 
@@ -57,11 +58,12 @@ class PublicPaths:
             component="kube-apiserver",
             features=api.registry.features,
             flags=api.options.flags,
-            paths=("/debug", "/flagz", "/healthz", "/livez", "/metrics", "/readyz", "/version"),
+            paths=("/debug", "/flagz", "/healthz", "/livez", "/metrics", health.SLIS, "/readyz", "/version"),
             debug_flags=api.options.profiling,
         )
         self.server_address = ""  # host:port where clients are told to find this server
-        self.hooks = health.Hooks(time.monotonic, api.options.livez_grace)
+        self.hooks = Hooks(time.monotonic, api.options.livez_grace)
+        self._results = health.Results()
         self.ending = False  # whether the server has been told to end
 
     @property
@@ -95,6 +97,8 @@ class PublicPaths:
             return Response(200, (_JSON,), orjson.dumps(self._version(), option=orjson.OPT_INDENT_2))
         if path == "/metrics":
             return Response(200, (("Content-Type", metrics.TEXT),), self._metrics.text())
+        if path == health.SLIS:
+            return Response(200, (("Content-Type", metrics.TEXT),), self._results.text())
         if first == "openapi":
             return self._open_api(request, path)
         if (page := self._pages.answer(request)) is not None:
@@ -132,7 +136,8 @@ class PublicPaths:
         checks |= self.hooks.checks(patient=endpoint == "livez")
         if endpoint == "readyz":
             checks["shutdown"] = lambda: "process is shutting down" if self.ending else ""
-        return health.answer(endpoint, name, checks, "verbose" in params, request.param_list("exclude"))
+        excluded = request.param_list("exclude")
+        return health.answer(endpoint, name, checks, "verbose" in params, excluded, self._results)
 
     def _dump(self, flow_control: FlowControl, request: Request, path: str) -> Response:
         from pinnace.apiserver.flowcontrol import dumps
@@ -236,7 +241,7 @@ class PublicPaths:
 
     def _paths(self) -> list[str]:
         found = ["/.well-known/openid-configuration", "/api", "/apis", "/healthz", "/livez", "/metrics"]
-        found += ["/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]
+        found += [health.SLIS, "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]
         if self._api.options.profiling:
             found += ["/debug/pprof", "/debug/pprof/cmdline", "/debug/pprof/goroutine", "/debug/pprof/profile"]
         if self._api.options.logs_handler:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pinnace.wire.zpages import ZPages
 
 _HEALTH = ("healthz", "livez", "readyz")
-_PATHS = ("/configz", "/debug", "/flagz", "/healthz", "/livez", "/metrics", "/readyz", "/statusz")
+_PATHS = ("/configz", "/debug", "/flagz", "/healthz", "/livez", "/metrics", "/metrics/slis", "/readyz", "/statusz")
 _TEXT = (("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff"))
 
 
@@ -88,11 +88,13 @@ class Observer:
         self, access: Access, pages: ZPages, families: Iterable[Family] = (), *, profiling: bool = False
     ) -> None:
         from pinnace.client import measures
+        from pinnace.wire.health import Results
         from pinnace.wire.process_metrics import process_families
 
         self._access = access
         self._profiling = profiling
         self._pages = pages
+        self._results = Results()
         pages.paths = _PATHS
         pages.debug_flags = profiling
         features = pages.features
@@ -100,16 +102,17 @@ class Observer:
         self._families = [*process, *measures.families(), *families]
 
     async def handle(self, request: Request) -> AnyResponse:
-        from pinnace.apiserver import health
         from pinnace.machinery import metrics
         from pinnace.machinery.errors import ApiError
+        from pinnace.wire import health
         from pinnace.wire.http import Response
 
         endpoint, _, name = request.path.strip("/").partition("/")
         if endpoint in _HEALTH:
             # Who loses its lease ends at once: who answers has it, or waits for it.
             checks: dict[str, health.Check] = {"ping": lambda: "", "leaderElection": lambda: ""}
-            return health.answer(endpoint, name, checks, "verbose" in request.params(), request.param_list("exclude"))
+            verbose, excluded = "verbose" in request.params(), request.param_list("exclude")
+            return health.answer(endpoint, name, checks, verbose, excluded, self._results)
         try:
             refused = await self._access.refused(request)
         except ApiError as error:
@@ -118,6 +121,8 @@ class Observer:
             return refused
         if request.path == "/metrics":
             return Response(200, (("Content-Type", metrics.TEXT),), metrics.text(self._families).encode())
+        if request.path == health.SLIS:
+            return Response(200, (("Content-Type", metrics.TEXT),), self._results.text())
         found = self._pages.answer(request) or await self._profile(request)
         return found or Response(404, _TEXT, b"404 page not found\n")
 

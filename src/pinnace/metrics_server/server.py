@@ -25,6 +25,7 @@ from pinnace.machinery.selectors import SelectorError, parse_fields, parse_label
 from pinnace.metrics_server import objects
 from pinnace.metrics_server.objects import BASE, GROUP
 from pinnace.metrics_server.scraper import Scraper
+from pinnace.wire import health
 from pinnace.wire.http import AnyResponse, Request, Response
 from pinnace.wire.server import Server, serve
 from pinnace.wire.tasks import end_tasks
@@ -113,18 +114,15 @@ class MetricsServer:
 
     def _health(self, path: str) -> Response:
         """`/readyz` waits for the first usage; each is unwell when scraping has come to a halt."""
-        first, *rest = path.strip("/").split("/")
-        checks = {"ping": True, "metric-collection-timely": self._scraper.timely}
-        if first == "readyz":
-            checks["metric-storage-ready"] = self._scraper.ready
-        if rest:
-            if len(rest) > 1 or rest[0] not in checks:
-                return Response(404, _TEXT, b"404 page not found\n")
-            checks = {rest[0]: checks[rest[0]]}
-        if all(checks.values()):
-            return Response(200, _TEXT, b"ok")
-        lines = [f"[+]{name} ok" if well else f"[-]{name} failed: reason withheld" for name, well in checks.items()]
-        return Response(500, _TEXT, "\n".join([*lines, f"{first} check failed", ""]).encode())
+        endpoint, _, name = path.strip("/").partition("/")
+        timely, ready = self._scraper.timely, self._scraper.ready
+        checks: dict[str, health.Check] = {
+            "ping": lambda: "",
+            "metric-collection-timely": lambda: "" if timely else "metrics are not collected in time",
+        }
+        if endpoint == "readyz":
+            checks["metric-storage-ready"] = lambda: "" if ready else "no metrics to serve"
+        return health.answer(endpoint, name, checks)
 
     async def _answer(self, request: Request) -> AnyResponse:
         raw = (request.raw_path or request.path).rstrip("/")

@@ -50,8 +50,8 @@ class Body:
                 await self.more.wait()
 
 
-def request(path: str, query: str = "", *, certificate: bytes | None = b"der") -> Request:
-    return Request("GET", path, query, {}, b"", Peer("192.0.2.9", certificate))
+def request(path: str, query: str = "", *, certificate: bytes | None = b"der", method: str = "GET") -> Request:
+    return Request(method, path, query, {}, b"", Peer("192.0.2.9", certificate))
 
 
 @pytest.fixture
@@ -148,7 +148,10 @@ async def test_pods_and_statistics(running):
     status, body = await answer(server, "/pods")
     (pod,) = orjson.loads(body)["items"]
     assert (status, pod["status"]["phase"]) == (200, "Running")
-    assert orjson.loads((await answer(server, "/runningpods/"))[1])["items"][0]["metadata"]["name"] == "p"
+    assert "kind" not in pod
+    (runs,) = orjson.loads((await answer(server, "/runningpods/"))[1])["items"]
+    assert (runs["metadata"]["name"], runs["spec"]["containers"][0]["resources"]) == ("p", {})
+    assert (await answer(server, "/stats/"))[0] == 404
     summary = orjson.loads((await answer(server, "/stats/summary"))[1])
     assert summary["pods"][0]["containers"][0]["memory"]["workingSetBytes"] == 4096
     assert summary["pods"][0]["network"]["rxBytes"] == 10
@@ -328,6 +331,7 @@ async def test_ports_without_tls(api, options, start):
     kubelet = start()
     await kubelet.pods_known.wait()
     assert await asked(options.healthz_port, "/healthz") == (200, b"ok")
+    assert await asked(options.healthz_port, "/healthz?verbose") == (200, b"[+]ping ok\nhealthz check passed\n")
     assert (await asked(options.healthz_port, "/pods"))[0] == 404
     status, body = await asked(options.read_only_port, "/pods")
     assert (status, orjson.loads(body)["kind"]) == (200, "PodList")
@@ -337,4 +341,24 @@ async def test_ports_without_tls(api, options, start):
 
 
 async def test_a_command_to_its_end(running):
-    assert await answer(running[0], "/run/default/p/web", "cmd=ls") == (200, b"")
+    assert await answer(running[0], "/run/default/p/web", "cmd=ls", method="POST") == (200, b"")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("GET", "/run/default/p/web", "POST"), ("POST", "/pods", "GET"), ("PUT", "/exec/default/p/web", "GET, POST")],
+)
+async def test_a_read_runs_nothing_and_a_path_answers_its_own_methods(running, method, path, allowed):
+    response = await running[0].handle(request(path, "cmd=ls", method=method))
+    assert (response.status, response.body) == (405, b"405: Method Not Allowed")
+    assert ("Allow", allowed) in response.headers
+
+
+async def test_health_check_by_check_and_how_the_checks_went(running):
+    server, _ = running
+    passed = b"[+]ping ok\n[+]log ok\n[+]syncloop ok\nhealthz check passed\n"
+    assert await answer(server, "/healthz", "verbose") == (200, passed)
+    assert await answer(server, "/healthz/syncloop") == (200, b"ok")
+    assert (await answer(server, "/healthz/no"))[0] == 404
+    told = (await answer(server, "/metrics/slis"))[1].decode()
+    assert 'kubernetes_healthchecks_total{name="syncloop",status="success",type="healthz"} 2\n' in told

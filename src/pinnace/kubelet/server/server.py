@@ -28,7 +28,7 @@ from pinnace.kubelet.statistics import cadvisor, measures, node_metrics, summary
 from pinnace.machinery import metrics
 from pinnace.machinery.errors import ApiError, bad_request, internal
 from pinnace.machinery.meta import Obj, format_time, name_of, namespace_of, uid_of, utc_now
-from pinnace.wire import log_files, profiling
+from pinnace.wire import health, log_files, profiling
 from pinnace.wire.http import AnyResponse, Request, Response, StreamingResponse
 from pinnace.wire.proxy import BackendError, upgrade_proxy
 from pinnace.wire.server import Server, serve
@@ -73,6 +73,19 @@ async def _counted(request: Request, server: str) -> AsyncIterator[None]:
         measures.inflight_requests.inc(*labels, by=-1)
 
 
+def _fine() -> str:
+    """Who answers is well: what answers is what runs the sync loop."""
+    return ""
+
+
+_CHECKS = {"ping": _fine, "log": _fine, "syncloop": _fine}
+
+
+def _wanted(request: Request) -> tuple[bool, list[str]]:
+    """Whether every check shall be told of, and those that shall not count."""
+    return "verbose" in request.params(), request.param_list("exclude")
+
+
 async def start_server(kubelet: Kubelet) -> Server:
     """Listen as the kubelet's options say. Raises OSError."""
     options = kubelet.options
@@ -86,8 +99,9 @@ async def serve_health(address: str, port: int) -> None:
     """`/healthz` without TLS for the machine's own programs, until cancelled."""
 
     async def answer(request: Request) -> AnyResponse:
-        if request.path.rstrip("/") in ("/healthz", "/healthz/ping", "/healthz/log"):
-            return _text("ok")
+        first, _, name = request.path.strip("/").partition("/")
+        if first == "healthz":
+            return health.answer(first, name, {"ping": _fine}, *_wanted(request))
         return _text("404 page not found\n", 404)
 
     await _serve_plain(answer, address, port)
@@ -127,13 +141,14 @@ class KubeletServer:
 
     def __init__(self, kubelet: Kubelet) -> None:
         self._kubelet = kubelet
+        self._results = health.Results()
         options = kubelet.options
         self._pages = ZPages(
             component="kubelet",
             features=options.features,
             flags=options.flags,
             configuration=("kubeletconfig", lambda: configuration(options)),
-            paths=("/configz", "/debug", "/flagz", "/healthz", "/metrics", "/statusz"),
+            paths=("/configz", "/debug", "/flagz", "/healthz", "/metrics", health.SLIS, "/statusz"),
             debug_flags=options.debug_flags,
         )
 
@@ -153,6 +168,9 @@ class KubeletServer:
         handler = _ROUTES.get(parts[0]) or _ROUTES.get(request.path.strip("/"))
         if handler is None:
             return _text("404 page not found\n", 404)
+        allowed = _METHODS.get(parts[0])
+        if allowed is not None and request.method not in allowed:
+            return Response(405, (*_TEXT, ("Allow", ", ".join(allowed))), b"405: Method Not Allowed")
         try:
             return await handler(self, request, parts[1:])
         except ApiError as error:
@@ -165,16 +183,20 @@ class KubeletServer:
 
     # Facts.
 
-    async def healthz(self, _request: Request, _parts: list[str]) -> AnyResponse:
-        return _text("ok")
+    async def healthz(self, request: Request, parts: list[str]) -> AnyResponse:
+        return health.answer("healthz", "/".join(parts), _CHECKS, *_wanted(request), self._results)
 
     async def pods(self, _request: Request, _parts: list[str]) -> AnyResponse:
-        return _json({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": self._kubelet.pods()})
+        of_items = ("kind", "apiVersion")  # which a list has once
+        items = [{name: part for name, part in pod.items() if name not in of_items} for pod in self._kubelet.pods()]
+        return _json({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})
 
     async def running_pods(self, _request: Request, _parts: list[str]) -> AnyResponse:
         items = []
         for runtime in self._kubelet.node.cache.pods.values():
-            running = [{"name": one.metadata.name, "image": one.image.image} for one in runtime.running()]
+            running = [
+                {"name": one.metadata.name, "image": one.image.image, "resources": {}} for one in runtime.running()
+            ]
             if running:
                 metadata = {"name": runtime.name, "namespace": runtime.namespace, "uid": runtime.uid}
                 items.append({"metadata": metadata, "spec": {"containers": running}, "status": {}})
@@ -199,7 +221,7 @@ class KubeletServer:
         return log_files.answer(request)
 
     async def stats(self, request: Request, parts: list[str]) -> AnyResponse:
-        if parts[:1] not in ([], ["summary"]):
+        if parts != ["summary"]:
             raise ApiError(404, "NotFound", "404 page not found")
         return _json(await self._summary(request))
 
@@ -211,6 +233,8 @@ class KubeletServer:
             return Response(200, headers, (await cadvisor.metrics(self._kubelet)).encode())
         if parts[:1] == ["probes"]:
             return Response(200, headers, metrics.text(self._kubelet.node.probes.families()).encode())
+        if parts == ["slis"]:
+            return Response(200, headers, self._results.text())
         if parts:
             raise ApiError(404, "NotFound", "404 page not found\n")
         return Response(200, headers, node_metrics.kubelet_metrics(self._kubelet).encode())
@@ -335,8 +359,6 @@ class KubeletServer:
         """Write a container's state to an archive below the kubelet's directory; its path as the answer."""
         if not self._kubelet.options.features.enabled("ContainerCheckpoint"):
             return _text("404 page not found\n", 404)
-        if request.method != "POST":
-            return _text("405: Method Not Allowed", 405)
         if len(parts) != 3:
             raise ApiError(404, "NotFound", "404 page not found\n")
         namespace, name, container = parts
@@ -379,6 +401,13 @@ _LONG = ("attach", "debug", "exec", "portForward")  # what takes as long as some
 
 # What a port without TLS tells everybody.
 _READ_ONLY = ("healthz", "pods", "stats", "metrics")
+
+# Of what answers not all of them. A read is not to have something run.
+_METHODS = {
+    **dict.fromkeys(("pods", "runningpods", "logs", "containerLogs"), ("GET",)),
+    **dict.fromkeys(("stats", "exec", "attach", "portForward"), ("GET", "POST")),
+    **dict.fromkeys(("run", "checkpoint"), ("POST",)),
+}
 
 _ROUTES: dict[str, _Handler] = {
     "healthz": KubeletServer.healthz,
