@@ -206,7 +206,6 @@ async def test_a_disk_that_turns_read_only_under_etcd_fails_writes_and_loses_not
     tmp_path: Path, pki: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An etcd that cannot write its log ends: who takes any state is served on, who must have the newest is not."""
-    monkeypatch.setattr("pinnace.store.etcd_client.CALL_SECONDS", 0.5)
     image, where = tmp_path / "image", tmp_path / "ext4"
     with image.open("wb") as file:
         file.truncate(256 << 20)
@@ -224,6 +223,7 @@ async def test_a_disk_that_turns_read_only_under_etcd_fails_writes_and_loses_not
             watch = await cluster.watch(f"{MAPS}?watch=1&fieldSelector=metadata.name%3Dfirst")
             assert await watch.take(1) == [("ADDED", "first")]
 
+            monkeypatch.setattr("pinnace.store.etcd_client.CALL_SECONDS", 0.5)
             run("mount", "-o", "remount,abort", where)
             for _ in range(3):
                 refused = await cluster.call("POST", MAPS, config_map("second"))

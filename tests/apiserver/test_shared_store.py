@@ -176,10 +176,10 @@ async def test_a_watch_ends_when_changes_were_lost(
 async def test_without_an_etcd_nothing_is_pretended(
     pair: tuple[Cluster, Cluster], etcd: EtcdServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pinnace.store.etcd_client.CALL_SECONDS", 0.3)
     cluster = pair[0]
     await cluster.call("POST", MAPS, config_map("m"))
     etcd.kill()
+    monkeypatch.setattr("pinnace.store.etcd_client.CALL_SECONDS", 0.3)
     for method, path in (("GET", f"{MAPS}/m"), ("POST", MAPS), ("DELETE", f"{MAPS}/m")):
         answer = await cluster.call(method, path, config_map("n") if method == "POST" else None)
         assert (answer.status, answer.json["kind"], answer.json["reason"]) == (500, "Status", "InternalError")
