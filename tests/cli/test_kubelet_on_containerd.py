@@ -29,7 +29,7 @@ from pinnace.client.https import HttpsTransport
 from pinnace.client.kubeconfig import load
 from pinnace.cluster.control import wait_for_exit
 from pinnace.machinery.meta import Obj, get_in, name_of
-from tests.support.containerd import Containerd, missing
+from tests.support.containerd import PAUSE, Containerd, missing, release
 from tests.support.images import busybox_archive
 from tests.support.kubectl import kubectls
 from tests.support.site import LIMIT, Site, open_site, until
@@ -85,6 +85,7 @@ def machine() -> Iterator[Machine]:
 
 
 async def _prepare(machine: Machine) -> None:
+    await machine.containerd.knows(PAUSE, IMAGE)
     client = machine.client()
     account: Obj = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
     await client.create(SERVICE_ACCOUNTS, {**account, "metadata": {"name": "default", "namespace": "default"}})
@@ -161,7 +162,8 @@ async def test_a_pod_runs_is_probed_and_tells_where_it_runs(machine: Machine, cl
     pod = await until(client, PODS, "default", named("web", is_ready))
 
     node = await client.get(NODES, "alone")
-    assert node["status"]["nodeInfo"]["containerRuntimeVersion"].startswith("containerd://1.")
+    major, minor = release()
+    assert node["status"]["nodeInfo"]["containerRuntimeVersion"].startswith(f"containerd://{major}.{minor}.")
     assert pod["status"]["containerStatuses"][0]["containerID"].startswith("containerd://")
     assert pod["status"]["qosClass"] == "Guaranteed"
     [limit] = machine.site.cgroups(f"kubepods/pod{pod['metadata']['uid']}/memory.limit_in_bytes")

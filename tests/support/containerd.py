@@ -16,6 +16,8 @@ import tempfile
 from pathlib import Path
 
 from pinnace.cluster.containerd import end_shims, shims
+from pinnace.cri.api import ImageSpec
+from pinnace.cri.remote import RemoteImageService
 
 CNI_PLUGINS = Path("/usr/lib/cni" if Path("/usr/lib/cni").is_dir() else "/opt/cni/bin")
 PAUSE = "docker.io/library/pause:test"  # what sandboxes are made of; to be loaded as `pause:test`
@@ -128,11 +130,15 @@ conf_dir = "{network}"
     async def knows(self, *names: str) -> None:
         """Return once the CRI has these images."""
         images = RemoteImageService(self.endpoint)
-        async with asyncio.timeout(LIMIT):
-            for name in names:
-                while await images.image_status(ImageSpec(image=name)) is None:
+        try:
+            async with asyncio.timeout(LIMIT):
+                while True:
+                    found = [await images.image_status(ImageSpec(image=name)) for name in names]
+                    if None not in found:
+                        return
                     await asyncio.sleep(0.01)
-        await images.close()
+        finally:
+            await images.close()
 
     def ctr(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["ctr", f"--address={self.socket}", *words], capture_output=True, text=True, check=False)

@@ -38,7 +38,7 @@ from pinnace.cri.engine.images.store import ImageStore
 from pinnace.cri.engine.network import NetworkOptions
 from pinnace.cri.remote import RemoteImageService, RemoteRuntimeService
 from pinnace.cri.server import CriServer
-from tests.support.containerd import Containerd, missing
+from tests.support.containerd import PAUSE, Containerd, missing, release
 from tests.support.images import busybox_archive
 from tests.support.inotify import changes
 
@@ -61,11 +61,18 @@ class Subject:
     images: ImageService
     directory: Path
     notes_of: Callable[[str], Path]  # where it writes down what becomes of a container
+    release: tuple[int, int] = (0, 0)  # of a containerd
     _configs: dict[str, PodSandboxConfig] = field(default_factory=dict)
 
     @property
     def is_containerd(self) -> bool:
         return self.name == "containerd"
+
+    def is_containerd_before(self, major: int, minor: int) -> bool:
+        return self.is_containerd and self.release < (major, minor)
+
+    def is_containerd_since(self, major: int, minor: int) -> bool:
+        return self.is_containerd and self.release >= (major, minor)
 
     def sandbox_config(self, **fields: Any) -> PodSandboxConfig:
         number = next(_numbers)
@@ -183,7 +190,8 @@ async def _containerd(archive: Path, directory: Path) -> AsyncIterator[Subject]:
         made.load(archive)
         runtime, images = RemoteRuntimeService(made.endpoint), RemoteImageService(made.endpoint)
         notes = made.directory / "root/io.containerd.grpc.v1.cri/containers"
-        yield Subject("containerd", runtime, images, directory, lambda container: notes / container)
+        await made.knows(PAUSE, IMAGE)
+        yield Subject("containerd", runtime, images, directory, lambda container: notes / container, release())
         await runtime.close()
         await images.close()
     finally:

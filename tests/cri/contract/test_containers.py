@@ -388,7 +388,7 @@ async def test_sessions_without_sense_are_refused(subject: Subject, streams: dic
 
 
 async def test_a_signal_of_the_image_or_of_the_pod_stops_it(subject: Subject) -> None:
-    if subject.is_containerd:
+    if subject.is_containerd_before(2, 2):
         pytest.skip("containerd heeds a pod's own signal from 2.2 on")
     script = f"trap 'echo heard; exit 0' USR1; {READY}; {FOREVER}"
     container = await subject.start("sh", "-c", script, stop_signal="SIGUSR1")

@@ -22,17 +22,23 @@ from tests.cri.contract.conftest import LIMIT, Subject, code_of, secured
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session")]
 
 
+def _code_of_a_taken_name(subject: Subject) -> str:
+    return "FAILED_PRECONDITION" if subject.is_containerd_since(2, 0) else "UNKNOWN"
+
+
 async def test_it_says_what_it_is_and_that_it_is_ready(subject: Subject) -> None:
     version = await subject.runtime.version()
     conditions = {one.type: one.status for one in await subject.runtime.status()}
 
     assert version.runtime_name == ("containerd" if subject.is_containerd else "pinnace")
     assert version.runtime_version
-    assert conditions == {"RuntimeReady": True, "NetworkReady": True}
+    own = {"ContainerdHasNoDeprecationWarnings": True} if subject.is_containerd_since(1, 7) else {}
+    assert conditions == {"RuntimeReady": True, "NetworkReady": True, **own}
     features = await subject.runtime.features()
-    handlers = [] if subject.is_containerd else ["", "pinnace", "runc"]  # containerd tells them from 1.7 on
-    assert [one.name for one in features.handlers] == handlers
-    assert features.supplemental_groups_policy != subject.is_containerd
+    tells = not subject.is_containerd_before(2, 0)
+    handlers = ["", "runc"] if subject.is_containerd else ["", "pinnace", "runc"]
+    assert sorted(one.name for one in features.handlers) == (handlers if tells else [])
+    assert features.supplemental_groups_policy == tells
 
 
 # Pods.
@@ -65,10 +71,11 @@ async def test_there_are_never_two_sandboxes_of_one_name(subject: Subject) -> No
     first = await subject.runtime.run_pod_sandbox(config)
     name = f"{config.metadata.name}_default_{config.metadata.uid}_0"
     taken = f'failed to reserve sandbox name "{name}": name "{name}" is reserved for "{first}"'
+    code = _code_of_a_taken_name(subject)
 
-    assert await code_of(subject.runtime.run_pod_sandbox(config)) == ("UNKNOWN", taken)
+    assert await code_of(subject.runtime.run_pod_sandbox(config)) == (code, taken)
     await subject.runtime.stop_pod_sandbox(first)
-    assert await code_of(subject.runtime.run_pod_sandbox(config)) == ("UNKNOWN", taken)
+    assert await code_of(subject.runtime.run_pod_sandbox(config)) == (code, taken)
     await subject.runtime.remove_pod_sandbox(first)
     assert await subject.runtime.run_pod_sandbox(config) != first
 
@@ -161,17 +168,19 @@ async def test_what_cannot_be_made_is_refused(subject: Subject) -> None:
     sandbox = await subject.sandbox()
     strange = subject.sandbox_config()
 
-    assert await code_of(subject.runtime.run_pod_sandbox(strange, "strange")) == (
-        "UNKNOWN",
-        'failed to get sandbox runtime: no runtime for "strange" is configured',
-    )
+    code, words = await code_of(subject.runtime.run_pod_sandbox(strange, "strange"))
+    head, _, why = words.rpartition(": ")
+    assert (code, why) == ("UNKNOWN", 'no runtime for "strange" is configured')
+    of_new = subject.is_containerd_since(2, 0)
+    assert head.startswith("unable to get OCI runtime for sandbox " if of_new else "failed to get sandbox runtime")
+    checked = "failed to check if this is a checkpoint image: " if subject.is_containerd_since(2, 1) else ""
     assert await code_of(subject.create(sandbox, "true", image="nothing:1")) == (
         "NOT_FOUND",
-        'failed to resolve image "nothing:1": not found',
+        f'{checked}failed to resolve image "nothing:1": not found',
     )
     await subject.create(sandbox, "true", metadata=ContainerMetadata(name="c"))
     code, words = await code_of(subject.create(sandbox, "true", metadata=ContainerMetadata(name="c")))
-    assert (code, words.partition('"')[0]) == ("UNKNOWN", "failed to reserve container name ")
+    assert (code, words.partition('"')[0]) == (_code_of_a_taken_name(subject), "failed to reserve container name ")
     await subject.create(sandbox, "true", metadata=ContainerMetadata(name="c", attempt=1))
 
 
@@ -225,5 +234,6 @@ async def test_events_tell_what_happens(subject: Subject) -> None:
             if kinds[-1:] == [ContainerEventType.STOPPED]:
                 break
 
-    before = [] if subject.is_containerd else [ContainerEventType.CREATED, ContainerEventType.STARTED]
+    untold = subject.is_containerd_before(1, 7)
+    before = [] if untold else [ContainerEventType.CREATED, ContainerEventType.STARTED]
     assert kinds == [*before, ContainerEventType.STOPPED]
