@@ -16,7 +16,7 @@ from pinnace.cluster import containerd, control, pause, preflight
 from pinnace.cluster.profile import Profile, ProfileConfig
 from pinnace.cluster.reasons import ClusterError
 from pinnace.cluster.socket_images import references_of
-from pinnace.cri import programs
+from pinnace.cri import pause_program, programs
 from pinnace.cri.api import Image
 
 CONFIG = ProfileConfig("n", "v1.37.0", "n", "10.0.0.1", "10.0.0.0/24", "10.1.0.0/16", "10.2.0.0/16", "c.local", 8443)
@@ -151,7 +151,7 @@ def test_one_name_of_an_image_goes_without_the_others(name: str, gone: list[str]
 @pytest.mark.skipif(not pause.supported(), reason="there is no pause program for this kind of machine")
 def test_the_pause_program_waits_and_leaves_the_dead_to_the_kernel(tmp_path: Path) -> None:
     file = tmp_path / "pause"
-    file.write_bytes(pause.program(platform.machine()))
+    file.write_bytes(pause_program.program(platform.machine()))
     file.chmod(0o755)
     with subprocess.Popen([file]) as process:
         status = Path(f"/proc/{process.pid}/status")

@@ -1,9 +1,7 @@
 """The image of the process that holds a sandbox where the runtime wants one: it waits, and lets the kernel reap.
 
-Other runtimes pull Kubernetes' own pause image from a registry; a cluster that starts without a network cannot. The
-program is so small that it is written here as the machine's words: ignore SIGCHLD, so that no child of a shared process
-namespace stays a zombie (sigaction(2)), then wait for signals for ever. As ELF and `docker save` have it
-(https://refspecs.linuxfoundation.org/elf/elf.pdf).
+Other runtimes pull Kubernetes' own pause image from a registry; a cluster that starts without a network cannot. So one
+is made of the program of ours, as `docker save` has it.
 """
 
 from __future__ import annotations
@@ -12,91 +10,27 @@ import hashlib
 import io
 import json
 import platform
-import struct
 import tarfile
-from dataclasses import dataclass
+
+from pinnace.cri import pause_program
 
 NAME = "pinnace.local/pause:1"
-_LOADED_AT = 0x400000
-_HEADERS = 64 + 56  # bytes of ELF's header and of its one program header
-
-
-@dataclass(frozen=True, slots=True)
-class _Machine:
-    """A kind of processor: ELF's number of it, images' word, and the program."""
-
-    number: int
-    architecture: str
-    code: bytes
-
-
-_X86_64 = _Machine(
-    62,
-    "amd64",
-    bytes.fromhex(
-        "b80d000000"  # mov eax, 13 (rt_sigaction)
-        "bf11000000"  # mov edi, 17 (SIGCHLD)
-        "488d3517000000"  # lea rsi, [action]
-        "31d2"  # xor edx, edx
-        "41ba08000000"  # mov r10d, 8
-        "0f05"  # syscall
-        "b822000000"  # wait: mov eax, 34 (pause)
-        "0f05"  # syscall
-        "ebf7"  # jmp wait
-        "90909090"  # up to a multiple of 8
-    ),
-)
-_AARCH64 = _Machine(
-    183,
-    "arm64",
-    struct.pack(
-        "<14I",
-        0xD28010C8,  # mov x8, #134 (rt_sigaction)
-        0xD2800220,  # mov x0, #17 (SIGCHLD)
-        0x10000181,  # adr x1, action
-        0xD2800002,  # mov x2, #0
-        0xD2800103,  # mov x3, #8
-        0xD4000001,  # svc #0
-        0xD2800928,  # wait: mov x8, #73 (ppoll)
-        0xD2800000,  # mov x0, #0
-        0xD2800001,  # mov x1, #0
-        0xD2800002,  # mov x2, #0
-        0xD2800003,  # mov x3, #0
-        0xD4000001,  # svc #0
-        0x17FFFFFA,  # b wait
-        0xD503201F,  # nop, up to a multiple of 8
-    ),
-)
-_MACHINES = {"x86_64": _X86_64, "aarch64": _AARCH64}
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # as images name those of `uname -m`
 
 
 def supported() -> bool:
     """Whether there is a program for this machine."""
-    return platform.machine() in _MACHINES
-
-
-def program(machine: str) -> bytes:
-    """An executable for a machine of this kind, as `uname -m` names it."""
-    kind = _MACHINES[machine]
-    action = struct.pack("<4Q", 1, 0, 0, 0)  # SIG_IGN, no flags, no restorer, an empty mask
-    size = _HEADERS + len(kind.code) + len(action)
-    header = struct.pack(
-        "<16sHHIQQQIHHHHHH",
-        b"\x7fELF\x02\x01\x01", 2, kind.number, 1, _LOADED_AT + _HEADERS, 64, 0, 0, 64, 56, 1, 0, 0, 0,
-    )  # fmt: skip
-    readable_executable = 5
-    segment = struct.pack("<IIQQQQQQ", 1, readable_executable, 0, _LOADED_AT, _LOADED_AT, size, size, 0x10000)
-    return header + segment + kind.code + action
+    return pause_program.supported(platform.machine())
 
 
 def archive(machine: str = "") -> bytes:
     """A docker-archive of the image `NAME`, for this machine unless another is named."""
     machine = machine or platform.machine()
-    layer = _tar({"pause": program(machine)}, 0o755)
+    layer = _tar({"pause": pause_program.program(machine)}, 0o755)
     diff_id = f"sha256:{hashlib.sha256(layer).hexdigest()}"
     config = json.dumps(
         {
-            "architecture": _MACHINES[machine].architecture,
+            "architecture": _ARCHITECTURES[machine],
             "os": "linux",
             "config": {"Entrypoint": ["/pause"]},
             "rootfs": {"type": "layers", "diff_ids": [diff_id]},

@@ -386,7 +386,7 @@ async def test_a_shared_pid_namespace_has_a_harmless_init(node: Node) -> None:
     sandbox = await node.sandbox(linux=pod)
     sleeper = await node.start(sandbox, "/bin/sleep", "4321", linux=container, name="sleeper")
     output = await node.sh(
-        "ps -o args; ls /proc/1/root/ | wc -l; grep CapEff /proc/1/status; (sleep 0.01 &) ; sleep 0.1;"
+        "ps -o args; ls /proc/1/root/ 2>/dev/null | wc -l; grep CapEff /proc/1/status; (sleep 0.01 &) ; sleep 0.1;"
         "ps | grep -c '\\[sleep\\]'",
         sandbox=sandbox,
         linux=container,
@@ -397,6 +397,23 @@ async def test_a_shared_pid_namespace_has_a_harmless_init(node: Node) -> None:
     assert "\n0\nCapEff:\t0000000000000000\n0\n" in output
     await node.engine.stop_container(sleeper, 0)
     assert (await node.engine.container_status(sleeper)).exit_code == 137
+
+
+async def test_who_may_trace_all_processes_finds_nothing_of_other_pods_in_the_init(node: Node) -> None:
+    """It is a program of its own and no copy of the monitor, which has read what other pods are started with."""
+    pod, container = _options(NamespaceOption(pid=NamespaceMode.POD))
+    sandbox = await node.sandbox(linux=pod)
+    mapped = "cat /proc/1/environ /proc/1/maps 2>/dev/null | wc -l; awk '{ print $6 }' /proc/1/maps 2>/dev/null"
+
+    assert container.security_context is not None
+    without = await node.sh(mapped, sandbox=sandbox, linux=container, name="without")
+    container.security_context.capabilities = Capability(add_capabilities=["SYS_PTRACE"])
+    tracer = await node.sh(mapped, sandbox=sandbox, linux=container, name="tracer")
+
+    assert without == "0\n"
+    lines, *parts = tracer.split()
+    assert int(lines) == len(parts)  # and nothing of an environment
+    assert {part for part in parts if not part.startswith("[")} == {"/pause"}
 
 
 async def test_the_end_of_a_container_in_a_shared_pid_namespace_ends_its_children(node: Node) -> None:

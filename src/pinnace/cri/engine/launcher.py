@@ -5,7 +5,7 @@ enters its cgroups, builds its root, becomes its user and calls execve. Errors g
 because people search for them. The order of steps follows the OCI runtime specification ("Lifecycle").
 """
 
-# ruff: noqa: PTH109, PTH112, PTH116, PTH118, PTH123
+# ruff: noqa: PTH101, PTH109, PTH112, PTH116, PTH118, PTH123
 # Descriptors, mounts and /proc files: `os` is the interface here, and pathlib would cost memory in every container.
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from collections.abc import Callable
 from importlib.machinery import BuiltinImporter, FrozenImporter
 from typing import Any
 
+from pinnace.cri import pause_program
 from pinnace.cri.engine import _syscalls as sys_
 from pinnace.cri.engine import identity, rootfs, users
 
@@ -244,12 +245,22 @@ def pin(directory: str, pid: str, namespaces: list[str]) -> None:
 
 
 def pause(channel: socket.socket) -> None:
-    """Be PID 1 of a shared PID namespace: reap orphans, have no powers and see no files."""
+    """Be PID 1 of a shared PID namespace: reap orphans, have no powers, see no files and know nothing.
+
+    Another program goes on here, and the channel's end tells of it: this one has the monitor's memory, where a process
+    of the pod that may trace all others (CAP_SYS_PTRACE) would find what other pods were started with.
+    """
     sys_.unshare(sys_.CLONE_NEWNS)
     sys_.mount(None, "/", None, sys_.MS_PRIVATE | sys_.MS_REC)
-    # A process of the pod may look at /proc/1/root: it shall find nothing there.
-    sys_.mount("tmpfs", "/tmp" if os.path.isdir("/tmp") else "/run", "tmpfs", sys_.MS_RDONLY, "size=4k")
-    os.chdir("/tmp" if os.path.isdir("/tmp") else "/run")
+    # A process of the pod may look at /proc/1/root: it shall find nothing else there.
+    root, machine = "/tmp" if os.path.isdir("/tmp") else "/run", os.uname().machine
+    sys_.mount("tmpfs", root, "tmpfs", 0, "size=4k")
+    os.chdir(root)
+    if pause_program.supported(machine):
+        with open("pause", "wb") as file:
+            file.write(pause_program.program(machine))
+        os.chmod("pause", 0o111)  # what is not to be read is not to be traced either, without that capability
+    sys_.mount(None, root, None, sys_.MS_REMOUNT | sys_.MS_RDONLY, "size=4k")
     sys_.pivot_root(".", ".")
     sys_.umount(".", sys_.MNT_DETACH)
     shield()
@@ -265,9 +276,12 @@ def pause(channel: socket.socket) -> None:
     sys_.capset(0, 0, 0)
     os.setsid()
     report(channel, {"created": True})
-    channel.close()
     for fd in (0, 1, 2):
         os.close(fd)
+    try:
+        os.execve("/pause", ["/pause"], {})
+    except OSError:
+        channel.close()  # a kind of machine that it is not written for
     while True:
         signal.pause()
 

@@ -119,15 +119,21 @@ class Monitor(DatagramServer):
         """Make and pin a sandbox's namespaces; `pid` keeps an init for a shared PID namespace."""
         process = Process("sandbox", request["id"], request["directory"])
         process.cgroups = request.get("cgroups", [])
+        made = False
 
         def reported(message: dict[str, Any] | None, _fds: list[int]) -> None:
-            process.on_report = None
+            nonlocal made
             if message and "created" in message:
+                made = True
                 if request.get("pid"):
-                    write_json(f"{process.bundle}/pause.json", {"pid": process.pid, "start": start_time(process.pid)})
-                self.answer(client, number, {"pid": process.pid})
-            else:
+                    return  # it is no copy of this process any more when its channel ends
+            process.on_report = None
+            if not made or (message and "error" in message):
                 self.answer(client, number, message or {"error": "the sandbox's process ended early"})
+                return
+            if request.get("pid"):
+                write_json(f"{process.bundle}/pause.json", {"pid": process.pid, "start": start_time(process.pid)})
+            self.answer(client, number, {"pid": process.pid})
 
         process.on_report = reported
         pids = "new" if request.get("pid") else None
