@@ -400,6 +400,18 @@ async def test_pod_that_does_not_fit_is_rejected(api, runtime, start):
     assert not runtime.sandboxes
 
 
+async def test_a_rejected_pod_shows_why_it_is_and_no_container_that_would_be_being_created(api, start):
+    """`kubectl get pods` shows the reason of a container that waits rather than that of its pod."""
+    start()
+    await api.until(lambda: api.find(NODES, "n1"))
+    await api.add_pod("p", containers=[{**WEB, "resources": {"requests": {"cpu": "9000"}}}])
+    await api.phase("p", "Failed")
+    await api.add_pod("q", containers=[WEB])
+    await api.phase("q", "Running")
+    status = await api.phase("p", "Failed")
+    assert status.keys() <= {"phase", "reason", "message", "startTime", "qosClass", "observedGeneration", "conditions"}
+
+
 async def test_static_pod_gets_a_mirror(api, runtime, start, options, tmp_path):
     options.manifest_dir = tmp_path / "manifests"
     options.manifest_dir.mkdir()

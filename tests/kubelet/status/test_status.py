@@ -185,5 +185,7 @@ def test_conditions_of_others_are_theirs():
 
 
 def test_rejected_pod():
-    found = rejected_status(pod("a"), "OutOfcpu", "why", {}, report(pod("a")))
+    before = {"conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "x/mine", "status": "True"}]}
+    found = rejected_status(pod("a"), "OutOfcpu", "why", before, report(pod("a")))
     assert (found["phase"], found["reason"], found["message"]) == ("Failed", "OutOfcpu", "why")
+    assert found["conditions"] == [{"type": "x/mine", "status": "True"}]

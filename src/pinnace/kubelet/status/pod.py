@@ -292,16 +292,14 @@ def merge(before: Obj, after: Obj, *, alive: bool) -> Obj:
 
 
 def rejected_status(pod: Obj, reason: str, message: str, before: Obj, report: Report) -> Obj:
-    """The status of a pod that the node will not run, or stopped for good: Failed, with nothing running."""
+    """The status of a pod that the node does not take: why, and nothing of containers, of which there are none."""
     status: Obj = {"phase": "Failed", "reason": reason, "message": message}
     status["qosClass"] = qos_class(pod)
     if pod["metadata"].get("generation"):
         status["observedGeneration"] = pod["metadata"]["generation"]
     status["startTime"] = before.get("startTime") or format_time(report.now)
-    for kept in ("conditions", "hostIP", "hostIPs"):
-        if before.get(kept):
-            status[kept] = before[kept]
-    return status
+    of_others = [one for one in before.get("conditions") or () if one["type"] not in OWN_CONDITIONS]
+    return {**status, "conditions": of_others}
 
 
 def disrupted(conditions: Iterable[Obj], pod: Obj, message: str, now: datetime) -> list[Obj]:

@@ -85,6 +85,7 @@ class PodWorker:
         self._volumes_stale = False  # what they are made of is another now
         self._mount_retry = _FIRST_MOUNT_RETRY
         self._evicted: Refusal | None = None
+        self._rejected = False  # the node does not take the pod: its status says why, and no more
         self._disrupted = ""  # why the node ends the pod before its time
         self._most_grace: int | None = None  # seconds, where the node cannot wait for the pod's own grace period
         self._ended = asyncio.Event()  # set once no container runs any more
@@ -312,7 +313,7 @@ class PodWorker:
         report = node.report(self.pod, {}, terminating=True)
         status = rejected_status(self.pod, refusal.reason, refusal.message, before, report)
         node.statuses.set(self.pod, status, alive=False)
-        self._evicted = refusal
+        self._evicted, self._rejected = refusal, True
         self._stopping.set()
         self.stage = Stage.TERMINATING
 
@@ -475,7 +476,7 @@ class PodWorker:
         """Stop everything; a grace period that is shortened meanwhile counts."""
         node = self._node
         node.probes.stop_liveness(self.uid)
-        if not self.gone:
+        if not (self.gone or self._rejected):
             self._show()
         while True:
             self._grace = self._allowed_grace()
@@ -501,7 +502,7 @@ class PodWorker:
         node = self._node
         if any(one.state is ContainerState.RUNNING for one in self._runtime().containers):
             await kill_pod(node, self.pod, 1)
-        if (not self.gone and self._evicted is None) or (not self.gone and self._runtime().containers):
+        if not self.gone and (self._evicted is None or self._runtime().containers):
             self._show()
         deleting = is_deleting(self.pod) or self.gone
         if not deleting:
