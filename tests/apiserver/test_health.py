@@ -41,18 +41,31 @@ async def test_every_check_passes_once_the_server_has_started(cluster: Cluster) 
         assert ("[+]informer-sync ok" in lines) == (endpoint == "readyz")
 
 
-async def test_a_server_that_ends_serves_on_for_a_while_but_is_not_ready(pki: Path, store: Store) -> None:
-    server = ApiServer(options_for(pki, shutdown_delay=2.0), store)
+async def test_a_server_that_ends_serves_on_for_a_while_but_is_not_ready(
+    pki: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleep, asked, over = asyncio.sleep, asyncio.Event(), asyncio.Event()
+
+    async def pause(seconds: float) -> None:
+        if seconds == 70.0:
+            asked.set()
+            await over.wait()
+        else:
+            await sleep(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", pause)
+    server = ApiServer(options_for(pki, shutdown_delay=70.0), store)
     await server.start()
     cluster = Cluster(server, store, pki)
     watch = await cluster.watch("/api/v1/namespaces?watch=true&resourceVersion=0")
     await watch.next()
     ending = asyncio.create_task(server.stop(0.2))
-    await asyncio.sleep(0)
+    await asked.wait()
     answer = await cluster.call("GET", "/readyz")
     assert (answer.status, b"[-]shutdown failed: reason withheld" in answer.body) == (500, True)
     assert (await cluster.call("GET", "/livez")).status == 200
     assert (await cluster.call("GET", "/api/v1/namespaces/default")).status == 200
+    over.set()
     while await watch.next() is not None:  # it ends as a complete body does
         pass
     await ending
