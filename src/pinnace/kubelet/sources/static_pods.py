@@ -13,11 +13,11 @@ from pathlib import Path
 
 import orjson
 import structlog
-import yaml
 
 from pinnace.apis.core.pod import validate
 from pinnace.apis.core.pod_defaults import default_pod
 from pinnace.kubelet.pods import CONFIG_HASH, CONFIG_SEEN, CONFIG_SOURCE
+from pinnace.machinery import yaml
 from pinnace.machinery.decoding import DecodeError, decode
 from pinnace.machinery.meta import (
     GVK,
@@ -37,24 +37,28 @@ _POD = GVK("", "v1", "Pod")
 
 def static_pod(text: bytes, path: str, node_name: str, seen: str) -> Obj:
     """The pod that a manifest asks for on a node. Raises ValueError for anything but a pod."""
-    return _pod_of(_parse(text), text, "file", f"host:{node_name}file:{path}", node_name, seen)
+    return _pod_of(yaml.load(text), text, "file", f"host:{node_name}file:{path}", node_name, seen)
 
 
 def url_pods(text: bytes, url: str, node_name: str, seen: str) -> list[Obj]:
     """The pods that a manifest at a URL asks for: a Pod, or a list of them. Raises ValueError for anything else."""
-    read = _parse(text)
+    read = yaml.load(text)
     if isinstance(read, dict) and read.get("kind") in ("PodList", "List"):
-        pods = [{"kind": "Pod", **one} if isinstance(one, dict) else one for one in read.get("items") or ()]
+        items = read.get("items") or []
+        if not isinstance(items, list):
+            raise ValueError("the items of a list of pods are no list")
+        pods = [{"kind": "Pod", **one} if isinstance(one, dict) else one for one in items]
     else:
         pods = [read]
-    return [_pod_of(one, orjson.dumps(one, default=str), "http", f"url:{url}", node_name, seen) for one in pods]
+    return [_pod_of(one, _written(one), "http", f"url:{url}", node_name, seen) for one in pods]
 
 
-def _parse(text: bytes) -> object:
+def _written(pod: object) -> bytes:
+    """As JSON. Raises ValueError for what that cannot hold, such as numbers of more than 64 bits."""
     try:
-        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
+        return orjson.dumps(pod)
+    except orjson.JSONEncodeError as error:
+        raise ValueError(str(error)) from None
 
 
 def _pod_of(read: object, text: bytes, source: str, where: str, node_name: str, seen: str) -> Obj:
