@@ -267,6 +267,7 @@ class NodeStatus:
         """Create the Node, or bring the labels of one that is there up to date, and tell if it was rebooted since."""
         node = new_node(self._options, self.machine)
         node["status"] = await self._status({})
+        self._tell_changes({}, {"conditions": [one for one in node["status"]["conditions"] if one["type"] != "Ready"]})
         pause = 0.1
         while True:
             try:
