@@ -56,7 +56,7 @@ class FakeRuntime:
         self.images = {name: Image(id=f"sha256:{name}", repo_tags=[name], size=1234) for name in images}
         self.remote = set(remote)
         self.updates: list[tuple[str, LinuxContainerResources]] = []
-        self.fail: dict[str, CriError] = {}  # by method name
+        self.fail: dict[str, CriError | OSError] = {}  # by method name
         self.exits: dict[str, int] = {}  # container name -> code with which it ends at once
         self.exec_results: dict[str, ExecSyncResponse] = {}  # first word of the command
         self.conditions = [

@@ -17,6 +17,8 @@ ANSWERS = {
     "/away": b"HTTP/1.1 302 Found\r\nLocation: /ok\r\nContent-Length: 0\r\n\r\n",
     "/other": b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere.invalid/\r\nContent-Length: 0\r\n\r\n",
     "/loop": b"HTTP/1.1 302 Found\r\nLocation: /loop\r\nContent-Length: 0\r\n\r\n",
+    "/nowhere": b"HTTP/1.1 302 Found\r\nLocation: http://[::1/\r\nContent-Length: 0\r\n\r\n",
+    "/no-port": b"HTTP/1.1 302 Found\r\nLocation: //127.0.0.1:99999/\r\nContent-Length: 0\r\n\r\n",
     "/cut": b"",
     "/script": b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\n\nok",
 }
@@ -55,6 +57,22 @@ async def ask(probe, runtime=None):
         ("/bad", "failure", "HTTP probe failed with statuscode: 500"),
         ("/other", "warning", "Probe terminated redirects, Response body: "),
         ("/loop", "failure", 'Get "http://127.0.0.1:{port}/loop": stopped after 10 redirects'),
+        (
+            "/nowhere",
+            "failure",
+            (
+                'Get "http://127.0.0.1:{port}/nowhere": failed to parse Location header "http://[::1/": '
+                'parse "http://[::1/": Invalid IPv6 URL'
+            ),
+        ),
+        (
+            "/no-port",
+            "failure",
+            (
+                'Get "http://127.0.0.1:{port}/no-port": failed to parse Location header "//127.0.0.1:99999/": '
+                'parse "//127.0.0.1:99999/": Port out of range 0-65535'
+            ),
+        ),
         ("/cut", "failure", 'Get "http://127.0.0.1:{port}/cut": EOF'),
         (
             "/slow",
@@ -100,6 +118,12 @@ async def test_exec():
     runtime.fail["exec_sync"] = CriError("UNKNOWN", "broken")
     with pytest.raises(ProbeError, match="code = Unknown desc = broken"):
         await ask({"exec": {"command": ["x"]}}, runtime)
+
+
+@pytest.mark.parametrize("host", ["two..dots", "[::1"])
+async def test_a_host_that_cannot_be(host):
+    for kind in ("httpGet", "tcpSocket"):
+        assert (await ask({kind: {"host": host, "port": 80}})).outcome == "failure"
 
 
 async def test_port_that_is_not_named():

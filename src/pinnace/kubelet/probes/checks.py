@@ -143,8 +143,12 @@ async def check_http(url: str, headers: dict[str, str], timeout: float) -> Resul
                 answer = await _get(url, headers)
                 if not (300 <= answer.status < 400 and answer.location):
                     return _judge(answer)
-                following = urljoin(url, answer.location)
-                if urlsplit(following).hostname != urlsplit(asked).hostname:
+                try:
+                    following, host = _followed(url, answer.location)
+                except ValueError as error:
+                    why = f'failed to parse Location header "{answer.location}": parse "{answer.location}": {error}'
+                    return Result("failure", f'Get "{url}": {why}')
+                if host != urlsplit(asked).hostname:
                     return Result("warning", f"Probe terminated redirects, Response body: {_text(answer)}")
                 url = following
             return Result("failure", f'Get "{url}": stopped after {MAX_REDIRECTS} redirects')
@@ -155,9 +159,21 @@ async def check_http(url: str, headers: dict[str, str], timeout: float) -> Resul
         return Result("failure", f'Get "{url}": {error}')
     except (ConnectionError, EOFError):
         return Result("failure", f'Get "{url}": EOF')
+    except OSError as error:
+        return Result("failure", f'Get "{url}": read tcp: {error.strerror or error}')
+    except ValueError as error:
+        return Result("failure", f'parse "{url}": {error}')
     except httptools.HttpParserError:
         why = "net/http: HTTP/1.x transport connection broken: malformed HTTP response"
         return Result("failure", f'Get "{url}": {why}')
+
+
+def _followed(url: str, location: str) -> tuple[str, str | None]:
+    """Where an answer leads, and to which host. Raises ValueError for what is no URL."""
+    following = urljoin(url, location)
+    parts = urlsplit(following)
+    _ = parts.port  # is read only now
+    return following, parts.hostname
 
 
 def _text(answer: _Answer) -> str:
@@ -184,6 +200,8 @@ async def _dial(
         raise _DialError(f"tls: {error.reason or 'handshake failure'}") from error
     except OSError as error:
         raise _DialError(f"dial tcp {shown}: {_connect_words(error)}") from error
+    except UnicodeError as error:
+        raise _DialError(f"dial tcp: lookup {host}: no such host") from error
 
 
 def _connect_words(error: OSError) -> str:

@@ -183,6 +183,9 @@ class Probes:
                 break
             except ProbeError as failure:
                 error = failure
+            except Exception as failure:  # a container whose probe has ended would never be looked after again
+                _log.exception("cannot carry out a probe", pod=name_of(pod), container=container["name"], probe=kind)
+                error = ProbeError(str(failure) or type(failure).__name__)
         else:
             self._tell(
                 pod, path, "Warning", "Unhealthy", f"{title} probe errored and resulted in unknown state: {error}"
