@@ -171,14 +171,25 @@ class TestCluster:
 
 
 class TestStart:
-    def test_is_ready_after_a_second_of_work_at_most(self) -> None:
-        """Of the processor's time, imports included: how long that takes a machine with much else to do is not ours."""
-        program = "import time\nfrom pinnace.testing import Cluster\nwith Cluster(): print(time.process_time())"
-        times = []
+    def test_is_ready_after_a_second_of_work(self) -> None:
+        """Of the processor's time, imports included. A machine with much else to do takes longer for any work, so that
+        what a second is does not come from the clock: to compile `typing` a hundred times takes 1.3 seconds."""
+        program = (
+            "import os, time\n"
+            "source = open(os.path.join(os.path.dirname(os.__file__), 'typing.py')).read()\n"
+            "begun = time.process_time()\n"
+            "for _ in range(5): compile(source, '', 'exec')\n"
+            "measure = time.process_time() - begun\n"
+            "from pinnace.testing import Cluster\n"
+            "with Cluster(): print(time.process_time() - measure, measure)"
+        )
+        starts, measures = [], []
         for _ in range(2):
             ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-            times.append(float(ran.stdout))
-        assert min(times) < 1.0
+            start, measure = map(float, ran.stdout.split())
+            starts.append(start)
+            measures.append(measure)
+        assert min(starts) / min(measures) < 20
 
     def test_clusters_of_one_process_know_nothing_of_each_other(self) -> None:
         with Cluster(controllers=False, scheduler=False) as one, Cluster(version="1.33") as other:
