@@ -21,7 +21,7 @@ def prepared(group: str, kind: str, new: Obj, gates: Obj, old: Obj | None = None
 
 
 def pod(**container: object) -> Obj:
-    return {"spec": {"containers": [{"name": "a"}, {"name": "b", **container}]}}
+    return {"spec": {"containers": [{"name": "a"}, {"name": "b", **copy.deepcopy(container)}]}}
 
 
 STOPS = {"lifecycle": {"stopSignal": "SIGUSR1", "preStop": {"sleep": {"seconds": 1}}}}
