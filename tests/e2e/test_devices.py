@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ async def started(directory: Any) -> FakePlugin:
     return plugin
 
 
-DRIVER = "e2e-gpu.example.com"
+DRIVER = f"e2e-gpu-{os.getpid()}.example.com"  # what it says of its devices is for the whole machine
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def edits(cluster: Cluster) -> Iterator[None]:
     devices = [
         {"name": f"gpus-{name}", "containerEdits": {"env": [f"GPU_{name.upper()}=yes"]}} for name in ("first", "second")
     ]
-    path = Path("/var/run/cdi/pinnace-e2e.json")
+    path = Path(f"/var/run/cdi/pinnace-{DRIVER}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"cdiVersion": "0.6.0", "kind": f"{DRIVER}/gpu", "devices": devices}))
     yield

@@ -33,9 +33,14 @@ def until(found: Callable[[], int]) -> int:
     return value
 
 
+def mark(name: str) -> Obj:
+    """A variable by which processes can be found from outside, among those of other runs of these tests."""
+    return {"name": "MARK", "value": f"kills-{os.getpid()}-{name}"}
+
+
 def marked(name: str, script: str = FOREVER, **spec: Any) -> Obj:
     """A pod whose first process can be found from outside by a variable."""
-    return pod(name, container("c", script, env=[{"name": "MARK", "value": f"kills-{name}"}]), **spec)
+    return pod(name, container("c", script, env=[mark(name)]), **spec)
 
 
 def spaces(pid: int) -> list[int]:
@@ -48,9 +53,10 @@ def spaces(pid: int) -> list[int]:
 
 
 def processes_of(name: str) -> Iterator[int]:
+    wanted = f"MARK={mark(name)['value']}\0".encode()
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if f"MARK=kills-{name}\0".encode() in (entry / "environ").read_bytes():
+            if wanted in (entry / "environ").read_bytes():
                 yield int(entry.name)
         except OSError:
             continue
@@ -195,22 +201,22 @@ def test_what_happens_while_the_kubelet_is_dead_is_known_to_the_next(cluster: Cl
     assert [after[key] for key in ("containerID", "restartCount")] == [steady["containerID"], 0]
 
 
-def begins_again_where_nobody_knows(cluster: Cluster, namespace: str, *servers: str) -> None:
+def begins_again_where_nobody_knows(cluster: Cluster, namespace: str, name: str, *servers: str) -> None:
     """Kill servers together with a container: how it ended can nobody know then; another one must not notice."""
-    start(cluster, namespace, marked("orphan"), marked("steady"))
+    start(cluster, namespace, marked(name), marked("steady"))
     steady = container_of(cluster, namespace, "steady")["containerID"]
-    kill([*(pid for server in servers for pid in victims(cluster, server)), init_of("orphan")])
-    wait(cluster, namespace, "pod/orphan", RESTARTS, "1")
-    cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/orphan", "pod/steady", "--timeout=60s")
+    kill([*(pid for server in servers for pid in victims(cluster, server)), init_of(name)])
+    wait(cluster, namespace, f"pod/{name}", RESTARTS, "1")
+    cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", f"pod/{name}", "pod/steady", "--timeout=60s")
     assert container_of(cluster, namespace, "steady")["containerID"] == steady
 
 
 def test_a_container_killed_with_its_monitor_comes_back(cluster: Cluster, namespace: str) -> None:
-    begins_again_where_nobody_knows(cluster, namespace, cluster.keeper)
+    begins_again_where_nobody_knows(cluster, namespace, "orphan", cluster.keeper)
 
 
 def test_a_container_killed_with_its_monitor_and_its_kubelet_comes_back(cluster: Cluster, namespace: str) -> None:
-    begins_again_where_nobody_knows(cluster, namespace, cluster.keeper, "cluster.node")
+    begins_again_where_nobody_knows(cluster, namespace, "orphan-of-both", cluster.keeper, "cluster.node")
 
 
 @pytest.fixture

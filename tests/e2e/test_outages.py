@@ -135,13 +135,13 @@ class Refused:
         try:
             yield
         finally:
-            listed = nft("list", "table", "inet", "pinnace-outage")
-            nft("delete", "table", "inet", "pinnace-outage")
+            listed = nft("list", "table", "inet", f"pinnace-outage-{port}")
+            nft("delete", "table", "inet", f"pinnace-outage-{port}")
         self.packets = int(listed.partition("packets ")[2].split()[0])
 
 
 RULES = """
-table inet pinnace-outage {{
+table inet pinnace-outage-{port} {{
     chain input {{
         type filter hook input priority 0
         tcp dport {port} counter reject with tcp reset
