@@ -28,7 +28,7 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 10_000),  # a member behind a dead link is noticed
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5_000),  # in fact how long a member may take to greet
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.enable_retries", 0),
 )
