@@ -358,8 +358,10 @@ class Kubelet:
         except CriError as error:
             if error.code != "UNIMPLEMENTED":
                 raise
-        if self.options.cgroup_driver == "systemd":
-            self.node.cgroups = None  # slices are systemd's: what the runtime does not ask of it is not done
+        if self.options.cgroup_driver == "systemd" and self.node.cgroups is not None:
+            from pinnace.kubelet.resources.systemd_cgroups import by_systemd
+
+            self.node.cgroups = by_systemd(self.node.cgroups)
 
     async def _follow_plugins(self) -> None:
         self._slices.started()

@@ -152,8 +152,13 @@ def _show(listed: Obj, resource: str, amount: int, least: int) -> None:
 def cgroup_parent(pod: Obj, root: str, driver: str = "cgroupfs") -> str:
     """`<root>/kubepods[/burstable|/besteffort]/pod<uid>`, or the path of the slice that systemd has for it."""
     middle = {GUARANTEED: [], BURSTABLE: ["burstable"], BEST_EFFORT: ["besteffort"]}[qos_class(pod)]
-    names = [*filter(None, root.split("/")), "kubepods", *middle, f"pod{uid_of(pod)}"]
-    if driver != "systemd":
-        return "/" + "/".join(names)
-    escaped = [name.replace("-", "_") for name in names]
-    return "".join(f"/{'-'.join(escaped[: depth + 1])}.slice" for depth in range(len(escaped)))
+    path = "/" + "/".join([*filter(None, root.split("/")), "kubepods", *middle, f"pod{uid_of(pod)}"])
+    return path if driver != "systemd" else slice_path(path)
+
+
+def slice_path(path: str) -> str:
+    """Where systemd has the cgroup that others have at a path; a path of slices is what it is."""
+    if path.endswith(".slice"):
+        return path
+    names = [name.replace("-", "_") for name in filter(None, path.split("/"))]
+    return "".join(f"/{'-'.join(names[: depth + 1])}.slice" for depth in range(len(names)))
