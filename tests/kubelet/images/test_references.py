@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from pinnace.kubelet.images.references import default_policy, valid_reference, with_tag
+from pinnace.kubelet.images.references import default_policy, problem, with_tag
+
+BAD = "invalid reference format"
 
 
 @pytest.mark.parametrize(
-    ("image", "tagged", "policy", "valid"),
+    ("image", "tagged", "policy", "why"),
     [
-        ("nginx", "nginx:latest", "Always", True),
-        ("nginx:1.27", "nginx:1.27", "IfNotPresent", True),
-        ("localhost:5000/a/b", "localhost:5000/a/b:latest", "Always", True),
-        (f"a@sha256:{'0' * 64}", f"a@sha256:{'0' * 64}", "IfNotPresent", True),
-        ("Nginx", "Nginx:latest", "Always", False),
-        ("a b", "a b:latest", "Always", False),
-        ("reg.example/A:1", "reg.example/A:1", "IfNotPresent", False),
+        ("nginx", "nginx:latest", "Always", ""),
+        ("nginx:1.27", "nginx:1.27", "IfNotPresent", ""),
+        ("localhost:5000/a/b", "localhost:5000/a/b:latest", "Always", ""),
+        (f"a@sha256:{'0' * 64}", f"a@sha256:{'0' * 64}", "IfNotPresent", ""),
+        ("Nginx", "Nginx:latest", "Always", f"{BAD}: repository name (library/Nginx) must be lowercase"),
+        ("a b", "a b:latest", "Always", BAD),
+        ("reg.example/A:1", "reg.example/A:1", "IfNotPresent", f"{BAD}: repository name (A) must be lowercase"),
     ],
 )
-def test_references(image, tagged, policy, valid):
-    assert (with_tag(image), default_policy(image), valid_reference(with_tag(image))) == (tagged, policy, valid)
+def test_references(image, tagged, policy, why):
+    assert (with_tag(image), default_policy(image), problem(image)) == (tagged, policy, why)

@@ -60,7 +60,10 @@ def test_the_allowlist(image, exempt):
         ("/*", "at least registry hostname is required"),
         ("reg.example/a*", "not a valid wildcard pattern, only patterns ending with '/*' are allowed: reg.example/a*"),
         ("reg.example/app:1", "neither tag nor digest is accepted in an image reference: reg.example/app:1"),
-        ("A", "failed to parse as an image name: invalid reference format"),
+        (
+            "A",
+            "failed to parse as an image name: invalid reference format: repository name (library/A) must be lowercase",
+        ),
     ],
 )
 def test_patterns(pattern, why):

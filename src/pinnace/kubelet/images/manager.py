@@ -17,7 +17,7 @@ from pinnace.cri.api import AuthConfig, CriError, Image, ImageService, ImageSpec
 from pinnace.kubelet.go_words import duration, rpc_error
 from pinnace.kubelet.images.keyring import Credential, Known, lookup, merged, of_secrets
 from pinnace.kubelet.images.pull_records import PullRecords
-from pinnace.kubelet.images.references import default_policy, repository, valid_reference, with_tag
+from pinnace.kubelet.images.references import default_policy, problem, repository, with_tag
 from pinnace.kubelet.images.verification import Policy, proven
 from pinnace.kubelet.statistics import measures
 from pinnace.kubelet.sync.backoff import Backoff
@@ -102,9 +102,9 @@ class ImagePuller:
         image = container.get("image") or ""
         policy = container.get("imagePullPolicy") or default_policy(image)
         reference = with_tag(image)
-        if not valid_reference(reference):
-            wrong = f'Failed to apply default image tag "{image}": couldn\'t parse image name "{image}": '
-            wrong += "invalid reference format"
+        why = problem(image)
+        if why:
+            wrong = f'Failed to apply default image tag "{image}": couldn\'t parse image name "{image}": {why}'
             tell("Warning", "InspectFailed", wrong)
             raise ImageError("InvalidImageName", wrong)
         try:

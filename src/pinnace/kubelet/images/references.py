@@ -5,14 +5,7 @@ Pure. Specified by https://kubernetes.io/docs/concepts/containers/images/#image-
 
 from __future__ import annotations
 
-import re
-
-_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9a-fA-F:]+\])"
-_NAMED = re.compile(
-    rf"(?:{_HOST}(?::\d+)?/)?{_PART}(?:/{_PART})*(?::\w[\w.-]{{0,127}})?(?:@[A-Za-z][\w.+-]*:[0-9a-fA-F]{{32,}})?"
-)
-_IDENTITY = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
+from pinnace.cri.engine.images.reference import InvalidReferenceError, parse
 
 
 def default_policy(image: str) -> str:
@@ -23,9 +16,13 @@ def default_policy(image: str) -> str:
     return "Always" if tag in ("", "latest") else "IfNotPresent"
 
 
-def valid_reference(image: str) -> bool:
-    """Whether a reference has the shape that every registry accepts."""
-    return _NAMED.fullmatch(image) is not None or _IDENTITY.fullmatch(image) is not None
+def problem(image: str) -> str:
+    """Why no registry accepts a reference; empty where nothing is wrong with it."""
+    try:
+        parse(image)
+    except InvalidReferenceError as error:
+        return error.why
+    return ""
 
 
 def with_tag(image: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pinnace.kubelet.images.keyring import Credential
-from pinnace.kubelet.images.references import repository, valid_reference
+from pinnace.kubelet.images.references import problem, repository
 from pinnace.machinery.meta import Obj
 
 GATE = "KubeletEnsureSecretPulledImages"
@@ -53,8 +53,8 @@ def pattern_problem(pattern: str) -> str:
         return f"not a valid wildcard pattern, only patterns ending with '/*' are allowed: {pattern}"
     if bare != pattern:
         return "at least registry hostname is required" if len(bare) == 1 else ""
-    if not valid_reference(pattern):
-        return "failed to parse as an image name: invalid reference format"
+    if why := problem(pattern):
+        return f"failed to parse as an image name: {why}"
     if "@" in pattern or ":" in pattern.rpartition("/")[2]:
         return f"neither tag nor digest is accepted in an image reference: {pattern}"
     return ""
