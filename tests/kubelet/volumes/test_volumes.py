@@ -131,6 +131,14 @@ async def test_secret_is_in_memory(volumes, api):
 
 
 @pytest.mark.root
+async def test_what_is_told_of_the_pod_is_in_memory(volumes):
+    item = {"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}
+    path = (await volumes.set_up({"name": "v", "downwardAPI": {"items": [item]}}))["v"]
+    assert (path / "name").read_text()
+    assert is_mounted(path)
+
+
+@pytest.mark.root
 async def test_projected_token_and_downward_api(volumes, api):
     await api.add_config_map("ca", **{"ca.crt": "PEM"})
     sources = [

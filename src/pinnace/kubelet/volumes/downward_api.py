@@ -13,4 +13,4 @@ from pinnace.machinery.meta import Obj
 async def set_up(context: VolumeContext, volume: Obj) -> Path:
     source = volume["downwardAPI"]
     payload = downward_files(source.get("items") or [], context.facts, mode_of(source))
-    return place(context, "downward-api", volume["name"], payload, in_memory=False)
+    return place(context, "downward-api", volume["name"], payload, in_memory=True)
