@@ -35,7 +35,7 @@ READY, FOREVER = "touch /tmp/ready", "while :; do sleep 0.01; done"
 
 async def ready(subject: Subject, container: str) -> None:
     """Until it has got as far as READY."""
-    await subject.runtime.exec_sync(container, ["sh", "-c", "until [ -e /tmp/ready ]; do sleep 0.01; done"], 20)
+    await subject.runtime.exec_sync(container, ["sh", "-c", "until [ -e /tmp/ready ]; do sleep 0.01; done"], 60)
 
 
 # Lives.
@@ -93,7 +93,7 @@ async def test_what_does_not_end_in_time_is_killed(subject: Subject) -> None:
             await subject.runtime.stop_container(container, timeout)
 
     late, *_ = await asyncio.gather(
-        code_of(subject.runtime.exec_sync(busy, ["sleep", "100"], 1)), stop(deaf, 1), stop(obedient, 20)
+        code_of(subject.runtime.exec_sync(busy, ["sleep", "100"], 1)), stop(deaf, 1), stop(obedient, 60)
     )
 
     assert late == ("DEADLINE_EXCEEDED", "failed to exec in container: timeout 1s exceeded: context deadline exceeded")
@@ -260,7 +260,7 @@ async def test_limits_are_set_and_change_while_it_runs(subject: Subject) -> None
             "cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes cpu/cpu.cfs_quota_us cpu/cpu.shares 2>/dev/null"
             " || cat memory.max cpu.max cpu.weight"
         )
-        return (await subject.runtime.exec_sync(container, ["sh", "-c", script], 10)).stdout.decode().split()
+        return (await subject.runtime.exec_sync(container, ["sh", "-c", script], 60)).stdout.decode().split()
 
     before = await told()
     changed = LinuxContainerResources(
@@ -325,7 +325,7 @@ async def test_the_log_goes_on_in_a_new_file_after_rotation(subject: Subject) ->
     old = path.with_suffix(".old")
     path.rename(old)
     await subject.runtime.reopen_container_log(container)
-    await subject.runtime.exec_sync(container, ["touch", "/tmp/go"], 10)
+    await subject.runtime.exec_sync(container, ["touch", "/tmp/go"], 60)
     await subject.ended(container)
 
     said = (old.read_text() + path.read_text()).splitlines()
@@ -342,7 +342,7 @@ async def test_commands_run_inside(subject: Subject) -> None:
     container = await subject.start("sleep", "1000", envs={"WHO": "me"}, working_dir="/tmp", linux=linux)
 
     async def do(script: str) -> tuple[bytes, bytes, int]:
-        answer = await subject.runtime.exec_sync(container, ["sh", "-c", script], 10)
+        answer = await subject.runtime.exec_sync(container, ["sh", "-c", script], 60)
         return answer.stdout, answer.stderr, answer.exit_code
 
     plain, around, much = await asyncio.gather(
@@ -354,7 +354,7 @@ async def test_commands_run_inside(subject: Subject) -> None:
     assert plain == (b"out\n", b"err\n", 3)
     assert around[0].split() == [b"me", b"/tmp", b"1000", b"CapBnd:", b"0000000000000000", b"1", b"sleep", b"1000"]
     assert len(much[0]) == 1_000_000
-    _, words = await code_of(subject.runtime.exec_sync(container, ["nope"], 10))
+    _, words = await code_of(subject.runtime.exec_sync(container, ["nope"], 60))
     assert re.search(subject.unknown_command("nope"), words)
 
 
