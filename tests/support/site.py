@@ -38,6 +38,7 @@ class Site:
         self.processes: list[subprocess.Popen[bytes]] = []
         ensure_certificates(self.pki, ClusterNames("alone", "127.0.0.1", "10.98.0.0/16"), utc_now())
         self.port, self.kubelet_port = free_port(), free_port()
+        self.pod_cidr = f"10.{150 + self.port // 256 % 10}.{self.port % 256}.0/24"  # as good as no other site's
 
     def kubeconfig(self, user: str) -> Path:
         file = self.directory / f"{user}.conf"
@@ -112,7 +113,7 @@ class Site:
             f"--tls-cert-file={self.pki}/kubelet.crt",
             f"--tls-private-key-file={self.pki}/kubelet.key",
             f"--client-ca-file={self.pki}/ca.crt",
-            "--pod-cidr=10.99.7.0/24",
+            f"--pod-cidr={self.pod_cidr}",
             "--node-labels=disk=fast",
             f"--cgroup-root={self.cgroup_root}",
             f"--container-runtime-endpoint={endpoint or f'pinnace://{self.engine_dir}'}",
