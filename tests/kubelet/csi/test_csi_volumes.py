@@ -436,6 +436,33 @@ async def test_how_full_and_how_well_volumes_are_is_told(
     await api.gone("p")
 
 
+async def test_drivers_are_asked_of_disks_too(
+    start: Start, api: NodeApi, driver: FakeCsiDriver, options: KubeletOptions, tmp_path: Path
+) -> None:
+    options.feature_gates = {"CSIVolumeHealth": True}
+    driver.can = (STAGE, STATS, CONDITION)
+    await add_driver(api, attachRequired=False)
+    await add_volume(api)
+    await api.client.patch(PERSISTENT_VOLUMES, "pv", {"spec": {"volumeMode": "Block"}})
+    kubelet = start()
+    await registered(api, driver)
+    disk = {"name": "c", "image": "web:1", "volumeDevices": [{"name": "v", "devicePath": "/dev/v"}]}
+    await api.add_pod("p", containers=[disk], volumes=[CLAIM], terminationGracePeriodSeconds=1)
+    await api.phase("p", "Running")
+    (tmp_path / "store/h1" / ILL).touch()
+
+    await kubelet.claimed_volumes.look()
+
+    await api.hears("VolumeConditionAbnormal: Volume v: it is ill")
+    [[entry]] = kubelet.claimed_volumes.found.values()
+    assert (entry["pvcRef"]["name"], entry["usedBytes"], entry["volumeHealthStats"]) == ("c", 400, {"abnormal": True})
+    [asked] = driver.called("NodeGetVolumeStats")
+    assert "/volumeDevices/publish/pv/" in asked.volume_path
+    assert asked.staging_target_path.endswith("/volumeDevices/staging/pv")
+    await api.client.delete(PODS, "p", "default")
+    await api.gone("p")
+
+
 async def test_a_volume_of_one_pod_is_not_given_to_another(start: Start, api: NodeApi, driver: FakeCsiDriver) -> None:
     await add_driver(api, attachRequired=False)
     await add_volume(api)

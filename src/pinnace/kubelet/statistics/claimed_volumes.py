@@ -142,11 +142,13 @@ class ClaimedVolumes:
 
     async def _measure(self, path: Path) -> tuple[Obj, Condition | None]:
         """Raises CriError, OSError, TimeoutError."""
-        if not path.is_relative_to(self._node.options.pods_dir):
+        pods_dir, of_drivers = self._node.options.pods_dir, self._node.csi.volumes_dir
+        if path.is_relative_to(pods_dir) or path.is_relative_to(of_drivers):
+            data = csi_published.data_of(self._node.csi, pods_dir, path)
+            if data.exists():
+                return await self._ask(json.loads(data.read_text()))
+        if not path.is_relative_to(pods_dir):
             return {}, None  # a directory of the machine's own, or a disk
-        data = path.parent / csi_published.DATA
-        if data.exists():
-            return await self._ask(json.loads(data.read_text()))
         async with asyncio.timeout(_SLOW):
             return of_file_system(await asyncio.to_thread(os.statvfs, path)), None
 

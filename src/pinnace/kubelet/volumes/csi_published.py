@@ -65,6 +65,13 @@ def staging_of(drivers: CsiDrivers, volume: CsiVolume) -> Path:
 # What is written down.
 
 
+def data_of(drivers: CsiDrivers, pods_dir: Path, target: Path) -> Path:
+    """Where it is written what was published at a path."""
+    if target.is_relative_to(drivers.volumes_dir / "volumeDevices"):
+        return directory_of(pods_dir, target.name, target.parent.name) / DATA
+    return target.parent / DATA
+
+
 def write_data(directory: Path, volume: CsiVolume, target: Path, staging: Path | None) -> None:
     """What undoing will need."""
     data = {
