@@ -100,6 +100,18 @@ async def test_proc_is_nothing_else(node: Node) -> None:
     assert await node.sh("ls -d /host/1", mounts=[Mount(container_path="/host", host_path="/proc")]) == "/host/1\n"
 
 
+@pytest.mark.parametrize(
+    ("path", "source"), [("/etc/passwd", "."), ("/etc", "file"), ("/etc/passwd/below", "."), ("/bin/sh/below", "file")]
+)
+async def test_directories_and_files_are_mounted_upon_their_like(node: Node, path: str, source: str) -> None:
+    (node.base / "file").write_text("")
+    given = str(node.base / source)
+    words = f'unable to start container process: error during container init: error mounting "{given}" to rootfs at'
+    assert f'{words} "{path}": not a directory' in await refused(
+        node, mounts=[Mount(container_path=path, host_path=given)]
+    )
+
+
 async def test_what_is_masked_does_not_show_what_a_volume_has_in_place_of_the_null_device(node: Node) -> None:
     """CVE-2025-31133"""
     (node.base / "dev").mkdir()

@@ -55,8 +55,10 @@ def run(channel: socket.socket, work: Any) -> None:
     """Call `work` in the fork, report what it raises and end; returns never."""
     try:
         work()
-    except (LaunchError, rootfs.RootError, identity.UserError) as error:
+    except (LaunchError, identity.UserError) as error:
         report(channel, {"error": str(error)})
+    except rootfs.RootError as error:
+        report(channel, {"error": f"error during container init: {error}"})
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
         report(channel, {"error": f"{(error.strerror or str(error)).lower()}{where}"})

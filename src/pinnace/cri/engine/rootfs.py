@@ -10,6 +10,7 @@ What to mount is said by the OCI runtime specification ("Mounts", "Linux default
 # Descriptors, mounts and /proc files: `os` is the interface here, and pathlib would cost memory in every container.
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -345,7 +346,13 @@ def _attach(fd: int, mount: Spec, directory: bool) -> None:
     if propagation != sys_.MS_SHARED:
         sys_.mount_setattr(fd, propagation=propagation, recursive=True)
     path = mount["destination"]
-    place = open_place(path, directory)
+    try:
+        place = open_place(path, directory)
+        if stat.S_ISDIR(os.fstat(place).st_mode) != directory:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    except OSError as error:
+        where = f'error mounting "{mount["source"]}" to rootfs at "{path}"'
+        raise RootError(f"{where}: {(error.strerror or str(error)).lower()}") from None
     if path not in ("/proc", *_IN_PROC) and _is_in_proc(place):
         raise RootError(f'"{path}" cannot be mounted because it is inside /proc')
     sys_.move_mount(fd, path, at=place)
