@@ -184,6 +184,13 @@ def test_conditions_of_others_are_theirs():
     assert status_patch({"metadata": {"uid": "u"}}, found, decided) == {"metadata": {"uid": "u"}, "status": patch}
 
 
+def test_a_container_that_could_not_be_started_began_in_1970():
+    never = container("a", "EXITED", 128)
+    never.started_at = 0
+    [found] = shown(pod("a", policy="Never"), status([box()], never))["containerStatuses"]
+    assert found["state"]["terminated"]["startedAt"] == "1970-01-01T00:00:00Z"
+
+
 def test_rejected_pod():
     before = {"conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "x/mine", "status": "True"}]}
     found = rejected_status(pod("a"), "OutOfcpu", "why", before, report(pod("a")))

@@ -47,9 +47,9 @@ class Report:
     resizes: list[Obj] = field(default_factory=list)  # the pod's conditions that tell of a resize
 
 
-def moment(nanoseconds: int) -> str | None:
-    """`metav1.Time` of a CRI time; None for zero."""
-    return format_time(datetime.fromtimestamp(nanoseconds / 1e9, UTC)) if nanoseconds else None
+def moment(nanoseconds: int) -> str:
+    """`metav1.Time` of a CRI time; zero, when a container could not be started, is 1970."""
+    return format_time(datetime.fromtimestamp(nanoseconds / 1e9, UTC))
 
 
 def terminated_state(status: ContainerStatus, report: Report) -> Obj:
