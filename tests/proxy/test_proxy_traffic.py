@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -116,6 +117,17 @@ def fetch(address: str, port: int, timeout: float = 20) -> str:
     """What the server at an address says; raises as connect(2) does."""
     with socket.create_connection((address, port), timeout) as connection:
         return connection.recv(100).decode()
+
+
+def fetch_at_last(address: str, port: int) -> str:
+    """The same, as soon as the server can be reached."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return fetch(address, port)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
 
 
 def ask_udp(address: str, port: int, source: socket.socket | None = None) -> str:
@@ -413,6 +425,23 @@ def test_rules_that_somebody_flushed_come_back(network: Network, proxy: Running,
     network.node.call(run, "nft", "flush", "ruleset")
     proxy.change(make.slice("web", "10.244.0.3"))
     assert network.pod1.call(fetch, "10.96.0.10", 80).startswith("two")
+
+
+def test_the_host_reaches_cluster_ips_when_the_bridge_comes_after_the_rules(
+    network: Network, api, make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proxier, "_CHECK", 0.05)
+    running = Running(network, api, bridge="br7", interfaces=("br7", "br0"))
+    try:
+        running.change(make.service(), make.slice("web", "10.244.0.2"))
+        with pytest.raises(OSError, match="unreachable"):
+            network.node.call(fetch, "10.96.0.10", 80)
+        network.node.ip("link", "add", "br7", "type", "bridge")
+        network.node.ip("link", "set", "br7", "up")
+        assert network.node.call(fetch_at_last, "10.96.0.10", 80).startswith("one")
+    finally:
+        running.stop()
+        network.node.ip("link", "del", "br7")
 
 
 @pytest.fixture

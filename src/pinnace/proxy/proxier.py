@@ -194,9 +194,14 @@ class Proxier:
             await asyncio.sleep(max(0.0, self.options.min_sync_interval - (time.monotonic() - started)))
 
     async def _watch_table(self) -> None:
-        """Put the rules back when another program has flushed them, as firewalls do when they reload."""
+        """Put the rules back when another program has flushed them, as firewalls do when they reload.
+
+        The bridge comes with the first pod, maybe long after the last change of a Service.
+        """
         while True:
             await asyncio.sleep(_CHECK)
+            if not self._routed:
+                self._routed = await self._route_services()
             for rules in self.options.tables.values():
                 if not await self._run(*self.options.nft, "list", "chain", *rules.qualified.split(), MARK):
                     self._applied = None
