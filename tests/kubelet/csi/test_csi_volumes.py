@@ -432,6 +432,15 @@ async def test_how_full_and_how_well_volumes_are_is_told(
     told = kubelet_metrics(kubelet)
     assert f"kubelet_volume_stats_used_bytes{of} 400\n" in told
     assert f"kubelet_volume_stats_health_status_abnormal{of} 1\n" in told
+    plugin = "kubernetes.io/csi:dir.csi.example.org"
+    for state in ("actual", "desired"):
+        of = f'{{plugin_name="{plugin}",state="{state}_state_of_world"}}'
+        assert f"volume_manager_total_volumes{of} 1\n" in told
+    done = f'migrated="false",operation_name="volume_mount",status="success",volume_plugin="{plugin}"'
+    assert f"storage_operation_duration_seconds_count{{{done}}} " in told
+    method = 'method_name="/csi.v1.Node/NodePublishVolume",migrated="false"'
+    of = f'{{driver_name="dir.csi.example.org",grpc_status_code="OK",{method}}}'
+    assert f"csi_operations_seconds_count{of} " in told
     await api.client.delete(PODS, "p", "default")
     await api.gone("p")
 

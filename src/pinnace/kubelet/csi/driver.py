@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
+from pinnace.cri.api import CriError
 from pinnace.kubelet.csi.messages import MESSAGES, NODE
 from pinnace.kubelet.csi.node_info import NodeInfo
 from pinnace.kubelet.plugins.service import PluginService
+from pinnace.kubelet.statistics import volume_measures
 
 CALL_SECONDS = 120.0
 
@@ -31,7 +34,16 @@ class Driver:
     async def call(self, method: str, **fields: Any) -> Any:
         """One call with these fields of its request."""
         request = MESSAGES[f"{method}Request"](**fields)
-        return await self._service.call(method, request, MESSAGES[f"{method}Response"], CALL_SECONDS)
+        began, code = time.perf_counter(), "UNKNOWN"
+        try:
+            answer = await self._service.call(method, request, MESSAGES[f"{method}Response"], CALL_SECONDS)
+            code = "OK"
+            return answer
+        except CriError as error:
+            code = error.code
+            raise
+        finally:
+            volume_measures.called(self.name, method, code, time.perf_counter() - began)
 
     async def close(self) -> None:
         await self._service.close()

@@ -16,6 +16,7 @@ import structlog
 from pinnace.cri.api import ContainerState, ContainerStatus, CriError, PodSandboxState
 from pinnace.kubelet.context import Node
 from pinnace.kubelet.runtime.status import PodRuntimeStatus, container_name
+from pinnace.kubelet.statistics import volume_measures
 from pinnace.kubelet.sync.killing import remove_pod
 from pinnace.kubelet.volumes.context import VolumeError
 from pinnace.kubelet.volumes.tear_down import remove_volumes
@@ -134,10 +135,14 @@ def stale_directories(pods_dir: Path, logs_dir: Path, wanted: Collection[str]) -
 async def collect_directories(node: Node, wanted: Collection[str]) -> None:
     """Remove the directories of pods that neither the API nor the runtime has."""
     uids, logs = stale_directories(node.options.pods_dir, node.options.pod_logs_dir, wanted)
+    left = 0
     for uid in uids:
         try:
             await remove_volumes(node.csi, node.disks, uid)
         except (OSError, VolumeError) as error:
+            left += 1
             _log.warning("cannot remove pod directory", uid=uid, error=str(error))
+    volume_measures.orphans_cleaned.set(len(uids) - left)
+    volume_measures.orphans_left.set(left)
     for directory in logs:
         shutil.rmtree(directory, ignore_errors=True)

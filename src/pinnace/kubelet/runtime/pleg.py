@@ -57,10 +57,13 @@ class Pleg:
             self._pause = min(_FIRST_PAUSE, self._period)
             self._sooner.set()
             try:
+                measures.event_connections.inc()
                 async for event in self._runtime.get_container_events():
+                    measures.event_latency.observe(max(0.0, time.time() - event.created_at / 1e9))
                     await self._take(event.container_id, event.pod_sandbox_id, event.container_event_type)
                     self._changed(event.pod_uid)
             except (CriError, OSError) as error:
+                measures.event_connection_errors.inc()
                 if isinstance(error, CriError) and error.code == "UNIMPLEMENTED":
                     _log.info("the runtime tells no events: it is asked instead", every=WITHOUT_EVENTS)
                     self._period = min(self._period, WITHOUT_EVENTS)

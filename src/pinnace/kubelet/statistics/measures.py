@@ -58,6 +58,13 @@ pod_worker_start = Histogram(
     (),
     _SECONDS,
 )
+status_sync = Histogram(
+    "kubelet_pod_status_sync_duration_seconds",
+    "Duration in seconds to sync a pod status update. Measures time from detection of a change to pod status until the "
+    "API is successfully updated for that pod, even if multiple intevening changes to pod status occur.",
+    (),
+    (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 20, 30, 45, 60),
+)
 started_pods = Counter("kubelet_started_pods_total", "Cumulative number of pods started")
 started_pods_errors = Counter("kubelet_started_pods_errors_total", "Cumulative number of errors when starting pods")
 started_containers = Counter(
@@ -103,7 +110,32 @@ relist_interval = Histogram(
     "kubelet_pleg_relist_interval_seconds", "Interval in seconds between relisting in PLEG.", (), _SECONDS
 )
 relist_seen = Gauge("kubelet_pleg_last_seen_seconds", "Timestamp in seconds when PLEG was last seen active.")
+event_connections = Counter(
+    "kubelet_evented_pleg_connection_success_count",
+    "The number of times a streaming client was obtained to receive CRI Events.",
+)
+event_connection_errors = Counter(
+    "kubelet_evented_pleg_connection_error_count",
+    "The number of errors encountered during the establishment of streaming connection with the CRI runtime.",
+)
+event_latency = Histogram(
+    "kubelet_evented_pleg_connection_latency_seconds",
+    "The latency of streaming connection with the CRI runtime, measured in seconds.",
+    (),
+    _SECONDS,
+)
 relist_discarded = Counter("kubelet_pleg_discard_events", "The number of discard events in PLEG.")
+sandbox_seconds = Histogram(
+    "kubelet_run_podsandbox_duration_seconds",
+    "Duration in seconds of the run_podsandbox operations. Broken down by RuntimeClass.Handler.",
+    ("runtime_handler",),
+    _SECONDS,
+)
+sandbox_errors = Counter(
+    "kubelet_run_podsandbox_errors_total",
+    "Cumulative number of the run_podsandbox operation errors by RuntimeClass.Handler.",
+    ("runtime_handler",),
+)
 image_pulls = Histogram(
     "kubelet_image_pull_duration_seconds",
     "Duration in seconds to pull an image.",

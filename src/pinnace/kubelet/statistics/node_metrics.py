@@ -25,7 +25,7 @@ from pinnace.kubelet.pods import (
     ephemeral_containers,
     is_static,
 )
-from pinnace.kubelet.statistics import claimed_volumes, measures
+from pinnace.kubelet.statistics import claimed_volumes, measures, volume_measures
 from pinnace.kubelet.sync.pod_worker import PodWorker, Stage
 from pinnace.machinery.meta import Obj
 from pinnace.machinery.metrics import Collected, Family, constant, number, text
@@ -131,7 +131,14 @@ def _family(name: str, kind: str, samples: list[_Taken]) -> str:
 def kubelet_metrics(kubelet: Kubelet) -> str:
     """`/metrics`: what the kubelet says of itself, and of the volumes of claims."""
     options = kubelet.options
-    counted = [*measures.families(), evictions, preemptions, *lives.families(), *providers_families()]
+    counted = [
+        *measures.families(),
+        *volume_measures.families(),
+        evictions,
+        preemptions,
+        *lives.families(),
+        *providers_families(),
+    ]
     process = process_families(options.kubernetes_version, options.features.table())
     return text(
         [
@@ -164,6 +171,7 @@ def _now(kubelet: Kubelet) -> list[Family]:
     working: Counter[tuple[str, ...]] = Counter(
         (_config(worker), _LIFECYCLES[worker.stage], _static(worker.pod)) for worker in workers
     )
+    volumes = _volumes(workers)
     ephemeral = sum(len(ephemeral_containers(worker.pod)) for worker in workers)
     return [
         constant("gauge", "kubelet_node_name", "The node's name. The count is always 1.", _node(kubelet)),
@@ -204,6 +212,9 @@ def _now(kubelet: Kubelet) -> list[Family]:
             {},
             desired["true"],
         ),
+        _counted(
+            "volume_manager_total_volumes", "Number of volumes in Volume Manager", ("plugin_name", "state"), volumes
+        ),
         constant(
             "gauge",
             "kubelet_managed_ephemeral_containers",
@@ -230,6 +241,16 @@ def _static(pod: Obj) -> str:
 def _config(worker: PodWorker) -> str:
     """Whether somebody wishes for a worker's pod; one that was found in the runtime alone has no labels of the API."""
     return "orphan" if worker.gone else "desired"
+
+
+def _volumes(workers: Iterable[PodWorker]) -> Counter[tuple[str, ...]]:
+    """How many there are of each plugin, as pods want them and as they are."""
+    found: Counter[tuple[str, ...]] = Counter()
+    for worker in workers:
+        wanted, ready = worker.plugins_of_volumes()
+        found.update((plugin, "desired_state_of_world") for plugin in wanted)
+        found.update((plugin, "actual_state_of_world") for plugin in ready)
+    return found
 
 
 def _counted(name: str, about: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], int]) -> Family:

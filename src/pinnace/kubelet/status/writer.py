@@ -7,6 +7,7 @@ static pod goes to its mirror.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import structlog
@@ -14,6 +15,7 @@ import structlog
 from pinnace.apis.resources import PODS
 from pinnace.client.client import Client
 from pinnace.client.transport import STRATEGIC_MERGE_PATCH
+from pinnace.kubelet.statistics import measures
 from pinnace.kubelet.status.pod import merge, status_patch, with_conditions_of_others, without_nulls
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, name_of, namespace_of, uid_of
@@ -79,7 +81,7 @@ class StatusWriter:
                 del self._tasks[uid]
 
     async def _write(self, uid: str) -> None:
-        pause = _FIRST_PAUSE
+        pause, began = _FIRST_PAUSE, time.perf_counter()
         while (needed := self._patch_for(uid)) is not None:
             target, patch = needed
             try:
@@ -101,6 +103,8 @@ class StatusWriter:
                 pause = min(pause * 2, _LAST_PAUSE)
             else:
                 self._written[uid_of(target)] = (_version(answer), answer.get("status") or {})
+                measures.status_sync.observe(time.perf_counter() - began)
+                began = time.perf_counter()
                 if _version(answer) <= _version(target):
                     return  # nothing was changed by the patch: the server sees no difference
 

@@ -81,6 +81,7 @@ class PodWorker:
         self._times = StartTimes(pod)
         self._starter = Starter(node, self._stopping, self._show, self._times)
         self._volumes: dict[str, Path] | None = None
+        self._plugins: dict[str, str] = {}  # what makes a volume ready, by its name
         self._volumes_at = 0.0
         self._volumes_stale = False  # what they are made of is another now
         self._mount_retry = _FIRST_MOUNT_RETRY
@@ -110,6 +111,13 @@ class PodWorker:
             for volume in self.pod["spec"].get("volumes") or ()
             if volume["name"] in ready and any(volume.get(kind) for kind in _OF_CLAIMS)
         ]
+
+    def plugins_of_volumes(self) -> tuple[list[str], list[str]]:
+        """What makes the volumes ready that containers use, and what has those that are."""
+        wanted = [one["name"] for one in used_volumes(self.pod)] if self.stage is Stage.SYNCING else []
+        ready = self._volumes or {} if self.stage in (Stage.SYNCING, Stage.TERMINATING) else {}
+        known = self._plugins
+        return [known[name] for name in wanted if name in known], [known[name] for name in ready if name in known]
 
     # What the outside tells a worker.
 
@@ -440,7 +448,11 @@ class PodWorker:
     async def _mount(self) -> dict[str, Path]:
         """All volumes, made ready once, and again when a container comes that uses others."""
         if self._volumes is None or any(one["name"] not in self._volumes for one in used_volumes(self.pod)):
-            self._volumes = await set_up_all(self._node.volume_context(self.pod))
+            context = self._node.volume_context(self.pod)
+            try:
+                self._volumes = await set_up_all(context)
+            finally:
+                self._plugins |= context.plugins
             self._volumes_at = time.monotonic()
             self._mount_retry = _FIRST_MOUNT_RETRY
         return self._volumes

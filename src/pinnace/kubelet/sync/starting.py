@@ -96,7 +96,12 @@ async def create_sandbox(node: Node, pod: Obj, attempt: int) -> None:
             node.cgroups.create(config.linux.cgroup_parent)
             limit_together(node.cgroups, config.linux.cgroup_parent, node.pod_limits(pod))
         async with node.starts:
-            identity = await node.runtime.run_pod_sandbox(config, handler)
+            with measures.taking(measures.sandbox_seconds, handler):
+                try:
+                    identity = await node.runtime.run_pod_sandbox(config, handler)
+                except CriError:
+                    measures.sandbox_errors.inc(handler)
+                    raise
         await node.cache.refresh_sandbox(identity)
     except CriError as error:
         message = f"Failed to create pod sandbox: {rpc_error(error)}"

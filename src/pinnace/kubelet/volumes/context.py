@@ -7,7 +7,7 @@ A kind is a function `async set_up(context, volume) -> Path`; it may be called a
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +59,7 @@ class VolumeContext:
     disks: Disks
     node: Callable[[], Obj | None] = lambda: None  # this node, as the API has it
     tell: Callable[[Obj, str, str, str], None] = lambda *_: None  # an event: of what, its type, reason and message
+    plugins: dict[str, str] = field(default_factory=dict)  # what makes a volume ready, by its name, as far as is known
 
     def directory(self, plugin: str, name: str) -> Path:
         """`<pods>/<uid>/volumes/kubernetes.io~<plugin>/<name>`."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from pinnace.apis.core.node_selection import node_selector_matches
 from pinnace.apis.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES
 from pinnace.kubelet.pods import all_containers
+from pinnace.kubelet.statistics.volume_measures import plugin_of
 from pinnace.kubelet.volumes import csi, csi_expansion, csi_volume, rare
 from pinnace.kubelet.volumes.context import UnprocessedError, VolumeContext, VolumeError
 from pinnace.kubelet.volumes.host_path import check_host_path
@@ -28,6 +29,7 @@ def claim_name(pod: Obj, volume: Obj) -> str:
 async def set_up(context: VolumeContext, volume: Obj) -> Path:
     claim = await _claim(context, volume)
     persistent = await _persistent(context, claim)
+    context.plugins[volume["name"]] = plugin_of(persistent["spec"])
     _check_mode(context.pod, volume, persistent)
     block = is_block(persistent)
     try:

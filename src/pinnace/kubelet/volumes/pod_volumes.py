@@ -12,6 +12,7 @@ from pinnace.cri.api import Device, Image, ImageSpec, Mount
 from pinnace.kubelet.containers.env import ConfigError, expand, referred
 from pinnace.kubelet.containers.runtime_config import propagation
 from pinnace.kubelet.pods import all_containers
+from pinnace.kubelet.statistics.volume_measures import operation, plugin_of
 from pinnace.kubelet.volumes import (
     config_map,
     csi,
@@ -109,7 +110,9 @@ async def _one(context: VolumeContext, volume: Obj) -> Path:
     if kind not in KINDS:
         name = volume["name"]
         raise UnprocessedError(f'failed to get Plugin from volumeSpec for volume "{name}" err=no volume plugin matched')
-    return await KINDS[kind](context, volume)
+    context.plugins[volume["name"]] = plugin_of(volume)
+    with operation("volume_mount", volume["name"], context.plugins):
+        return await KINDS[kind](context, volume)
 
 
 def image_volumes(pod: Obj, container: Obj) -> dict[str, Obj]:
