@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jeepney import DBusAddress, HeaderFields, Message, MessageType, new_method_call, new_signal
+from jeepney.low_level import Endianness, Header
 
 from pinnace.cri.api import LinuxContainerResources
 from pinnace.kubelet.resources.systemd_cgroups import Systemd, SystemdCgroups, properties
-from pinnace.wire import dbus
-from pinnace.wire.dbus import marshal, variant
 from tests.kubelet.fake_cgroups import FakeCgroups
-from tests.support.dbus import answer
 
 LIMIT = 60.0  # seconds
 POD = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-poda_b.slice"
@@ -112,16 +111,17 @@ class Peer:
         for answers in connections:
             connection, _ = self._listener.accept()
             with connection:
-                while not (said := connection.recv(4096)).endswith(b"\r\n"):
-                    pass
+                said = b""
+                while not said.endswith(b"\r\n"):
+                    said += connection.recv(4096)
                 self.heard.append(said)
                 first, *rest = answers
                 connection.sendall(first)
                 for one in rest:
                     said = connection.recv(4096)
-                    while said in (b"", dbus.BEGIN):
+                    while said in (b"", BEGIN):
                         said = connection.recv(4096)
-                    self.heard.append(said.removeprefix(dbus.BEGIN))
+                    self.heard.append(said.removeprefix(BEGIN))
                     connection.sendall(one)
         self._listener.close()
 
@@ -129,17 +129,25 @@ class Peer:
         self._thread.join(LIMIT)
 
 
+BEGIN = b"BEGIN\r\n"
 OK = b"OK 0123456789abcdef\r\n"
-SIGNAL = answer(4, [(1, variant("o", "/a")), (2, variant("s", "a.b")), (3, variant("s", "C"))])
+MANAGER = DBusAddress("/org/freedesktop/systemd1", "org.freedesktop.systemd1", "org.freedesktop.systemd1.Manager")
+SIGNAL = new_signal(DBusAddress("/a", interface="a.b"), "C").serialise(1)
+
+
+def answer(kind: MessageType, fields: dict[HeaderFields, object], signature: str, value: str) -> bytes:
+    header = Header(Endianness.little, kind, 0, 1, -1, -1, {**fields, HeaderFields.signature: signature})
+    whole: bytes = Message(header, (value,)).serialise(9)
+    return whole
 
 
 def done(serial: int) -> bytes:
-    return answer(dbus.METHOD_RETURN, [(5, variant("u", serial)), (8, variant("g", "o"))], marshal("o", "/job/1"))
+    return answer(MessageType.method_return, {HeaderFields.reply_serial: serial}, "o", "/job/1")
 
 
 def wrong(serial: int, name: str, text: str) -> bytes:
-    fields = [(4, variant("s", name)), (5, variant("u", serial)), (8, variant("g", "s"))]
-    return answer(dbus.ERROR, fields, marshal("s", text))
+    fields = {HeaderFields.error_name: name, HeaderFields.reply_serial: serial}
+    return answer(MessageType.error, fields, "s", text)
 
 
 def test_systemd_is_asked_on_a_connection_that_stays(tmp_path: Path) -> None:
@@ -155,8 +163,8 @@ def test_systemd_is_asked_on_a_connection_that_stays(tmp_path: Path) -> None:
     peer.join()
 
     assert peer.heard[0] == b"\0AUTH EXTERNAL " + str(os.geteuid()).encode().hex().encode() + b"\r\n"
-    path, manager = "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"
-    asked = [dbus.call(serial, path, manager, "StopUnit", "ss", "x.slice", "replace") for serial in (1, 2, 3)]
+    stop = new_method_call(MANAGER, "StopUnit", "ss", ("x.slice", "replace"))
+    asked = [stop.serialise(serial) for serial in (1, 2, 3)]
     assert peer.heard[1:] == asked
 
 
@@ -171,7 +179,7 @@ def test_a_systemd_that_began_anew_is_found_again(tmp_path: Path) -> None:
 def test_a_systemd_that_lets_nobody_in_is_an_error(tmp_path: Path) -> None:
     peer = Peer(tmp_path / "private", [b"REJECTED EXTERNAL\r\n"])
 
-    with pytest.raises(OSError, match="systemd does not let us in: REJECTED EXTERNAL"):
+    with pytest.raises(OSError, match=r"^systemd does not let us in: .*REJECTED EXTERNAL"):
         Systemd(tmp_path / "private").call("StopUnit", "ss", "x.slice", "replace")
     peer.join()
 

@@ -8,25 +8,25 @@ systemd.resource-control(5) and https://systemd.io/CONTROL_GROUP_INTERFACE/.
 
 from __future__ import annotations
 
-import os
 import socket
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import structlog
+from jeepney import DBusAddress, HeaderFields, Message, MessageType, Parser, new_method_call
+from jeepney.auth import AuthenticationError
+from jeepney.io.blocking import prep_socket
 
 from pinnace.cri.api import LinuxContainerResources
 from pinnace.cri.engine.cgroups import weight
 from pinnace.kubelet.resources.amounts import CPU_PERIOD, slice_path
 from pinnace.kubelet.resources.cgroups import CgroupManager, MemoryUse
-from pinnace.wire import dbus
-from pinnace.wire.dbus import variant
 
 _log = structlog.get_logger()
 
 SOCKET = Path("/run/systemd/private")
 _TIMEOUT = 10.0  # seconds
-_PATH, _MANAGER = "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"
+_MANAGER = DBusAddress("/org/freedesktop/systemd1", "org.freedesktop.systemd1", "org.freedesktop.systemd1.Manager")
 _EXISTS = "org.freedesktop.systemd1.UnitExists"
 _UNKNOWN = "org.freedesktop.systemd1.NoSuchUnit"
 _INFINITY = (1 << 64) - 1
@@ -52,7 +52,7 @@ def properties(resources: LinuxContainerResources, version: int) -> list[Propert
     for file, value in resources.unified.items() if version == 2 else ():
         if file in _MEMORY_FILES:
             found[_MEMORY_FILES[file]] = int(value) if value.isdigit() else _INFINITY
-    return [(name, variant("t", value)) for name, value in found.items()]
+    return [(name, ("t", value)) for name, value in found.items()]
 
 
 def _limit(amount: int) -> int:
@@ -79,55 +79,48 @@ class Systemd:
     def __init__(self, path: Path = SOCKET) -> None:
         self._path = path
         self._socket: socket.socket | None = None
-        self._rest = b""
+        self._parser = Parser()
         self._serial = 0
 
     def call(self, member: str, signature: str, *values: Any) -> str:
         if self._socket is not None:
             try:
-                return self._call(self._socket, member, signature, *values)
+                return self._call(self._socket, member, signature, values)
             except ConnectionError:
-                self._close()  # systemd began anew
-        return self._call(self._connect(), member, signature, *values)
+                pass  # systemd began anew
+        return self._call(self._connect(), member, signature, values)
 
     def _connect(self) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX)
         try:
-            connection.settimeout(_TIMEOUT)
-            connection.connect(str(self._path))
-            connection.sendall(dbus.authentication(os.geteuid()))
-            said = b""
-            while b"\r\n" not in said:
-                said += self._receive(connection)
-            if not said.startswith(b"OK "):
-                raise ConnectionRefusedError(f"systemd does not let us in: {said.decode(errors='replace').strip()}")
-            connection.sendall(dbus.BEGIN)
-        except BaseException:
-            connection.close()
-            raise
-        self._socket, self._rest = connection, said.partition(b"\r\n")[2]
+            connection: socket.socket = prep_socket(str(self._path), timeout=_TIMEOUT)
+        except AuthenticationError as error:
+            raise ConnectionRefusedError(f"systemd does not let us in: {error.data!r}") from None
+        connection.settimeout(_TIMEOUT)
+        self._socket, self._parser = connection, Parser()
         return connection
 
-    def _call(self, connection: socket.socket, member: str, signature: str, *values: Any) -> str:
+    def _call(self, connection: socket.socket, member: str, signature: str, values: tuple[Any, ...]) -> str:
         self._serial += 1
+        asked = new_method_call(_MANAGER, member, signature, values)
         try:
-            connection.sendall(dbus.call(self._serial, _PATH, _MANAGER, member, signature, *values))
+            connection.sendall(asked.serialise(self._serial))
             answer = self._answer(connection)
-        except (OSError, dbus.ProtocolError) as error:
+        except (OSError, ValueError) as error:
             self._close()
-            raise error if isinstance(error, OSError) else OSError(str(error)) from None
-        if answer.error and answer.error not in (_EXISTS, _UNKNOWN):
-            raise OSError(answer.text or answer.error)
-        return answer.error
+            raise error if isinstance(error, OSError) else OSError(f"systemd does not speak D-Bus: {error}") from None
+        if answer.header.message_type is not MessageType.error:
+            return ""
+        name: str = answer.header.fields[HeaderFields.error_name]
+        if name not in (_EXISTS, _UNKNOWN):
+            raise OSError(answer.body[0] if answer.body else name)
+        return name
 
-    def _answer(self, connection: socket.socket) -> dbus.Answer:
+    def _answer(self, connection: socket.socket) -> Message:
         """What comes for the last call; signals between are not ours."""
         while True:
-            while (found := dbus.parse(self._rest)) is None:
-                self._rest += self._receive(connection)
-            answer, size = found
-            self._rest = self._rest[size:]
-            if answer.serial == self._serial:
+            while (answer := self._parser.get_next_message()) is None:
+                self._parser.add_data(self._receive(connection))
+            if answer.header.fields.get(HeaderFields.reply_serial) == self._serial:
                 return answer
 
     @staticmethod
@@ -140,7 +133,7 @@ class Systemd:
     def _close(self) -> None:
         if self._socket is not None:
             self._socket.close()
-        self._socket, self._rest = None, b""
+        self._socket = None
 
 
 class FileCgroups(CgroupManager, Protocol):
@@ -162,11 +155,11 @@ class SystemdCgroups:
     def create(self, path: str) -> list[str]:
         path = slice_path(path)
         *above, unit = path.strip("/").split("/")
-        described: list[Property] = [("Description", variant("s", f"pods of Kubernetes: {unit}"))]
+        described: list[Property] = [("Description", ("s", f"pods of Kubernetes: {unit}"))]
         if above:
-            described.append(("Wants", variant("as", [above[-1]])))
-        described += [(name, variant("b", True)) for name in _ACCOUNTING]
-        described.append(("DefaultDependencies", variant("b", False)))
+            described.append(("Wants", ("as", [above[-1]])))
+        described += [(name, ("b", True)) for name in _ACCOUNTING]
+        described.append(("DefaultDependencies", ("b", False)))
         self._systemd.call("StartTransientUnit", "ssa(sv)a(sa(sv))", unit, "replace", described, [])
         return self._files.create(path)  # systemd is still about to, and leaves out hierarchies that it has no use of
 
