@@ -89,8 +89,12 @@ def config(name: str, **labels: str) -> PodSandboxConfig:
 
 
 async def pod(client: Client, name: str, **labels: str) -> tuple[str, str]:
+    return await run_pod(client, config(name, **labels))
+
+
+async def run_pod(client: Client, configured: PodSandboxConfig) -> tuple[str, str]:
     """A sandbox and a running container of it."""
-    asked = to_message(config(name, **labels))
+    asked, labels = to_message(configured), configured.labels
     sandbox = (await client("RunPodSandbox", config=asked)).pod_sandbox_id
     container = ContainerConfig(
         metadata=ContainerMetadata(name="c"),
@@ -224,6 +228,21 @@ async def test_statistics_of_one(client: Client, pods: list[tuple[str, str]]) ->
     assert await client.failure("ContainerStats", container_id=ended) == ("UNKNOWN", "unexpected metrics response: []")
     code, words = await client.failure("PodSandboxStats", pod_sandbox_id=stopped)
     assert (code, words.endswith("is not in ready state: unavailable")) == ("UNAVAILABLE", True)
+
+
+async def test_a_pod_without_a_cgroup_of_its_own_uses_what_its_containers_use(client: Client) -> None:
+    """As `crictl runp` makes them: not what the whole machine uses."""
+    bare = config("bare")
+    bare.linux.cgroup_parent = ""
+    sandbox, container = await run_pod(client, bare)
+
+    told = (await client("PodSandboxStats", pod_sandbox_id=sandbox)).stats.linux
+
+    assert [one.attributes.id for one in told.containers] == [container]
+    assert told.cpu.usage_core_nano_seconds.value == told.containers[0].cpu.usage_core_nano_seconds.value > 0
+    assert told.memory.working_set_bytes.value == told.containers[0].memory.working_set_bytes.value > 0
+    await client("StopPodSandbox", pod_sandbox_id=sandbox)
+    await client("RemovePodSandbox", pod_sandbox_id=sandbox)
 
 
 async def test_metrics_are_described_and_given(client: Client, pods: list[tuple[str, str]]) -> None:

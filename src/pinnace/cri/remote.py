@@ -273,6 +273,7 @@ class RemoteRuntimeService(_Service):
         found = [from_message(PodSandboxStats, one) for one in (await self._call("ListPodSandboxStats")).stats]
         for one in found:
             one.containers = await self._usage.complete(one.containers)
+            one.process_count = one.process_count or sum(inner.process_count for inner in one.containers)
         return found
 
     async def get_container_events(self) -> AsyncIterator[ContainerEvent]:

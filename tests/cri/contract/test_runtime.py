@@ -215,6 +215,7 @@ async def test_pods_are_counted(subject: Subject) -> None:
 
     assert pod.interfaces[0].name == "eth0"
     assert pod.memory_working_set_bytes > 0
+    assert pod.process_count >= 1
     assert pod.containers[0].id == container.id
 
 

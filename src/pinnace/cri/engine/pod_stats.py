@@ -1,7 +1,7 @@
 """What a sandbox uses: its pod's cgroup, and the counters of the interfaces in its network namespace.
 
-Reads /proc and the cgroup file systems; call it in a thread. The network of pods on the host's network is the host's
-own, so nothing is said of it.
+A pod without a cgroup of its own, as tools make them, uses what its containers use. Reads /proc and the cgroup file
+systems; call it in a thread. The network of pods on the host's network is the host's own, so nothing is said of it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from pinnace.cri.api import ContainerStats, NetworkInterfaceUsage, PodSandboxStats
-from pinnace.cri.engine.cgroups import Cgroups
+from pinnace.cri.engine.cgroups import Cgroups, Usage
 from pinnace.cri.engine.network import in_namespace
 from pinnace.cri.engine.records import SandboxRecord
 from pinnace.cri.engine.sandboxes import Sandboxes
@@ -23,7 +23,7 @@ def read(
 ) -> PodSandboxStats:
     """The usage of one sandbox, whose running containers use `containers`."""
     config = record.config
-    usage = cgroups.usage(config.linux.cgroup_parent)
+    usage = cgroups.usage(config.linux.cgroup_parent) if config.linux.cgroup_parent else _sum(containers)
     return PodSandboxStats(
         id=record.id,
         metadata=config.metadata,
@@ -36,6 +36,16 @@ def read(
         process_count=sum(one.process_count for one in containers),
         interfaces=_interfaces(sandboxes.network_namespace(record)) if "network" in record.namespaces else [],
         containers=containers,
+    )
+
+
+def _sum(containers: list[ContainerStats]) -> Usage:
+    return Usage(
+        cpu_nanoseconds=sum(one.cpu_usage_core_nano_seconds for one in containers),
+        memory_usage=sum(one.memory_usage_bytes for one in containers),
+        memory_working_set=sum(one.memory_working_set_bytes for one in containers),
+        memory_rss=sum(one.memory_rss_bytes for one in containers),
+        pids=sum(one.process_count for one in containers),
     )
 
 
