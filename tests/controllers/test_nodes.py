@@ -181,13 +181,30 @@ async def test_a_silent_node_is_unknown_tainted_and_drained() -> None:
             await api.until(lambda: api.find(PODS, "default/goes") is None)
             await api.until(lambda: conditions(api.find(PODS, "default/stays"))["Ready"][0] == "False")
             assert taints(api.find(NODES, "n2")) == set()
-            assert "Marking for deletion Pod default/goes" in messages(api, "TaintManagerEviction")
+            await api.until(lambda: "Marking for deletion Pod default/goes" in messages(api, "TaintManagerEviction"))
             # The kubelet comes back.
             heard = node()["status"]["conditions"][0] | {"lastHeartbeatTime": format_time(utc_now())}
             await api.set_status(NODES, "n1", {"conditions": [heard]})
             await api.until(lambda: taints(api.find(NODES, "n1")) == set())
         finally:
             heart.cancel()
+
+
+async def test_a_pod_is_said_to_be_marked_when_its_time_is_over_and_not_when_that_begins() -> None:
+    api = FakeApi()
+    await api.client.create(NODES, node(taints=[{"key": "k", "effect": "NoExecute"}]))
+    tolerates_for_long = [{"key": "k", "operator": "Exists", "tolerationSeconds": 3600}]
+    await api.client.create(PODS, pod("later", tolerations=tolerates_for_long))
+    await api.client.create(PODS, pod("now"))
+
+    def told() -> set[str]:
+        return set(messages(api, "TaintManagerEviction"))
+
+    async with running(api, TaintEvictionController):
+        await api.until(lambda: told() == {"Marking for deletion Pod default/now"})
+        await api.client.patch(NODES, "n1", {"spec": {"taints": None}})
+        await api.until(lambda: "Cancelling deletion of Pod default/later" in told())
+        assert "Marking for deletion Pod default/later" not in told()
 
 
 async def test_nothing_is_evicted_when_every_node_is_silent() -> None:

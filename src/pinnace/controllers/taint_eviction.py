@@ -99,18 +99,14 @@ class TaintEvictionController(Controller):
         if due is None:
             self._unmark(pod)
             return None
-        self._mark(pod, seen)
+        self._marked.setdefault(key, seen)
         left = (due - utc_now()).total_seconds()
         if left > 0:
             return left
+        self.recorder.event(pod, "Normal", "TaintManagerEviction", f"Marking for deletion Pod {key}")
         why = "Taint manager: deleting due to NoExecute taint"
         await evict(self.client, pod, "DeletionByTaintManager", why)
         return None
-
-    def _mark(self, pod: Obj, seen: datetime) -> None:
-        if key_of(pod) not in self._marked:
-            self._marked[key_of(pod)] = seen
-            self.recorder.event(pod, "Normal", "TaintManagerEviction", f"Marking for deletion Pod {key_of(pod)}")
 
     def _unmark(self, pod: Obj) -> None:
         if self._marked.pop(key_of(pod), None) is not None:
