@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Iterable
 
 import structlog
 
@@ -40,11 +41,22 @@ async def kill_container(node: Node, pod: Obj, status: ContainerStatus, grace: i
     await _stop(node, pod, status, grace)
 
 
-async def stop_at_once(node: Node, pod: Obj, status: ContainerStatus) -> None:
-    """Stop one running container without its preStop hook, with the least of a grace period. Raises CriError."""
+async def stop_all_at_once(node: Node, pod: Obj, statuses: Iterable[ContainerStatus]) -> None:
+    """Stop running containers without their preStop hooks, with the least of a grace period. Raises CriError."""
+    await _all(_stop_at_once(node, pod, status) for status in statuses)
+
+
+async def _stop_at_once(node: Node, pod: Obj, status: ContainerStatus) -> None:
     name = container_name(status)
     node.tell_container(pod, name, "Normal", "Killing", f"Stopping container {name}")
     await _stop(node, pod, status, MINIMUM_GRACE)
+
+
+async def _all(stops: Iterable[Awaitable[None]]) -> None:
+    """Do all of it, and only then raise what one of them raised: the next attempt begins with every container anew."""
+    for result in await asyncio.gather(*stops, return_exceptions=True):
+        if result is not None:
+            raise result
 
 
 async def _stop(node: Node, pod: Obj, status: ContainerStatus, grace: int) -> None:
@@ -69,20 +81,15 @@ async def kill_pod(node: Node, pod: Obj, grace: int) -> None:
     sidecars = [one["name"] for one in init_containers(pod) if is_sidecar(one)]
     running = runtime.running()
     first = [status for status in running if container_name(status) not in sidecars]
-    await _kill_all(node, pod, first, grace)
+    await _all(kill_container(node, pod, status, grace) for status in first)
     for name in reversed(sidecars):
         left = max(1, grace - int(time.monotonic() - began))
-        await _kill_all(node, pod, [status for status in running if container_name(status) == name], left)
+        await _all(kill_container(node, pod, one, left) for one in running if container_name(one) == name)
     for sandbox in list(runtime.sandboxes):
         await node.runtime.stop_pod_sandbox(sandbox.id)
         await node.cache.refresh_sandbox(sandbox.id)
     for status in node.cache.get(uid_of(pod)).running():
         await node.refresh(status, uid_of(pod))  # what stopping the sandbox ended
-
-
-async def _kill_all(node: Node, pod: Obj, statuses: list[ContainerStatus], grace: int) -> None:
-    if statuses:
-        await asyncio.gather(*(kill_container(node, pod, status, grace) for status in statuses))
 
 
 async def remove_pod(node: Node, uid: str) -> None:

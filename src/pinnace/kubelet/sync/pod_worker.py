@@ -37,7 +37,7 @@ from pinnace.kubelet.runtime.status import PodRuntimeStatus, container_name
 from pinnace.kubelet.statistics import measures
 from pinnace.kubelet.status.pod import disrupted, pod_status, rejected_status
 from pinnace.kubelet.sync.compute import Actions, Kill, compute_actions
-from pinnace.kubelet.sync.killing import kill_container, kill_pod, remove_pod, stop_at_once
+from pinnace.kubelet.sync.killing import kill_container, kill_pod, remove_pod, stop_all_at_once
 from pinnace.kubelet.sync.start_times import StartTimes
 from pinnace.kubelet.sync.starting import RETRY, SandboxError, Starter, Stopped, create_sandbox, unless
 from pinnace.kubelet.topology.errors import ManagerError, RefusedError
@@ -408,8 +408,7 @@ class PodWorker:
         self._restarting_all = True
         self._show()
         try:
-            running = self._runtime().running()
-            await asyncio.gather(*(stop_at_once(self._node, self.pod, status) for status in running))
+            await stop_all_at_once(self._node, self.pod, self._runtime().running())
             self._show()
             await self._starter.begin_anew(self.pod, trigger)
         finally:
