@@ -40,7 +40,11 @@ class UnprocessedError(VolumeError):
     """What the volume is cannot be found out now."""
 
 
-_REASONS = {"MapVolume": "FailedMapVolume", "NodeExpandVolume": "VolumeResizeFailed"}
+_REASONS = {
+    "AttachVolume": "FailedAttachVolume",
+    "MapVolume": "FailedMapVolume",
+    "NodeExpandVolume": "VolumeResizeFailed",
+}
 
 
 @dataclass(slots=True, kw_only=True)

@@ -62,6 +62,6 @@ async def tear_down(disks: Disks, uid: str) -> None:
 
 async def release(disks: Disks) -> None:
     """Let go of the disks that no pod has any more. Raises OSError, VolumeError: try again."""
-    for plugin, module in (("local-volume", "local"), ("iscsi", "iscsi"), ("fc", "fc")):
+    for plugin, module in (("local-volume", "local"), ("iscsi", "iscsi"), ("fc", "fc"), ("flexvolume", "flex_volume")):
         if (disks.plugins_dir / plugin).exists():
             await import_module(f"{__package__}.{module}").release(disks)
