@@ -120,7 +120,7 @@ def test_shims_are_ended_with_what_they_hold_though_some_end_by_themselves(
         child = int(shim.stdout.readline())
         ended.wait()
         assert containerd.shims(tmp_path / "s") == [shim.pid]
-        monkeypatch.setattr(containerd, "shims", lambda _: [ended.pid, shim.pid])
+        monkeypatch.setattr(containerd, "shims", lambda *_: [ended.pid, shim.pid])
 
         containerd.end_shims(tmp_path / "s")
 

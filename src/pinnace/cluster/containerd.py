@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pinnace.cluster import control, guard, pause, process
+from pinnace.cluster import control, guard, pause, process, unfinished
 from pinnace.cluster.preflight import cni_directory
 from pinnace.cluster.profile import Profile, from_directory
 from pinnace.cluster.reasons import RUNTIME_ENABLE, ClusterError
@@ -221,28 +221,30 @@ def sweep(profile: Profile) -> None:
             pass  # another containerd's
 
 
-def shims(address: Path) -> list[int]:
-    """The processes that hold the containers of the containerd at a socket."""
+def shims(address: Path, identity: str = "") -> list[int]:
+    """The processes that hold the containers of the containerd at a socket; only those of a sandbox."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             command = (entry / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"containerd-shim" in command[0] and os.fsencode(address) in command:
+        asked = {os.fsencode(address), identity.encode() or command[0]}
+        if b"containerd-shim" in command[0] and asked <= set(command):
             found.append(int(entry.name))
     return found
 
 
-def end_shims(address: Path) -> None:
-    """Kill the shims of the containerd at a socket with what they hold, and wait until they have ended."""
-    found = shims(address)
+def end_shims(address: Path, identity: str = "") -> bool:
+    """Kill such shims with what they hold, and wait until they have ended; whether there were any."""
+    found = shims(address, identity)
     for shim in found:
         for child in _children(shim):
             _kill(child)
         _kill(shim)
     for shim in found:
         control.wait_for_exit(shim, _STOP_TIMEOUT)
+    return bool(found)
 
 
 def _children(shim: int) -> list[int]:
@@ -285,6 +287,7 @@ def main() -> None:
     places.network_template.write_text(network_template(profile, places))
     places.configuration.write_text(configuration(places, plugins, restrict_oom_score=not _may_better_scores()))
     places.pid_file.write_text(str(os.getpid()))
+    unfinished.remove(places)
     os.execvp("containerd", ["containerd", "--config", str(places.configuration)])
 
 

@@ -1,0 +1,97 @@
+"""What a containerd that was killed was about is removed, and what runs stays."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from pinnace.cluster import containerd, unfinished
+from pinnace.cluster.profile import Profile
+from pinnace.cluster.unfinished import Task
+from pinnace.cri.engine.cgroups import Cgroups
+
+SANDBOX, INNER, OTHER = Task("box", "shim-1", True), Task("inner", "shim-1", False), Task("other", "shim-2", False)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "going", "idle"),
+    [
+        ([], [], set()),
+        ([SANDBOX], [], set()),
+        ([SANDBOX, INNER], ["inner"], set()),
+        ([SANDBOX, OTHER], ["other"], {"shim-2"}),
+        ([Task("box", "shim-1", False), INNER], ["box", "inner"], {"shim-1"}),
+        ([Task("box", "shim-1", False), Task("inner", "shim-1", True)], ["box"], set()),
+    ],
+    ids=["nothing", "all run", "one container", "another pod", "a whole pod", "a sandbox whose container runs"],
+)
+def test_a_shim_goes_with_the_last_that_it_holds(tasks: list[Task], going: list[str], idle: set[str]) -> None:
+    found, shims = unfinished.unfinished(tasks)
+
+    assert ([task.id for task in found], shims) == (going, idle)
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> containerd.Places:
+    """Those of a profile whose run directory is the test's, too."""
+    profile = Profile("its", tmp_path)
+    monkeypatch.setattr(profile, "run_dir", tmp_path / "run")
+    return containerd.Places(profile)
+
+
+@pytest.fixture
+def cgroup() -> Iterator[str]:
+    path = f"/pinnace-unfinished-{os.getpid()}"
+    yield path
+    Cgroups(path).destroy()
+
+
+def bundle(places: containerd.Places, task: str, shim: str, cgroup: str, *state: str) -> Path:
+    """A task's directory, and runc's state of its container if there is any."""
+    made = places.state / "state/io.containerd.runtime.v2.task/k8s.io" / task
+    (made / "rootfs").mkdir(parents=True)
+    (made / "address").write_text(f"unix:///{shim}")
+    (made / "config.json").write_text(f'{{"linux": {{"cgroupsPath": "{cgroup}/{task}"}}}}')
+    (places.root / "root/io.containerd.runtime.v2.task/k8s.io" / task).mkdir(parents=True)
+    for name in state:
+        file = places.state / "runc/k8s.io" / task / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    return made
+
+
+@pytest.mark.root
+def test_what_had_not_begun_goes_with_its_processes_and_cgroups(
+    places: containerd.Places, cgroup: str, tmp_path: Path
+) -> None:
+    bundle(places, "runs", "shim-1", cgroup, "state.json")
+    begun = bundle(places, "begun", "shim-2", cgroup, "exec.fifo")
+    bundle(places, "named", "shim-3", cgroup)
+    program = tmp_path / "containerd-shim-runc-v2"
+    program.symlink_to("/bin/sh")
+    with ExitStack() as stack:
+        shims = {}
+        for task in ("runs", "begun", "named"):
+            command = [str(program), "-c", "read line", "-id", task, "-address", str(places.socket)]
+            shims[task] = stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE))
+            stack.callback(shims[task].kill)
+        inner = stack.enter_context(subprocess.Popen(["sleep", "1000"]))
+        stack.callback(inner.kill)
+        for directory in Cgroups(cgroup).create("begun"):
+            Path(directory, "cgroup.procs").write_text(str(inner.pid))
+
+        unfinished.remove(places)
+
+        ended = {task: shim.poll() for task, shim in shims.items()}
+        assert ended == {"runs": None, "begun": -signal.SIGKILL, "named": -signal.SIGKILL}
+        assert inner.wait(10) == -signal.SIGKILL
+    assert [path.name for path in begun.parent.iterdir()] == ["runs"]
+    assert [path.name for path in (places.root / "root/io.containerd.runtime.v2.task/k8s.io").iterdir()] == ["runs"]
+    assert [path.name for path in (places.state / "runc/k8s.io").iterdir()] == ["runs"]
+    assert not any(Path(directory).exists() for directory in Cgroups(cgroup).directories("begun"))
