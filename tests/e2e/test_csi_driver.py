@@ -144,7 +144,9 @@ class Driver:
         }
         metadata = {"name": volume, "annotations": {"pv.kubernetes.io/provisioned-by": driver}}
         self.cluster.apply({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": metadata, "spec": spec})
-        self.cluster.kubectl("-n", namespace, "wait", "--for=jsonpath={.status.phase}=Bound", f"pvc/{name}")
+        self.cluster.kubectl(
+            "-n", namespace, "wait", "--for=jsonpath={.status.phase}=Bound", f"pvc/{name}", "--timeout=60s"
+        )
         return volume
 
     def attachments(self) -> list[Obj]:
