@@ -401,6 +401,13 @@ async def test_pod_that_does_not_fit_is_rejected(api, runtime, start):
     assert not runtime.sandboxes
 
 
+async def test_more_name_servers_than_resolvers_ask_are_told_of(api, start):
+    start()
+    servers = [f"192.0.2.{number}" for number in range(1, 5)]
+    await api.add_pod("p", containers=[WEB], dnsPolicy="None", dnsConfig={"nameservers": servers})
+    await api.hears("DNSConfigForming: Nameserver limits were exceeded")
+
+
 async def test_a_rejected_pod_shows_why_it_is_and_no_container_that_would_be_being_created(api, start):
     """`kubectl get pods` shows the reason of a container that waits rather than that of its pod."""
     start()

@@ -6,7 +6,7 @@ import pytest
 
 from pinnace.cri.api import DNSConfig
 from pinnace.kubelet.containers.env import ConfigError
-from pinnace.kubelet.containers.network_files import hosts_file, pod_dns
+from pinnace.kubelet.containers.network_files import dns_warnings, hosts_file, pod_dns
 from pinnace.kubelet.containers.runtime_config import sandbox_hostname
 from tests.kubelet.pods import pod
 
@@ -46,6 +46,33 @@ def test_dns(spec, expected):
 def test_cluster_first_with_host_network():
     wanted = pod(hostNetwork=True, dnsPolicy="ClusterFirstWithHostNet")
     assert pod_dns(wanted, HOST, ["10.96.0.10"], "cluster.local").servers == ["10.96.0.10"]
+
+
+@pytest.mark.parametrize(
+    ("config", "applied", "warnings"),
+    [
+        ({"nameservers": ["1.1.1.1", "2.2.2.2"]}, "nameserver", []),
+        (
+            {"nameservers": ["1.1.1.1", "2.2.2.2", "3.3.3.3"]},
+            "192.0.2.1 1.1.1.1 2.2.2.2",
+            ["Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: "],
+        ),
+        ({"searches": ["a" * 2036]}, "", []),  # as long as the line may be, with the node's
+        (
+            {"searches": ["a" * 2037]},
+            "example.org",
+            ["Search Line limits were exceeded, some search paths have been omitted, the applied search line is: "],
+        ),
+        (
+            {"searches": [f"s{number}" for number in range(32)]},
+            " ".join(["example.org", *(f"s{number}" for number in range(31))]),
+            ["Search Line limits were exceeded, some search paths have been omitted, the applied search line is: "],
+        ),
+    ],
+)
+def test_what_resolvers_would_not_take_into_account_is_left_out_and_told(config, applied, warnings):
+    wanted = pod(dnsPolicy="Default", dnsConfig=config)
+    assert dns_warnings(wanted, HOST, [], "cluster.local") == [words + applied for words in warnings]
 
 
 def test_hosts_file():

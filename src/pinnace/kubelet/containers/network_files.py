@@ -47,6 +47,15 @@ def dns_policy(pod: Obj, cluster_dns: list[str]) -> tuple[str, str]:
 
 def pod_dns(pod: Obj, host: DNSConfig, cluster_dns: list[str], cluster_domain: str) -> DNSConfig:
     """What the pod's /etc/resolv.conf says."""
+    return within_limits(_wanted_dns(pod, host, cluster_dns, cluster_domain))[0]
+
+
+def dns_warnings(pod: Obj, host: DNSConfig, cluster_dns: list[str], cluster_domain: str) -> list[str]:
+    """What of the servers and domains that the pod should have does not fit into its /etc/resolv.conf, in words."""
+    return within_limits(_wanted_dns(pod, host, cluster_dns, cluster_domain))[1]
+
+
+def _wanted_dns(pod: Obj, host: DNSConfig, cluster_dns: list[str], cluster_domain: str) -> DNSConfig:
     policy, _ = dns_policy(pod, cluster_dns)
     if policy == "None":
         config = DNSConfig()
@@ -58,10 +67,25 @@ def pod_dns(pod: Obj, host: DNSConfig, cluster_dns: list[str], cluster_domain: s
             searches = [f"{namespace_of(pod)}.svc.{cluster_domain}", f"svc.{cluster_domain}", cluster_domain]
         config = DNSConfig(servers=list(cluster_dns), searches=searches + host.searches, options=["ndots:5"])
     wanted = pod["spec"].get("dnsConfig") or {}
-    config.servers = _unique(config.servers + list(wanted.get("nameservers") or ()))[:MAX_NAMESERVERS]
-    config.searches = _fitting(_unique(config.searches + list(wanted.get("searches") or ())))
+    config.servers = _unique(config.servers + list(wanted.get("nameservers") or ()))
+    config.searches = _unique(config.searches + list(wanted.get("searches") or ()))
     config.options = _merged_options(config.options, wanted.get("options") or [])
     return config
+
+
+def within_limits(config: DNSConfig) -> tuple[DNSConfig, list[str]]:
+    """The servers and domains that resolvers take into account, and a warning for each line that had more."""
+    servers, searches = config.servers[:MAX_NAMESERVERS], _fitting(config.searches)
+    warnings = []
+    if servers != config.servers:
+        warnings.append(_omitted("Nameserver limits", "nameservers", "nameserver", servers))
+    if searches != config.searches:
+        warnings.append(_omitted("Search Line limits", "search paths", "search", searches))
+    return DNSConfig(servers=servers, searches=searches, options=config.options), warnings
+
+
+def _omitted(limits: str, what: str, line: str, applied: list[str]) -> str:
+    return f"{limits} were exceeded, some {what} have been omitted, the applied {line} line is: {' '.join(applied)}"
 
 
 def _unique(names: list[str]) -> list[str]:
@@ -70,7 +94,7 @@ def _unique(names: list[str]) -> list[str]:
 
 def _fitting(searches: list[str]) -> list[str]:
     kept: list[str] = []
-    length = 0
+    length = -1  # no space before the first
     for name in searches[:MAX_SEARCHES]:
         length += len(name) + 1
         if length > MAX_SEARCH_CHARACTERS:

@@ -16,7 +16,7 @@ from pinnace.apis.resources import RUNTIME_CLASSES
 from pinnace.cri.api import ContainerState, ContainerStatus, CriError, Image, Mount, RuntimeHandler
 from pinnace.kubelet.containers import env_files
 from pinnace.kubelet.containers.env import ConfigError, Environment
-from pinnace.kubelet.containers.network_files import dns_policy, hosts_file
+from pinnace.kubelet.containers.network_files import dns_policy, dns_warnings, hosts_file
 from pinnace.kubelet.containers.runtime_config import (
     DEFAULT_TERMINATION_PATH,
     Prepared,
@@ -86,9 +86,13 @@ async def create_sandbox(node: Node, pod: Obj, attempt: int) -> None:
     if warning:
         node.tell(pod, "Warning", "MissingClusterDNS", f'pod: "{described(pod)}". {warning}')
     try:
-        config = sandbox_config(pod, attempt, node.options, node.host_dns())
+        host_dns = node.host_dns()
+        for words in dns_warnings(pod, host_dns, node.options.cluster_dns, node.options.cluster_domain):
+            node.tell(pod, "Warning", "DNSConfigForming", words)
+        config = sandbox_config(pod, attempt, node.options, host_dns)
         handler = await runtime_handler(node, pod)
         if has_own_users(pod):
+            measures.started_user_namespaces.inc()
             _check_own_users(handler, (await node.runtime.features()).handlers)
         config.linux.security_context.namespace_options.userns_options = node.users.namespace(pod)
         log_directory(node.options.pod_logs_dir, pod).mkdir(parents=True, exist_ok=True)
@@ -105,14 +109,20 @@ async def create_sandbox(node: Node, pod: Obj, attempt: int) -> None:
         await node.cache.refresh_sandbox(identity)
     except CriError as error:
         message = f"Failed to create pod sandbox: {rpc_error(error)}"
-        measures.started_pods_errors.inc()
+        _count_failure(pod)
         node.tell(pod, "Warning", "FailedCreatePodSandBox", message)
         raise SandboxError(message) from error
     except (ApiError, ConfigError, OSError, ValueError) as error:
         message = f"Failed to create pod sandbox: {error.message if isinstance(error, ApiError) else error}"
-        measures.started_pods_errors.inc()
+        _count_failure(pod)
         node.tell(pod, "Warning", "FailedCreatePodSandBox", message)
         raise SandboxError(message) from error
+
+
+def _count_failure(pod: Obj) -> None:
+    measures.started_pods_errors.inc()
+    if has_own_users(pod):
+        measures.started_user_namespaces_errors.inc()
 
 
 async def runtime_handler(node: Node, pod: Obj) -> str:
@@ -199,8 +209,12 @@ class Starter:
             images = {}
             for volume, source in image_volumes(pod, container).items():
                 wanted = {"name": name, "image": source["reference"], "imagePullPolicy": source.get("pullPolicy")}
+                measures.image_volumes.inc()
                 images[volume] = await unless(self._stopping, self._image(pod, wanted))
+                measures.image_volumes_mounted.inc()
         except ImageError as error:
+            if wanted is not container:
+                measures.image_volumes_failed.inc()
             self.waiting[name] = Waiting(error.reason, error.message)
             measures.started_containers_errors.inc(error.reason, kind)
             self._node.tell_container(pod, name, "Warning", "Failed", f"Error: {error.reason}")
