@@ -23,7 +23,8 @@ from pinnace.cri.api import (
     LinuxContainerResources,
     PodSandboxState,
 )
-from pinnace.cri.engine import procfs
+from pinnace.cri.engine import monitor_client, procfs
+from pinnace.cri.engine.monitor_client import MonitorClient, MonitorError
 from tests.cri.engine.conftest import Node
 
 pytestmark = pytest.mark.root
@@ -322,6 +323,32 @@ async def test_containers_outlive_the_monitor(node: Node) -> None:
     status = await node.engine.container_status(container)
     assert node.output(status) == "one\ncaught\n"
     assert status.exit_code == 6
+
+
+async def test_a_monitor_that_does_not_start_is_started_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    container = await node.start(await node.sandbox(), "/bin/sleep", "1000")
+    spawn = node.engine.monitor._spawn
+    failures: list[Exception] = [OSError("no more processes"), MonitorError("the monitor ended with status 1")]
+
+    def try_to_spawn() -> None:
+        if failures:
+            raise failures.pop()
+        spawn()
+
+    monkeypatch.setattr(monitor_client, "_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(node.engine.monitor, "_spawn", try_to_spawn)
+
+    await _kill_monitor(node)
+
+    assert not failures
+    assert await node.exec(container, "/bin/echo", "alive") == "alive\n"
+
+
+async def test_a_call_that_finds_no_monitor_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitor_client, "_CONNECTION_SECONDS", 0.01)
+
+    with pytest.raises(MonitorError, match="monitor does not run"):
+        await MonitorClient(tmp_path, lambda _event: None).call("ping")
 
 
 async def test_output_written_while_no_monitor_ran_is_not_lost(node: Node) -> None:

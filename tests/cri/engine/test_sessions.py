@@ -175,6 +175,29 @@ async def test_a_client_that_leaves_takes_its_process_along(node: Node) -> None:
     await node.exec(container, "/bin/sh", "-c", "while ps | grep -q 'sleep 33[3]'; do :; done")
 
 
+async def test_who_leaves_before_the_process_has_begun_leaves_none_behind(node: Node) -> None:
+    container = await sleeper(node)
+    asked = node.engine.monitor.call
+    leaving: list[asyncio.Task[Any]] = []
+
+    async def call(verb: str, *rest: Any, **arguments: Any) -> Any:
+        if verb == "exec":  # sent, and not answered
+            asyncio.get_running_loop().call_soon(leaving[-1].cancel)
+        return await asked(verb, *rest, **arguments)
+
+    node.engine.monitor.call = call  # type: ignore[method-assign]
+    for begin in (
+        lambda: asyncio.ensure_future(node.engine.exec_sync(container, ["/bin/sleep", "777"])),
+        lambda: execute(node, container, Client(), "/bin/sleep", "777"),
+    ):
+        leaving.append(begin())
+        await asyncio.wait([leaving[-1]])
+        assert leaving[-1].cancelled()
+    node.engine.monitor.call = asked  # type: ignore[method-assign]
+
+    await node.exec(container, "/bin/sh", "-c", "while ps | grep -q 'sleep 77[7]'; do :; done")
+
+
 async def test_attach_shows_output_from_now_on_and_ends_with_the_container(node: Node) -> None:
     script = "read line; echo got $line; echo bad >&2"
     container = await node.start(await node.sandbox(), "/bin/sh", "-c", script, stdin=True, stdin_once=True)

@@ -15,15 +15,21 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from pinnace.cri.engine import _syscalls as sys_
 from pinnace.cri.engine import procfs
 from pinnace.cri.engine.datagrams import MESSAGE_LIMIT
 from pinnace.wire.tasks import end_tasks
 
+_log = structlog.get_logger()
+
+_CONNECTION_SECONDS = 10.0  # that a call waits for a new monitor when the old one was killed
+_AGAIN_SECONDS = 1.0  # between attempts to start one
 _SOURCE = str(Path(__file__).resolve().parents[3])  # the directory that holds the package
 
 
@@ -50,11 +56,15 @@ class MonitorClient:
         self.on_spawn: Callable[[int], None] = lambda _: None  # with a new monitor's pid, before it has any container
 
     async def start(self) -> None:
-        """Connect, starting the monitor if there is none."""
-        if not self._try_connect():
-            await asyncio.to_thread(self._spawn)
+        """Connect, starting the monitor if there is none. Raises MonitorError and OSError where that cannot be."""
+        while not self._connected.is_set():
             if not self._try_connect():
-                raise MonitorError("the containers' monitor does not start")
+                await asyncio.to_thread(self._spawn)
+                if not self._try_connect():
+                    raise MonitorError("the containers' monitor does not start")
+            with contextlib.suppress(MonitorError):
+                await self._ask("ping")  # one that is being killed lets itself be connected to, and answers nothing
+                self._connected.set()
 
     def _spawn(self) -> None:
         code = "import sys; sys.path.insert(0, sys.argv[2])\n"
@@ -91,7 +101,6 @@ class MonitorClient:
                 sock.setsockopt(socket.SOL_SOCKET, option, MESSAGE_LIMIT)
         self._socket = sock
         asyncio.get_running_loop().add_reader(sock.fileno(), self._readable)
-        self._connected.set()
         return True
 
     @property
@@ -102,7 +111,14 @@ class MonitorClient:
 
     async def call(self, verb: str, fds: list[int] | None = None, **arguments: Any) -> tuple[dict[str, Any], list[int]]:
         """Ask; the answer and the descriptors that came with it (the caller's to close). Raises MonitorError."""
-        await asyncio.wait_for(self._connected.wait(), 10)
+        try:
+            async with asyncio.timeout(_CONNECTION_SECONDS):
+                await self._connected.wait()
+        except TimeoutError:
+            raise MonitorError("the containers' monitor does not run") from None
+        return await self._ask(verb, fds, **arguments)
+
+    async def _ask(self, verb: str, fds: list[int] | None = None, **arguments: Any) -> tuple[dict[str, Any], list[int]]:
         self._number += 1
         number = self._number
         future: asyncio.Future[tuple[dict[str, Any], list[int]]] = asyncio.get_running_loop().create_future()
@@ -112,11 +128,14 @@ class MonitorClient:
         self._flush()
         try:
             answer, received = await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                _close_all(future.result()[1])  # it has answered, but nobody takes that any more
+            raise
         finally:
             self._waiting.pop(number, None)
         if "error" in answer:
-            for fd in received:
-                os.close(fd)
+            _close_all(received)
             raise MonitorError(answer["error"])
         return answer, received
 
@@ -132,8 +151,7 @@ class MonitorClient:
                 self._lost()
                 return
             self._outgoing.pop(0)
-            for fd in fds:
-                os.close(fd)
+            _close_all(fds)
         if self._socket:
             asyncio.get_running_loop().remove_writer(self._socket.fileno())
 
@@ -156,12 +174,12 @@ class MonitorClient:
             if future and not future.done():
                 future.set_result((message, list(fds)))
             else:
-                for fd in fds:
-                    os.close(fd)
+                _close_all(fds)
 
     def _lost(self) -> None:
+        was_there = self._connected.is_set()
         self._disconnect()
-        if not self._closing:
+        if was_there and not self._closing:
             self.on_lost()
             self._reconnecting = asyncio.get_running_loop().create_task(self._reconnect())
 
@@ -174,15 +192,21 @@ class MonitorClient:
             self._socket.close()
             self._socket = None
         for _, fds in self._outgoing:
-            for fd in fds:
-                os.close(fd)
+            _close_all(fds)
         self._outgoing.clear()
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(MonitorError("the containers' monitor was restarted"))
 
     async def _reconnect(self) -> None:
-        await self.start()
+        """Go on until there is one: without it no container can be started, or seen to end."""
+        while True:
+            try:
+                await self.start()
+                break
+            except (MonitorError, OSError) as error:
+                _log.warning("the containers' monitor does not start", error=str(error))
+            await asyncio.sleep(_AGAIN_SECONDS)
         for id_, fd in list(self.terminals.items()):
             with contextlib.suppress(MonitorError):
                 await self.call("adopt", [fd], id=id_)
@@ -211,12 +235,17 @@ class MonitorClient:
         """End the monitor itself, once no container is left."""
         self._closing = True
         pid = self.monitor_pid
-        with contextlib.suppress(MonitorError, TimeoutError):
+        with contextlib.suppress(MonitorError):
             pidfd = os.pidfd_open(pid) if pid else -1
             await self.call("shutdown")
             if pidfd >= 0:
                 await asyncio.to_thread(_wait_or_kill, pidfd)
         await self.close()
+
+
+def _close_all(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 @contextlib.contextmanager

@@ -128,6 +128,8 @@ class Sessions:
         try:
             _, masters = await self._monitor.call("exec", fds, id=container_id, exec=exec_id, process=process)
         except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):
+                await self._kill(exec_id)  # the monitor may be about to start it
             self._ends.pop(exec_id, None)
             if isinstance(error, MonitorError):
                 raise CriError("UNKNOWN", f"{words}: unable to start container process: {error}: unknown") from error
@@ -136,9 +138,13 @@ class Sessions:
 
     async def kill(self, exec_id: str, end: asyncio.Future[dict[str, Any]]) -> None:
         """End a process and what it started in its session's first process group."""
-        with contextlib.suppress(MonitorError, TimeoutError):
-            await self._monitor.call("exec_kill", exec=exec_id, signal=int(signal.SIGKILL))
+        await self._kill(exec_id)
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(end), 5)
+
+    async def _kill(self, exec_id: str) -> None:
+        with contextlib.suppress(MonitorError):
+            await self._monitor.call("exec_kill", exec=exec_id, signal=int(signal.SIGKILL))
 
     async def exec_sync(self, container_id: str, process: dict[str, Any], timeout: float) -> ExecSyncResponse:
         """To the end of the process, or DEADLINE_EXCEEDED and its death."""
@@ -243,10 +249,12 @@ class Sessions:
             _, masters = await self._monitor.call(
                 "attach", [write for _, write in pipes.values()], id=container_id, streams=list(pipes)
             )
-        except MonitorError as error:
+        except BaseException as error:
             for read, _ in pipes.values():
                 os.close(read)
-            raise CriError("UNKNOWN", f"failed to attach: {error}") from error
+            if isinstance(error, MonitorError):
+                raise CriError("UNKNOWN", f"failed to attach: {error}") from error
+            raise
         finally:
             for _, write in pipes.values():
                 os.close(write)
