@@ -15,6 +15,7 @@ from pinnace.apis.resources import NODES
 from pinnace.cri.api import CDIDevice, Device, Mount
 from pinnace.kubelet.devices.messages import POD_RESOURCES, RESOURCES
 from pinnace.kubelet.options import KubeletOptions
+from pinnace.kubelet.statistics import measures
 from tests.kubelet.conftest import Start
 from tests.kubelet.fake_runtime import FakeRuntime
 from tests.kubelet.node_api import NodeApi
@@ -198,6 +199,8 @@ async def test_agents_are_told_who_holds_what(
     await joined(api, plugin)
     await api.add_pod("p", containers=[using(2)])
     await api.phase("p", "Running")
+    counted = measures.pod_resources_requests, measures.pod_resources["Get"], measures.pod_resources_errors["Get"]
+    before = [family.values.get(("v1",), 0) for family in counted]
     socket = options.root_dir / "pod-resources" / "kubelet.sock"
     channel = grpc.aio.insecure_channel(f"unix://{socket}", options=(("grpc.use_local_subchannel_pool", 1),))
 
@@ -225,3 +228,4 @@ async def test_agents_are_told_who_holds_what(
             await ask("Get", "GetPodResourcesRequest", "GetPodResourcesResponse", pod_name="q")
     finally:
         await channel.close(None)
+    assert [family.values["v1",] - was for family, was in zip(counted, before, strict=True)] == [4, 2, 1]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from pinnace.cri.api import CriError
 from pinnace.kubelet.statistics import measures
 from pinnace.kubelet.statistics.node_metrics import resource_text
+from pinnace.kubelet.sync.lifecycle import run_hook
 from tests.kubelet.fake_cgroups import FakeCgroups
 from tests.kubelet.fake_runtime import FakeRuntime
 
@@ -55,3 +58,14 @@ def test_what_could_not_be_read_is_told():
     assert "\nresource_scrape_error 1\n" in text
     assert "node_swap_usage_bytes 7 " in text
     assert "node_swap_usage_bytes" not in resource_text([], 0, 0)
+
+
+async def test_a_hook_that_sleeps_and_is_cut_short_is_counted() -> None:
+    before = measures.sleeps_cut_short.values[()]
+    hook = asyncio.create_task(run_hook({"sleep": {"seconds": 3600}}, {"name": "c"}, "id", "", FakeRuntime()))
+    await asyncio.sleep(0)
+
+    hook.cancel()
+    await asyncio.wait([hook])
+
+    assert measures.sleeps_cut_short.values[()] == before + 1

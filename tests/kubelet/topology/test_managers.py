@@ -11,6 +11,7 @@ import pytest
 
 from pinnace.kubelet.devices.manager import DeviceManager
 from pinnace.kubelet.options import KubeletOptions
+from pinnace.kubelet.statistics.node_metrics import kubelet_metrics
 from pinnace.kubelet.topology import configured
 from pinnace.kubelet.topology.cpu_sets import CpuTopology, parse_cpus
 from tests.kubelet.conftest import Start
@@ -44,7 +45,7 @@ def cpus(runtime: FakeRuntime, name: str) -> str:
 async def test_whole_cpus_are_a_containers_own_and_all_others_share(
     api: NodeApi, runtime: FakeRuntime, start: Start, options: KubeletOptions
 ) -> None:
-    start()
+    kubelet = start()
     await api.add_pod("shared", containers=[{"name": "job", "image": "job:1"}])
     await api.phase("shared", "Running")
     assert cpus(runtime, "job") == "0-15"
@@ -56,6 +57,10 @@ async def test_whole_cpus_are_a_containers_own_and_all_others_share(
     await runtime.until(lambda: cpus(runtime, "job") == "0,2-8,10-15")
     state = orjson.loads((options.root_dir / "cpu_manager_state").read_bytes())
     assert (state["policyName"], state["defaultCpuSet"]) == ("static", "0,2-8,10-15")
+    told = kubelet_metrics(kubelet)
+    assert "\nkubelet_cpu_manager_exclusive_cpu_allocation_count 2\n" in told
+    assert "\nkubelet_cpu_manager_shared_pool_size_millicores 13000\n" in told  # and one is reserved
+    assert sum(int(line.split()[1]) for line in told.splitlines() if "allocation_per_numa{" in line) == 2
     await api.client.delete(_pods(), "own", "default", grace_period_seconds=1)
     await runtime.until(lambda: cpus(runtime, "job") == "0-15")
 

@@ -5,7 +5,7 @@ Imported when the first of them connects. KEP-2403 and KEP-3695 specify it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,12 @@ import grpc.aio
 
 from pinnace.kubelet.devices.messages import POD_RESOURCES, RESOURCES
 from pinnace.kubelet.pods import containers, init_containers, is_sidecar
+from pinnace.kubelet.statistics import measures
 from pinnace.kubelet.topology.manager import ResourceManagers
 from pinnace.machinery.meta import Obj, name_of, namespace_of, uid_of
 from pinnace.wire import grpc_calls
+
+_VERSION = "v1"
 
 
 def of_pod(pod: Obj, managers: ResourceManagers) -> Any:
@@ -94,4 +97,18 @@ async def serve(socket: Path, pods: Callable[[], list[Obj]], managers: ResourceM
         "Get": (RESOURCES["GetPodResourcesRequest"], get),
         "GetAllocatableResources": (RESOURCES["AllocatableResourcesRequest"], get_allocatable),
     }
-    return await grpc_calls.serve(socket, POD_RESOURCES, methods)
+    counted = {name: (request, _counted(name, method)) for name, (request, method) in methods.items()}
+    return await grpc_calls.serve(socket, POD_RESOURCES, counted)
+
+
+def _counted(name: str, method: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+    async def call(request: Any, context: Any) -> Any:
+        measures.pod_resources_requests.inc(_VERSION)
+        measures.pod_resources[name].inc(_VERSION)
+        try:
+            return await method(request, context)
+        except BaseException:
+            measures.pod_resources_errors[name].inc(_VERSION)
+            raise
+
+    return call

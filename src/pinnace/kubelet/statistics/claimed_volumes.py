@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pinnace.cri.api import CriError
+from pinnace.kubelet.statistics import measures, volume_measures
 from pinnace.kubelet.volumes import csi_published
 from pinnace.kubelet.volumes.csi_volume import GET_VOLUME_STATS, VOLUME_CONDITION
 from pinnace.kubelet.volumes.persistent_volume_claim import claim_name
@@ -150,7 +151,8 @@ class ClaimedVolumes:
         if not path.is_relative_to(pods_dir):
             return {}, None  # a directory of the machine's own, or a disk
         async with asyncio.timeout(_SLOW):
-            return of_file_system(await asyncio.to_thread(os.statvfs, path)), None
+            with measures.taking(volume_measures.stats_seconds, "statfs"):
+                return of_file_system(await asyncio.to_thread(os.statvfs, path)), None
 
     async def _ask(self, published: Obj) -> tuple[Obj, Condition | None]:
         driver = self._node.csi.get(published["driverName"])
@@ -159,10 +161,11 @@ class ClaimedVolumes:
         can = await driver.capabilities()
         if GET_VOLUME_STATS not in can:
             return {}, None
-        answer = await driver.call(
-            "NodeGetVolumeStats",
-            volume_id=published["volumeHandle"],
-            volume_path=published["targetPath"],
-            staging_target_path=published["stagingPath"] if VOLUME_CONDITION in can else "",
-        )
+        with measures.taking(volume_measures.stats_seconds, published["driverName"]):
+            answer = await driver.call(
+                "NodeGetVolumeStats",
+                volume_id=published["volumeHandle"],
+                volume_path=published["targetPath"],
+                staging_target_path=published["stagingPath"] if VOLUME_CONDITION in can else "",
+            )
         return of_driver(answer)

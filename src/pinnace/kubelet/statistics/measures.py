@@ -67,6 +67,23 @@ status_sync = Histogram(
 )
 started_pods = Counter("kubelet_started_pods_total", "Cumulative number of pods started")
 started_pods_errors = Counter("kubelet_started_pods_errors_total", "Cumulative number of errors when starting pods")
+started_user_namespaces = Counter(
+    "kubelet_started_user_namespaced_pods_total",
+    "Cumulative number of pods with user namespaces started. This metric will only be collected on Linux.",
+)
+started_user_namespaces_errors = Counter(
+    "kubelet_started_user_namespaced_pods_errors_total",
+    "Cumulative number of errors when starting pods with user namespaces. This metric will only be collected on Linux.",
+)
+image_volumes = Counter("kubelet_image_volume_requested_total", "Number of requested image volumes.")
+image_volumes_mounted = Counter(
+    "kubelet_image_volume_mounted_succeed_total", "Number of successful image volume mounts."
+)
+image_volumes_failed = Counter("kubelet_image_volume_mounted_errors_total", "Number of failed image volume mounts.")
+sleeps_cut_short = Counter(
+    "kubelet_sleep_action_terminated_early_total",
+    "The number of times lifecycle sleep handler got terminated before it finishes",
+)
 started_containers = Counter(
     "kubelet_started_containers_total", "Cumulative number of containers started", ("container_type",)
 )
@@ -210,6 +227,29 @@ device_allocations = Histogram(
     ("resource_name",),
     _SECONDS,
 )
+_ENDPOINTS = (("list", "List"), ("get", "Get"), ("get_allocatable", "GetAllocatableResources"))
+_SERVED = "Broken down by server api version."
+pod_resources_requests = Counter(
+    "kubelet_pod_resources_endpoint_requests_total",
+    f"Cumulative number of requests to the PodResource endpoint. {_SERVED}",
+    ("server_api_version",),
+)
+pod_resources = {
+    method: Counter(
+        f"kubelet_pod_resources_endpoint_requests_{name}",
+        f"Number of requests to the PodResource {method} endpoint. {_SERVED}",
+        ("server_api_version",),
+    )
+    for name, method in _ENDPOINTS
+}
+pod_resources_errors = {
+    method: Counter(
+        f"kubelet_pod_resources_endpoint_errors_{name}",
+        f"Number of requests to the PodResource {method} endpoint which returned error. {_SERVED}",
+        ("server_api_version",),
+    )
+    for name, method in _ENDPOINTS
+}
 shutdown_began = Gauge(
     "kubelet_graceful_shutdown_start_time_seconds",
     "Last graceful shutdown start time since unix epoch in seconds",
@@ -246,7 +286,9 @@ _IMAGE_SIZES = (
 
 def families() -> list[Family]:
     """All of this module."""
-    return [one for one in globals().values() if isinstance(one, Family)] + list(startup.values())
+    tables: tuple[Mapping[str, Family], ...] = (startup, pod_resources, pod_resources_errors)
+    own = [one for one in globals().values() if isinstance(one, Family)]
+    return [*own, *(one for table in tables for one in table.values())]
 
 
 def image_size(size: int) -> str:

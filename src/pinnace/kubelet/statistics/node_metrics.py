@@ -33,6 +33,7 @@ from pinnace.wire.process_metrics import process_families
 
 if TYPE_CHECKING:
     from pinnace.kubelet.kubelet import Kubelet
+    from pinnace.kubelet.topology.cpu_manager import CpuManager
 
 _NANOSECONDS = 1_000_000_000
 
@@ -146,6 +147,7 @@ def kubelet_metrics(kubelet: Kubelet) -> str:
             *client_measures.families(),
             *counted,
             *_now(kubelet),
+            *cpu_families(kubelet.node.managers.cpu),
             *claimed_volumes.families(kubelet.claimed_volumes.found),
         ]
     )
@@ -241,6 +243,26 @@ def _static(pod: Obj) -> str:
 def _config(worker: PodWorker) -> str:
     """Whether somebody wishes for a worker's pod; one that was found in the runtime alone has no labels of the API."""
     return "orphan" if worker.gone else "desired"
+
+
+def cpu_families(manager: CpuManager | None) -> list[Family]:
+    """How CPUs are shared, where some may be a container's own."""
+    if manager is None:
+        return []
+    taken, by_node = manager.exclusive, manager.topology
+    counts: dict[tuple[str, ...], int] = {
+        (str(node),): len(taken & by_node.of_numa([node])) for node in by_node.numa_nodes
+    }
+    about = "The total number of CPUs exclusively allocated to containers running on this node"
+    shared = "The size of the shared CPU pool for non-guaranteed QoS pods, in millicores."
+    size = 1000 * len(manager.shared - manager.reserved)
+    return [
+        constant("gauge", "kubelet_cpu_manager_exclusive_cpu_allocation_count", about, {}, len(taken)),
+        constant("gauge", "kubelet_cpu_manager_shared_pool_size_millicores", shared, {}, size),
+        _counted(
+            "kubelet_cpu_manager_allocation_per_numa", "Number of CPUs allocated per NUMA node", ("numa_node",), counts
+        ),
+    ]
 
 
 def _volumes(workers: Iterable[PodWorker]) -> Counter[tuple[str, ...]]:

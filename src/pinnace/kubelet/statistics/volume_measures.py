@@ -39,6 +39,12 @@ driver_calls = Histogram(
     ("driver_name", "grpc_status_code", "method_name", "migrated"),
     _SECONDS,
 )
+stats_seconds = Histogram(
+    "kubelet_volume_metric_collection_duration_seconds",
+    "Duration in seconds to calculate volume stats",
+    ("metric_source",),
+    (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
 orphans_cleaned = Gauge(
     "kubelet_orphan_pod_cleaned_volumes",
     "The total number of orphaned Pods whose volumes were cleaned in the last periodic sweep.",
@@ -51,7 +57,7 @@ orphans_left = Gauge(
 
 def families() -> list[Family]:
     """All of this module."""
-    return [operations, driver_calls, orphans_cleaned, orphans_left]
+    return [operations, driver_calls, stats_seconds, orphans_cleaned, orphans_left]
 
 
 def plugin_of(source: Obj) -> str:

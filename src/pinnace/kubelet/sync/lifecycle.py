@@ -10,6 +10,7 @@ import asyncio
 from pinnace.cri.api import CriError, RuntimeService
 from pinnace.kubelet.go_words import rpc_error
 from pinnace.kubelet.probes.checks import ProbeError, check_http, headers_of, http_target
+from pinnace.kubelet.statistics import measures
 from pinnace.machinery.meta import Obj
 
 HTTP_TIMEOUT = 30.0
@@ -27,7 +28,11 @@ async def run_hook(hook: Obj, container: Obj, container_id: str, address: str, r
     elif hook.get("httpGet"):
         await _ask(hook["httpGet"], container, address)
     elif hook.get("sleep"):
-        await asyncio.sleep(float(hook["sleep"].get("seconds") or 0))
+        try:
+            await asyncio.sleep(float(hook["sleep"].get("seconds") or 0))
+        except asyncio.CancelledError:
+            measures.sleeps_cut_short.inc()
+            raise
     elif hook.get("tcpSocket"):
         raise HookError("Handlers of type TCPSocket are not supported")
     else:

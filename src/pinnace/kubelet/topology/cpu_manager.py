@@ -47,13 +47,17 @@ class CpuManager:
     @property
     def shared(self) -> frozenset[int]:
         """The CPUs of containers that have none for themselves."""
-        taken = frozenset(cpu for cpus in self._held.values() for cpu in cpus)
         kept = self.reserved if STRICT_RESERVATION in self._options else frozenset()
-        return self.topology.ids - taken - kept
+        return self.topology.ids - self.exclusive - kept
 
     @property
     def allocatable(self) -> frozenset[int]:
         return self.topology.ids - self.reserved
+
+    @property
+    def exclusive(self) -> frozenset[int]:
+        """The CPUs that some container has for itself."""
+        return frozenset(cpu for cpus in self._held.values() for cpu in cpus)
 
     def held(self, uid: str, name: str) -> frozenset[int]:
         """The CPUs that a container has for itself."""
