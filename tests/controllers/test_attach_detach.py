@@ -201,6 +201,17 @@ async def test_a_driver_that_needs_no_attaching_is_left_alone() -> None:
     assert api.all(VOLUME_ATTACHMENTS) == []
 
 
+async def test_a_driver_that_turns_out_to_need_no_attaching_is_freed_of_it() -> None:
+    api = FakeApi()
+    await furnish(api)
+    await api.client.create(PODS, pod())
+    async with running(api, AttachDetachController):
+        await api.until(lambda: api.all(VOLUME_ATTACHMENTS))
+        driver = {"apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {"name": "disk.example.com"}}
+        await api.client.create(CSI_DRIVERS, {**driver, "spec": {"attachRequired": False}})
+        await api.until(lambda: not api.all(VOLUME_ATTACHMENTS))
+
+
 async def test_what_others_attach_is_left_alone() -> None:
     api = FakeApi()
     await furnish(api)

@@ -47,6 +47,7 @@ class FakeCsiDriver:
         self.can = can
         self.limit = limit  # volumes that the node can have
         self.segments = {"topology.dir.csi/node": "n1"}
+        self.mounts = True  # without, volumes are handed out in ways of the driver's own, as for virtual machines
         self.refuse: dict[str, str] = {}
         self.code = grpc.StatusCode.INTERNAL  # of what is refused
         self.calls: list[tuple[str, Any]] = []
@@ -126,7 +127,7 @@ class FakeCsiDriver:
         return {"capabilities": [{"rpc": {"type": number}} for number in self.can]}
 
     def _NodeStageVolume(self, asked: Any) -> dict[str, Any]:
-        if not asked.volume_capability.HasField("block"):
+        if self.mounts and not asked.volume_capability.HasField("block"):
             bind(str(self._directory(asked.volume_id)), Path(asked.staging_target_path))
         return {}
 
@@ -137,6 +138,8 @@ class FakeCsiDriver:
             bind(self._device(asked.volume_id), target)
         elif not os.path.ismount(target):
             target.mkdir(parents=True, exist_ok=True)
+            if not self.mounts:
+                return {}
             bind(asked.staging_target_path or str(self._directory(asked.volume_id)), target)
         return {}
 

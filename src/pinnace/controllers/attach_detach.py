@@ -130,7 +130,7 @@ class AttachDetachController(Controller):
         self.pods.add_index("persistentvolumeclaim", claims_of)
         self.claims = self.watch(PERSISTENT_VOLUME_CLAIMS, lambda claim: self._nodes_of(key_of(claim)))
         self.volumes = self.watch(PERSISTENT_VOLUMES, self._nodes_of_volume)
-        self.drivers = self.use(CSI_DRIVERS)
+        self.drivers = self.watch(CSI_DRIVERS, self._nodes_of_driver)
         self.attachments = self.watch(VOLUME_ATTACHMENTS, _node_of_attachment)
         self.attachments.add_index("node", _node_of_attachment)
         self.attachments.add_index("volume", _volume_of_attachment)
@@ -140,6 +140,10 @@ class AttachDetachController(Controller):
 
     def _nodes_of_volume(self, volume: Obj) -> Iterable[str]:
         return {node for claim in claim_of(volume) for node in self._nodes_of(claim)}
+
+    def _nodes_of_driver(self, driver: Obj) -> Iterable[str]:
+        found = self.attachments.store.list()
+        return {one["spec"]["nodeName"] for one in found if one["spec"]["attacher"] == name_of(driver)}
 
     async def reconcile(self, key: str) -> float | None:
         node = self.nodes.store.get(key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import grpc
 import pytest
 
 from pinnace.apis.resources import (
+    CONFIG_MAPS,
     CSI_DRIVERS,
     CSI_NODES,
     NODES,
@@ -116,11 +118,9 @@ async def test_a_volume_is_staged_published_and_given_back(start: Start, api: No
     assert published.volume_context["csi.storage.k8s.io/pod.name"] == "p"
     assert published.volume_context["csi.storage.k8s.io/ephemeral"] == "false"
     assert published.volume_context["a"] == "b"
-    await api.until(lambda: in_use(api) == [UNIQUE_NAME])
     await api.client.delete(PODS, "p", "default")
     await driver.hear("NodeUnstageVolume")
     await api.gone("p")
-    await api.until(lambda: in_use(api) == [])
     assert [name for name, _ in driver.calls if name.endswith("Volume")] == [
         *("NodeStageVolume", "NodePublishVolume", "NodeUnpublishVolume", "NodeUnstageVolume")
     ]
@@ -168,7 +168,52 @@ async def test_a_volume_that_is_attached_is_waited_for(start: Start, api: NodeAp
     await api.client.patch(NODES, "n1", attached, subresource="status")
     assert dict((await driver.hear("NodePublishVolume")).publish_context) == {"path": "/dev/x"}
     await api.phase("p", "Running")
+    assert in_use(api) == [UNIQUE_NAME]
     await api.client.delete(PODS, "p", "default")
+    await api.gone("p")
+    await api.until(lambda: in_use(api) == [])
+
+
+async def test_a_volume_that_is_not_to_be_attached_after_all_is_in_use_no_longer(
+    start: Start, api: NodeApi, driver: FakeCsiDriver
+) -> None:
+    await add_volume(api)
+    start()
+    await registered(api, driver)
+    await run_pod(api, "p", CLAIM)
+    await api.until(lambda: in_use(api) == [UNIQUE_NAME])
+    await add_driver(api, attachRequired=False)
+    attached = {"status": {"volumesAttached": [{"name": UNIQUE_NAME, "devicePath": ""}]}}
+    await api.client.patch(NODES, "n1", attached, subresource="status")
+    await api.phase("p", "Running")
+    await api.until(lambda: in_use(api) == [])
+    await api.client.delete(PODS, "p", "default")
+    await api.gone("p")
+
+
+async def test_a_volume_that_comes_without_a_mount_is_asked_for_once(
+    start: Start, api: NodeApi, driver: FakeCsiDriver, options: KubeletOptions
+) -> None:
+    driver.mounts = False
+    await add_driver(api, attachRequired=False)
+    await add_volume(api)
+    seen = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "seen", "namespace": "default"}}
+    await api.client.create(CONFIG_MAPS, {**seen, "data": {"looks": "0"}})
+    kubelet = start()
+    await registered(api, driver)
+    mounts = [{"name": name, "mountPath": f"/{name}"} for name in ("v", "s")]
+    containers = [{"name": "c", "image": "web:1", "volumeMounts": mounts}]
+    await api.add_pod("p", containers=containers, volumes=[CLAIM, {"name": "s", "configMap": {"name": "seen"}}])
+    await api.phase("p", "Running")
+    (uid,) = kubelet.workers
+    file = options.pods_dir / uid / "volumes" / "kubernetes.io~configmap" / "s" / "looks"
+    for looks in ("1", "2"):  # once the second is seen, all that follows from the first has happened
+        await api.client.update(CONFIG_MAPS, {**seen, "data": {"looks": looks}})
+        await api.until(partial(lambda looks: file.exists() and file.read_text() == looks, looks))
+    calls = [name for name, _ in driver.calls if name.endswith("Volume")]
+    assert calls == ["NodeStageVolume", "NodePublishVolume"]
+    await api.client.delete(PODS, "p", "default")
+    await driver.hear("NodeUnstageVolume")
     await api.gone("p")
 
 
@@ -215,6 +260,39 @@ async def test_why_a_volume_cannot_be_had_is_told(
     driver.refuse = {}
     await api.client.delete(PODS, "p", "default")
     await api.gone("p")
+
+
+@pytest.mark.parametrize(
+    ("code", "undone"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, []),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, ["NodeUnpublishVolume", "NodeUnstageVolume"]),  # it may be at it still
+    ],
+)
+async def test_what_a_driver_refused_to_stage_is_not_unstaged(
+    start: Start, api: NodeApi, driver: FakeCsiDriver, code: grpc.StatusCode, undone: list[str]
+) -> None:
+    await add_driver(api, attachRequired=False)
+    await add_volume(api)
+    driver.code, driver.refuse = code, {"NodeStageVolume": "no"}
+    start()
+    await registered(api, driver)
+    await run_pod(api, "p", CLAIM)
+    await api.hears('MountVolume.MountDevice failed for volume "pv" : rpc error: code = ')
+    await driver.hear("NodeStageVolume", 2)
+    await api.client.delete(PODS, "p", "default")
+    await api.gone("p")
+    assert [name for name, _ in driver.calls if name.startswith("NodeUn")] == undone
+
+
+async def test_a_volume_that_never_came_is_not_in_use_once_its_pod_is_gone(start: Start, api: NodeApi) -> None:
+    await add_volume(api)
+    start()
+    await run_pod(api, "p", CLAIM)
+    await api.until(lambda: in_use(api) == [UNIQUE_NAME])
+    await api.client.delete(PODS, "p", "default")
+    await api.gone("p")
+    await api.until(lambda: in_use(api) == [])
 
 
 async def test_a_driver_that_is_not_there_is_waited_for(

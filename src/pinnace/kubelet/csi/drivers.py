@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +54,10 @@ class CsiDrivers:
         self._changed = changed
         self._came = came
         self._drivers: dict[str, Driver] = {}
-        self._using: set[str] = set()
+        self._using: defaultdict[str, set[str]] = defaultdict(set)  # volume -> UIDs of pods
+        self._attaching: set[str] = set()  # those of them that are to be attached
+        self.republishing: set[str] = set()  # UIDs of pods with volumes that are published anew at every look
+        self.filled: set[Path] = set()  # where drivers have staged or published, which some do without a mount
         self._moved = asyncio.Event()  # set, and made anew, when the node's object changes
         self.locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by volume, for staging
         self.sizes: dict[str, str] = {}  # of volumes when they were mounted here, or grown
@@ -166,21 +169,28 @@ class CsiDrivers:
     # Volumes.
 
     def in_use(self) -> list[str]:
-        """The unique names of the volumes that this node uses, for its status."""
-        return sorted(self._using)
+        """The unique names of the volumes that this node uses and that are attached to it, for its status."""
+        return sorted(self._attaching)
 
-    def use(self, volume: str) -> None:
-        """A pod is to have the volume."""
-        if volume not in self._using:
-            self._using.add(volume)
+    def use(self, volume: str, uid: str, *, attaches: bool = True) -> None:
+        """The pod is to have the volume, which its driver `attaches` to nodes."""
+        self._using[volume].add(uid)
+        if attaches != (volume in self._attaching):
+            self._attaching ^= {volume}
             self._changed()
 
-    def release(self, volume: str) -> None:
-        """No pod has the volume any more, and it is unmounted."""
-        self.not_while_mounted.discard(volume)
-        self.sizes.pop(volume, None)
-        if volume in self._using:
-            self._using.remove(volume)
+    def release(self, uid: str, left: Set[str]) -> None:
+        """The pod has no volumes any more but those that are `left`; the others are unmounted, if they ever were."""
+        self.republishing.discard(uid)
+        for volume in self._using.keys() - left:
+            self._using[volume].discard(uid)
+        unused = [volume for volume, pods in self._using.items() if not pods]
+        for volume in unused:
+            self.not_while_mounted.discard(volume)
+            self.sizes.pop(volume, None)
+            del self._using[volume]
+        if not self._attaching.isdisjoint(unused):
+            self._attaching.difference_update(unused)
             self._changed()
 
     def node_changed(self) -> None:

@@ -463,8 +463,12 @@ class PodWorker:
         return delay
 
     async def _refresh_volumes(self) -> None:
-        """Bring volumes that follow API objects up to date: when those change, and about once a minute for tokens."""
+        """Bring volumes that follow API objects up to date: when those change, and about once a minute for tokens.
+
+        Where a driver wants to hear of its volumes again, it does whenever the pod is looked at.
+        """
         due = time.monotonic() - self._volumes_at >= 0.8 * self._node.options.sync_frequency
+        due = due or self.uid in self._node.csi.republishing
         if not self.pod["spec"].get("volumes") or not (due or self._volumes_stale):
             return
         self._volumes_stale = False

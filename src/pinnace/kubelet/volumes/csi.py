@@ -24,11 +24,11 @@ from pinnace.kubelet.volumes.csi_volume import (
     CsiVolume,
     Step,
     capability,
+    is_final,
     of_inline,
     pod_context,
     wants_group,
 )
-from pinnace.kubelet.volumes.mounts import mounted_below
 from pinnace.kubelet.volumes.ownership import give_to_group
 from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, get_in, uid_of
@@ -57,14 +57,19 @@ async def set_up_persistent(context: VolumeContext, volume: CsiVolume) -> Path:
     data = {"driverName": volume.driver, "volumeHandle": volume.handle}
     if "ReadWriteOncePod" in volume.modes and places.is_used(context.pods_dir, data, but=own):
         raise VolumeError("volume uses the ReadWriteOncePod access mode and is already in use by another pod")
-    context.csi.use(volume.unique_name)
-    about = await _about(context, volume.driver)
-    return await _set_up(context, volume, (about or {}).get("spec") or {})
+    spec: Obj = (await _about(context, volume.driver) or {}).get("spec") or {}
+    context.csi.use(volume.unique_name, uid_of(context.pod), attaches=_attaches(volume, spec))
+    return await _set_up(context, volume, spec)
 
 
 def is_published(context: VolumeContext, volume: CsiVolume) -> bool:
     """Whether the pod has the volume already."""
-    return bool(mounted_below(places.target_of(context.csi, volume, uid_of(context.pod), context.pods_dir)))
+    return places.is_filled(context.csi, places.target_of(context.csi, volume, uid_of(context.pod), context.pods_dir))
+
+
+def _attaches(volume: CsiVolume, spec: Obj) -> bool:
+    """Whether the driver with this `spec` of its CSIDriver attaches the volume to nodes."""
+    return not volume.inline and spec.get("attachRequired") is not False
 
 
 async def _about(context: VolumeContext, driver: str) -> Obj | None:
@@ -79,10 +84,11 @@ async def _about(context: VolumeContext, driver: str) -> Obj | None:
 async def _set_up(context: VolumeContext, volume: CsiVolume, spec: Obj) -> Path:
     """The volume's path; what is there already is left alone, or published anew where its driver wants that."""
     target = places.target_of(context.csi, volume, uid_of(context.pod), context.pods_dir)
-    if is_published(context, volume) and not spec.get("requiresRepublish"):
+    if spec.get("requiresRepublish"):
+        context.csi.republishing.add(uid_of(context.pod))
+    elif is_published(context, volume):
         return target
-    attaches = not volume.inline and spec.get("attachRequired") is not False
-    published = await _publish_context(context, volume) if attaches else {}
+    published = await _publish_context(context, volume) if _attaches(volume, spec) else {}
     doing = "mounter.SetUpAt failed to get CSI client"
     if not volume.inline:
         doing = "attacher.MountDevice failed to create newCsiDriverClient"
@@ -131,12 +137,20 @@ class _Mounting:
         staged = STAGE_UNSTAGE_VOLUME in self.can and not volume.inline
         staging = places.staging_of(context.csi, volume) if staged else None
         directory = places.directory_of(context.pods_dir, uid_of(context.pod), volume.name)
-        places.write_data(directory, volume, target, staging)
-        if staging is not None and not mounted_below(staging):
-            staging.mkdir(parents=True, exist_ok=True, mode=0o750)
-            await self._stage(staging)
+        if staging is None or places.is_filled(context.csi, staging):
+            places.write_data(directory, volume, target, staging)
+        else:
+            secrets = await secrets_of(context, volume, "NodeStage")
+            data = places.write_data(directory, volume, target, staging)
+            try:
+                await self._stage(staging, secrets)
+            except CriError as error:
+                if is_final(error.code) and not target.exists():  # neither staged nor ever published
+                    places.forget(context.pods_dir, directory / places.DATA, data)
+                operation = "MapVolume.SetUpDevice failed" if volume.block else "MountVolume.MountDevice failed"
+                raise VolumeError(rpc_error(error), operation=operation) from error
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-        anew = bool(mounted_below(target))
+        anew = places.is_filled(context.csi, target)
         await self._publish(staging, target)
         group = context.fs_group
         policy = str(self.spec.get("fsGroupPolicy") or "ReadWriteOnceWithFSType")
@@ -145,20 +159,18 @@ class _Mounting:
             await asyncio.to_thread(give_to_group, target, group, only_on_mismatch=changes == "OnRootMismatch")
         return target
 
-    async def _stage(self, staging: Path) -> None:
-        operation = "MapVolume.SetUpDevice failed" if self.volume.block else "MountVolume.MountDevice failed"
-        try:
-            await self.driver.call(
-                "NodeStageVolume",
-                volume_id=self.volume.handle,
-                publish_context=self.published,
-                staging_target_path=str(staging),
-                volume_capability=capability(self.volume, self.can, self.context.fs_group),
-                secrets=await secrets_of(self.context, self.volume, "NodeStage"),
-                volume_context=self.volume.attributes,
-            )
-        except CriError as error:
-            raise VolumeError(rpc_error(error), operation=operation) from error
+    async def _stage(self, staging: Path, secrets: dict[str, str]) -> None:
+        staging.mkdir(parents=True, exist_ok=True, mode=0o750)
+        await self.driver.call(
+            "NodeStageVolume",
+            volume_id=self.volume.handle,
+            publish_context=self.published,
+            staging_target_path=str(staging),
+            volume_capability=capability(self.volume, self.can, self.context.fs_group),
+            secrets=secrets,
+            volume_context=self.volume.attributes,
+        )
+        self.context.csi.filled.add(staging)
 
     async def _publish(self, staging: Path | None, target: Path) -> None:
         told = dict(self.volume.attributes)
@@ -178,6 +190,7 @@ class _Mounting:
             secrets=secrets,
             volume_context=told,
         )
+        self.context.csi.filled.add(target)
 
     async def _tokens(self) -> str:
         found = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,11 @@ def staging_of(drivers: CsiDrivers, volume: CsiVolume) -> Path:
     return drivers.volumes_dir / volume.driver / digest / "globalmount"
 
 
+def is_filled(drivers: CsiDrivers, place: Path) -> bool:
+    """Whether the driver has staged or published there."""
+    return place in drivers.filled or bool(mounted_below(place))
+
+
 # What is written down.
 
 
@@ -72,8 +78,8 @@ def data_of(drivers: CsiDrivers, pods_dir: Path, target: Path) -> Path:
     return target.parent / DATA
 
 
-def write_data(directory: Path, volume: CsiVolume, target: Path, staging: Path | None) -> None:
-    """What undoing will need."""
+def write_data(directory: Path, volume: CsiVolume, target: Path, staging: Path | None) -> Obj:
+    """Write what undoing will need; that."""
     data = {
         "driverName": volume.driver,
         "volumeHandle": volume.handle,
@@ -83,6 +89,7 @@ def write_data(directory: Path, volume: CsiVolume, target: Path, staging: Path |
         "stagingPath": "" if staging is None else str(staging),
     }
     state_files.write(directory / DATA, json.dumps(data).encode())
+    return data
 
 
 def published(pods_dir: Path, uid: str) -> Iterator[tuple[Path, Obj]]:
@@ -96,10 +103,18 @@ def adopt(drivers: CsiDrivers, pods_dir: Path) -> None:
     for pod in pods_dir.iterdir():
         for _, data in published(pods_dir, pod.name):
             if data["volumeLifecycleMode"] == "Persistent":
-                drivers.use(csi_names.unique_name(data["driverName"], data["volumeHandle"]))
+                drivers.use(csi_names.unique_name(data["driverName"], data["volumeHandle"]), pod.name)
 
 
 # Undoing it.
+
+
+def forget(pods_dir: Path, file: Path, data: Obj) -> None:
+    """The driver has done nothing of what is written in `file`: there is nothing to undo."""
+    with suppress(OSError):  # what a driver left there is no reason to hide what it said
+        if not is_used(pods_dir, data, but=file):
+            _remove_staging(Path(data["stagingPath"]))
+    remove(file.parent)
 
 
 async def tear_down(drivers: CsiDrivers, pods_dir: Path, uid: str) -> None:
@@ -115,8 +130,9 @@ async def tear_down(drivers: CsiDrivers, pods_dir: Path, uid: str) -> None:
         except (OSError, VolumeError) as error:
             errors.append(str(error))
         if not is_used(pods_dir, data):
-            drivers.release(unique_name)
             drivers.locks.pop(unique_name, None)
+    left = (data for _, data in published(pods_dir, uid))
+    drivers.release(uid, {csi_names.unique_name(data["driverName"], data["volumeHandle"]) for data in left})
     if errors:
         raise VolumeError(aggregate(errors))
 
@@ -125,14 +141,20 @@ async def _undo(drivers: CsiDrivers, pods_dir: Path, file: Path, data: Obj) -> N
     driver = driver_of(drivers, data["driverName"], "unmounter failed to get CSI client")
     target = Path(data["targetPath"])
     await driver.call("NodeUnpublishVolume", volume_id=data["volumeHandle"], target_path=str(target))
+    drivers.filled.discard(target)
     _remove(target)
     staging = Path(data["stagingPath"]) if data["stagingPath"] else None
     if staging is not None and not is_used(pods_dir, data, but=file):
         await driver.call("NodeUnstageVolume", volume_id=data["volumeHandle"], staging_target_path=str(staging))
-        _remove(staging)
-        if staging.name == "globalmount":
-            discard(staging.parent)
+        drivers.filled.discard(staging)
+        _remove_staging(staging)
     remove(file.parent)
+
+
+def _remove_staging(staging: Path) -> None:
+    _remove(staging)
+    if staging.name == "globalmount":
+        discard(staging.parent)
 
 
 def _remove(path: Path) -> None:

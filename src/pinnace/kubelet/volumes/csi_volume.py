@@ -17,6 +17,8 @@ from pinnace.machinery.meta import Obj, name_of, namespace_of, uid_of
 STAGE_UNSTAGE_VOLUME, GET_VOLUME_STATS, EXPAND_VOLUME, VOLUME_CONDITION = 1, 2, 3, 4
 SINGLE_NODE_MULTI_WRITER, VOLUME_MOUNT_GROUP = 5, 6
 
+_MAY_GO_ON = ("CANCELLED", "DEADLINE_EXCEEDED", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "ABORTED")
+
 Step = Literal["NodeStage", "NodePublish", "NodeExpand"]
 
 
@@ -103,6 +105,11 @@ def capability(volume: CsiVolume, can: frozenset[int], group: int | None = None)
     if group is not None and VOLUME_MOUNT_GROUP in can:
         mount["volume_mount_group"] = str(group)
     return {"mount": mount, "access_mode": mode}
+
+
+def is_final(code: str) -> bool:
+    """Whether a call that failed with this gRPC code has done nothing: after others the driver may still be at it."""
+    return code not in _MAY_GO_ON
 
 
 def pod_context(pod: Obj, volume: CsiVolume) -> dict[str, str]:
