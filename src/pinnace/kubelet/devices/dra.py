@@ -156,7 +156,7 @@ class DraManager:
                     self._prepared[prepared.uid] = prepared
                 if uid_of(pod) not in prepared.pods:
                     prepared.pods.add(uid_of(pod))
-                    self._save()
+                    state_files.write(self._file, self._state())
 
     async def _prepare(self, driver: str, claim: Prepared) -> list[Obj]:
         answer = await self._call(driver, "NodePrepareResources", claim)
@@ -237,7 +237,7 @@ class DraManager:
                     del self._prepared[prepared.uid]
                 else:
                     prepared.pods.discard(pod_uid)
-                self._save()
+                state_files.note(self._file, self._state())
 
     async def _unprepare(self, claim: Prepared) -> None:
         for driver in claim.drivers:
@@ -255,16 +255,16 @@ class DraManager:
 
     # The state.
 
-    def _save(self) -> None:
+    def _state(self) -> bytes:
         kept = [
             [one.namespace, one.name, one.uid, one.drivers, one.devices, sorted(one.pods)]
             for one in self._prepared.values()
         ]
-        state_files.write(self._file, orjson.dumps(kept))
+        return orjson.dumps(kept)
 
     def _load(self) -> None:
         try:
-            for namespace, name, uid, drivers, devices, pods in orjson.loads(self._file.read_bytes()):
+            for namespace, name, uid, drivers, devices, pods in orjson.loads(state_files.read(self._file)):
                 self._prepared[uid] = Prepared(namespace, name, uid, drivers, devices, set(pods))
         except FileNotFoundError:
             return

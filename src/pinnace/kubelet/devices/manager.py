@@ -297,14 +297,11 @@ class DeviceManager:
                 for resource, one in held.items()
             ],
         }
-        try:
-            state_files.write(self._directory / _CHECKPOINT, orjson.dumps(kept))
-        except OSError as error:
-            _log.warning("cannot keep who holds which devices", error=str(error))
+        state_files.note(self._directory / _CHECKPOINT, orjson.dumps(kept))
 
     def _load(self) -> None:
         try:
-            kept = orjson.loads((self._directory / _CHECKPOINT).read_bytes())
+            kept = orjson.loads(state_files.read(self._directory / _CHECKPOINT))
             now = time.monotonic()
             self._resources = {name: Resource(name, stopped_at=now) for name in kept["resources"]}
             for uid, name, resource, ids, options in kept["held"]:

@@ -200,7 +200,7 @@ class Resizing:
 
     def _load(self, uid: str, record: Record) -> None:
         try:
-            kept = orjson.loads((self._pods_dir / uid / _FILE).read_bytes())
+            kept = orjson.loads(state_files.read(self._pods_dir / uid / _FILE))
             record.granted, record.actual = dict(kept["granted"]), dict(kept["actual"])
         except FileNotFoundError:
             return
@@ -209,10 +209,7 @@ class Resizing:
 
     def _save(self, uid: str, record: Record) -> None:
         kept = {"granted": record.granted, "actual": record.actual}
-        try:
-            state_files.write(self._pods_dir / uid / _FILE, orjson.dumps(kept))
-        except OSError as error:
-            _log.warning("cannot keep a pod's sizes", uid=uid, error=str(error))
+        state_files.note(self._pods_dir / uid / _FILE, orjson.dumps(kept))
 
 
 def _generation(pod: Obj) -> int:

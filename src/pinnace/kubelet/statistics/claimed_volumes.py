@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pinnace.cri.api import CriError
+from pinnace.kubelet import state_files
 from pinnace.kubelet.statistics import measures, volume_measures
 from pinnace.kubelet.volumes import csi_published
 from pinnace.kubelet.volumes.csi_volume import GET_VOLUME_STATS, VOLUME_CONDITION
@@ -147,7 +148,7 @@ class ClaimedVolumes:
         if path.is_relative_to(pods_dir) or path.is_relative_to(of_drivers):
             data = csi_published.data_of(self._node.csi, pods_dir, path)
             if data.exists():
-                return await self._ask(json.loads(data.read_text()))
+                return await self._ask(json.loads(state_files.read(data)))
         if not path.is_relative_to(pods_dir):
             return {}, None  # a directory of the machine's own, or a disk
         async with asyncio.timeout(_SLOW):

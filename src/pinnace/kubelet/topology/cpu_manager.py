@@ -124,23 +124,26 @@ class CpuManager:
         for key in keys:
             del self._held[key]
         if keys:
-            self._save()
+            state_files.note(self._file, self._state())
         return bool(keys)
 
     def owners(self) -> set[str]:
         return {uid for uid, _ in self._held}
 
     def _save(self) -> None:
+        state_files.write(self._file, self._state())
+
+    def _state(self) -> bytes:
         entries: dict[str, dict[str, str]] = {}
         for (uid, name), cpus in self._held.items():
             entries.setdefault(uid, {})[name] = format_cpus(cpus)
         state = {"policyName": POLICY, "defaultCpuSet": format_cpus(self.shared), "entries": entries}
-        state_files.write(self._file, orjson.dumps(state))
+        return orjson.dumps(state)
 
     def _load(self) -> None:
         """Raises ValueError where the file is another policy's, or of another machine."""
         try:
-            state = orjson.loads(self._file.read_bytes())
+            state = orjson.loads(state_files.read(self._file))
         except FileNotFoundError:
             self._save()
             return

@@ -104,19 +104,22 @@ class MemoryManager:
                 used = {node for held in self._held.values() for node in held.get(kind, ())}
                 release(self._kinds[kind], parts, used)
         if keys:
-            self._save()
+            state_files.note(self._file, self._state())
 
     def owners(self) -> set[str]:
         return {uid for uid, _ in self._held}
 
     def _save(self) -> None:
+        state_files.write(self._file, self._state())
+
+    def _state(self) -> bytes:
         entries = [[uid, name, held] for (uid, name), held in self._held.items()]
         state = {"policyName": POLICY, "entries": entries}
-        state_files.write(self._file, orjson.dumps(state, option=orjson.OPT_NON_STR_KEYS))
+        return orjson.dumps(state, option=orjson.OPT_NON_STR_KEYS)
 
     def _load(self) -> None:
         try:
-            state = orjson.loads(self._file.read_bytes())
+            state = orjson.loads(state_files.read(self._file))
         except FileNotFoundError:
             self._save()
             return

@@ -95,7 +95,11 @@ def write_data(directory: Path, volume: CsiVolume, target: Path, staging: Path |
 def published(pods_dir: Path, uid: str) -> Iterator[tuple[Path, Obj]]:
     """What was published to a pod: where that is written, and what."""
     for file in sorted((pods_dir / uid / "volumes" / f"kubernetes.io~{PLUGIN}").glob(f"*/{DATA}")):
-        yield file, json.loads(file.read_text())
+        try:
+            data = json.loads(state_files.read(file))
+        except FileNotFoundError:
+            continue  # empty after a power failure: nothing is mounted any more
+        yield file, data
 
 
 def adopt(drivers: CsiDrivers, pods_dir: Path) -> None:

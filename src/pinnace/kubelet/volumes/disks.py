@@ -63,10 +63,21 @@ class Disks:
             async with lock:
                 if not self.is_used(place):
                     unmount_below(place)
-                    await let_go(place, json.loads(data.read_text()))
+                    known = known_of(data)
+                    if known is not None:
+                        await let_go(place, known)
                     if place.exists():
                         place.rmdir()
                     data.unlink()
+
+
+def known_of(data: Path) -> Obj | None:
+    """What is written of a disk; None where a power failure has left the file empty: there is nothing to undo then."""
+    try:
+        known: Obj = json.loads(state_files.read(data))
+    except FileNotFoundError:
+        return None
+    return known
 
 
 async def mount_disk(device: str, place: Path, fs_type: str, options: list[str]) -> None:

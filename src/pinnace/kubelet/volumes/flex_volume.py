@@ -19,7 +19,7 @@ from typing import Any
 from pinnace.apis.resources import SECRETS
 from pinnace.kubelet.volumes import programs
 from pinnace.kubelet.volumes.context import UnprocessedError, VolumeContext, VolumeError
-from pinnace.kubelet.volumes.disks import Disks, is_mounted_at, mount_disk
+from pinnace.kubelet.volumes.disks import Disks, is_mounted_at, known_of, mount_disk
 from pinnace.kubelet.volumes.mounts import bind, mounted_below, unmount_below
 from pinnace.kubelet.volumes.ownership import give_to_group
 from pinnace.machinery.errors import ApiError
@@ -251,9 +251,10 @@ async def release(disks: Disks) -> None:
         if lock.locked():
             continue  # somebody is about to have it
         async with lock:
-            known = json.loads(data.read_text())
-            if not _is_used(disks, place, known["target"]):
-                await _let_go(disks, place, known)
+            known = known_of(data)
+            if known is None or not _is_used(disks, place, known["target"]):
+                if known is not None:
+                    await _let_go(disks, place, known)
                 data.unlink()
 
 
