@@ -139,7 +139,8 @@ def test_delete_after_everything_was_killed_leaves_nothing(fresh: Cluster, scrat
 
 
 def test_stop_ends_the_containers_and_start_brings_them_back(fresh: Cluster, scratch: Path) -> None:
-    fresh.start()
+    """What servers were told stays, too."""
+    fresh.start("--extra-config=kubelet.max-pods=250", "--extra-config=apiserver.event-ttl=2h")
     fill(fresh, scratch)
     uids = {item["metadata"]["uid"] for item in fresh.json("-n", "site", "get", "pods", "-l", "app=web")["items"]}
 
@@ -157,6 +158,8 @@ def test_stop_ends_the_containers_and_start_brings_them_back(fresh: Cluster, scr
     again = fresh.json("-n", "site", "get", "pods", "-l", "app=web")["items"]
     assert {item["metadata"]["uid"] for item in again} == uids
     assert {item["status"]["containerStatuses"][0]["restartCount"] for item in again} == {1}
+    [node] = fresh.json("get", "nodes")["items"]
+    assert node["status"]["capacity"]["pods"] == "250"
 
 
 @pytest.mark.engine
