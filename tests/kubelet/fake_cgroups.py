@@ -38,6 +38,9 @@ class FakeCgroups:
     def usage(self, path: str) -> Use:
         return Use(1 if path in self.there else 0)
 
+    def counters(self, _path: str) -> dict[str, dict[str, int]]:
+        return {}
+
     def remove_if_empty(self, path: str) -> None:
         self.there.discard(path)
 

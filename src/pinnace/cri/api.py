@@ -373,6 +373,10 @@ class NetworkInterfaceUsage:
     rx_errors: int = 0
     tx_bytes: int = 0
     tx_errors: int = 0
+    rx_packets: int | None = None  # these are not CRI's: known of the engine alone
+    rx_dropped: int | None = None
+    tx_packets: int | None = None
+    tx_dropped: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)

@@ -248,6 +248,10 @@ async def test_what_containers_use_in_the_names_of_cadvisor(running):
     assert found["container_network_transmit_bytes_total", ""][1] == 20
     assert found["container_network_transmit_bytes_total", ""][0]["interface"] == "eth0"
     assert found["machine_cpu_cores", None][1] >= 1
+    [whole] = [
+        line for line in text.splitlines() if line.startswith("container_memory_working_set_bytes{") and '"/"' in line
+    ]
+    assert 'id="/",image="",name="",namespace="",pod=""' in whole
 
 
 async def test_how_probes_went(running, api):

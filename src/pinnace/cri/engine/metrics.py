@@ -6,8 +6,9 @@ become one (cgroup-v1 and cgroup-v2 documents); KEP-2371 says which metrics kube
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pinnace.cri.engine.records import ContainerRecord, SandboxRecord
 
@@ -36,46 +37,59 @@ class Metric:
     counter: bool
 
 
+class Value(NamedTuple):
+    """What a cgroup's files say; `more` are labels beyond those of the container."""
+
+    name: str
+    help: str
+    counter: bool
+    more: Mapping[str, str]
+    value: float
+
+
+_Read = Callable[[Files], float | None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Kind:
     descriptor: Descriptor
     counter: bool
-    read: Callable[[Files], int | None]
-    more: tuple[str, ...] = ()  # values of labels beyond LABELS
+    read: _Read
+    more: Mapping[str, str]  # labels beyond LABELS
 
 
-def _first(*places: tuple[str, str], over: int = 1) -> Callable[[Files], int | None]:
+def _first(*places: tuple[str, str], over: int = 1) -> _Read:
     """The number at the first place that has one, divided."""
 
-    def read(files: Files) -> int | None:
+    def read(files: Files) -> float | None:
         for file, name in places:
             if name in files.get(file, {}):
-                return files[file][name] // over
+                return files[file][name] / over
         return None
 
     return read
 
 
-def _seconds(version_1: tuple[str, str], version_2: str, unit: int) -> Callable[[Files], int | None]:
+def _seconds(version_1: tuple[str, str], version_2: str, unit: int) -> _Read:
     """Nanoseconds or ticks of version 1, microseconds of version 2."""
 
-    def read(files: Files) -> int | None:
+    def read(files: Files) -> float | None:
         found = _first(("cpu.stat", version_2), over=1_000_000)(files)
         return found if found is not None else _first(version_1, over=unit)(files)
 
     return read
 
 
-def _working_set(files: Files) -> int | None:
+def _working_set(files: Files) -> float | None:
     used = _first(("memory.current", ""), ("memory.usage_in_bytes", ""))(files)
     if used is None:
         return None
     inactive = _first(("memory.stat", "total_inactive_file"), ("memory.stat", "inactive_file"))(files) or 0
-    return max(0, used - inactive)
+    return max(0.0, used - inactive)
 
 
-def _kind(name: str, counter: bool, text: str, read: Callable[[Files], int | None], **more: str) -> _Kind:
-    return _Kind(Descriptor(name, text, (*LABELS, *more)), counter, read, tuple(more.values()))
+def _kind(name: str, counter: bool, text: str, read: _Read, **more: str) -> _Kind:
+    return _Kind(Descriptor(name, text, (*LABELS, *more)), counter, read, more)
 
 
 _TICKS = 100  # a second; USER_HZ of every architecture
@@ -187,6 +201,18 @@ _KINDS = (
         failure_type="pgmajfault",
         scope="container",
     ),
+    _kind(
+        "container_memory_kernel_usage",
+        False,
+        "Memory that the kernel needs for it.",
+        _first(("memory.stat", "kernel"), ("memory.kmem.usage_in_bytes", "")),
+    ),
+    _kind(
+        "container_oom_events_total",
+        True,
+        "How many processes were ended for want of memory.",
+        _first(("memory.events", "oom_kill"), ("memory.oom_control", "oom_kill")),
+    ),
     _kind("container_processes", False, "Processes and threads.", _first(("pids.current", ""))),
     _kind(
         "container_threads_max",
@@ -210,6 +236,9 @@ FILES = {
         "memory.usage_in_bytes",
         "memory.max_usage_in_bytes",
         "memory.failcnt",
+        "memory.kmem.usage_in_bytes",
+        "memory.events",
+        "memory.oom_control",
     ),
     "pids": ("pids.current", "pids.max"),
 }
@@ -227,13 +256,18 @@ def parse(text: str) -> dict[str, int]:
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
 
 
-def of_container(container: ContainerRecord, sandbox: SandboxRecord, files: Files) -> list[Metric]:
-    """The metrics that its cgroup has files for."""
-    pod = sandbox.config.metadata
-    labels = (container.config.metadata.name, pod.name, pod.namespace, container.id)
-    found = []
+def values(files: Files) -> Iterator[Value]:
+    """Everything that a cgroup has files for."""
     for kind in _KINDS:
         value = kind.read(files)
         if value is not None:
-            found.append(Metric(kind.descriptor.name, value, (*labels, *kind.more), kind.counter))
-    return found
+            yield Value(kind.descriptor.name, kind.descriptor.help, kind.counter, kind.more, value)
+
+
+def of_container(container: ContainerRecord, sandbox: SandboxRecord, files: Files) -> list[Metric]:
+    """The metrics that its cgroup has files for, in whole numbers as CRI has them."""
+    pod = sandbox.config.metadata
+    labels = (container.config.metadata.name, pod.name, pod.namespace, container.id)
+    return [
+        Metric(found.name, int(found.value), (*labels, *found.more.values()), found.counter) for found in values(files)
+    ]

@@ -67,9 +67,13 @@ def interfaces(table: str) -> list[NetworkInterfaceUsage]:
                 NetworkInterfaceUsage(
                     name=name.strip(),
                     rx_bytes=numbers[0],
+                    rx_packets=numbers[1],
                     rx_errors=numbers[2],
+                    rx_dropped=numbers[3],
                     tx_bytes=numbers[8],
+                    tx_packets=numbers[9],
                     tx_errors=numbers[10],
+                    tx_dropped=numbers[11],
                 )
             )
     return sorted(found, key=lambda one: one.name != _DEFAULT)

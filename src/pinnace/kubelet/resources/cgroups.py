@@ -6,7 +6,7 @@ Pure but for the protocol (https://kubernetes.io/docs/concepts/architecture/cgro
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -40,6 +40,8 @@ class CgroupManager(Protocol):
     def limit(self, path: str, resources: LinuxContainerResources) -> None: ...
 
     def usage(self, path: str) -> MemoryUse: ...
+
+    def counters(self, path: str) -> Mapping[str, Mapping[str, int]]: ...
 
     def remove_if_empty(self, path: str) -> None: ...
 

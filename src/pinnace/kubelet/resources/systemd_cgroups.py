@@ -9,6 +9,7 @@ systemd.resource-control(5) and https://systemd.io/CONTROL_GROUP_INTERFACE/.
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -172,6 +173,9 @@ class SystemdCgroups:
 
     def usage(self, path: str) -> MemoryUse:
         return self._files.usage(slice_path(path))
+
+    def counters(self, path: str) -> Mapping[str, Mapping[str, int]]:
+        return self._files.counters(slice_path(path))
 
     def remove_if_empty(self, path: str) -> None:
         path = slice_path(path)

@@ -1,15 +1,19 @@
 """`/metrics/cadvisor`: what containers use, in the names that dashboards and alerts know from cAdvisor.
 
-From the runtime's figures; nothing is kept between two requests. A series without a container's name is its pod's.
+From the runtime's figures and what else cgroups count; nothing is kept between two requests. A series without a
+container's name is its pod's, one without a pod's name the whole machine's.
 Names are those of https://github.com/google/cadvisor/blob/master/docs/storage/prometheus.md.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pinnace.cri.api import PodSandboxStats
+from pinnace.cri.api import PodSandboxMetadata, PodSandboxStats
+from pinnace.cri.engine.metrics import Files, values
 from pinnace.kubelet.pods import (
     LABEL_CONTAINER_NAME,
     LABEL_POD_NAME,
@@ -19,7 +23,8 @@ from pinnace.kubelet.pods import (
     find_container,
 )
 from pinnace.kubelet.resources.amounts import CPU_PERIOD, cgroup_parent, cpu_quota, cpu_shares
-from pinnace.kubelet.statistics.summary import pod_stats
+from pinnace.kubelet.statistics.node_metrics import node_usage
+from pinnace.kubelet.statistics.summary import booted, pod_stats
 from pinnace.machinery.meta import Obj, uid_of
 from pinnace.machinery.metrics import number
 
@@ -73,15 +78,20 @@ _USAGE: tuple[tuple[str, str, str, Callable[[Any], float]], ...] = (
     ),
 )
 _NETWORK = (
-    ("container_network_receive_bytes_total", "Cumulative count of bytes received", "rx_bytes"),
-    ("container_network_receive_errors_total", "Cumulative count of errors encountered while receiving", "rx_errors"),
-    ("container_network_transmit_bytes_total", "Cumulative count of bytes transmitted", "tx_bytes"),
-    (
-        "container_network_transmit_errors_total",
-        "Cumulative count of errors encountered while transmitting",
-        "tx_errors",
-    ),
+    ("receive_bytes", "bytes received", "rx_bytes"),
+    ("receive_errors", "errors encountered while receiving", "rx_errors"),
+    ("receive_packets", "packets received", "rx_packets"),
+    ("receive_packets_dropped", "packets dropped while receiving", "rx_dropped"),
+    ("transmit_bytes", "bytes transmitted", "tx_bytes"),
+    ("transmit_errors", "errors encountered while transmitting", "tx_errors"),
+    ("transmit_packets", "packets transmitted", "tx_packets"),
+    ("transmit_packets_dropped", "packets dropped while transmitting", "tx_dropped"),
 )
+_TOLD = {name for name, *_ in _USAGE}  # from the runtime's figures, whoever it is
+_OF_LIMITS = "container_cpu_cfs_"  # what is counted only where CPU time is limited
+
+Counters = Callable[[str], Files]
+"""The numbers in the files of a cgroup, by its path as `id` has it."""
 
 
 async def metrics(kubelet: Kubelet) -> str:
@@ -108,8 +118,20 @@ async def metrics(kubelet: Kubelet) -> str:
             "Amount of memory installed on the machine.",
             [(_of(machine), machine.memory, 0)],
         ),
+        _family(
+            "machine_swap_bytes",
+            "gauge",
+            "Amount of swap memory available on the machine.",
+            [(_of(machine), machine.swap, 0)],
+        ),
     ]
-    return "".join([*head, *container_families(found, pods, images, started)])
+    cgroups, root = kubelet.node.cgroups, kubelet.options.cgroup_root.rstrip("/")
+
+    def counters(path: str) -> Files:
+        return cgroups.counters(root + path) if cgroups is not None else {}
+
+    texts = await asyncio.to_thread(container_families, found, pods, images, started, counters, _machine())
+    return "".join([*head, *texts])
 
 
 def _of(machine: Any) -> dict[str, str]:
@@ -117,15 +139,22 @@ def _of(machine: Any) -> dict[str, str]:
 
 
 def container_families(
-    found: Iterable[PodSandboxStats], pods: Mapping[str, Obj], images: Mapping[str, str], started: Mapping[str, int]
+    found: Iterable[PodSandboxStats],
+    pods: Mapping[str, Obj],
+    images: Mapping[str, str],
+    started: Mapping[str, int],
+    counters: Counters = lambda _: {},
+    machine: Series | None = None,
 ) -> list[str]:
-    """Every family about containers and pods; `images` and `started` are by id."""
+    """Every family about containers, pods and the machine; `images` and `started` are by id. Reads files."""
     found = list(found)
     series = [one for stats in found for one in _series(stats, pods, images, started)]
+    everything = [machine, *series] if machine is not None else series
     texts = [
-        _family(name, kind, about, [(one.labels, read(one.stats), one.stats.timestamp) for one in series])
+        _family(name, kind, about, [(one.labels, read(one.stats), one.stats.timestamp) for one in everything])
         for name, kind, about, read in _USAGE
     ]
+    texts += _counted(series, counters)
     contained = [one for one in series if one.labels["container"]]
     files = [(one.labels, one.stats.writable_layer_used_bytes, one.stats.timestamp) for one in contained]
     about = "Number of bytes that are consumed by the container on this filesystem."
@@ -135,7 +164,7 @@ def container_families(
             "container_start_time_seconds",
             "gauge",
             "Start time of the container since unix epoch in seconds.",
-            [(one.labels, one.started / _SECOND, one.stats.timestamp) for one in series],
+            [(one.labels, one.started / _SECOND, one.stats.timestamp) for one in everything],
         )
     )
     texts += _specs(contained)
@@ -144,9 +173,42 @@ def container_families(
             ({**_pod_labels(stats, pods), "interface": one.name}, getattr(one, field), stats.timestamp)
             for stats in found
             for one in stats.interfaces
+            if getattr(one, field) is not None
         ]
-        texts.append(_family(name, "counter", about, samples))
+        texts.append(_family(f"container_network_{name}_total", "counter", f"Cumulative count of {about}", samples))
     return texts
+
+
+def _counted(series: Iterable[Series], counters: Counters) -> list[str]:
+    """What cgroups count beside what runtimes tell."""
+    families: dict[str, tuple[str, str, list[_Sample]]] = {}
+    for one in series:
+        now = time.time_ns()
+        for found in values(counters(one.labels["id"])):
+            if found.name in _TOLD or (found.name.startswith(_OF_LIMITS) and not one.limits.get("cpu")):
+                continue
+            kind = "counter" if found.counter else "gauge"
+            _, _, samples = families.setdefault(found.name, (kind, found.help, []))
+            samples.append(({**one.labels, **found.more}, found.value, now))
+    return [_family(name, kind, about, samples) for name, (kind, about, samples) in families.items()]
+
+
+def _machine() -> Series:
+    """The machine as the container that everything is in."""
+    used, working_set = node_usage()
+    now = time.time_ns()
+    labels = dict.fromkeys(("container", "id", "image", "name", "namespace", "pod"), "") | {"id": "/"}
+    stats = PodSandboxStats(
+        id="/",
+        metadata=PodSandboxMetadata(name="", uid="", namespace=""),
+        labels={},
+        timestamp=now,
+        cpu_usage_core_nano_seconds=used,
+        memory_working_set_bytes=working_set,
+        memory_usage_bytes=working_set,
+        memory_rss_bytes=working_set,
+    )
+    return Series(labels, stats, booted(now), {}, {})
 
 
 def _pod_labels(stats: PodSandboxStats, pods: Mapping[str, Obj]) -> dict[str, str]:

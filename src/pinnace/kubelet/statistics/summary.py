@@ -60,6 +60,11 @@ def moment(nanoseconds: int) -> str:
     return format_time(datetime.fromtimestamp(nanoseconds / _SECOND, UTC))
 
 
+def booted(now: int) -> int:
+    """When the machine began, in nanoseconds since 1970."""
+    return now - int(float(Path("/proc/uptime").read_text().split()[0]) * _SECOND)
+
+
 def cpu(name: str, when: int, used: int, rates: Rates) -> Obj:
     rate = rates.of(name, when, used)
     shown: Obj = {"time": moment(when), "usageCoreNanoSeconds": used}
@@ -258,7 +263,7 @@ class Summary:
         meminfo = memory(Path("/proc/meminfo").read_text())
         node: Obj = {
             "nodeName": self._kubelet.options.node_name,
-            "startTime": moment(now - int(float(Path("/proc/uptime").read_text().split()[0]) * _SECOND)),
+            "startTime": moment(booted(now)),
             "cpu": cpu("node", now, used, self._rates),
             "memory": {
                 **memory_of(now, working_set, working_set, working_set),
