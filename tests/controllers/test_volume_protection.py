@@ -14,6 +14,7 @@ from pinnace.controllers.volume_protection import (
     attributes_of,
     claims_of,
     guarded,
+    uses,
 )
 from pinnace.testing import Cluster
 from tests.client.fake_api import FakeApi
@@ -50,6 +51,35 @@ def test_a_pod_uses_named_and_ephemeral_claims() -> None:
     ]
     pod = {"metadata": {"name": "web", "namespace": "ns"}, "spec": {"volumes": volumes}}
     assert list(claims_of(pod)) == ["ns/data", "ns/web-b"]
+
+
+@pytest.mark.parametrize(
+    ("named", "node", "grace", "owner", "expected"),
+    [
+        ("data", "n1", None, None, True),
+        ("data", "n1", 0, None, True),  # until it is gone
+        ("data", "", None, None, False),
+        ("other", "n1", None, None, False),
+        ("", "n1", None, "u", True),  # its own
+        ("", "n1", 30, "u", True),
+        ("", "n1", 0, "u", False),  # its node is done with it
+        ("", "n1", None, "another", False),
+        ("", "n1", None, None, False),
+        ("", "", None, "u", False),
+    ],
+)
+def test_how_long_a_pod_has_a_claim(
+    named: str, node: str, grace: int | None, owner: str | None, expected: bool
+) -> None:
+    source: dict[str, Any] = {"persistentVolumeClaim": {"claimName": named}} if named else {"ephemeral": {}}
+    metadata: dict[str, Any] = {"name": "web", "namespace": "ns", "uid": "u"}
+    if grace is not None:
+        metadata |= {"deletionTimestamp": "2024-01-01T00:00:00Z", "deletionGracePeriodSeconds": grace}
+    pod = {"metadata": metadata, "spec": {"nodeName": node, "volumes": [{"name": "v", **source}]}}
+    wanted: dict[str, Any] = {"metadata": {"name": "data" if named else "web-v", "namespace": "ns"}}
+    if owner is not None:
+        wanted["metadata"]["ownerReferences"] = [{"kind": "Pod", "name": "web", "uid": owner, "controller": True}]
+    assert uses(pod, wanted) is expected
 
 
 def test_which_classes_a_claim_has() -> None:
@@ -95,3 +125,18 @@ def test_a_claim_goes_with_the_last_pod_that_uses_it(pinnace: Cluster) -> None:
     assert api.get("pvc", "data")["metadata"]["deletionTimestamp"]
     api.delete("pods", "user")
     api.wait_gone("pvc", "data")
+
+
+@pytest.mark.pinnace(scheduler=False, nodes=1)
+def test_a_pod_deleted_in_the_foreground_goes_with_its_own_claims(pinnace: Cluster) -> None:
+    """Each waits for the other otherwise."""
+    api = pinnace.api
+    spec: dict[str, Any] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    volume = {"name": "v", "ephemeral": {"volumeClaimTemplate": {"spec": spec}}}
+    pod_spec = {"nodeName": "node-1", "containers": [{"name": "c", "image": "x"}], "volumes": [volume]}
+    api.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "user"}, "spec": pod_spec})
+    api.wait_for("pods", "user", "Ready")
+    assert api.get("pvc", "user-v")["metadata"]["finalizers"] == [CLAIM_FINALIZER]
+    api.delete("pods", "user", propagation="Foreground")
+    api.wait_gone("pods", "user")
+    api.wait_gone("pvc", "user-v")

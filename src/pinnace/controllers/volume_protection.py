@@ -12,7 +12,7 @@ from pinnace.apis.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES,
 from pinnace.client.client import Client
 from pinnace.client.controller import Controller, itself
 from pinnace.machinery.errors import ApiError
-from pinnace.machinery.meta import GVR, Obj, get_in, is_deleting, name_of, namespace_of
+from pinnace.machinery.meta import GVR, Obj, controller_of, get_in, is_deleting, name_of, namespace_of, uid_of
 
 CLAIM_FINALIZER = "kubernetes.io/pvc-protection"
 VOLUME_FINALIZER = "kubernetes.io/pv-protection"
@@ -26,6 +26,24 @@ def claims_of(pod: Obj) -> Iterable[str]:
             yield f"{namespace_of(pod)}/{volume['persistentVolumeClaim']['claimName']}"
         elif "ephemeral" in volume:
             yield f"{namespace_of(pod)}/{name_of(pod)}-{volume['name']}"
+
+
+def uses(pod: Obj, claim: Obj) -> bool:
+    """Whether a pod has a claim that it names: from when it is placed on a node until it is gone.
+
+    What was made for the pod alone it has only until its node is done with it: a deletion in the foreground waits for
+    what the pod owns, and its claims would wait for the pod.
+    """
+    if not get_in(pod, "spec", "nodeName"):
+        return False
+    done = is_deleting(pod) and pod["metadata"].get("deletionGracePeriodSeconds") == 0
+    owner = controller_of(claim) or {}
+    for volume in pod["spec"].get("volumes") or ():
+        if get_in(volume, "persistentVolumeClaim", "claimName") == name_of(claim):
+            return True
+        if "ephemeral" in volume and name_of(claim) == f"{name_of(pod)}-{volume['name']}":
+            return not done and owner.get("uid") == uid_of(pod)
+    return False
 
 
 def attributes_of(obj: Obj) -> Iterable[str]:
@@ -49,7 +67,7 @@ def guarded(obj: Obj, finalizer: str, *, in_use: bool) -> list[str] | None:
 
 
 class PvcProtectionController(Controller):
-    """One key is one claim. A pod uses it from when it is placed on a node until it is gone."""
+    """One key is one claim."""
 
     name = "persistentvolumeclaim-protection-controller"
     workers = 2
@@ -63,7 +81,7 @@ class PvcProtectionController(Controller):
         claim = self.claims.store.get(key)
         if claim is None:
             return
-        in_use = any(get_in(pod, "spec", "nodeName") for pod in self.pods.store.by_index("persistentvolumeclaim", key))
+        in_use = any(uses(pod, claim) for pod in self.pods.store.by_index("persistentvolumeclaim", key))
         await _write(self.client, PERSISTENT_VOLUME_CLAIMS, claim, guarded(claim, CLAIM_FINALIZER, in_use=in_use))
 
 
