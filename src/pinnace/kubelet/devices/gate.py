@@ -52,7 +52,7 @@ class Gate:
             self._listener.close()
         await end_tasks(self._sessions)
         if self._server is not None:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(ImportError, OSError, RuntimeError):  # it may not have come about
                 await (await self._server).stop(None)
         for path in (self._path, self._inner):
             path.unlink(missing_ok=True)
@@ -64,10 +64,7 @@ class Gate:
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if self._server is None:
-                self._inner.unlink(missing_ok=True)
-                self._server = asyncio.ensure_future(self._start())
-            await asyncio.shield(self._server)
+            await asyncio.shield(self._served())
             inner_reader, inner_writer = await asyncio.open_unix_connection(self._inner)
             try:
                 await asyncio.gather(_copy(reader, inner_writer), _copy(inner_reader, writer))
@@ -75,11 +72,17 @@ class Gate:
                 inner_writer.close()
         except ImportError:
             _log.warning('gRPC is not installed: pip install "pinnace[cri]"', socket=str(self._path))
-            self._server = None
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # RuntimeError: gRPC's for a socket that it cannot listen on
             _log.warning("connection is lost", socket=str(self._path), error=str(error))
         finally:
             writer.close()
+
+    def _served(self) -> asyncio.Task[Server]:
+        """The server, made by whoever comes first, and again where it could not be made."""
+        if self._server is None or (self._server.done() and self._server.exception() is not None):
+            self._inner.unlink(missing_ok=True)
+            self._server = asyncio.ensure_future(self._start())
+        return self._server
 
     async def _start(self) -> Server:
         return await self._make(self._inner)

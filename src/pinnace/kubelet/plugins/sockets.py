@@ -6,6 +6,8 @@ imported when there is a socket (https://github.com/kubernetes/kubelet, pluginre
 
 from __future__ import annotations
 
+import contextlib
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -58,7 +60,7 @@ class PluginSockets:
 
     async def _scan(self) -> bool:
         """Take in what came and went; False where some plugin is to be asked again soon."""
-        present = {(path, path.stat().st_ino) for path in self._directory.glob("*.sock") if path.is_socket()}
+        present = _sockets(self._directory)
         complete = True
         for key in [key for key in self._known if key not in present]:
             complete &= await self._let_go(key)
@@ -112,6 +114,17 @@ class PluginSockets:
             return "", found.name, refused
         _log.info("a plugin registered", type=found.type, name=found.name)
         return found.type, found.name, False
+
+
+def _sockets(directory: Path) -> set[tuple[Path, int]]:
+    """Those that are there, with their inodes: a plugin that starts anew makes another."""
+    found = set()
+    for path in directory.glob("*.sock"):
+        with contextlib.suppress(OSError):  # it has just gone
+            about = path.stat()
+            if stat.S_ISSOCK(about.st_mode):
+                found.add((path, about.st_ino))
+    return found
 
 
 async def _offer(handler: Handler, name: str, endpoint: str, versions: list[str]) -> str:

@@ -38,6 +38,24 @@ def write_payload(root: Path, payload: Payload, now: datetime, group: int | None
         return False
     old = current.readlink() if current.is_symlink() else None
     fresh = Path(tempfile.mkdtemp(prefix=now.strftime("..%Y_%m_%d_%H_%M_%S."), dir=root))
+    try:
+        _fill(fresh, payload, group)
+    except OSError:
+        shutil.rmtree(fresh, ignore_errors=True)  # on a full disk every attempt would take more of it
+        raise
+    if group is not None:
+        _open_to(group, root)
+    pointer = root / "..data_tmp"
+    pointer.unlink(missing_ok=True)
+    pointer.symlink_to(fresh.name)
+    pointer.rename(current)
+    _link(root, payload)
+    if old is not None:
+        shutil.rmtree(root / old, ignore_errors=True)
+    return True
+
+
+def _fill(fresh: Path, payload: Payload, group: int | None) -> None:
     fresh.chmod(0o755)
     for name, file in payload.items():
         target = fresh / name
@@ -47,17 +65,13 @@ def write_payload(root: Path, payload: Payload, now: datetime, group: int | None
         if group is not None or file.uid is not None:
             os.chown(target, -1 if file.uid is None else file.uid, -1 if group is None else group)
     if group is not None:
-        for directory in (root, fresh, *(path for path in fresh.rglob("*") if path.is_dir())):
-            os.chown(directory, -1, group)
-            directory.chmod(stat.S_IMODE(directory.stat().st_mode) | 0o2550)
-    pointer = root / "..data_tmp"
-    pointer.unlink(missing_ok=True)
-    pointer.symlink_to(fresh.name)
-    pointer.rename(current)
-    _link(root, payload)
-    if old is not None:
-        shutil.rmtree(root / old, ignore_errors=True)
-    return True
+        for directory in (fresh, *(path for path in fresh.rglob("*") if path.is_dir())):
+            _open_to(group, directory)
+
+
+def _open_to(group: int, directory: Path) -> None:
+    os.chown(directory, -1, group)
+    directory.chmod(stat.S_IMODE(directory.stat().st_mode) | 0o2550)
 
 
 def _mode(file: File, group: int | None) -> int:

@@ -6,7 +6,9 @@ util-linux's `mount` finds helpers such as `mount.nfs` itself (https://man7.org/
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,15 +31,17 @@ async def run(*command: str, timeout: float | None = None) -> str:
     program = find_program(command[0])
     if program is None:
         raise ProgramError("executable file not found in $PATH")
+    environment = os.environ | {"PATH": search_path(), "LC_ALL": "C"}
     process = await asyncio.create_subprocess_exec(
-        program, *command[1:], stdout=PIPE, stderr=STDOUT, env=os.environ | {"PATH": search_path(), "LC_ALL": "C"}
+        program, *command[1:], stdout=PIPE, stderr=STDOUT, env=environment, start_new_session=True
     )
     try:
         async with asyncio.timeout(timeout):
             output = (await process.communicate())[0].decode("utf-8", "replace")
     finally:
         if process.returncode is None:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with the helpers that it waits for
             await process.wait()
     if process.returncode:
         signalled = process.returncode < 0
