@@ -252,6 +252,7 @@ async def test_what_containers_use_in_the_names_of_cadvisor(running):
         line for line in text.splitlines() if line.startswith("container_memory_working_set_bytes{") and '"/"' in line
     ]
     assert 'id="/",image="",name="",namespace="",pod=""' in whole
+    assert not [line for line in text.splitlines() if line.startswith("container_processes{") and '"/"' in line]
 
 
 async def test_how_probes_went(running, api):

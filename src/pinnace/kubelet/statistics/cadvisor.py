@@ -44,7 +44,7 @@ class Series(NamedTuple):
     requests: Mapping[str, int]
 
 
-_USAGE: tuple[tuple[str, str, str, Callable[[Any], float]], ...] = (
+_USAGE: tuple[tuple[str, str, str, Callable[[Any], float | None]], ...] = (
     (
         "container_cpu_usage_seconds_total",
         "counter",
@@ -68,7 +68,7 @@ _USAGE: tuple[tuple[str, str, str, Callable[[Any], float]], ...] = (
         "container_processes",
         "gauge",
         "Number of processes running inside the container.",
-        lambda one: one.process_count,
+        lambda one: one.process_count or None,  # of a runtime that does not tell, and of the machine
     ),
     (
         "container_last_seen",
@@ -150,10 +150,7 @@ def container_families(
     found = list(found)
     series = [one for stats in found for one in _series(stats, pods, images, started)]
     everything = [machine, *series] if machine is not None else series
-    texts = [
-        _family(name, kind, about, [(one.labels, read(one.stats), one.stats.timestamp) for one in everything])
-        for name, kind, about, read in _USAGE
-    ]
+    texts = [_usage(everything, *family) for family in _USAGE]
     texts += _counted(series, counters)
     contained = [one for one in series if one.labels["container"]]
     files = [(one.labels, one.stats.writable_layer_used_bytes, one.stats.timestamp) for one in contained]
@@ -177,6 +174,13 @@ def container_families(
         ]
         texts.append(_family(f"container_network_{name}_total", "counter", f"Cumulative count of {about}", samples))
     return texts
+
+
+def _usage(series: Iterable[Series], name: str, kind: str, about: str, read: Callable[[Any], float | None]) -> str:
+    told = ((one, read(one.stats)) for one in series)
+    return _family(
+        name, kind, about, [(one.labels, value, one.stats.timestamp) for one, value in told if value is not None]
+    )
 
 
 def _counted(series: Iterable[Series], counters: Counters) -> list[str]:
