@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import tarfile
@@ -73,6 +74,23 @@ async def test_an_archive_tells_all_of_a_container_that_runs_on(runtime: Node, t
     assert "./root/file" in written
     assert (await node.engine.container_status(container)).finished_at == 0
     assert not list(node.store.root.glob("containers/*/checkpoint-*"))
+
+
+async def test_no_half_an_archive_is_left(runtime: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node, location = runtime, tmp_path / "archives" / "checkpoint.tar"
+    container = await node.start(await node.sandbox("criu"), "/bin/sleep", "1000")
+    add = tarfile.TarFile.add
+
+    def full(archive: tarfile.TarFile, path: Any, name: str | None = None, *more: Any, **options: Any) -> None:
+        if name == "config.dump":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        add(archive, path, name, *more, **options)
+
+    monkeypatch.setattr(tarfile.TarFile, "add", full)
+    with pytest.raises(CriError, match="No space left"):
+        await node.engine.checkpoint_container(container, str(location))
+
+    assert list(location.parent.iterdir()) == []
 
 
 async def test_why_there_is_none(runtime: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,16 @@ def test_addresses_are_given_in_turn_and_given_back(tmp_path: Path) -> None:
         pool.allocate("g")
 
 
+def test_an_address_whose_owner_a_power_failure_took_is_given_again(tmp_path: Path) -> None:
+    pool = Addresses(tmp_path, SUBNET)
+    for owner in "abcde":
+        pool.allocate(owner)
+    (file,) = tmp_path.glob("*/10.9.8.3")
+    file.write_text("")
+    assert str(pool.allocate("f")) == "10.9.8.3"
+    assert file.read_text() == "f"
+
+
 def test_an_engine_that_does_not_know_its_range_yet_gives_addresses_back(tmp_path: Path) -> None:
     for subnet in (SUBNET, ipaddress.ip_network("fd00:1::/64")):
         pool = Addresses(tmp_path, subnet)

@@ -131,7 +131,12 @@ def _archive(
         shutil.copyfile(record.log_path, work / "container.log")
     location.parent.mkdir(parents=True, exist_ok=True)
     # What a container had in memory is for nobody else.
-    descriptor = os.open(location, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w") as archive:
-        for path in sorted(work.iterdir()):
-            archive.add(path, path.name)
+    unfinished = location.with_name(f".{location.name}")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w") as archive:
+            for path in sorted(work.iterdir()):
+                archive.add(path, path.name)
+        unfinished.replace(location)
+    finally:
+        unfinished.unlink(missing_ok=True)

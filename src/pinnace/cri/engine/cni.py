@@ -7,7 +7,6 @@ Specified by https://www.cni.dev/docs/spec/ and its conventions for runtimes.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
@@ -17,8 +16,12 @@ from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from pinnace.cri.api import PodSandboxMetadata, PortMapping
 from pinnace.cri.engine.network import NetworkError, NetworkResult
+
+_log = structlog.get_logger()
 
 CONF_DIR = Path("/etc/cni/net.d")
 BIN_DIR = Path("/opt/cni/bin")
@@ -159,8 +162,10 @@ class CniNetwork:
         if not Path(environment["CNI_NETNS"]).exists():
             environment["CNI_NETNS"] = ""
         for plugin in reversed(network["plugins"]):
-            with contextlib.suppress(NetworkError):
+            try:
                 self._call("DEL", plugin, stdin_of(network, plugin, record["known"], record["result"]), environment)
+            except NetworkError as error:
+                _log.warning("a sandbox's network is not undone", sandbox=container_id, error=str(error))
         self._file(container_id).unlink(missing_ok=True)
 
     def destroy(self) -> None:

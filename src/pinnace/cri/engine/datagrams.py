@@ -12,11 +12,19 @@ import json
 import os
 import select
 import socket
+from collections.abc import Iterable
 from typing import Any
 
 from pinnace.cri.engine.loop import Loop
 
 MESSAGE_LIMIT = 4 * 1024 * 1024  # bytes of one datagram
+
+
+def close_all(fds: Iterable[int]) -> None:
+    """Close descriptors, those that are closed already, too."""
+    for fd in fds:
+        with contextlib.suppress(OSError):
+            os.close(fd)
 
 
 class Client:
@@ -70,15 +78,16 @@ class DatagramServer:
             getattr(self, "verb_" + request["verb"])(client, number, request, fds)
         except Exception as error:
             self.answer(client, number, {"error": f"{error}" or type(error).__name__})
-            for fd in fds:
-                with contextlib.suppress(OSError):
-                    os.close(fd)
+            close_all(fds)
 
     def drop(self, client: Client) -> None:
         fd = client.sock.fileno()
         if self.clients.pop(fd, None):
             self.loop.unwatch(fd)
             client.sock.close()
+            for _, fds in client.pending:
+                close_all(fds)
+            client.pending.clear()
 
     def send(self, client: Client, message: dict[str, Any], fds: list[int] | None = None) -> None:
         if client.sock.fileno() < 0:
@@ -98,8 +107,7 @@ class DatagramServer:
             except OSError:
                 self.drop(client)
                 return
-            for fd in fds:
-                os.close(fd)
+            close_all(fds)
             client.pending.pop(0)
         self.loop.change(client.sock.fileno(), select.EPOLLIN)
 

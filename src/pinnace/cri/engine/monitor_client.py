@@ -15,7 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import structlog
 
 from pinnace.cri.engine import _syscalls as sys_
 from pinnace.cri.engine import procfs
-from pinnace.cri.engine.datagrams import MESSAGE_LIMIT
+from pinnace.cri.engine.datagrams import MESSAGE_LIMIT, close_all
 from pinnace.wire.tasks import end_tasks
 
 _log = structlog.get_logger()
@@ -130,12 +130,12 @@ class MonitorClient:
             answer, received = await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
-                _close_all(future.result()[1])  # it has answered, but nobody takes that any more
+                close_all(future.result()[1])  # it has answered, but nobody takes that any more
             raise
         finally:
             self._waiting.pop(number, None)
         if "error" in answer:
-            _close_all(received)
+            close_all(received)
             raise MonitorError(answer["error"])
         return answer, received
 
@@ -151,7 +151,7 @@ class MonitorClient:
                 self._lost()
                 return
             self._outgoing.pop(0)
-            _close_all(fds)
+            close_all(fds)
         if self._socket:
             asyncio.get_running_loop().remove_writer(self._socket.fileno())
 
@@ -174,7 +174,7 @@ class MonitorClient:
             if future and not future.done():
                 future.set_result((message, list(fds)))
             else:
-                _close_all(fds)
+                close_all(fds)
 
     def _lost(self) -> None:
         was_there = self._connected.is_set()
@@ -192,7 +192,7 @@ class MonitorClient:
             self._socket.close()
             self._socket = None
         for _, fds in self._outgoing:
-            _close_all(fds)
+            close_all(fds)
         self._outgoing.clear()
         for future in self._waiting.values():
             if not future.done():
@@ -241,11 +241,6 @@ class MonitorClient:
             if pidfd >= 0:
                 await asyncio.to_thread(_wait_or_kill, pidfd)
         await self.close()
-
-
-def _close_all(fds: Iterable[int]) -> None:
-    for fd in fds:
-        os.close(fd)
 
 
 @contextlib.contextmanager

@@ -152,7 +152,7 @@ class Addresses:
                 number = (last + step) % usable
                 address = self._subnet.network_address + 2 + number
                 file = self._directory / self._name(address)
-                if file.exists():
+                if file.exists() and file.stat().st_size:  # one that a power failure has left empty is nobody's
                     continue
                 written = self._directory / "new"  # whoever is killed here leaves no address without an owner
                 written.write_text(owner)
