@@ -33,16 +33,16 @@ def volume(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("path", ["d", "d/file"])
 def test_what_is_bound_is_always_the_volumes_own(volume: Path, path: str) -> None:
     target = volume.parent / "target"
-    bound = 0
+    bound = tried = 0
     with swapping(volume / "d", volume.parent / "machine"):
-        for _ in range(ROUNDS):
+        while not bound or tried < ROUNDS:  # who swaps may be kept from going on for as long as all rounds take
+            tried += 1
             with suppress(ConfigError):
                 prepare(volume, path, target, create=path == "d")
                 bound += 1
                 found = target / "file" if path == "d" else target
                 assert not found.exists() or found.read_text() == "the volume's"
                 unmount_below(target)
-    assert bound
 
 
 def test_directories_are_never_made_outside(volume: Path) -> None:
