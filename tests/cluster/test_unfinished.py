@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -57,13 +59,50 @@ def bundle(places: containerd.Places, task: str, shim: str, cgroup: str, *state:
     made = places.state / "state/io.containerd.runtime.v2.task/k8s.io" / task
     (made / "rootfs").mkdir(parents=True)
     (made / "address").write_text(f"unix:///{shim}")
-    (made / "config.json").write_text(f'{{"linux": {{"cgroupsPath": "{cgroup}/{task}"}}}}')
+    network = {"type": "network", "path": str(namespace(places, task))}
+    config = {
+        "annotations": {"io.kubernetes.cri.sandbox-id": task},
+        "linux": {"cgroupsPath": f"{cgroup}/{task}", "namespaces": [{"type": "pid"}, network]},
+    }
+    (made / "config.json").write_text(json.dumps(config))
     (places.root / "root/io.containerd.runtime.v2.task/k8s.io" / task).mkdir(parents=True)
     for name in state:
         file = places.state / "runc/k8s.io" / task / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
     return made
+
+
+def namespace(places: containerd.Places, name: str) -> Path:
+    return places.state / "state/io.containerd.grpc.v1.cri/netns" / name
+
+
+@pytest.mark.root
+def test_networks_of_what_had_not_begun_go(places: containerd.Places, cgroup: str) -> None:
+    """Also those that no sandbox has yet; a plugin that works on one of them may end first."""
+    bundle(places, "runs", "shim-1", cgroup, "state.json")
+    bundle(places, "begun", "shim-2", cgroup, "exec.fifo")
+    for name in ("runs", "begun", "new"):
+        namespace(places, name).parent.mkdir(parents=True, exist_ok=True)
+        namespace(places, name).touch()
+    subprocess.run(["mount", "--bind", "/proc/self/ns/net", namespace(places, "new")], check=True)
+    addresses = places.addresses / "pinnace"
+    addresses.mkdir(parents=True)
+    for name, holder in (("10.1.0.2", "runs"), ("10.1.0.3", "begun"), ("fd00::4", "new"), ("fd00::a", "runs")):
+        (addresses / name).write_text(f"{holder}\r\neth0")
+    (addresses / "last_reserved_ip.0").write_text("10.1.0.3")
+    (addresses / "lock").touch()
+    environment = {"CNI_NETNS": str(namespace(places, "new")), "PATH": os.environ["PATH"]}
+    late = ["sh", "-c", f"read line; printf 'new\\r\\neth0' > {addresses}/10.1.0.5"]
+    with subprocess.Popen(late, env=environment, stdin=subprocess.PIPE) as plugin:
+        threading.Timer(0.1, plugin.stdin.close).start()  # type: ignore[union-attr]
+
+        unfinished.remove(places)
+
+        assert plugin.poll() == 0
+    assert [path.name for path in namespace(places, "").iterdir()] == ["runs"]
+    assert {path.name for path in addresses.iterdir()} == {"10.1.0.2", "fd00::a", "last_reserved_ip.0", "lock"}
+    assert str(places.state) not in Path("/proc/self/mounts").read_text()
 
 
 @pytest.mark.root

@@ -2,8 +2,8 @@
 
 With the connection of a containerd that dies its shim kills the `runc` that works for it. The next containerd finds a
 shim without a container, or a container that never began, and when their record is removed forgets about them
-(https://github.com/containerd/containerd/issues/6860). So they are removed before it starts. Relies on where
-containerd's runtime v2 and runc keep their state.
+(https://github.com/containerd/containerd/issues/6860); of the network of a sandbox that was being made it has no record
+at all. So they are removed before it starts. Relies on where containerd, runc and CNI's `host-local` keep their state.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pinnace.cluster.containerd import Places
 
 _TASKS = "io.containerd.runtime.v2.task/k8s.io"  # a directory for each task: its bundle, or what its shim writes
+_NETWORKS = "io.containerd.grpc.v1.cri/netns"  # a mount for each sandbox
+_SANDBOX = "io.kubernetes.cri.sandbox-id"  # an annotation of every container of a pod
+_TIMEOUT = 10.0  # seconds for processes to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +46,14 @@ def unfinished(tasks: Iterable[Task]) -> tuple[list[Task], set[str]]:
 
 def remove(places: Places) -> None:
     """Remove what the containerd that is dead was about."""
-    going, idle = unfinished(_tasks(places))
+    tasks = list(_tasks(places))
+    going, idle = unfinished(tasks)
     for task in going:
         if task.shim in idle:
             _end_shim(places, task.id)
     for task in going:
         _remove(places, task.id)
+    _remove_networks(places, [task.id for task in tasks if task.began])
 
 
 def _tasks(places: Places) -> Iterable[Task]:
@@ -86,24 +91,64 @@ def _remove(places: Places, task: str) -> None:
         ["runc", f"--root={_runc_state(places, task).parent}", "delete", "--force", task],
         capture_output=True, check=False, env=os.environ | {"PATH": search_path()},
     )  # fmt: skip
-    if path := _cgroup(bundle):
+    path = _configuration(bundle).get("linux", {}).get("cgroupsPath", "")
+    if path.startswith("/"):  # else it is systemd's
         cgroup = Cgroups(path)
         for pid in cgroup.pids(""):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-            control.wait_for_exit(pid, 10)
+            control.wait_for_exit(pid, _TIMEOUT)
         cgroup.destroy()
     unmount_below(bundle)
     for directory in (bundle, places.root / "root" / _TASKS / task):
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _cgroup(bundle: Path) -> str:
-    """The path of the container's cgroup; empty where the bundle does not say, or leaves it to systemd."""
+def _configuration(bundle: Path) -> dict[str, Any]:
+    """A container's; empty where it was not written yet."""
     try:
-        path = json.loads((bundle / "config.json").read_bytes())["linux"]["cgroupsPath"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-    return path if isinstance(path, str) and path.startswith("/") else ""
+        found: dict[str, Any] = json.loads((bundle / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def _remove_networks(places: Places, running: Iterable[str]) -> None:
+    """The network namespaces and addresses that no running task uses: no other sandbox becomes ready again."""
+    from pinnace.cluster.teardown import unmount_below
+
+    mounts, addresses = places.state / "state" / _NETWORKS, places.addresses / "pinnace"
+    if not mounts.exists():
+        return
+    used = set()
+    for task in running:
+        found = _configuration(places.state / "state" / _TASKS / task)
+        if _SANDBOX not in found.get("annotations", {}):
+            return  # then nobody can tell what it uses
+        used.add(found["annotations"][_SANDBOX])
+        used |= {one.get("path") for one in found.get("linux", {}).get("namespaces", ())}
+    unused = [mount for mount in mounts.iterdir() if str(mount) not in used]
+    _wait_for_plugins({str(mount) for mount in unused})
+    for mount in unused:
+        unmount_below(mount)
+        mount.unlink(missing_ok=True)
+    for address in addresses.glob("*[0-9a-f:]"):
+        holder = address.read_text().partition("\n")[0]
+        if not address.name.startswith("last_reserved_ip") and holder not in used:
+            address.unlink(missing_ok=True)
+
+
+def _wait_for_plugins(networks: set[str]) -> None:
+    """Until no CNI plugin works on these network namespaces any more: they outlive who started them."""
+    from pinnace.cluster import control
+
+    names = {b"CNI_NETNS=" + os.fsencode(network) for network in networks}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (process / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if not names.isdisjoint(environment):
+            control.wait_for_exit(int(process.name), _TIMEOUT)
