@@ -7,8 +7,10 @@ an event of the pod where `CSIVolumeHealth` is on (https://kubernetes.io/docs/co
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,12 +106,53 @@ def _gauge(name: str, about: str, samples: list[tuple[tuple[str, ...], float]]) 
 # Looking.
 
 
+class Rooms:
+    """How much room file systems have. One whose server does not answer holds one thread, and nobody else."""
+
+    def __init__(self) -> None:
+        self._asked: dict[Path, asyncio.Future[os.statvfs_result]] = {}  # what was not answered yet
+
+    async def of(self, path: Path) -> os.statvfs_result:
+        """Of the file system that is mounted there. Raises OSError, TimeoutError."""
+        asked = self._asked.get(path)
+        if asked is None:
+            asked = self._asked[path] = self._ask(path)
+        async with asyncio.timeout(_SLOW):
+            return await asyncio.shield(asked)
+
+    def _ask(self, path: Path) -> asyncio.Future[os.statvfs_result]:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[os.statvfs_result] = loop.create_future()
+
+        def told(found: os.statvfs_result | OSError) -> None:
+            del self._asked[path]
+            if isinstance(found, OSError):
+                answer.set_exception(found)
+                answer.exception()  # who asked may have gone
+            else:
+                answer.set_result(found)
+
+        def look() -> None:
+            found: os.statvfs_result | OSError
+            try:
+                found = os.statvfs(path)
+            except OSError as error:
+                found = error
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(told, found)
+
+        # Not one of the loop's threads: those are few, and their end is waited for when the kubelet ends.
+        threading.Thread(target=look, name=f"room of {path}", daemon=True).start()
+        return answer
+
+
 class ClaimedVolumes:
     """Those of one node's pods; `found` has what the summary shows of them by pod UID."""
 
     def __init__(self, node: Node, workers: Mapping[str, PodWorker]) -> None:
         self._node = node
         self._workers = workers
+        self._rooms = Rooms()
         self.found: dict[str, list[Obj]] = {}
 
     async def run(self) -> None:
@@ -151,9 +194,8 @@ class ClaimedVolumes:
                 return await self._ask(json.loads(state_files.read(data)))
         if not path.is_relative_to(pods_dir):
             return {}, None  # a directory of the machine's own, or a disk
-        async with asyncio.timeout(_SLOW):
-            with measures.taking(volume_measures.stats_seconds, "statfs"):
-                return of_file_system(await asyncio.to_thread(os.statvfs, path)), None
+        with measures.taking(volume_measures.stats_seconds, "statfs"):
+            return of_file_system(await self._rooms.of(path)), None
 
     async def _ask(self, published: Obj) -> tuple[Obj, Condition | None]:
         driver = self._node.csi.get(published["driverName"])
