@@ -462,3 +462,26 @@ async def test_a_sandbox_whose_shared_init_was_killed_is_not_ready(node: Node) -
     assert (await node.ended(sleeper)).exit_code == 137
     with pytest.raises(CriError, match="is not"):
         await node.create(sandbox, "/bin/true", linux=container, name="late")
+
+
+async def test_who_hears_of_a_container_that_ended_with_its_sandbox_finds_that_not_ready(node: Node) -> None:
+    """The kernel lets the init end after all others, here after one whom nobody reaps: who comes late is not let in."""
+    pod, container = _options(NamespaceOption(pid=NamespaceMode.POD))
+    sandbox = await node.sandbox(linux=pod)
+    sleeper = await node.start(sandbox, "/bin/sleep", "1000", linux=container)
+    init = node.engine.sandboxes.pause_pid(node.engine.sandboxes.records[sandbox])
+    inside = ("nsenter", f"--target={init}", "--pid", "sh", "-c", "echo in; exec sleep 1000")
+    parent = await asyncio.create_subprocess_exec(*inside, stdout=subprocess.PIPE)
+    try:
+        assert parent.stdout is not None
+        assert await parent.stdout.readline() == b"in\n"
+        parent.send_signal(signal.SIGSTOP)
+        events = node.engine.get_container_events()
+        waiting = asyncio.create_task(next_event(events, ContainerEventType.STOPPED, sleeper))
+        await asyncio.sleep(0)
+        os.kill(init, signal.SIGKILL)
+        await waiting
+        assert (await node.engine.pod_sandbox_status(sandbox)).state == PodSandboxState.NOTREADY
+    finally:
+        parent.kill()
+        await parent.wait()

@@ -153,13 +153,19 @@ class Engine:
 
     def _on_event(self, event: dict[str, Any]) -> None:
         if event["event"] == "exit":
+            container = self.containers.records.get(event["id"])
+            if container is not None:  # it may have ended with its sandbox: who is told of it finds that not ready
+                self._see_to_init(container.sandbox_id)
             self.containers.on_exit(event["id"], event)
         elif event["event"] == "exec_exit":
             self.sessions.on_exec_exit(event)
         elif event["event"] == "sandbox_exit":
-            record = self.sandboxes.records.get(event["id"])
-            if record is not None and self.sandboxes.has_lost_init(record):
-                self._spawn(self.sandboxes.take_down(record))
+            self._see_to_init(event["id"])
+
+    def _see_to_init(self, sandbox_id: str) -> None:
+        record = self.sandboxes.records.get(sandbox_id)
+        if record is not None and self.sandboxes.has_lost_init(record):
+            self._spawn(self.sandboxes.take_down(record))
 
     def _on_new_monitor(self) -> None:
         self._spawn(self.containers.synchronize())

@@ -14,6 +14,8 @@ import os
 import signal
 from typing import Any
 
+_PF_EXITING = 0x4  # in the kernel's flags of a process
+
 
 def write_json(path: str, value: Any) -> None:
     """Replace a file atomically."""
@@ -44,6 +46,12 @@ def stat_fields(pid: int) -> list[str]:
             return file.read().rpartition(")")[2].split()
     except OSError:
         return []
+
+
+def is_ending(pid: int) -> bool:
+    """Whether a process has ended or is about to: the init of a PID namespace ends after all others there."""
+    fields = stat_fields(pid)
+    return not fields or fields[0] in "ZX" or bool(int(fields[6]) & _PF_EXITING)
 
 
 def exit_code(status: int) -> int:

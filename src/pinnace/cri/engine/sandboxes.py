@@ -209,9 +209,11 @@ class Sandboxes:
         )
 
     def pause_pid(self, record: SandboxRecord) -> int:
-        """The init of a shared PID namespace, 0 if there is none."""
+        """The init of a shared PID namespace, 0 if there is none any more."""
         found = procfs.read_json(f"{self._state}/{record.id}/pause.json")
-        return found["pid"] if found and procfs.start_time(found["pid"]) == found["start"] else 0
+        if not found or procfs.start_time(found["pid"]) != found["start"] or procfs.is_ending(found["pid"]):
+            return 0
+        return int(found["pid"])
 
     def has_lost_init(self, record: SandboxRecord) -> bool:
         """Whether it is of no use any more, for no process can be in its PID namespace without an init."""
