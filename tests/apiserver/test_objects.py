@@ -463,7 +463,10 @@ async def test_admission_completes_a_pod(cluster: Cluster) -> None:
     assert not bare["spec"].get("volumes")
 
 
-async def test_a_pod_waits_a_moment_for_the_account_of_its_new_namespace(cluster: Cluster) -> None:
+async def test_a_pod_waits_a_moment_for_the_account_of_its_new_namespace(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pinnace.apiserver.admission.service_account._PATIENCE", 60.0)
     await cluster.request("POST", "/api/v1/namespaces", {"metadata": {"name": "fresh"}})
     created = asyncio.create_task(cluster.request("POST", "/api/v1/namespaces/fresh/pods", pod("p")))
     await asyncio.sleep(0)
