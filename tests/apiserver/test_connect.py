@@ -11,10 +11,13 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
+from pinnace.apiserver.handlers import log_options
+from pinnace.machinery.errors import ApiError
 from pinnace.wire.http import Request, Response
 from pinnace.wire.server import serve
 from pinnace.wire.tls import TlsConfig
 from tests.apiserver.conftest import TOKEN, Cluster, pod
+from tests.support.ports import free_ports
 
 PODS = "/api/v1/namespaces/default/pods"
 WAITING = 'container "waiting" in pod "several" is waiting to start: ContainerCreating'
@@ -63,6 +66,71 @@ async def test_logs_come_from_the_kubelet_of_the_pods_node(cluster: Cluster, kub
     )
     assert request.peer.certificate, "the API server shows its client certificate"
     assert "authorization" not in request.headers, "and keeps the caller's token to itself"
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "message"),
+    [
+        ("sinceSeconds=0", 422, "sinceSeconds: Invalid value: 0: must be greater than 0"),
+        ("tailLines=-1", 422, "tailLines: Invalid value: -1: must be greater than or equal to 0"),
+        ("limitBytes=0", 422, "limitBytes: Invalid value: 0: must be greater than 0"),
+        (
+            "sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z",
+            422,
+            "Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified",
+        ),
+        ("stream=Stdout", 422, "stream: Forbidden: may not be specified"),
+        ("sinceTime=x", 400, 'parsing time "x" as "2006-01-02T15:04:05Z07:00": cannot parse "x" as "2006"'),
+        ("tailLines=x", 400, 'strconv.ParseInt: parsing "x": invalid syntax'),
+    ],
+)
+async def test_options_of_logs_that_make_no_sense_are_refused_before_a_kubelet_is_asked(
+    cluster: Cluster, kubelet: list[Request], query: str, code: int, message: str
+) -> None:
+    found = await cluster.call("GET", f"{PODS}/p/log?{query}")
+    status = json.loads(found.body)
+    expected = f'PodLogOptions "p" is invalid: {message}' if code == 422 else message
+    assert (found.status, status["message"]) == (code, expected)
+    assert not kubelet
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"stream": "X"}, 'stream: Unsupported value: "X": supported values: "All", "Stderr", "Stdout"'),
+        (
+            {"stream": "Stdout", "tailLines": "1"},
+            "Forbidden: `tailLines` and specific `stream` are mutually exclusive for now",
+        ),
+    ],
+)
+def test_one_of_two_streams_may_be_chosen_where_that_is_on(params: dict[str, str], message: str) -> None:
+    log_options.check("p", {"stream": "Stderr"}, {}, streams=True)
+    log_options.check("p", {"stream": "All", "tailLines": "1"}, {"tailLines": 1}, streams=True)
+    with pytest.raises(ApiError) as found:
+        log_options.check("p", params, {}, streams=True)
+    assert str(found.value) == f'PodLogOptions "p" is invalid: {message}'
+
+
+async def test_who_does_not_answer_is_told_of_in_the_words_of_kubernetes(
+    cluster: Cluster, kubelet: list[Request]
+) -> None:
+    [port] = free_ports(1)
+    status = {
+        "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+    }
+    await cluster.request("POST", "/api/v1/nodes", {"metadata": {"name": "n2"}, "status": status})
+    await cluster.request("POST", PODS, pod("q", nodeName="n2"))
+    refused = f"dial tcp 127.0.0.1:{port}: connect: connection refused"
+
+    async def told(path: str) -> tuple[int, str]:
+        found = await cluster.call("GET", path)
+        return found.status, json.loads(found.body)["message"]
+
+    url = f"https://127.0.0.1:{port}/containerLogs/default/q/main"
+    assert await told(f"{PODS}/q/log") == (500, f'Get "{url}": {refused}')
+    assert await told("/api/v1/nodes/n2/proxy/pods") == (503, f"error trying to reach service: {refused}")
 
 
 async def messages(cluster: Cluster, path: str, *subprotocols: str, count: int = 1) -> list[bytes | str]:

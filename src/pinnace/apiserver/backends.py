@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import ssl
+from collections.abc import Callable
 from functools import cache
 
 from pinnace.apis.resources import NODES
@@ -20,6 +21,9 @@ from pinnace.machinery.meta import Obj, get_in
 from pinnace.wire.http import AnyResponse, Request
 
 KUBELET_PORT = 10250
+
+Failure = Callable[[str], ApiError]
+"""The error of a backend that does not answer, of why it does not."""
 
 
 class Backends:
@@ -61,9 +65,12 @@ class Backends:
             self._kubelet_tls = context
         return self._kubelet_tls
 
-    async def kubelet(self, request: Request, node_name: str, path: str) -> AnyResponse:
-        """Pass `request` on to a kubelet's `path` (with query); its answer, or an upgraded connection."""
-        return await pass_on(request, self.kubelet_url(node_name) + path, self.kubelet_tls())
+    async def kubelet(self, request: Request, node_name: str, path: str, failure: Failure | None = None) -> AnyResponse:
+        """Pass `request` on to a kubelet's `path` (with query); its answer, or an upgraded connection.
+
+        `failure` makes the error of a kubelet that does not answer; without one it is that of a proxy.
+        """
+        return await pass_on(request, self.kubelet_url(node_name) + path, self.kubelet_tls(), failure or unreachable)
 
 
 @cache
@@ -89,8 +96,15 @@ def unverified() -> ssl.SSLContext:
     return context
 
 
-async def pass_on(request: Request, url: str, tls: ssl.SSLContext | None) -> AnyResponse:
-    """Pass `request` on to `url`. Raises 503 when nobody answers there."""
+def unreachable(why: str) -> ApiError:
+    """What a proxy says where nobody answers: 503."""
+    return errors.unavailable(f"error trying to reach service: {why}")
+
+
+async def pass_on(
+    request: Request, url: str, tls: ssl.SSLContext | None, failure: Failure = unreachable
+) -> AnyResponse:
+    """Pass `request` on to `url`. Raises `failure` when nobody answers there."""
     from pinnace.wire.proxy import BackendError, http_proxy, upgrade_proxy
 
     context = tls if url.startswith("https:") else None
@@ -99,11 +113,7 @@ async def pass_on(request: Request, url: str, tls: ssl.SSLContext | None) -> Any
             return await upgrade_proxy(request, url, context)
         return await http_proxy(request, url, context)
     except BackendError as error:
-        raise unreachable(str(error)) from None
-
-
-def unreachable(why: str) -> ApiError:
-    return errors.unavailable(f"error trying to reach service: {why}")
+        raise failure(str(error)) from None
 
 
 def bracketed(address: str) -> str:

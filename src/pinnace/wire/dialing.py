@@ -6,6 +6,7 @@ asyncio's own TLS passes every byte through two memory buffers and 256 KiB objec
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 from collections.abc import Callable
@@ -15,6 +16,26 @@ from pinnace.wire.http import Peer
 from pinnace.wire.transport import ConnectionProtocol, Transport
 
 HANDSHAKE_SECONDS = 60.0
+
+
+_WORDS = {
+    errno.ECONNREFUSED: "connect: connection refused",
+    errno.EHOSTUNREACH: "connect: no route to host",
+    errno.ENETUNREACH: "connect: network is unreachable",
+    errno.ETIMEDOUT: "connect: connection timed out",
+    errno.ECONNRESET: "connect: connection reset by peer",
+}
+
+
+def dial_error(host: str, port: int, error: Exception) -> str:
+    """Why there is no connection, as Go says it: people search for these texts."""
+    if isinstance(error, socket.gaierror):
+        return f"dial tcp: lookup {host}: no such host"
+    where = f"dial tcp [{host}]:{port}" if ":" in host else f"dial tcp {host}:{port}"
+    known = _WORDS.get(error.errno or 0) if isinstance(error, OSError) else None
+    if known is None and isinstance(error, TimeoutError):
+        known = "i/o timeout"
+    return f"{where}: {known or error}"
 
 
 async def connect(

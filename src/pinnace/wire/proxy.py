@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from pinnace.wire.dialing import connect
+from pinnace.wire.dialing import connect, dial_error
 from pinnace.wire.http import Headers, RawConnection, Request, Response, StreamingResponse, UpgradeResponse, Writer
 from pinnace.wire.negotiation import SPDY31
 from pinnace.wire.raw import RawStream
@@ -121,7 +121,10 @@ async def _upgrade(
     request: Request, url: str, fields: list[tuple[str, str]], ssl_context: ssl.SSLContext | None, server_name: str
 ) -> _Backend | Response:
     """A backend that has left HTTP as `fields` ask it to, or the answer of one that has not."""
-    backend = await _Backend.connect(url, ssl_context, server_name)
+    try:
+        backend = await _Backend.connect(url, ssl_context, server_name)
+    except BackendError as error:
+        raise BackendError(f"error dialing backend: {error}") from error
     try:
         backend.send(request, fields, with_body=False)
         await backend.read_head(request.method)
@@ -192,7 +195,7 @@ class _Backend:
         try:
             await connect(host, port, backend._connected, context, server_name)
         except (OSError, ValueError) as error:
-            raise BackendError(f"error dialing backend: dial tcp {host}:{port}: {error}") from error
+            raise BackendError(dial_error(host, port, error)) from error
         return backend
 
     def _connected(self, transport: Transport) -> _Backend:
@@ -215,10 +218,9 @@ class _Backend:
                 while not self._head_done and not self._ended:
                     await self._more()
         except TimeoutError:
-            raise BackendError("error dialing backend: timed out waiting for an answer") from None
+            raise BackendError("net/http: timeout awaiting response headers") from None
         if not self._head_done:
-            why = self._malformed or "the server closed the connection without an answer"
-            raise BackendError(f"error dialing backend: {why}")
+            raise BackendError(self._malformed or "EOF")
 
     async def _more(self) -> None:
         """Wait until something has come."""

@@ -13,9 +13,11 @@ from pinnace.apis.resources import NODES, PODS
 from pinnace.apiserver.backends import bracketed, pass_on, trusting, unreachable
 from pinnace.apiserver.call import Call
 from pinnace.apiserver.endpoints import ready_endpoints, slices_of
+from pinnace.apiserver.handlers import log_options
 from pinnace.apiserver.messages import over_websocket
 from pinnace.apiserver.relinking import Relinking
 from pinnace.machinery import errors
+from pinnace.machinery.errors import ApiError
 from pinnace.machinery.meta import Obj, get_in
 from pinnace.wire.http import AnyResponse, Request, Response
 
@@ -38,14 +40,19 @@ async def log(call: Call) -> AnyResponse:
     pod, request = call.current().obj(), _request(call)
     container = _container(pod, call.params.get("container", ""))
     query = {name: call.params[name] for name in _LOG_PARAMS if name in call.params}
-    for name in ("sinceSeconds", "tailLines", "limitBytes"):
-        call.number(name)
     meta = pod["metadata"]
+    numbers = {name: call.number(name) for name in ("sinceSeconds", "tailLines", "limitBytes")}
+    streams = call.api.registry.features.enabled("PodLogsQuerySplitStreams")
+    log_options.check(meta["name"], call.params, numbers, streams=streams)
     if not get_in(pod, "spec", "nodeName", default=""):
         nothing = Response(200, (("Content-Type", "text/plain"),), b"")  # nothing ran yet, so nothing was written
         return over_websocket(request, nothing)
-    path = f"/containerLogs/{meta['namespace']}/{meta['name']}/{container}?{urlencode(query)}"
-    answer = await call.api.backends.kubelet(_without_upgrade(request), _node_of(pod), path)
+    path = f"/containerLogs/{meta['namespace']}/{meta['name']}/{container}"
+    path += f"?{urlencode(query)}" if query else ""
+    url = call.api.backends.kubelet_url(_node_of(pod)) + path
+    answer = await call.api.backends.kubelet(
+        _without_upgrade(request), _node_of(pod), path, lambda why: ApiError(500, "", f'Get "{url}": {why}')
+    )
     if 200 <= answer.status <= 206:
         return over_websocket(request, answer)
     # A kubelet says what is wrong in plain text; clients of this path look for a Status.
@@ -70,7 +77,8 @@ async def stream(call: Call) -> AnyResponse:
     else:
         path += f"/{_container(pod, call.params.get('container', ''))}"
         query = urlencode(_stream_query(call, request))
-    return await call.api.backends.kubelet(request, _node_of(pod), f"{path}?{query}" if query else path)
+    path = f"{path}?{query}" if query else path
+    return await call.api.backends.kubelet(request, _node_of(pod), path, lambda why: ApiError(500, "", why))
 
 
 def _stream_query(call: Call, request: Request) -> list[tuple[str, str]]:
