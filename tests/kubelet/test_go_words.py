@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pinnace.cri.api import CriError
-from pinnace.kubelet.go_words import duration, rpc_error
+from pinnace.kubelet.go_words import duration, os_error, rpc_error
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,16 @@ def test_durations(seconds, digits, text):
 
 def test_rpc_error():
     assert rpc_error(CriError("DEADLINE_EXCEEDED", "late")) == "rpc error: code = DeadlineExceeded desc = late"
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "/x"), "/x: no such file or directory"),
+        (OSError(28, "No space left on device"), "no space left on device"),
+        (OSError("mount: wrong type"), "mount: wrong type"),
+        (ValueError("Else"), "Else"),
+    ],
+)
+def test_what_the_system_refuses(error, text):
+    assert os_error(error) == text

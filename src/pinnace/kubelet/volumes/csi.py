@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pinnace.apis.resources import CSI_DRIVERS, SECRETS, VOLUME_ATTACHMENTS
 from pinnace.apis.storage import csi_names
 from pinnace.cri.api import CriError
-from pinnace.kubelet.go_words import rpc_error
+from pinnace.kubelet.go_words import os_error, rpc_error
 from pinnace.kubelet.volumes import csi_published as places
 from pinnace.kubelet.volumes.context import UnprocessedError, VolumeContext, VolumeError
 from pinnace.kubelet.volumes.csi_volume import (
@@ -102,7 +102,7 @@ async def _set_up(context: VolumeContext, volume: CsiVolume, spec: Obj) -> Path:
     except ApiError as error:
         raise VolumeError(error.message) from error
     except OSError as error:
-        raise VolumeError(str(error)) from error
+        raise VolumeError(os_error(error)) from error
 
 
 async def _publish_context(context: VolumeContext, volume: CsiVolume) -> dict[str, str]:

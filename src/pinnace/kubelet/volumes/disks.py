@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 from pinnace.kubelet import state_files
+from pinnace.kubelet.go_words import os_error
 from pinnace.kubelet.volumes import programs
 from pinnace.kubelet.volumes.context import VolumeContext, VolumeError
 from pinnace.kubelet.volumes.mounts import bind, mounted_below, mounts_of, unmount_below
@@ -145,7 +146,7 @@ async def bind_disk(context: VolumeContext, plugin: str, name: str, place: Path,
             once = changes == "OnRootMismatch"
             await asyncio.to_thread(give_to_group, target, context.fs_group, only_on_mismatch=once)
     except OSError as error:
-        raise VolumeError(str(error)) from error
+        raise VolumeError(os_error(error)) from error
     return target
 
 
@@ -157,7 +158,7 @@ def link_disk(context: VolumeContext, plugin: str, name: str, place: Path) -> No
         link.unlink(missing_ok=True)
         link.symlink_to(place)
     except OSError as error:
-        raise VolumeError(str(error), operation="MapVolume.MapPodDevice failed") from error
+        raise VolumeError(os_error(error), operation="MapVolume.MapPodDevice failed") from error
 
 
 def is_mounted_at(place: Path) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pinnace.kubelet.go_words import os_error
 from pinnace.kubelet.pods import all_containers
 from pinnace.kubelet.resources.cgroups import pod_resources
 from pinnace.kubelet.volumes.context import VolumeContext, VolumeError
@@ -36,7 +37,7 @@ async def set_up(context: VolumeContext, volume: Obj) -> Path:
         made.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         made.touch()
     except OSError as error:
-        raise VolumeError(str(error)) from error
+        raise VolumeError(os_error(error)) from error
     return directory
 
 

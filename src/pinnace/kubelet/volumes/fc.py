@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from pinnace.kubelet.go_words import os_error
 from pinnace.kubelet.volumes import disks
 from pinnace.kubelet.volumes.context import VolumeContext, VolumeError
 from pinnace.kubelet.volumes.scsi_devices import Devices
@@ -45,7 +46,7 @@ async def _mount(context: VolumeContext, name: str, source: Obj, options: list[s
                 chosen = [*(["ro"] if read_only else []), *options]
                 await disks.mount_disk(device, place, source.get("fsType") or "", chosen)
             except (VolumeError, OSError) as error:
-                raise VolumeError(str(error), operation="MountVolume.MountDevice failed") from error
+                raise VolumeError(os_error(error), operation="MountVolume.MountDevice failed") from error
         return await disks.bind_disk(context, PLUGIN, name, place, read_only=read_only)
 
 
@@ -71,7 +72,7 @@ async def _attach(node: disks.Disks, source: Obj, place: Path) -> str:
             raise VolumeError("no fc disk found", operation="MountVolume.WaitForAttach failed")
         node.write(place, {"devices": found})
     except OSError as error:
-        raise VolumeError(str(error), operation="MountVolume.WaitForAttach failed") from error
+        raise VolumeError(os_error(error), operation="MountVolume.WaitForAttach failed") from error
     return mapped or found[0]
 
 

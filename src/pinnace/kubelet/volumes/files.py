@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pinnace.kubelet.containers.env import Fetch
+from pinnace.kubelet.go_words import os_error
 from pinnace.kubelet.volumes.atomic_writer import Payload, write_payload
 from pinnace.kubelet.volumes.context import VolumeContext, VolumeError
 from pinnace.kubelet.volumes.mounts import is_mounted, mount_tmpfs
@@ -34,5 +35,5 @@ def place(context: VolumeContext, plugin: str, name: str, payload: Payload, *, i
             directory.chmod(0o1777)
         write_payload(directory, payload, utc_now(), context.fs_group)
     except OSError as error:
-        raise VolumeError(str(error)) from error
+        raise VolumeError(os_error(error)) from error
     return directory

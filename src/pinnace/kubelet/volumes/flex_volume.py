@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pinnace.apis.resources import SECRETS
+from pinnace.kubelet.go_words import os_error
 from pinnace.kubelet.volumes import programs
 from pinnace.kubelet.volumes.context import UnprocessedError, VolumeContext, VolumeError
 from pinnace.kubelet.volumes.disks import Disks, is_mounted_at, known_of, mount_disk
@@ -161,7 +162,7 @@ async def _attach(context: VolumeContext, wanted: _Wanted, program: Path, place:
     except VolumeError as error:
         raise VolumeError(str(error), operation=operation) from error
     except OSError as error:
-        raise VolumeError(str(error), operation=operation) from error
+        raise VolumeError(os_error(error), operation=operation) from error
 
 
 async def _device(program: Path, operation: str, device: str, *command: str) -> str:
@@ -198,7 +199,7 @@ async def _give(
             target.rmdir()  # nothing is to be unmounted
         raise
     except OSError as error:
-        raise VolumeError(str(error)) from error
+        raise VolumeError(os_error(error)) from error
     return target
 
 

@@ -6,6 +6,7 @@ import contextlib
 import ipaddress
 from pathlib import Path
 
+from pinnace.kubelet.go_words import os_error
 from pinnace.kubelet.volumes import programs
 from pinnace.kubelet.volumes.context import VolumeContext, VolumeError
 from pinnace.kubelet.volumes.mounts import mounted_below
@@ -42,7 +43,7 @@ async def _mount(context: VolumeContext, name: str, source: Obj, options: list[s
     try:
         target.mkdir(parents=True, exist_ok=True, mode=0o750)
     except OSError as error:
-        raise VolumeError(str(error)) from error
+        raise VolumeError(os_error(error)) from error
     try:
         await programs.mount(export(source), target, "nfs", options)
     except VolumeError:
