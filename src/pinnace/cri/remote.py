@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
 import grpc.aio
 
+from pinnace.cri import sandbox_end
 from pinnace.cri.api import (
     AttachRequest,
     AuthConfig,
     Container,
     ContainerConfig,
     ContainerEvent,
+    ContainerEventType,
     ContainerStats,
     ContainerStatus,
     CriError,
@@ -32,8 +35,10 @@ from pinnace.cri.api import (
     Image,
     ImageSpec,
     LinuxContainerResources,
+    NamespaceMode,
     PodSandbox,
     PodSandboxConfig,
+    PodSandboxState,
     PodSandboxStats,
     PodSandboxStatus,
     RuntimeCondition,
@@ -277,6 +282,26 @@ class RemoteRuntimeService(_Service):
         return found
 
     async def get_container_events(self) -> AsyncIterator[ContainerEvent]:
+        async with aclosing(self._events_told()) as told:
+            async for event in told:
+                ended = event.container_event_type is ContainerEventType.STOPPED
+                if ended and event.container_id != event.pod_sandbox_id:
+                    await sandbox_end.noted(partial(self._sandbox, event.pod_sandbox_id))
+                yield event
+
+    async def _sandbox(self, pod_sandbox_id: str) -> sandbox_end.Sandbox | None:
+        try:
+            answer = await self._call("PodSandboxStatus", pod_sandbox_id=pod_sandbox_id, verbose=True)
+        except CriError:
+            return None  # it is gone
+        status = from_message(PodSandboxStatus, answer.status)
+        return sandbox_end.Sandbox(
+            ready=status.state is PodSandboxState.READY,
+            shares_processes=status.namespaces.pid is NamespaceMode.POD,
+            info=answer.info.get("info", ""),
+        )
+
+    async def _events_told(self) -> AsyncGenerator[ContainerEvent, None]:
         try:
             async for event in self._answers(self._events(message_class("GetEventsRequest")())):
                 yield from_message(ContainerEvent, event)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -238,3 +240,39 @@ async def test_events_tell_what_happens(subject: Subject) -> None:
     untold = subject.is_containerd_before(1, 7)
     before = [] if untold else [ContainerEventType.CREATED, ContainerEventType.STARTED]
     assert kinds == [*before, ContainerEventType.STOPPED]
+
+
+async def test_nothing_starts_in_a_sandbox_that_ended_once_its_containers_end_is_told(subject: Subject) -> None:
+    """As the first process of shared ones takes the others along, their container would else be started there again."""
+    options = NamespaceOption(pid=NamespaceMode.POD)
+    sandbox = await subject.sandbox(security=LinuxSandboxSecurityContext(namespace_options=options))
+    events = subject.runtime.get_container_events()
+    following = asyncio.ensure_future(anext(events))
+    async with asyncio.timeout(LIMIT):
+        while not following.done():
+            await subject.start("true")
+        container = await subject.start(
+            "sleep", f"9{os.getpid()}", sandbox=sandbox, linux=secured(namespace_options=options)
+        )
+
+        os.kill(_first_beside(f"9{os.getpid()}"), signal.SIGKILL)
+
+        async for event in events:
+            if (event.container_id, event.container_event_type) == (container, ContainerEventType.STOPPED):
+                break
+    await code_of(subject.start("true", sandbox=sandbox))
+    assert (await subject.runtime.pod_sandbox_status(sandbox)).state is PodSandboxState.NOTREADY
+
+
+def _first_beside(word: str) -> int:
+    """The first process of the PID namespace in which a command with this word runs."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            space = str((entry / "ns/pid").readlink())
+            numbers = (entry / "status").read_text().partition("NSpid:")[2].splitlines()[0].split()
+            found[int(entry.name)] = space, numbers[-1], word in (entry / "cmdline").read_text().split("\0")
+        except OSError:
+            continue
+    [wanted] = {space for space, _, there in found.values() if there}
+    return next(pid for pid, (space, number, _) in found.items() if (space, number) == (wanted, "1"))

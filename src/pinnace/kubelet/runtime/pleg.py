@@ -79,6 +79,8 @@ class Pleg:
             await self._cache.refresh_sandbox(sandbox_id)
         else:
             await self._cache.refresh_container(container_id, sandbox_id)
+            if kind is ContainerEventType.STOPPED:
+                await self._cache.refresh_sandbox(sandbox_id)  # it may have ended, too, and be told of later
 
     async def _relist(self) -> None:
         while True:
