@@ -171,6 +171,12 @@ _FLAGS: tuple[tuple[str, str, Any, str], ...] = (  # flag, option, type, help
         click.IntRange(0, 65535),
         "Port of pods and figures without TLS and for everybody, 0: none.  [default: 0]",
     ),
+    (
+        "node-status-max-images",
+        "node_status_max_images",
+        click.IntRange(-1),
+        "Images that the Node names, -1: all.  [default: 50]",
+    ),
     ("healthz-bind-address", "healthz_bind_address", str, "Address of /healthz without TLS.  [default: 127.0.0.1]"),
     ("healthz-port", "healthz_port", click.IntRange(0, 65535), "Its port, 0: none.  [default: 10248]"),
 )
@@ -180,6 +186,8 @@ _SWITCHES = (
         "kernel_memcg_notification",
         "Look at once when the kernel tells of memory pressure.",
     ),
+    ("cpu-cfs-quota", "cpu_cfs_quota", "Enforce limits of CPU time; on unless it is turned off."),
+    ("seccomp-default", "seccomp_default", "Give containers that ask for no seccomp profile the runtime's own."),
     ("anonymous-auth", "anonymous_auth", "Let in who shows neither certificate nor token."),
     ("authentication-token-webhook", "authentication_webhook", "Ask the API server whose a bearer token is."),
     ("rotate-certificates", "rotate_certificates", "Ask for a new client certificate before the old one ends."),

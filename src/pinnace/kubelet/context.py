@@ -110,7 +110,8 @@ class Node:
 
     def pod_limits(self, pod: Obj) -> LinuxContainerResources:
         """Everything that the pod's cgroup is limited to."""
-        limits = pod_resources(pod, self.options.pods_pids_limit, self.page_sizes)
+        options = self.options
+        limits = pod_resources(pod, options.pods_pids_limit, self.page_sizes, quotas=options.cpu_cfs_quota)
         if has_unified_cgroups():
             limits.unified = unified.pod_files(pod, unified.memory_qos(self.options))
         return self.managers.of_pod(pod, limits)

@@ -82,6 +82,7 @@ class KubeletOptions:
     node_lease_duration: int = 40
     max_pods: int = 110
     pods_per_core: int = 0  # 0: no such limit
+    node_status_max_images: int = 50  # that the Node names; -1: all
     fail_swap_on: bool = False
     kube_reserved: Mapping[str, str] = field(default_factory=dict)  # for Kubernetes' own daemons: cpu, memory, …
     system_reserved: Mapping[str, str] = field(default_factory=dict)  # for the system's
@@ -107,6 +108,8 @@ class KubeletOptions:
     max_dead_containers: int = -1  # on the node
     minimum_container_ttl: float = 0.0
     pods_pids_limit: int = 0
+    cpu_cfs_quota: bool = True  # whether limits of CPU time are enforced
+    seccomp_default: bool = False  # whether containers that ask for no profile get the runtime's own
     allowed_unsafe_sysctls: list[str] = field(default_factory=list)  # names, or patterns that end in `*`
 
     swap_behavior: str = "NoSwap"  # or LimitedSwap

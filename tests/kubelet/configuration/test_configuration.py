@@ -30,6 +30,9 @@ def test_values_get_the_names_of_options():
             "kubeReserved": {"cpu": "100m"},
             "staticPodURLHeader": {"Accept": ["a", "b"]},
             "cpuManagerPolicy": "static",
+            "cpuCFSQuota": False,
+            "seccompDefault": True,
+            "nodeStatusMaxImages": -1,
             "notAField": 1,
         }
     )
@@ -41,7 +44,8 @@ def test_values_get_the_names_of_options():
     assert found["shutdown_grace_period_by_pod_priority"] == [(10, 5)]
     assert found["kube_reserved"] == {"cpu": "100m"}
     assert found["manifest_url_header"] == {"Accept": ["a", "b"]}
-    assert "notAField" in ignored
+    assert (found["cpu_cfs_quota"], found["seccomp_default"], found["node_status_max_images"]) == (False, True, -1)
+    assert ignored == ["notAField"]
 
 
 def test_defaults_of_evictions_are_kept_where_that_is_asked():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pinnace.kubelet.node.status import allocatable_of_others
+from pinnace.cri.api import Image
+from pinnace.kubelet.node.status import allocatable_of_others, image_list
 
 GPU = "example.com/gpu"
 
@@ -23,3 +24,16 @@ def test_extended_resources_of_others_can_be_allocated(
     capacity: dict[str, str], allocatable: dict[str, str], changed: dict[str, str | None]
 ) -> None:
     assert allocatable_of_others({"capacity": capacity, "allocatable": allocatable}, ("cpu",)) == changed
+
+
+def test_the_largest_images_are_named_by_five_names_each() -> None:
+    small = Image(id="s", repo_tags=["small:1"], size=1)
+    large = Image(id="l", repo_digests=["a@d", "b@d"], repo_tags=["t:1", "t:2", "t:3", "t:4"], size=2)
+    nameless = Image(id="n", size=3)
+    whole = [
+        {"names": ["a@d", "b@d", "t:1", "t:2", "t:3"], "sizeBytes": 2},
+        {"names": ["small:1"], "sizeBytes": 1},
+    ]
+    assert image_list([small, nameless, large], -1) == whole
+    assert image_list([small, nameless, large], 1) == whole[:1]
+    assert image_list([small], 0) == []

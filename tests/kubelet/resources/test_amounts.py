@@ -23,6 +23,8 @@ def test_container_resources():
     found = container_resources(burst, burst["spec"]["containers"][0], 4 << 30)
     assert (found.cpu_shares, found.cpu_quota, found.cpu_period) == (256, 50_000, 100_000)
     assert found.memory_limit_in_bytes == 2 << 30
+    free = container_resources(burst, burst["spec"]["containers"][0], 4 << 30, quotas=False)
+    assert (free.cpu_shares, free.cpu_quota, free.cpu_period) == (256, 0, 0)
     assert found.oom_score_adj == 750
     for resources, score in (([both(cpu="1", memory="1Gi")], -997), ([{}], 1000)):
         one = pod(*resources)

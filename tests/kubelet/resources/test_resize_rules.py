@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -220,6 +221,7 @@ def test_events_carry_the_sizes() -> None:
 )
 def test_a_pods_cgroup_is_limited_where_all_of_the_pod_is(of: Obj, limits: Limits) -> None:
     assert pod_resources(of) == limits
+    assert pod_resources(of, quotas=False) == replace(limits, cpu_quota=0, cpu_period=0)
 
 
 @pytest.mark.parametrize(

@@ -160,8 +160,10 @@ def container_config(
         stdin_once=bool(container.get("stdinOnce")),
         tty=bool(container.get("tty")),
         linux=LinuxContainerConfig(
-            resources=container_resources(pod, container, memory_capacity, page_sizes),
-            security_context=container_context(pod, container, prepared.image, options.root_dir),
+            resources=container_resources(pod, container, memory_capacity, page_sizes, quotas=options.cpu_cfs_quota),
+            security_context=container_context(
+                pod, container, prepared.image, options.root_dir, seccomp_default=options.seccomp_default
+            ),
         ),
         stop_signal=(container.get("lifecycle") or {}).get("stopSignal") or "",
     )

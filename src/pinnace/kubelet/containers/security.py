@@ -133,12 +133,18 @@ def sandbox_context(pod: Obj) -> LinuxSandboxSecurityContext:
     )
 
 
-def container_context(pod: Obj, container: Obj, image: Image | None, root: Path) -> LinuxContainerSecurityContext:
-    """What the runtime must enforce for one container; the image's user counts where none is asked for."""
+def container_context(
+    pod: Obj, container: Obj, image: Image | None, root: Path, *, seccomp_default: bool = False
+) -> LinuxContainerSecurityContext:
+    """What the runtime must enforce for one container; the image's user counts where none is asked for.
+
+    With `seccomp_default` so does the runtime's own seccomp profile where none is asked for.
+    """
     context = effective(pod, container)
     privileged = bool(context.get("privileged"))
     capabilities = context.get("capabilities") or {}
     unmasked = context.get("procMount") == "Unmasked" or privileged
+    unasked = {"type": "RuntimeDefault"} if seccomp_default else None
     made = LinuxContainerSecurityContext(
         capabilities=Capability(
             add_capabilities=list(capabilities.get("add") or ()), drop_capabilities=list(capabilities.get("drop") or ())
@@ -152,7 +158,7 @@ def container_context(pod: Obj, container: Obj, image: Image | None, root: Path)
         supplemental_groups_policy=(pod["spec"].get("securityContext") or {}).get("supplementalGroupsPolicy")
         or "Merge",
         no_new_privs=context.get("allowPrivilegeEscalation") is False,
-        seccomp=None if privileged else seccomp(context.get("seccompProfile"), root),
+        seccomp=None if privileged else seccomp(context.get("seccompProfile") or unasked, root),
         apparmor=None if privileged else apparmor(context.get("appArmorProfile")),
         masked_paths=[] if unmasked else [*MASKED_PATHS, *thermal_paths()],
         readonly_paths=[] if unmasked else list(READONLY_PATHS),

@@ -28,7 +28,7 @@ from pinnace.machinery.meta import Obj, format_time, get_in, labels_of, utc_now
 
 _log = structlog.get_logger()
 
-MAX_IMAGES = 50
+MAX_NAMES = 5  # of an image
 ANSWER_SECONDS = 5.0  # that the runtime has to tell its status before the node's is written without
 
 # Type, then reason and message where it is False and where it is True
@@ -161,14 +161,14 @@ def node_conditions(before: Obj, problem: str, now: datetime, pressures: Contain
     return made
 
 
-def image_list(images: Iterable[Image]) -> list[Obj]:
-    """`status.images`: the largest, with their names."""
+def image_list(images: Iterable[Image], most: int) -> list[Obj]:
+    """`status.images`: the largest, with their names; -1 for all of them."""
     listed = [
-        {"names": [*image.repo_digests[:1], *image.repo_tags][:5], "sizeBytes": image.size}
+        {"names": [*image.repo_digests, *image.repo_tags][:MAX_NAMES], "sizeBytes": image.size}
         for image in sorted(images, key=lambda image: -image.size)
         if image.repo_tags or image.repo_digests
     ]
-    return listed[:MAX_IMAGES]
+    return listed if most < 0 else listed[:most]
 
 
 def runtime_features(found: RuntimeFeatures) -> Obj:
@@ -349,7 +349,7 @@ class NodeStatus:
             "capacity": has,
             "conditions": node_conditions(before, self._problem(), utc_now(), self._pressures()),
             "daemonEndpoints": {"kubeletEndpoint": {"Port": self.port}},
-            "images": image_list(self._present),
+            "images": image_list(self._present, self._options.node_status_max_images),
             "nodeInfo": node_info(self.machine, self._runtime_version, self._options.kubernetes_version),
             **runtime_features(self._features),
             **({"volumesInUse": in_use} if in_use else {}),

@@ -25,7 +25,8 @@ async def actuate(node: Node, pod: Obj, resized: Difference) -> bool:
         return True
     if resized:
         node.resizing.began(pod)
-    whole = pod_resources(before), pod_resources(pod)
+    quotas = node.options.cpu_cfs_quota
+    whole = pod_resources(before, quotas=quotas), pod_resources(pod, quotas=quotas)
     ids = _running(node, pod, resized)
     limits = {name: (_limits(node, before, name), _limits(node, pod, name)) for name in ids}
     refusal = await _too_small(node, pod, whole, limits, ids)
@@ -78,7 +79,8 @@ def _running(node: Node, pod: Obj, resized: Difference) -> dict[str, str]:
 def _limits(node: Node, pod: Obj, name: str) -> LinuxContainerResources:
     container = find_container(pod, name) or {"name": name}
     # Who is killed first is decided when a container starts: runtimes do not change it later.
-    return replace(container_resources(pod, container, node.memory_capacity()), oom_score_adj=0)
+    found = container_resources(pod, container, node.memory_capacity(), quotas=node.options.cpu_cfs_quota)
+    return replace(found, oom_score_adj=0)
 
 
 def _limit_pod(node: Node, pod: Obj, limits: LinuxContainerResources) -> None:

@@ -89,13 +89,16 @@ def _limit(pod: Obj, container: Obj, resource: str) -> Quantity | None:
 
 
 def container_resources(
-    pod: Obj, container: Obj, memory_capacity: int, page_sizes: Iterable[str] = ()
+    pod: Obj, container: Obj, memory_capacity: int, page_sizes: Iterable[str] = (), *, quotas: bool = True
 ) -> LinuxContainerResources:
-    """The limits of a container; of huge pages of the machine's `page_sizes` that it does not ask for, it gets none."""
+    """The limits of a container; of huge pages of the machine's `page_sizes` that it does not ask for, it gets none.
+
+    Without `quotas` limits of CPU time are not enforced.
+    """
     cpu_limit = _limit(pod, container, "cpu")
     cpu_request = _amount(container, "requests", "cpu") or _amount(container, "limits", "cpu")
     memory = _limit(pod, container, "memory")
-    quota = cpu_quota(cpu_limit.milli_value()) if cpu_limit else 0
+    quota = cpu_quota(cpu_limit.milli_value()) if cpu_limit and quotas else 0
     return LinuxContainerResources(
         cpu_period=CPU_PERIOD if quota else 0,
         cpu_quota=quota,

@@ -59,10 +59,13 @@ def limit_together(cgroups: CgroupManager, path: str, limits: LinuxContainerReso
     cgroups.limit(path, limits)
 
 
-def pod_resources(pod: Obj, pids_limit: int = 0, page_sizes: Iterable[str] = ()) -> LinuxContainerResources:
+def pod_resources(
+    pod: Obj, pids_limit: int = 0, page_sizes: Iterable[str] = (), *, quotas: bool = True
+) -> LinuxContainerResources:
     """The limits of a pod's cgroup; a resource that some container may use without limit has none (0).
 
-    `page_sizes` are the machine's (`hugepages-2Mi`): of those that the pod does not ask for, it gets none.
+    `page_sizes` are the machine's (`hugepages-2Mi`): of those that the pod does not ask for, it gets none. Without
+    `quotas` limits of CPU time are not enforced.
     """
     quality = qos_class(pod)
     requests, limits = resource_requests(pod), resource_limits(pod)
@@ -71,7 +74,7 @@ def pod_resources(pod: Obj, pids_limit: int = 0, page_sizes: Iterable[str] = ())
     if quality == BEST_EFFORT:
         return LinuxContainerResources(cpu_shares=MIN_SHARES, pids_limit=pids_limit, hugepage_limits=page_limits)
     declared = {name for name in ("cpu", "memory") if quality == GUARANTEED or _all_limited(pod, name)}
-    quota = cpu_quota(limits.get("cpu", 0)) if "cpu" in declared else 0
+    quota = cpu_quota(limits.get("cpu", 0)) if quotas and "cpu" in declared else 0
     return LinuxContainerResources(
         cpu_shares=cpu_shares(requests.get("cpu", 0)),
         cpu_quota=quota,
