@@ -110,8 +110,9 @@ def test_what_had_not_begun_goes_with_its_processes_and_cgroups(
     places: containerd.Places, cgroup: str, tmp_path: Path
 ) -> None:
     bundle(places, "runs", "shim-1", cgroup, "state.json")
-    begun = bundle(places, "begun", "shim-2", cgroup, "exec.fifo")
+    begun = bundle(places, "begun", "shim-2", cgroup, "state.json", "exec.fifo")
     bundle(places, "named", "shim-3", cgroup)
+    (places.state / "runc/k8s.io/named").mkdir()
     program = tmp_path / "containerd-shim-runc-v2"
     program.symlink_to("/bin/sh")
     with ExitStack() as stack:

@@ -63,7 +63,7 @@ def _tasks(places: Places) -> Iterable[Task]:
         except FileNotFoundError:
             shim = bundle.name  # it was not started yet, or not by then
         state = _runc_state(places, bundle.name)
-        began = state.is_dir() and not (state / "exec.fifo").exists()  # which is there from `create` to `start`
+        began = (state / "state.json").exists() and not (state / "exec.fifo").exists()  # gone with `runc start`
         yield Task(bundle.name, shim, began)
 
 
@@ -102,7 +102,7 @@ def _remove(places: Places, task: str) -> None:
             control.wait_for_exit(pid, _TIMEOUT)
         cgroup.destroy()
     unmount_below(bundle)
-    for directory in (bundle, places.root / "root" / _TASKS / task):
+    for directory in (bundle, places.root / "root" / _TASKS / task, _runc_state(places, task)):
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -130,7 +130,8 @@ def _remove_networks(places: Places, running: Iterable[str]) -> None:
         used.add(found["annotations"][_SANDBOX])
         used |= {one.get("path") for one in found.get("linux", {}).get("namespaces", ())}
     unused = [mount for mount in mounts.iterdir() if str(mount) not in used]
-    _wait_for_plugins({str(mount) for mount in unused})
+    if unused:
+        _wait_for_plugins({str(mount) for mount in unused})
     for mount in unused:
         unmount_below(mount)
         mount.unlink(missing_ok=True)
