@@ -15,6 +15,7 @@ from pinnace.apis.resources import (
     CONFIG_MAPS,
     CSI_DRIVERS,
     CSI_NODES,
+    EVENTS,
     NODES,
     PERSISTENT_VOLUME_CLAIMS,
     PERSISTENT_VOLUMES,
@@ -278,8 +279,9 @@ async def test_what_a_driver_refused_to_stage_is_not_unstaged(
     start()
     await registered(api, driver)
     await run_pod(api, "p", CLAIM)
-    await api.hears('MountVolume.MountDevice failed for volume "pv" : rpc error: code = ')
-    await driver.hear("NodeStageVolume", 2)
+    failed = 'MountVolume.MountDevice failed for volume "pv" : rpc error: code = '
+    # Twice, and its answer has come: what is under way when the pod goes may have been done.
+    await api.until(lambda: any(failed in one["message"] and one["count"] == 2 for one in api.all(EVENTS)))
     await api.client.delete(PODS, "p", "default")
     await api.gone("p")
     assert [name for name, _ in driver.calls if name.startswith("NodeUn")] == undone
