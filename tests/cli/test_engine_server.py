@@ -38,7 +38,7 @@ def site() -> Iterator[Site]:
 
 def start(site: Site) -> RemoteRuntimeService:
     socket = site.directory / "engine.sock"
-    site.start("engine", f"--listen=unix://{socket}", f"--root={site.engine_dir}", "--pod-cidr=10.97.3.0/24")
+    site.start("engine", f"--listen=unix://{socket}", f"--root={site.engine_dir}", "--pod-cidr=10.119.3.0/24")
     return RemoteRuntimeService(f"unix://{socket}")
 
 
@@ -65,7 +65,7 @@ async def test_containers_outlive_the_engine_and_are_there_when_it_is_back(site:
 
     assert (await again.container_status(container)).state is ContainerState.RUNNING
     assert (await again._send("ContainerStatus", request, LIMIT)).info["info"] == before
-    assert (await again.pod_sandbox_status(sandbox)).ips[0].startswith("10.97.3.")
+    assert (await again.pod_sandbox_status(sandbox)).ips[0].startswith("10.119.3.")
     assert stat.S_IMODE(Path(site.directory / "engine.sock").stat().st_mode) == 0o600
     await again.remove_pod_sandbox(sandbox)
     await again.close()

@@ -24,6 +24,7 @@ from tests.support.ports import free_port
 
 PINNACE = Path(sys.executable).with_name("pinnace")
 LIMIT = 60.0  # seconds
+SERVICES = "10.117.0.0/16"  # beyond what `pinnace start` chooses from for the clusters beside
 
 
 class Site:
@@ -36,7 +37,7 @@ class Site:
         self.engine_dir = directory / "runtime"
         self.cgroup_root = f"/pinnace-test-{directory.name}"
         self.processes: list[subprocess.Popen[bytes]] = []
-        ensure_certificates(self.pki, ClusterNames("alone", "127.0.0.1", "10.98.0.0/16"), utc_now())
+        ensure_certificates(self.pki, ClusterNames("alone", "127.0.0.1", SERVICES), utc_now())
         self.port, self.kubelet_port = free_port(), free_port()
         self.pod_cidr = f"10.{150 + self.port // 256 % 10}.{self.port % 256}.0/24"  # as good as no other site's
 
@@ -87,7 +88,7 @@ class Site:
             f"--client-ca-file={pki}/ca.crt",
             f"--service-account-signing-key-file={pki}/sa.key",
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
-            "--service-cluster-ip-range=10.98.0.0/16",
+            f"--service-cluster-ip-range={SERVICES}",
             f"--kubelet-client-certificate={pki}/apiserver-kubelet-client.crt",
             f"--kubelet-client-key={pki}/apiserver-kubelet-client.key",
             f"--kubelet-certificate-authority={pki}/ca.crt",

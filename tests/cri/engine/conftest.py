@@ -114,7 +114,7 @@ class Node:
         self.base = base
         self.number = next(_numbers)
         self.name = f"pt{os.getpid()}x{self.number}"
-        self.subnet = f"10.{200 + os.getpid() % 40}.{self.number % 256}.0/24"
+        self.subnet = f"10.{160 + os.getpid() % 40}.{self.number % 256}.0/24"  # no cluster's: these begin at 10.225
         self.store = store
         self.engine = self.make()
         self._sandboxes = itertools.count()
