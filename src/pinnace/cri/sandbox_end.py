@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from pinnace.cri.engine.procfs import stat_fields
+from pinnace.cri.engine.procfs import is_ending
 
 PATIENCE = 2.0  # seconds for the runtime to take note
 
@@ -37,10 +37,9 @@ async def noted(ask: Callable[[], Awaitable[Sandbox | None]]) -> None:
 
 
 def _has_ended(info: str) -> bool:
-    """Whether its first process has; where no process is told, nothing is known."""
+    """Whether its first process has, or is about to when all others have; where none is told, nothing is known."""
     try:
         pid = json.loads(info)["pid"]
     except (ValueError, KeyError, TypeError):
         return False
-    state = stat_fields(pid)[:1] if isinstance(pid, int) and pid else []
-    return state in ([], ["Z"], ["X"])
+    return not isinstance(pid, int) or is_ending(pid)
