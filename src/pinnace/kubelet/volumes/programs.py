@@ -32,13 +32,17 @@ async def run(*command: str, timeout: float | None = None) -> str:
     if program is None:
         raise ProgramError("executable file not found in $PATH")
     environment = os.environ | {"PATH": search_path(), "LC_ALL": "C"}
-    process = await asyncio.create_subprocess_exec(
-        program, *command[1:], stdout=PIPE, stderr=STDOUT, env=environment, start_new_session=True
+    starting = asyncio.create_task(
+        asyncio.create_subprocess_exec(
+            program, *command[1:], stdout=PIPE, stderr=STDOUT, env=environment, start_new_session=True
+        )
     )
     try:
+        process = await asyncio.shield(starting)
         async with asyncio.timeout(timeout):
             output = (await process.communicate())[0].decode("utf-8", "replace")
     finally:
+        process = await starting  # asyncio would kill the program alone, and wait for its helpers
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # with the helpers that it waits for
