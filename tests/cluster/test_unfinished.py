@@ -106,6 +106,20 @@ def test_networks_of_what_had_not_begun_go(places: containerd.Places, cgroup: st
 
 
 @pytest.mark.root
+def test_images_that_were_looked_at_are_unmounted(places: containerd.Places, tmp_path: Path) -> None:
+    image, mounts = tmp_path / "image", places.root / "root/tmpmounts"
+    for directory in (image, mounts / "containerd-mount1", mounts / "containerd-mount2"):
+        directory.mkdir(parents=True)
+    (image / "file").touch()
+    subprocess.run(["mount", "--bind", image, mounts / "containerd-mount1"], check=True)
+
+    unfinished.remove(places)
+
+    assert list(mounts.iterdir()) == []
+    assert (image / "file").exists()
+
+
+@pytest.mark.root
 def test_what_had_not_begun_goes_with_its_processes_and_cgroups(
     places: containerd.Places, cgroup: str, tmp_path: Path
 ) -> None:

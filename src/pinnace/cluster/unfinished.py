@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,7 @@ def remove(places: Places) -> None:
     for task in going:
         _remove(places, task.id)
     _remove_networks(places, [task.id for task in tasks if task.began])
+    _remove_looks(places)
 
 
 def _tasks(places: Places) -> Iterable[Task]:
@@ -139,6 +141,16 @@ def _remove_networks(places: Places, running: Iterable[str]) -> None:
         holder = address.read_text().partition("\n")[0]
         if not address.name.startswith("last_reserved_ip") and holder not in used:
             address.unlink(missing_ok=True)
+
+
+def _remove_looks(places: Places) -> None:
+    """Where it mounted images for a moment, to look at their files."""
+    from pinnace.cluster.teardown import unmount_below
+
+    for mount in (places.root / "root" / "tmpmounts").glob("containerd-mount*"):
+        unmount_below(mount)
+        with suppress(OSError):  # never what is in it
+            mount.rmdir()
 
 
 def _wait_for_plugins(networks: set[str]) -> None:
