@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.containerd import missing
+from tests.support.containerd import missing, release
 from tests.support.images import busybox_archive
 
 PINNACE = str(Path(sys.executable).with_name("pinnace"))
@@ -82,6 +82,11 @@ class Cluster:
         """Skip where the container runtime cannot do that."""
         if not self.features().get(feature):
             pytest.skip(f"the container runtime does not support {feature}")
+
+    def need_release(self, major: int, minor: int, what: str) -> None:
+        """Skip where the container runtime is a containerd from before it could do that."""
+        if self.runtime == "containerd" and release() < (major, minor):
+            pytest.skip(f"a containerd before {major}.{minor} knows no {what}")
 
     def need_cdi(self) -> None:
         """Skip where the container runtime knows no devices of the Container Device Interface."""

@@ -29,7 +29,7 @@ def test_layers_show_the_directories_that_nothing_above_hides(tmp_path: Path) ->
     assert not has_directory(layers, "a/../a")
 
 
-def test_a_container_gets_an_image_read_only_and_without_programs() -> None:
+def test_a_container_gets_an_image_read_only_and_without_privileges() -> None:
     mount = Mount(
         container_path="/v", host_path="", readonly=True, image=ImageSpec(image="sha256:1"), image_sub_path="etc"
     )
@@ -39,7 +39,7 @@ def test_a_container_gets_an_image_read_only_and_without_programs() -> None:
         "destination": "/v",
         "type": "overlay",
         "source": "overlay",
-        "options": ["ro", "noexec", "nosuid", "nodev", "lowerdir=/top:/base"],
+        "options": ["ro", "nosuid", "nodev", "lowerdir=/top:/base"],
         "subpath": "etc",
     }
 
