@@ -71,7 +71,11 @@ def test_containers_of_one_pod_are_resized_in_many_ways(cluster: Cluster, namesp
     create(cluster, namespace, pod("p", *(container(name, SLEEP, resources=size) for name, size in before.items())))
     cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/p", "--timeout=60s")
     patched = patch(cluster, namespace, "p", after)
-    wait(cluster, namespace, "pod/p", ".status.containerStatuses[4].resources.limits.memory", "40Mi")
+    for number, size in enumerate(after.values()):  # they are resized one after the other
+        part = "limits" if "limits" in size else "requests"
+        wait(
+            cluster, namespace, "pod/p", f".status.containerStatuses[{number}].resources.{part}.cpu", size[part]["cpu"]
+        )
     shown = settled(cluster, namespace, "p", patched["metadata"]["generation"])
     for name, size in after.items():
         assert shown[name].get("resources", {}) == size
