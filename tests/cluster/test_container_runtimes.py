@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import tomllib
@@ -91,10 +92,36 @@ def test_all_of_a_containerd_is_in_its_profile(tmp_path: Path) -> None:
     document = tomllib.loads(containerd.configuration(places, Path("/plugins"), restrict_oom_score=True))
 
     cri = document["plugins"]["io.containerd.grpc.v1.cri"]
+    assert document["version"] == 2
     assert document["root"].startswith(f"{profile.directory}/")
     assert document["state"].startswith(f"{profile.run_dir}/")
     assert cri["containerd"]["runtimes"]["runc"]["options"]["Root"].startswith(f"{profile.run_dir}/")
     assert (cri["sandbox_image"], cri["restrict_oom_score_adj"]) == (pause.NAME, True)
+
+
+@pytest.mark.skipif(not shutil.which("containerd"), reason="needs containerd")
+def test_the_containerd_that_is_there_understands_its_configuration(tmp_path: Path) -> None:
+    """Whether of 1.6, 1.7 or 2: the settings are of its CRI plugins, as each release names and nests them."""
+    profile = Profile("its", tmp_path)
+    places = containerd.Places(profile)
+    file = tmp_path / "config.toml"
+    file.write_text(containerd.configuration(places, Path("/plugins"), restrict_oom_score=True))
+
+    said = subprocess.run(["containerd", "--config", str(file), "config", "dump"], capture_output=True, check=True)
+
+    document = tomllib.loads(said.stdout.decode())
+    plugins = document["plugins"]
+    old = plugins["io.containerd.grpc.v1.cri"]
+    runtime = plugins.get("io.containerd.cri.v1.runtime", old)
+    images = plugins.get("io.containerd.cri.v1.images", old)
+    assert (document["root"], document["grpc"]["address"]) == (f"{places.root}/root", str(places.socket))
+    assert images.get("pinned_images", {}).get("sandbox", images.get("sandbox_image")) == pause.NAME
+    assert images["registry"]["config_path"] == "/etc/containerd/certs.d"
+    assert (runtime["restrict_oom_score_adj"], runtime["netns_mounts_under_state_dir"]) == (True, True)
+    assert runtime["cni"].get("bin_dirs", [runtime["cni"]["bin_dir"]]) == ["/plugins"]
+    assert runtime["cni"]["conf_template"] == str(places.network_template)
+    assert runtime["containerd"]["runtimes"]["runc"]["options"]["Root"] == f"{places.state}/runc"
+    assert not {"io.containerd.nri.v1.nri", "io.containerd.internal.v1.opt"} & plugins.keys()
 
 
 def test_pods_are_on_the_profiles_bridge(tmp_path: Path) -> None:

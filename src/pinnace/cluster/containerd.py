@@ -26,8 +26,9 @@ from pinnace.cluster.profile import Profile, from_directory
 from pinnace.cluster.reasons import RUNTIME_ENABLE, ClusterError
 from pinnace.cri.programs import search_path
 
-_NOT_NEEDED = (  # the first would make /opt/containerd
+_NOT_NEEDED = (  # the first would make /opt/containerd, the second, from 2.0 on, take the machine's /run/nri/nri.sock
     "io.containerd.internal.v1.opt",
+    "io.containerd.nri.v1.nri",
     *(f"io.containerd.snapshotter.v1.{name}" for name in ("aufs", "btrfs", "devmapper", "zfs")),
 )
 _START_TIMEOUT = 60.0  # seconds
@@ -55,7 +56,10 @@ class Places:
 
 
 def configuration(places: Places, plugins: Path, *, restrict_oom_score: bool) -> str:
-    """`config.toml`. With `restrict_oom_score`, containers do not get a better score than containerd itself has."""
+    """`config.toml`. With `restrict_oom_score`, containers do not get a better score than containerd itself has.
+
+    Of version 2, which every release from 1.3 on reads, those from 2.0 on with the CRI's settings where they have them.
+    """
     cri = '[plugins."io.containerd.grpc.v1.cri"'
     return f"""version = 2
 root = "{places.root}/root"
