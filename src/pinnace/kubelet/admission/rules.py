@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from pinnace.apis.core.node_selection import node_selector_matches, untolerated
 from pinnace.kubelet.containers.security import needs_apparmor
 from pinnace.kubelet.pods import amount_of, containers, init_containers, is_sidecar, is_static, resource_requests
 from pinnace.machinery.meta import Obj, get_in, labels_of, name_of
@@ -50,7 +51,8 @@ def admit(pod: Obj, others: Iterable[Obj], node: Obj | None) -> Refusal | None:
         return _predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector")
     if _ports(pod) and any(_conflict(mine, theirs) for mine in _ports(pod) for one in others for theirs in _ports(one)):
         return _predicate("NodePorts", "node(s) didn't have free ports for the requested pod ports")
-    if not is_static(pod) and not _tolerates(pod, node):
+    taints, tolerations = node["spec"].get("taints") or (), pod["spec"].get("tolerations") or ()
+    if not is_static(pod) and untolerated(taints, tolerations, ("NoExecute",)) is not None:
         return _predicate("TaintToleration", "node(s) had taints that the pod didn't tolerate")
     return None
 
@@ -90,42 +92,10 @@ def lacking_resource(pod: Obj, others: list[Obj], allocatable: Obj) -> Refusal |
 
 def matches_node(pod: Obj, node: Obj) -> bool:
     """Whether the node fits nodeSelector and the required node affinity."""
-    labels = labels_of(node)
-    wanted = pod["spec"].get("nodeSelector") or {}
-    if any(labels.get(name) != value for name, value in wanted.items()):
-        return False
     required = get_in(
         pod, "spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms"
     )
-    return required is None or any(_term_matches(term, labels, name_of(node)) for term in required)
-
-
-def _term_matches(term: Obj, labels: dict[str, str], name: str) -> bool:
-    expressions, fields = term.get("matchExpressions") or [], term.get("matchFields") or []
-    if not expressions and not fields:
-        return False
-    return all(_holds(one, labels) for one in expressions) and all(
-        _holds(one, {"metadata.name": name}) for one in fields
-    )
-
-
-def _holds(requirement: Obj, labels: dict[str, str]) -> bool:
-    value = labels.get(requirement["key"])
-    values = requirement.get("values") or []
-    operator = requirement["operator"]
-    if operator == "In":
-        return value in values
-    if operator == "NotIn":
-        return value not in values
-    if operator == "Exists":
-        return value is not None
-    if operator == "DoesNotExist":
-        return value is None
-    try:
-        left, right = int(value or ""), int(values[0])
-    except (ValueError, IndexError):
-        return False
-    return left > right if operator == "Gt" else left < right
+    return node_selector_matches(pod["spec"].get("nodeSelector") or {}, required, name_of(node), labels_of(node))
 
 
 _Port = tuple[str, str, int]  # address, protocol, number
@@ -144,19 +114,3 @@ def _ports(pod: Obj) -> list[_Port]:
 def _conflict(one: _Port, other: _Port) -> bool:
     same_address = one[0] == other[0] or "0.0.0.0" in (one[0], other[0])
     return same_address and one[1:] == other[1:]
-
-
-def _tolerates(pod: Obj, node: Obj) -> bool:
-    tolerations = pod["spec"].get("tolerations") or []
-    taints = [taint for taint in node["spec"].get("taints") or () if taint.get("effect") == "NoExecute"]
-    return all(any(_tolerated(taint, one) for one in tolerations) for taint in taints)
-
-
-def _tolerated(taint: Obj, toleration: Obj) -> bool:
-    if toleration.get("effect") and toleration["effect"] != taint["effect"]:
-        return False
-    if toleration.get("key") and toleration["key"] != taint["key"]:
-        return False
-    if toleration.get("operator") == "Exists":
-        return True
-    return bool(toleration.get("key")) and (toleration.get("value") or "") == (taint.get("value") or "")

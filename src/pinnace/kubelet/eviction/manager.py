@@ -15,6 +15,7 @@ from typing import Protocol
 
 import structlog
 
+from pinnace.apis.core.node_selection import untolerated
 from pinnace.kubelet.admission.rules import Refusal
 from pinnace.kubelet.eviction import storage
 from pinnace.kubelet.eviction.messages import REASON, condition_message, eviction_message
@@ -220,9 +221,4 @@ class EvictionManager:
 
 
 def _tolerates_memory_pressure(pod: Obj) -> bool:
-    for one in pod["spec"].get("tolerations") or ():
-        fits_effect = (one.get("effect") or MEMORY_TAINT["effect"]) == MEMORY_TAINT["effect"]
-        fits_key = (one.get("key") or MEMORY_TAINT["key"]) == MEMORY_TAINT["key"]
-        if fits_effect and fits_key and (one.get("operator") == "Exists" or (one.get("key") and not one.get("value"))):
-            return True
-    return False
+    return untolerated([MEMORY_TAINT], pod["spec"].get("tolerations") or (), (MEMORY_TAINT["effect"],)) is None

@@ -67,7 +67,8 @@ async def _bind(context: VolumeContext, path: Path, persistent: Obj, *, read_onl
         return target
     try:
         target.mkdir(parents=True, exist_ok=True, mode=0o750)
-        others = [point for point in _mounts_of(path, context.pods_dir) if point != target]
+        # In a thread: among what pods have mounted may be a file server that does not answer.
+        others = [point for point in await asyncio.to_thread(_mounts_of, path, context.pods_dir) if point != target]
         group = context.fs_group
         owner = path.stat().st_gid
         if group is not None and others and owner != group:
