@@ -236,7 +236,7 @@ async def test_a_disk_that_turns_read_only_under_etcd_fails_writes_and_loses_not
             assert "first" in {item["metadata"]["name"] for item in listed.json["items"]}
             etcd.kill()
 
-        with mounted(image, where):
+        with mounted(shutil.copy(image, tmp_path / "copy"), where):  # for what was mounted may be held on to, as above
             monkeypatch.setattr("pinnace.store.etcd_client.CALL_SECONDS", 15)
             etcd.start()
             assert (await cluster.call("GET", f"{MAPS}/first")).json["data"] == {"a": "1"}

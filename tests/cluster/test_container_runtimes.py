@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import tomllib
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -141,8 +142,12 @@ def test_shims_are_ended_with_what_they_hold_though_some_end_by_themselves(
 ) -> None:
     program = tmp_path / "containerd-shim-runc-v2"
     program.symlink_to("/bin/sh")
-    command = [str(program), "-c", "sleep 1000 & echo $!; wait; exec sleep 1000", "-address", str(tmp_path / "s")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as shim, subprocess.Popen("true") as ended:
+    held = "sh -c 'echo $$; exec sleep 1000'"  # who tells its number has a command line of its own by then
+    command = [str(program), "-c", f"{held} & wait; exec sleep 1000", "-address", str(tmp_path / "s")]
+    with ExitStack() as stack:
+        shim = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        stack.callback(shim.kill)
+        ended = stack.enter_context(subprocess.Popen("true"))
         assert shim.stdout is not None
         child = int(shim.stdout.readline())
         ended.wait()
