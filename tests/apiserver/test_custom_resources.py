@@ -144,9 +144,12 @@ async def test_patches_work_but_for_strategic_ones(cluster: Cluster) -> None:
         "the body of the request was in an unknown format - accepted media types include: "
         "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
     )
-    unpinned = await cluster.call("PUT", path, cron_tab(spec={"replicas": 4}))
-    assert unpinned.status == 422
-    assert "metadata.resourceVersion: Invalid value: 0x0: must be specified for an update" in unpinned.json["message"]
+    none = {**made.json["metadata"], "resourceVersion": "0"}
+    for unpinned in (cron_tab(spec={"replicas": 4}), {**made.json, "metadata": none}):
+        refused = await cluster.call("PUT", path, unpinned)
+        assert refused.status == 422
+        why = "metadata.resourceVersion: Invalid value: 0x0: must be specified for an update"
+        assert why in refused.json["message"]
     stale = await cluster.call("PUT", path, {**made.json, "spec": {"replicas": 4}})
     assert stale.status == 409
 

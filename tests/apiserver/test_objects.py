@@ -249,6 +249,12 @@ async def test_update_with_an_old_version_conflicts_without_one_it_does_not(clus
     third = await cluster.request("PUT", f"{MAPS}/a", config_map("a", k="3"))
     assert third["data"] == {"k": "3"}
     assert third["metadata"]["uid"] == first["metadata"]["uid"]
+    none = {"metadata": {**first["metadata"], "resourceVersion": "0"}}  # as authors say who mean it
+    fourth = await cluster.request("PUT", f"{MAPS}/a", {**first, **none, "data": {"k": "4"}})
+    assert fourth["data"] == {"k": "4"}
+    patch = {"metadata": {"resourceVersion": "0"}, "data": {"k": "5"}}
+    fifth = await cluster.request("PATCH", f"{MAPS}/a", patch, content_type="application/merge-patch+json")
+    assert fifth["data"] == {"k": "5"}
 
 
 async def test_an_update_that_changes_nothing_writes_nothing(cluster: Cluster) -> None:

@@ -77,8 +77,13 @@ async def _create_by_put(call: Call, obj: Obj) -> One:
 
 
 def check_address(call: Call, obj: Obj) -> None:
-    """Raise 400 when the object names itself otherwise than its path does; fill in what it leaves out."""
+    """Raise 400 when the object names itself otherwise than its path does; fill in what it leaves out.
+
+    The version 0 is none.
+    """
     meta = obj["metadata"]
+    if meta.get("resourceVersion") == "0":
+        del meta["resourceVersion"]
     name = meta.get("name")
     if not name:
         raise errors.bad_request("name must be provided")
@@ -149,7 +154,7 @@ def read_patch(call: Call) -> tuple[Callable[[Obj], Any], bool]:
             f"error decoding patch: json: cannot unmarshal {what} into Go value of type map[string]interface {{}}"
         )
     meta = document.get("metadata")
-    pinned = isinstance(meta, dict) and bool(meta.get("resourceVersion"))
+    pinned = isinstance(meta, dict) and meta.get("resourceVersion") not in (None, "", "0")
     if media_type == MERGE_PATCH:
         return lambda obj: merge_patch.apply(obj, document), pinned
     schema = call.api.schemas.for_gvk(call.kind.gvk)
