@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import permutations
 from typing import NamedTuple
-from weakref import WeakSet
 
 from pinnace.apis.resources import CSI_DRIVERS, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS
 from pinnace.client import measures
@@ -115,7 +114,13 @@ class SELinuxWarningController(Controller):
         self.claims = self.watch(PERSISTENT_VOLUME_CLAIMS, self._pods_of)
         self.volumes = self.use(PERSISTENT_VOLUMES)
         self.drivers = self.watch(CSI_DRIVERS, lambda _: list(self._volumes_of))
+
+    async def run(self) -> None:
         _running.add(self)
+        try:
+            await super().run()
+        finally:
+            _running.discard(self)
 
     def _pods_of(self, claim: Obj) -> Iterable[str]:
         key = f"{namespace_of(claim)}/{name_of(claim)}"
@@ -174,7 +179,7 @@ class SELinuxWarningController(Controller):
                 yield from conflicts(uses)
 
 
-_running: WeakSet[SELinuxWarningController] = WeakSet()
+_running: set[SELinuxWarningController] = set()
 
 
 def _collect() -> Iterator[tuple[tuple[str, ...], float]]:
