@@ -275,11 +275,29 @@ class RemoteRuntimeService(_Service):
         return await self._usage.complete([from_message(ContainerStats, one) for one in answer.stats])
 
     async def list_pod_sandbox_stats(self) -> list[PodSandboxStats]:
-        found = [from_message(PodSandboxStats, one) for one in (await self._call("ListPodSandboxStats")).stats]
+        try:
+            told = (await self._call("ListPodSandboxStats")).stats
+        except CriError as error:
+            if error.code in ("UNIMPLEMENTED", "UNAVAILABLE"):
+                raise
+            told = await self._stats_of_each()
+        found = [from_message(PodSandboxStats, one) for one in told]
         for one in found:
             one.containers = await self._usage.complete(one.containers)
             one.process_count = one.process_count or sum(inner.process_count for inner in one.containers)
         return found
+
+    async def _stats_of_each(self) -> list[Any]:
+        """Of each sandbox by itself: a containerd of 1.6 tells of none together while one is just coming or going."""
+
+        async def ask(sandbox: PodSandbox) -> Any:
+            try:
+                return (await self._call("PodSandboxStats", pod_sandbox_id=sandbox.id)).stats
+            except CriError:
+                return None
+
+        ready = [one for one in await self.list_pod_sandbox() if one.state is PodSandboxState.READY]
+        return [one for one in await asyncio.gather(*map(ask, ready)) if one is not None]
 
     async def get_container_events(self) -> AsyncIterator[ContainerEvent]:
         async with aclosing(self._events_told()) as told:
