@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from pinnace.cri.api import AttachRequest, CriError, ExecRequest
+from pinnace.cri.api import AttachRequest, ContainerState, CriError, ExecRequest
 from pinnace.cri.engine.streaming import dial
 from pinnace.wire.streams import ExitStatus, RemoteStreams
 from tests.cri.engine.conftest import TIMEOUT, Node
@@ -234,6 +234,35 @@ async def test_stdin_that_is_kept_open_takes_another_client(node: Node) -> None:
         await asyncio.gather(task, return_exceptions=True)
 
     assert (await node.engine.container_status(container)).exit_code == 0
+
+
+@pytest.mark.parametrize("tty", [False, True])
+async def test_a_client_whose_input_ends_leaves_where_the_containers_goes_on(node: Node, tty: bool) -> None:
+    container = await node.start(await node.sandbox(), "/bin/cat", stdin=True, tty=tty)
+    for text in (b"first", b"second"):
+        client = Client()
+        task = attach(node, container, client)
+        client.keyboard.type(text + b"\n")
+        await client.out.shows(text)
+        client.keyboard.type(None)
+        await asyncio.wait_for(task, TIMEOUT)
+
+    (status,) = [one for one in await node.engine.list_containers() if one.id == container]
+    assert status.state is ContainerState.RUNNING
+
+
+async def test_a_client_without_input_stays(node: Node) -> None:
+    container = await node.start(await node.sandbox(), "/bin/cat", stdin=True)
+    watching, typing = Client(stdin=False), Client()
+    task = attach(node, container, watching)
+    other = attach(node, container, typing)
+    typing.keyboard.type(b"text\n")
+    await typing.out.shows(b"text")
+    typing.keyboard.type(None)
+    await asyncio.wait_for(other, TIMEOUT)
+    assert not task.done()
+    await node.engine.stop_container(container, 0)
+    await asyncio.wait_for(task, TIMEOUT)
 
 
 async def test_attach_to_a_terminal(node: Node) -> None:

@@ -242,7 +242,10 @@ class Sessions:
         terminal: bool,
         streams: RemoteStreams,
     ) -> ExitStatus | None:
-        """A running container's own streams, from now on; ends with the container or the client."""
+        """A running container's own streams, from now on; ends with the container or the client.
+
+        A client whose input has ended is done, unless the container's ends with it: then it may have more to say.
+        """
         pipes = {name: _pipe() for name in (("stdout",) if terminal else ("stdout", "stderr"))}
         wanted = {"stdout": streams.stdout, "stderr": streams.stderr}
         try:
@@ -270,8 +273,8 @@ class Sessions:
                 with contextlib.suppress(OSError):
                     fd = os.open(stdin_path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
                     plumbing.input(fd, streams, self._stdin_ended(container_id) if stdin_once else None)
-            await plumbing.outputs_ended()
-            await exited.wait()
+            stays = stdin_once and not terminal
+            await (plumbing.ended(exited) if stays else plumbing.ended_or_left(exited))
         return None
 
     def _stdin_ended(self, container_id: str) -> Callable[[], Any]:
@@ -290,6 +293,7 @@ class _Plumbing:
         self._outputs: list[asyncio.Task[None]] = []
         self._readers: list[tuple[_FdReader, Any]] = []
         self._fds: list[int] = []
+        self._left = asyncio.Event()  # set once the client's input has ended
 
     async def __aenter__(self) -> _Plumbing:
         return self
@@ -327,9 +331,7 @@ class _Plumbing:
         self._fds.append(fd)
 
         async def copy() -> None:
-            if streams.stdin:
-                while (data := await streams.stdin.read()) and await _write_all(fd, data):
-                    pass
+            await self._pass_on(streams, fd)
             self._fds.remove(fd)
             os.close(fd)
             if at_end:
@@ -340,12 +342,13 @@ class _Plumbing:
     def feed(self, terminal: int, streams: RemoteStreams) -> None:
         """Copy stdin to a terminal, which stays open."""
 
-        async def copy() -> None:
-            while streams.stdin and (data := await streams.stdin.read()):
-                if not await _write_all(terminal, data):
-                    return
+        self._inputs.append(asyncio.create_task(self._pass_on(streams, terminal)))
 
-        self._inputs.append(asyncio.create_task(copy()))
+    async def _pass_on(self, streams: RemoteStreams, fd: int) -> None:
+        while streams.stdin and (data := await streams.stdin.read()):
+            if not await _write_all(fd, data):
+                return
+        self._left.set()
 
     def sizes(self, terminal: int, streams: RemoteStreams) -> None:
         async def follow() -> None:
@@ -371,8 +374,21 @@ class _Plumbing:
                     sink.write(data)
                     await sink.drain()
 
-    async def outputs_ended(self) -> None:
+    async def ended(self, exited: asyncio.Event) -> None:
+        """Wait for the end of all output and of who made it."""
         await asyncio.gather(*self._outputs)
+        await exited.wait()
+
+    async def ended_or_left(self, exited: asyncio.Event) -> None:
+        """Wait for that, or for the end of the client's input."""
+        tasks = [asyncio.create_task(self.ended(exited)), asyncio.create_task(self._left.wait())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await end_tasks(tasks)
+        for task in done:
+            task.result()
+        await self.drained()
 
 
 def require_streams(request: ExecRequest | AttachRequest, word: str) -> None:
