@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -54,8 +54,13 @@ Dial = Callable[[int], Awaitable[tuple[Reader, Writer]]]
 """Connects to a port inside the pod; any exception becomes the error that the client shows."""
 
 
-def port_forward(request: Request, dial: Dial, *, pod: str = "") -> UpgradeResponse | Response:
-    """Answer a port-forward request; `pod` names the pod in errors ("web_default, uid 1234")."""
+def port_forward(
+    request: Request, dial: Dial, *, pod: str = "", ports: Sequence[int] = ()
+) -> UpgradeResponse | Response:
+    """Answer a port-forward request; `pod` names the pod in errors ("web_default, uid 1234").
+
+    `ports` are those of a client that speaks in channels, where its request does not name them itself.
+    """
 
     async def over_spdy(connection: RawConnection, _version: str) -> None:
         try:
@@ -70,12 +75,12 @@ def port_forward(request: Request, dial: Dial, *, pod: str = "") -> UpgradeRespo
         return upgrade_to_spdy(request, (PROTOCOL,), over_spdy)
     if TUNNEL_PROTOCOL in offered_subprotocols(request):
         return accept(request, (TUNNEL_PROTOCOL,), tunnelled)
-    ports = _query_ports(request)
-    if ports is None:
+    wanted = ports or _query_ports(request)
+    if wanted is None:
         return plain(400, "query parameter 'port' is required and must be a list of port numbers")
 
     async def in_channels(socket: WebSocket, _protocol: str) -> None:
-        await _forward_channels(socket, ports, dial, pod)
+        await _forward_channels(socket, wanted, dial, pod)
 
     return accept(request, CHANNEL_PROTOCOLS, in_channels)
 
@@ -183,7 +188,7 @@ class _Forwarder:
             error.incoming.discard()
 
 
-async def _forward_channels(socket: WebSocket, ports: list[int], dial: Dial, pod: str) -> None:
+async def _forward_channels(socket: WebSocket, ports: Sequence[int], dial: Dial, pod: str) -> None:
     """Two channels for every port, `2n` data and `2n+1` error; each opens with the port as two bytes."""
     pipes = [Pipe() for _ in ports]
     for index, port in enumerate(ports):

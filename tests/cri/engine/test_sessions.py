@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from websockets.asyncio.client import connect as open_websocket
 
 from pinnace.cri.api import AttachRequest, ContainerState, CriError, ExecRequest
 from pinnace.cri.engine.streaming import dial
@@ -349,3 +350,16 @@ async def test_attach_and_port_forward_have_urls(node: Node) -> None:
 
     assert "/attach/" in await node.engine.attach(AttachRequest(container_id=container))
     assert "/portforward/" in await node.engine.port_forward(sandbox, [80])
+
+
+async def test_ports_are_forwarded_in_channels_as_the_kubelet_was_asked(node: Node) -> None:
+    """The client names them to the API server, that to the kubelet, and that to its runtime: the URL has none."""
+    container = await sleeper(node)
+    sandbox = node.engine.containers.records[container].sandbox_id
+    async with open_websocket(
+        (await node.engine.port_forward(sandbox, [80])).replace("http", "ws", 1),
+        subprotocols=["v4.channel.k8s.io"],  # type: ignore[list-item]
+    ) as client:
+        async with asyncio.timeout(TIMEOUT):
+            opening = {await client.recv(), await client.recv()}
+    assert opening == {b"\0P\0", b"\1P\0"}

@@ -347,13 +347,13 @@ class Engine:
 
         return await self.streaming.attach_url(request, session)
 
-    async def port_forward(self, pod_sandbox_id: str, ports: list[int]) -> str:  # noqa: ARG002  (the client names them)
+    async def port_forward(self, pod_sandbox_id: str, ports: list[int]) -> str:
         record = self.sandboxes.get(pod_sandbox_id, f'failed to find sandbox "{pod_sandbox_id}"')
         if not record.ready:
             raise CriError("UNKNOWN", "sandbox container is not running")
         metadata = record.config.metadata
         pod = f"{metadata.name}_{metadata.namespace}, uid {metadata.uid}"
-        return await self.streaming.port_forward_url(self.sandboxes.network_namespace(record), pod)
+        return await self.streaming.port_forward_url(self.sandboxes.network_namespace(record), pod, ports)
 
     # The runtime itself.
 

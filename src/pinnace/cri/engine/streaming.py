@@ -485,10 +485,10 @@ class StreamingServer:
         doing = "attaching to container"
         return await self.offer("attach", lambda http: remote_command(http, session, **_wants(request), doing=doing))
 
-    async def port_forward_url(self, namespace: str, pod: str) -> str:
+    async def port_forward_url(self, namespace: str, pod: str, ports: list[int]) -> str:
         from pinnace.wire.streams import port_forward
 
         async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
             return await dial(namespace, port)
 
-        return await self.offer("portforward", lambda http: port_forward(http, connect, pod=pod))
+        return await self.offer("portforward", lambda http: port_forward(http, connect, pod=pod, ports=ports))
