@@ -79,7 +79,6 @@ def test_a_service_of_both_families_is_reached_by_every_address_and_name(dual: C
     dual.apply(service("web", ipFamilyPolicy="RequireDualStack"), service("six", ipFamilies=["IPv6"]))
     addresses = dual.json("get", "service", "web")["spec"]["clusterIPs"]
     assert families(addresses) == [4, 6]
-    dual.kubectl("wait", "--for=create", "endpointslice", "-l", "kubernetes.io/service-name=web", "--timeout=30s")
     for address in (*addresses, "web", "six"):
         assert ask(dual, address) == "here", address
     names = dual.kubectl("exec", "client", "--", "nslookup", "-type=AAAA", "six.default.svc.cluster.local").stdout
@@ -88,8 +87,6 @@ def test_a_service_of_both_families_is_reached_by_every_address_and_name(dual: C
 
 def test_names_of_a_headless_service_lead_to_both_addresses_of_its_pods(dual: Cluster) -> None:
     dual.apply(service("headless", clusterIP="None", ipFamilyPolicy="PreferDualStack"))
-    slices = ("endpointslice", "-l", "kubernetes.io/service-name=headless")
-    dual.kubectl("wait", "--for=create", *slices, "--timeout=30s")
     ips = [one["ip"] for one in dual.json("get", "pod", "web")["status"]["podIPs"]]
     script = "until nslookup headless.default.svc.cluster.local | grep -q {}; do sleep 0.1; done"
     for ip in ips:

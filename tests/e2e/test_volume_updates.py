@@ -9,6 +9,7 @@ import pytest
 from tests.e2e.conftest import Cluster
 from tests.e2e.pods import SLEEP, Obj, container, pod
 from tests.e2e.test_pod_inside import shell, start
+from tests.e2e.test_pod_life import events
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
@@ -100,8 +101,7 @@ def test_a_pod_that_waits_for_an_object_starts_when_it_comes(cluster: Cluster, n
     one = pod("p", container("c", SLEEP, volumeMounts=[{"name": "v", "mountPath": "/v"}]), volumes=[volume])
     cluster.kubectl("-n", namespace, "wait", "--for=create", "serviceaccount/default", "--timeout=30s")
     cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(one))
-    told = ("events", "--field-selector=reason=FailedMount")
-    cluster.kubectl("-n", namespace, "wait", "--for=create", *told, "--timeout=60s")
+    assert "late" in events(cluster, namespace, "p", "FailedMount")
     cluster.kubectl("-n", namespace, "create", "configmap", "late", "--from-literal=data-1=here")
     cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/p", "--timeout=20s")
     assert shell(cluster, namespace, "p", "cat /v/data-1") == "here"
