@@ -12,7 +12,7 @@ import dataclasses
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -39,16 +39,18 @@ class _Component:
     own: frozenset[str]  # flags that are the cluster's alone
     read: Callable[[click.Context, click.Context, ProfileConfig], dict[str, Any]]  # with and without what is given
 
+    def _command(self) -> click.Command:
+        found: click.Command = importlib.import_module(f"pinnace.cli.{self.command.replace('-', '_')}").command
+        return found
+
     def flags(self) -> dict[str, click.Option]:
         """Every flag of the server, by its name on the command line."""
-        command: click.Command = importlib.import_module(f"pinnace.cli.{self.command.replace('-', '_')}").command
-        shown = [one for one in command.params if isinstance(one, click.Option) and one.expose_value]
+        shown = [one for one in self._command().params if isinstance(one, click.Option) and one.expose_value]
         return {name.lstrip("-"): one for one in shown for name in one.opts if name.startswith("--")}
 
     def parse(self, flags: Iterable[tuple[str, str]]) -> click.Context:
         """The server's command line. Raises UsageError."""
-        command: click.Command = importlib.import_module(f"pinnace.cli.{self.command.replace('-', '_')}").command
-        return command.make_context(self.command, [f"--{key}={value}" for key, value in flags])
+        return self._command().make_context(self.command, [f"--{key}={value}" for key, value in flags])
 
 
 def _names(text: str) -> frozenset[str]:
@@ -245,12 +247,18 @@ extra_config_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.
 )
 
 
-def changes(config: ProfileConfig) -> Changes:
-    """What a profile's extra configuration changes in the servers' options. Raises ClusterError."""
-    given: dict[str, list[tuple[str, str]]] = {}
+def _kept(config: ProfileConfig) -> Iterator[tuple[str, str, str]]:
+    """Component, key and value of each option of a profile."""
     for text in config.extra_config:
         front, _, value = text.partition("=")
         name, _, key = front.partition(".")
+        yield name, key, value
+
+
+def changes(config: ProfileConfig) -> Changes:
+    """What a profile's extra configuration changes in the servers' options. Raises ClusterError."""
+    given: dict[str, list[tuple[str, str]]] = {}
+    for name, key, value in _kept(config):
         given.setdefault(name, []).append((key, value))
     return {name: _changes_of(name, flags, config) for name, flags in given.items()}
 
@@ -287,9 +295,7 @@ def check(config: ProfileConfig) -> None:
 def _verbosity(config: ProfileConfig, components: Sequence[str]) -> int:
     """The highest log level that is asked for of one of the components: they log together."""
     asked = [0]
-    for text in config.extra_config:
-        front, _, value = text.partition("=")
-        name, _, key = front.partition(".")
+    for name, key, value in _kept(config):
         if name in components and key == _VERBOSITY:
             asked.append(int(value))
     return max(asked)
